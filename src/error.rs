@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The one error type of the crate.
+//!
+//! Every variant carries what a user needs to mend the cause: the layer's path, the operation, what
+//! was expected and what came, or the file and the offset in it.
+
+use std::path::PathBuf;
+
+/// A [`std::result::Result`] with kiln's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong in kiln.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Tensors of shapes or element types that an operation cannot take.
+    #[error("{}{op}: expected {expected}, got {got}", at(.layer))]
+    Shape {
+        /// Path of the layer that recorded the operation (`"fc1"`), empty outside any layer.
+        layer: String,
+        /// The operation, as named in the graph.
+        op: String,
+        /// What the operation takes.
+        expected: String,
+        /// What it was given.
+        got: String,
+    },
+
+    /// A value outside the range that a constructor or a setting accepts.
+    #[error("{}{what}: expected {expected}, got {got}", at(.layer))]
+    Argument {
+        /// Path of the layer, empty where no layer is concerned.
+        layer: String,
+        /// The argument's name.
+        what: String,
+        /// The accepted values.
+        expected: String,
+        /// The value given.
+        got: String,
+    },
+
+    /// A file whose contents are not what its format promises.
+    #[error("{}: at byte {offset}: expected {expected}, got {got}", path.display())]
+    Data {
+        /// The file.
+        path: PathBuf,
+        /// Offset of the first offending byte (after decompression, for compressed files).
+        offset: u64,
+        /// What the format asks for there.
+        expected: String,
+        /// What was found.
+        got: String,
+    },
+
+    /// A checkpoint that does not fit the network; every mismatch is listed.
+    #[error("{}: does not fit this network: {}", path.display(), mismatches.join("; "))]
+    Checkpoint {
+        /// The checkpoint file.
+        path: PathBuf,
+        /// One entry per missing, unexpected or differently shaped tensor.
+        mismatches: Vec<String>,
+    },
+
+    /// The operating system refused a file operation.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried ("read", "create").
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+
+    /// A device that is missing, out of memory or failing.
+    #[error("{device}: {message}")]
+    Device {
+        /// The device, as the user names it (`"cuda:0"`).
+        device: String,
+        /// What happened, with the driver's own words where there are any.
+        message: String,
+    },
+
+    /// A graph or plan that breaks an invariant: a defect in kiln, not in the caller's program.
+    #[error("internal: {pass}: {message}")]
+    Internal {
+        /// The pass or component that noticed.
+        pass: &'static str,
+        /// The broken invariant.
+        message: String,
+    },
+
+    /// Several errors found in one go, each worth mending.
+    #[error("{}", join(.0))]
+    Many(Vec<Error>),
+}
+
+impl Error {
+    /// Folds a list of errors into one: none is `Ok`, one stays itself, several become [`Error::Many`].
+    ///
+    /// # Errors
+    /// The folded error, unless the list is empty.
+    pub fn check(mut errors: Vec<Error>) -> Result<()> {
+        match errors.len() {
+            0 => Ok(()),
+            1 => Err(errors.remove(0)),
+            _ => Err(Error::Many(errors)),
+        }
+    }
+
+    /// An [`Error::Argument`] outside any layer.
+    pub fn argument(
+        what: impl Into<String>,
+        expected: impl Into<String>,
+        got: impl ToString,
+    ) -> Self {
+        Error::Argument {
+            layer: String::new(),
+            what: what.into(),
+            expected: expected.into(),
+            got: got.to_string(),
+        }
+    }
+
+    /// Wraps an I/O error with the action and the path it concerns; made for `map_err`.
+    pub fn io(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.into();
+        move |source| Error::Io { action, path, source }
+    }
+}
+
+fn at(layer: &str) -> String {
+    if layer.is_empty() {
+        String::new()
+    } else {
+        format!("{layer}: ")
+    }
+}
+
+fn join(errors: &[Error]) -> String {
+    errors.iter().map(Error::to_string).collect::<Vec<_>>().join("; ")
+}
