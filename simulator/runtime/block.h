@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+// The state of the launch and the block that are running. One block runs at a time in the process.
+#pragma once
+#include <deque>
+#include <vector>
+#include "context.h"
+#include "engine.h"
+#include "../simt/thread.h"
+
+namespace simt {
+
+constexpr size_t stack_bytes = 64 * 1024;
+
+struct SimulatedThread;
+
+// A stack and the simulated thread that is on it; short threads follow one another on the same stack.
+struct Fiber {
+  Context context;
+  char* stack = nullptr;  // lowest usable byte; a guard page lies below
+  size_t usable = 0;
+  SimulatedThread* thread = nullptr;
+};
+
+struct AsyncCopy {
+  char* destination;
+  const char* source;
+  int bytes, source_bytes;
+  enum class Landing { AtOnce, AtWait } landing;
+};
+
+struct SimulatedThread : Thread {
+  Fiber* fiber = nullptr;
+  unsigned warp = 0;
+  const char* waits_for = nullptr;
+  Site wait_site{};
+  bool done = false;
+  std::vector<AsyncCopy> copies;         // committed groups first, then the open one
+  std::deque<unsigned> group_sizes;      // copies per committed group
+  unsigned committed = 0;                // copies that belong to committed groups
+};
+
+struct Warp {
+  unsigned alive = 0, expected = 0, arrived = 0;
+  WarpOperation operation = nullptr;
+  const char* name = nullptr;
+  Site site{};
+  unsigned epoch = 0;  // __syncwarps so far
+  void* arguments[32];
+};
+
+// Threads that can go on, taken in the launch's order.
+class ReadyQueue {
+ public:
+  void clear() { threads_.clear(), head_ = 0; }
+  bool empty() const { return head_ == threads_.size(); }
+  void push(SimulatedThread* thread) { threads_.push_back(thread); }
+  SimulatedThread* pop();
+
+ private:
+  std::vector<SimulatedThread*> threads_;
+  size_t head_ = 0;
+};
+
+struct Block {
+  std::vector<SimulatedThread> threads;
+  std::vector<Warp> warps;
+  std::vector<SimulatedThread*> at_barrier;
+  Site barrier_site{};
+  ReadyQueue ready;
+  unsigned size = 0, started = 0, alive = 0;
+  unsigned epoch = 1;  // __syncthreads so far, from 1
+};
+
+extern Block block;
+extern Launch* launch;
+extern Fiber* running;  // null outside kernels
+
+uint64_t next_random();
+
+inline SimulatedThread* this_thread() { return static_cast<SimulatedThread*>(current); }
+inline Warp& this_warp() { return block.warps[this_thread()->warp]; }
+inline bool on_stack(const Fiber* fiber, uintptr_t address) {
+  return address - reinterpret_cast<uintptr_t>(fiber->stack) < stack_bytes;
+}
+
+// The current thread cannot go on; returns when it can.
+void wait_for_others();
+void run_block();
+
+// Ends the launch with an error. Called on a fiber it does not return; the first failure is the one reported.
+void fail(FailureKind kind, uintptr_t code_address, const char* format, ...) __attribute__((format(printf, 3, 4)));
+void leave_to_main();
+
+}  // namespace simt

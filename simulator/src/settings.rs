@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The switches of the simulator, and the environment variables that set their first values.
+
+/// Which build of the kernels runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Mode {
+    /// Compiled for speed; only guard pages and poisoned memory catch errors.
+    #[default]
+    Plain,
+    /// Every access is checked: bounds, alignment, initialised bytes, shared-memory races and stream races.
+    /// Memory is followed from its allocation on, so choose this before allocating.
+    Checked,
+}
+
+/// When work on a stream runs, within what events and synchronisation allow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum StreamOrder {
+    /// At once, so that missing waits stay hidden.
+    Eager,
+    /// As late as possible: only when the host waits for it, and then only what that wait needs.
+    #[default]
+    Lazy,
+    /// Interleaved with other streams at random.
+    Random,
+}
+
+/// The order of the threads of a block and of the blocks of a grid; also when an asynchronous copy lands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum ThreadOrder {
+    /// From the first to the last; asynchronous copies land at their wait.
+    #[default]
+    Ascending,
+    /// From the last to the first; asynchronous copies land at once.
+    Descending,
+    /// At random, asynchronous copies too.
+    Random,
+}
+
+/// The GPU that is simulated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum DeviceModel {
+    /// Compute capability 8.0 with 108 multiprocessors.
+    Sm80,
+    /// Compute capability 9.0 with 132 multiprocessors.
+    #[default]
+    Sm90,
+}
+
+/// A switch whose values have names in the environment and numbers at the shared object's boundary.
+pub(crate) trait Named: Copy + 'static {
+    /// Every value with its name; the position is its number.
+    const VALUES: &'static [(&'static str, Self)];
+
+    fn from_number(number: u32) -> Option<Self> {
+        Self::VALUES.get(number as usize).map(|value| value.1)
+    }
+}
+
+impl Named for Mode {
+    const VALUES: &'static [(&'static str, Self)] = &[("plain", Mode::Plain), ("checked", Mode::Checked)];
+}
+impl Named for StreamOrder {
+    const VALUES: &'static [(&'static str, Self)] =
+        &[("eager", StreamOrder::Eager), ("lazy", StreamOrder::Lazy), ("random", StreamOrder::Random)];
+}
+impl Named for ThreadOrder {
+    const VALUES: &'static [(&'static str, Self)] =
+        &[("ascending", ThreadOrder::Ascending), ("descending", ThreadOrder::Descending), ("random", ThreadOrder::Random)];
+}
+impl Named for DeviceModel {
+    const VALUES: &'static [(&'static str, Self)] = &[("sm_80", DeviceModel::Sm80), ("sm_90", DeviceModel::Sm90)];
+}
+
+/// All switches.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) mode: Mode,
+    pub(crate) streams: StreamOrder,
+    pub(crate) threads: ThreadOrder,
+    pub(crate) device: DeviceModel,
+    pub(crate) seed: u64,
+    /// Device memory in bytes.
+    pub(crate) memory: usize,
+}
+
+impl Settings {
+    const DEFAULT_MEMORY: usize = 8 << 30;
+
+    /// The defaults, changed by the environment.
+    ///
+    /// # Errors
+    /// Names the variable whose value is not understood, and what it may be.
+    pub(crate) fn from_environment() -> Result<Self, String> {
+        Ok(Self {
+            mode: named("KILN_SIM_MODE")?,
+            streams: named("KILN_SIM_STREAMS")?,
+            threads: named("KILN_SIM_THREADS")?,
+            device: named("KILN_SIM_DEVICE")?,
+            seed: number("KILN_SIM_SEED", 1)?,
+            memory: Self::DEFAULT_MEMORY,
+        })
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            mode: Mode::default(),
+            streams: StreamOrder::default(),
+            threads: ThreadOrder::default(),
+            device: DeviceModel::default(),
+            seed: 1,
+            memory: Self::DEFAULT_MEMORY,
+        }
+    }
+}
+
+fn named<T: Named + Default>(variable: &str) -> Result<T, String> {
+    let Ok(text) = std::env::var(variable) else { return Ok(T::default()) };
+    let found = T::VALUES.iter().find(|value| value.0 == text).map(|value| value.1);
+    found.ok_or_else(|| {
+        let names: Vec<_> = T::VALUES.iter().map(|value| value.0).collect();
+        format!("{variable}={text}: expected one of {}", names.join(", "))
+    })
+}
+
+fn number(variable: &str, default: u64) -> Result<u64, String> {
+    let Ok(text) = std::env::var(variable) else { return Ok(default) };
+    text.parse().map_err(|_| format!("{variable}={text}: expected a whole number"))
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Steps by the plain meaning of their nodes: the reference that fast kernels are compared with,
+//! and the way to run what has no fast kernel.
+
+use std::collections::BTreeMap;
+
+use super::memory::Arenas;
+use crate::backend::{Arena, Memory, Run, Span};
+use crate::exec::reference::{interpret, State};
+use crate::graph::{NodeId, ParamId, ParamSpec};
+use crate::op::Array;
+use crate::plan::{BufferId, Bytes, Place};
+use crate::{Error, Result, Shape};
+
+/// Runs a step by interpreting its nodes.
+pub(super) fn launch(arenas: &mut Arenas, run: &mut Run<'_>, step: usize) -> Result<()> {
+    let (plan, step) = (run.plan, &run.plan.steps[step]);
+    let graph = &plan.graph;
+    let mut values = BTreeMap::new();
+    for (&node, read) in step.inputs.iter().zip(&step.reads) {
+        let Some(buffer) = read else { continue };
+        if !matches!(plan.buffer(*buffer).place, Place::Parameter(_)) {
+            values.insert(node, load(arenas, run, node, *buffer)?);
+        }
+    }
+    let mut state = Parameters { arenas, memory: run.memory, specs: graph.parameters() };
+    interpret(graph, &step.nodes, run.scalars, &mut state, &mut values);
+    for (&node, &buffer) in step.outputs.iter().zip(&step.writes) {
+        if !graph.node(node).op.is_effect() {
+            store(arenas, run, buffer, &values[&node])?;
+        }
+    }
+    Ok(())
+}
+
+/// The arena span of a buffer in the plan's arena.
+pub(super) fn span(memory: &Memory, offset: Bytes, shape: &Shape) -> Span {
+    Span { arena: memory.plan, start: offset, length: Bytes(shape.elements() * 4) }
+}
+
+fn load(arenas: &Arenas, run: &Run<'_>, node: NodeId, id: BufferId) -> Result<Array> {
+    let shape = run.plan.graph.node(node).ty.shape.clone();
+    let wide = |values: &[f32]| values.iter().map(|&x| f64::from(x)).collect();
+    let data = match run.plan.buffer(id).place {
+        Place::Input(input) => {
+            let tensor = &run.inputs[input.index()];
+            match tensor.integers() {
+                Ok(integers) => integers.iter().map(|&i| f64::from(i)).collect(),
+                Err(_) => wide(tensor.values()?),
+            }
+        }
+        Place::Arena(offset) => wide(arenas.slice(span(run.memory, offset, &shape))),
+        Place::Output(slot) => wide(&run.outputs[slot]),
+        Place::Gradient(parameter) => {
+            let specs = run.plan.graph.parameters();
+            return Ok(unpack(arenas, run.memory, gradients(run.memory)?, parameter, specs));
+        }
+        Place::Parameter(parameter) => {
+            let specs = run.plan.graph.parameters();
+            return Ok(unpack(arenas, run.memory, run.memory.values, parameter, specs));
+        }
+    };
+    Ok(Array::new(shape, data))
+}
+
+fn store(arenas: &mut Arenas, run: &mut Run<'_>, id: BufferId, value: &Array) -> Result<()> {
+    let target = match run.plan.buffer(id).place {
+        Place::Arena(offset) => arenas.slice_mut(span(run.memory, offset, &value.shape)),
+        Place::Output(slot) => &mut run.outputs[slot],
+        place => {
+            let message = format!("a step writes to {place:?}");
+            return Err(Error::Internal { pass: "plain", message });
+        }
+    };
+    for (target, &value) in target.iter_mut().zip(&value.data) {
+        *target = value as f32;
+    }
+    Ok(())
+}
+
+fn gradients(memory: &Memory) -> Result<Arena> {
+    memory.gradients.ok_or_else(|| Error::Internal {
+        pass: "plain",
+        message: "gradients are used but were not reserved".into(),
+    })
+}
+
+/// The parameters in the backend's memory.
+struct Parameters<'a> {
+    arenas: &'a mut Arenas,
+    memory: &'a Memory,
+    specs: &'a [ParamSpec],
+}
+
+impl State for Parameters<'_> {
+    fn value(&self, parameter: ParamId) -> Array {
+        unpack(self.arenas, self.memory, self.memory.values, parameter, self.specs)
+    }
+
+    fn gradient(&self, parameter: ParamId) -> Array {
+        match self.memory.gradients {
+            Some(arena) => unpack(self.arenas, self.memory, arena, parameter, self.specs),
+            None => Array::zeros(&self.specs[parameter.index()].shape),
+        }
+    }
+
+    fn moments(&self, parameter: ParamId) -> Vec<Array> {
+        let moment = |&arena| unpack(self.arenas, self.memory, arena, parameter, self.specs);
+        self.memory.moments.iter().map(moment).collect()
+    }
+
+    fn set_gradient(&mut self, parameter: ParamId, gradient: &Array) {
+        if let Some(arena) = self.memory.gradients {
+            self.pack(arena, parameter, gradient);
+        }
+    }
+
+    fn set_value(&mut self, parameter: ParamId, value: &Array, moments: &[Array]) {
+        self.pack(self.memory.values, parameter, value);
+        for (arena, moment) in self.memory.moments.clone().into_iter().zip(moments) {
+            self.pack(arena, parameter, moment);
+        }
+    }
+}
+
+impl Parameters<'_> {
+    fn pack(&mut self, arena: Arena, parameter: ParamId, value: &Array) {
+        let values: Vec<f32> = value.data.iter().map(|&x| x as f32).collect();
+        let span = parameter_span(self.memory, arena, parameter, &value.shape);
+        let layout = self.memory.slots[parameter.index()].layout;
+        self.arenas.slice_mut(span).copy_from_slice(&layout.pack(&value.shape, &values));
+    }
+}
+
+/// The span of a parameter in one of the state's arenas.
+pub(super) fn parameter_span(
+    memory: &Memory,
+    arena: Arena,
+    parameter: ParamId,
+    shape: &Shape,
+) -> Span {
+    let slot = &memory.slots[parameter.index()];
+    Span { arena, start: slot.start, length: Bytes(slot.layout.elements(shape) * 4) }
+}
+
+fn unpack(
+    arenas: &Arenas,
+    memory: &Memory,
+    arena: Arena,
+    parameter: ParamId,
+    specs: &[ParamSpec],
+) -> Array {
+    let shape = &specs[parameter.index()].shape;
+    let stored = arenas.slice(parameter_span(memory, arena, parameter, shape));
+    let values = memory.slots[parameter.index()].layout.unpack(shape, stored);
+    Array::new(shape.clone(), values.into_iter().map(f64::from).collect())
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The CPU backend's hot loops, as functions on slices that know nothing of graphs.
+//!
+//! One generic text per loop, written over the private `Vector` trait, is compiled once per
+//! instruction set and chosen at run time by [`Isa`]. Results do not depend on the number of
+//! threads. Between instruction sets sums may round differently; mask bits never differ.
+//!
+//! Sums over an output's inputs run in the order of the inputs, whatever the tiling, so a split of
+//! rows or panels over threads changes no bit.
+
+mod activation;
+mod avx2;
+mod avx512;
+mod cross_entropy;
+mod dropout;
+mod forward;
+mod input_gradient;
+mod isa;
+mod keep;
+mod math;
+mod panels;
+mod portable;
+mod reduce;
+mod shared;
+mod softmax;
+mod tile;
+mod update;
+mod vector;
+mod weight_gradient;
+
+pub(crate) use activation::{activate, activate_gradient, add_bias_activate, Activation};
+pub(crate) use cross_entropy::{cross_entropy, target_weight, CrossEntropy};
+pub(crate) use dropout::{dropout, mask_non_zero, Dropout};
+pub(crate) use forward::{Forward, ForwardJob, Start};
+pub(crate) use input_gradient::{InputGradient, InputGradientJob, MaskNonZero};
+pub(crate) use isa::Isa;
+pub(crate) use panels::PanelLayout;
+pub(crate) use reduce::{column_sums, copy_rows, scale, sum_of_squares};
+pub(crate) use shared::SharedSlice;
+pub(crate) use softmax::{log_softmax_rows, softmax_rows};
+pub(crate) use update::{update, Decay, Moments, Nesterov, Step, UpdateRule, Updated};
+pub(crate) use weight_gradient::{GradientTail, WeightGradient, WeightGradientJob};
+
+use super::pool::{split, split_by, Pool};
+
+#[cfg(test)]
+mod tests;

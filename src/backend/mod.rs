@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Backends: what runs a plan. A backend knows nothing of networks, and a plan nothing of devices.
+
+pub mod cpu;
+mod layout;
+
+use std::fmt::Debug;
+
+pub use layout::Layout;
+
+use crate::graph::ParamSpec;
+use crate::plan::{Bytes, Event, Lane, Plan};
+use crate::scalars::Scalars;
+use crate::{Result, Tensor};
+
+/// What the passes need to know about a backend.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Facts {
+    /// The device, as a user names it: `"cpu"`, `"cuda:0"`.
+    pub name: String,
+    /// Number of lanes that can run at the same time.
+    pub lanes: usize,
+    /// Alignment of buffers in the arena, in bytes.
+    pub alignment: usize,
+    /// Whether kernels can use host memory directly.
+    pub host_memory: HostMemory,
+    /// Where the optimiser runs when nothing has to see all gradients first.
+    pub update_place: UpdatePlace,
+}
+
+/// How a run's inputs and outputs reach the kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostMemory {
+    /// Kernels read and write host tensors themselves.
+    Direct,
+    /// Inputs are copied to the device and outputs back.
+    Copied,
+}
+
+/// Where the optimiser runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpdatePlace {
+    /// In the tail of the weight-gradient kernel.
+    WeightGradient,
+    /// In one pass over all parameters.
+    Flat,
+}
+
+/// Memory that a backend reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Arena(pub(crate) u32);
+
+/// A range in an arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The arena.
+    pub arena: Arena,
+    /// First byte.
+    pub start: Bytes,
+    /// Number of bytes.
+    pub length: Bytes,
+}
+
+/// Where a network's state lives on the device.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    /// The plan's arena.
+    pub plan: Arena,
+    /// Values of the parameters.
+    pub values: Arena,
+    /// Gradients of the parameters, once a plan stores any.
+    pub gradients: Option<Arena>,
+    /// Moments of the optimiser, one arena each.
+    pub moments: Vec<Arena>,
+    /// Layout of each parameter and its place in every one of the state's arenas.
+    pub slots: std::sync::Arc<Vec<Slot>>,
+}
+
+/// A parameter's place in the arenas of values, gradients and moments.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Slot {
+    /// First byte.
+    pub start: Bytes,
+    /// Layout of the elements.
+    pub layout: Layout,
+}
+
+/// One run of a plan.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// The plan.
+    pub plan: &'a Plan,
+    /// The memory it works in.
+    pub memory: &'a Memory,
+    /// What changes from run to run.
+    pub scalars: &'a Scalars,
+    /// The tensors given.
+    pub inputs: &'a [Tensor],
+    /// The tensors to return, in the order of [`Plan::outputs`]; empty where the value is an input
+    /// or a parameter.
+    pub outputs: &'a mut [Vec<f32>],
+}
+
+/// The whole contract of a backend.
+pub trait Backend: Debug + Send {
+    /// What the passes need to know.
+    fn facts(&self) -> &Facts;
+
+    /// How the backend keeps a parameter.
+    fn layout(&self, parameter: &ParamSpec) -> Layout;
+
+    /// Reserves memory, filled with zeros.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] that says how much was needed and how much there was.
+    fn reserve(&mut self, bytes: Bytes) -> Result<Arena>;
+
+    /// Writes to the device.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] with the driver's message.
+    fn write(&mut self, at: Span, data: &[f32]) -> Result<()>;
+
+    /// Reads from the device, after everything issued before is done.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] with the driver's message.
+    fn read(&mut self, at: Span) -> Result<Vec<f32>>;
+
+    /// Issues one step of a run on its lane.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] with the kernel, the layer's path and the driver's message.
+    fn launch(&mut self, run: &mut Run<'_>, step: usize) -> Result<()>;
+
+    /// Records an event on a lane.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] with the driver's message.
+    fn record(&mut self, lane: Lane, event: Event) -> Result<()>;
+
+    /// Makes a lane wait for an event.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] with the driver's message.
+    fn wait(&mut self, lane: Lane, event: Event) -> Result<()>;
+
+    /// Waits until everything issued is done.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] with the driver's message.
+    fn sync(&mut self) -> Result<()>;
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How a loader makes batches, and where in the data it stands.
+
+use serde::{Deserialize, Serialize};
+
+/// The order of the samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Shuffle {
+    /// As the data set has them, every epoch.
+    #[default]
+    Sequential,
+    /// A new permutation every epoch, which depends on this seed, the epoch's number and the length
+    /// of the data set alone.
+    Seeded(u64),
+}
+
+/// What becomes of the samples left over when the batch size does not divide their number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LastBatch {
+    /// They are the last batch of the epoch, a short one.
+    #[default]
+    Keep,
+    /// They are left out of the epoch; with [`Shuffle::Seeded`], other ones each time.
+    Drop,
+}
+
+/// How a [`Loader`](super::Loader) makes batches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoaderConfig {
+    /// Samples in a batch, at least 1.
+    pub batch_size: usize,
+    /// The order of the samples.
+    pub shuffle: Shuffle,
+    /// What becomes of an incomplete last batch.
+    pub last_batch: LastBatch,
+    /// Batches prepared ahead on a thread, at most 1024; with 0 each is prepared when it is asked
+    /// for. It changes when batches are ready, never what is in them.
+    pub prefetch: usize,
+}
+
+impl Default for LoaderConfig {
+    /// Batches of one sample in sequence, none dropped, as PyTorch's `DataLoader`; two batches
+    /// ahead.
+    fn default() -> Self {
+        Self {
+            batch_size: 1,
+            shuffle: Shuffle::default(),
+            last_batch: LastBatch::default(),
+            prefetch: 2,
+        }
+    }
+}
+
+/// A batch's place in the run of a loader: store it with a checkpoint and give it to
+/// [`Loader::seek`](super::Loader::seek) to continue with the same samples.
+///
+/// It counts batches, so it means the same only for the same data set and the same configuration;
+/// `prefetch` may differ.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub struct Position {
+    /// Epochs completed before.
+    pub epoch: u64,
+    /// Batches of this epoch completed before.
+    pub batch: u64,
+}

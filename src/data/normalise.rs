@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Shifting and scaling each channel to mean 0 and standard deviation 1.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::dataset::elements;
+use super::Dataset;
+use crate::{Error, Result};
+
+/// The mean and the standard deviation of each channel (the first dimension of a sample).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Normalisation {
+    mean: Vec<f32>,
+    std: Vec<f32>,
+}
+
+impl Normalisation {
+    /// Takes known values, one of each for every channel: `new(&[0.1307], &[0.3081])` for MNIST.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] unless there are as many means as deviations, at least one, the means
+    /// finite and the deviations finite and above 0.
+    pub fn new(mean: &[f32], std: &[f32]) -> Result<Self> {
+        if mean.is_empty() || mean.len() != std.len() {
+            let got = format!("{} and {}", mean.len(), std.len());
+            return Err(Error::argument("mean and std", "one of each for every channel", got));
+        }
+        if let Some(wrong) = mean.iter().find(|mean| !mean.is_finite()) {
+            return Err(Error::argument("mean", "a finite number", wrong));
+        }
+        if let Some(wrong) = std.iter().find(|std| !std.is_finite() || **std <= 0.0) {
+            return Err(Error::argument("std", "a finite number above 0", wrong));
+        }
+        Ok(Self { mean: mean.to_vec(), std: std.to_vec() })
+    }
+
+    /// Measures a data set, in f64. Measure the training part only: the test part must not be
+    /// looked at.
+    ///
+    /// A channel that never changes gets deviation 1, so that it becomes 0 and not NaN.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for an empty data set or samples without a channel dimension or whose
+    /// values are not finite, and the first error of `dataset`.
+    pub fn measure(dataset: &dyn Dataset) -> Result<Self> {
+        let each = elements(dataset.sample_shape())?;
+        let channels = channels(dataset.sample_shape())?;
+        if dataset.is_empty() {
+            return Err(Error::argument("dataset", "at least one sample", 0));
+        }
+        let mut sample = vec![0.0; each];
+        let mut moments = vec![Moments::default(); channels];
+        for index in 0..dataset.len() {
+            dataset.read(index, &mut sample)?;
+            for (moments, channel) in moments.iter_mut().zip(sample.chunks(each / channels)) {
+                channel.iter().for_each(|&value| moments.add(f64::from(value)));
+            }
+        }
+        let mean: Vec<f32> = moments.iter().map(|moments| moments.mean as f32).collect();
+        let std: Vec<f32> = moments.iter().map(Moments::std).collect();
+        Self::new(&mean, &std)
+    }
+
+    /// The mean of each channel.
+    pub fn mean(&self) -> &[f32] {
+        &self.mean
+    }
+
+    /// The standard deviation of each channel, dividing by the number of values.
+    pub fn std(&self) -> &[f32] {
+        &self.std
+    }
+
+    fn apply(&self, sample: &mut [f32]) {
+        let each = sample.len() / self.mean.len();
+        for ((channel, mean), std) in sample.chunks_mut(each).zip(&self.mean).zip(&self.std) {
+            channel.iter_mut().for_each(|value| *value = (*value - mean) / std);
+        }
+    }
+}
+
+/// A data set seen through a [`Normalisation`].
+///
+/// ```
+/// use std::sync::Arc;
+/// use kiln::data::{Digits, Normalisation, Normalised};
+///
+/// let (train, test) = Digits::load().split(1500, 0)?;
+/// let normalisation = Normalisation::measure(&train)?;
+/// let train = Normalised::new(Arc::new(train), normalisation.clone())?;
+/// let test = Normalised::new(Arc::new(test), normalisation)?;
+/// # Ok::<(), kiln::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Normalised {
+    inner: Arc<dyn Dataset>,
+    normalisation: Normalisation,
+}
+
+impl Normalised {
+    /// Normalises every sample of `inner` when it is read.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the samples have another number of channels.
+    pub fn new(inner: Arc<dyn Dataset>, normalisation: Normalisation) -> Result<Self> {
+        elements(inner.sample_shape())?;
+        let (expected, got) = (normalisation.mean.len(), channels(inner.sample_shape())?);
+        if got != expected {
+            return Err(Error::argument("sample_shape", format!("{expected} channels first"), got));
+        }
+        Ok(Self { inner, normalisation })
+    }
+}
+
+impl Dataset for Normalised {
+    fn len(&self) -> usize {
+        self.inner.len()
+    }
+
+    fn sample_shape(&self) -> &[usize] {
+        self.inner.sample_shape()
+    }
+
+    fn classes(&self) -> usize {
+        self.inner.classes()
+    }
+
+    fn read(&self, index: usize, into: &mut [f32]) -> Result<i32> {
+        self.check_read(index, into)?;
+        let label = self.inner.read(index, into)?;
+        self.normalisation.apply(into);
+        Ok(label)
+    }
+}
+
+impl fmt::Debug for Normalised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Normalised")
+            .field("len", &self.len())
+            .field("normalisation", &self.normalisation)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Running mean and squared deviations (Welford): the plain sum of squares cancels for large means.
+#[derive(Debug, Clone, Default)]
+struct Moments {
+    count: f64,
+    mean: f64,
+    squares: f64,
+}
+
+impl Moments {
+    fn add(&mut self, value: f64) {
+        self.count += 1.0;
+        let deviation = value - self.mean;
+        self.mean += deviation / self.count;
+        self.squares += deviation * (value - self.mean);
+    }
+
+    fn std(&self) -> f32 {
+        let std = (self.squares / self.count).sqrt() as f32;
+        if std == 0.0 {
+            1.0
+        } else {
+            std
+        }
+    }
+}
+
+fn channels(sample_shape: &[usize]) -> Result<usize> {
+    let got = format!("{sample_shape:?}");
+    sample_shape
+        .first()
+        .copied()
+        .ok_or_else(|| Error::argument("sample_shape", "a channel dimension first", got))
+}

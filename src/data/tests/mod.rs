@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Tests of the data module, by the part that they concern.
+
+mod digits;
+mod idx_corrupt;
+mod idx_read;
+mod loader;
+mod loader_failures;
+mod memory;
+mod normalise;
+mod random;
+
+use super::{Dataset, MemoryDataset};
+use crate::{Error, Result};
+
+/// `len` samples of two elements that tell their index, in `classes` classes by turns.
+fn numbered(len: usize, classes: usize) -> MemoryDataset {
+    let inputs = (0..len).flat_map(|index| [index as f32, -(index as f32)]).collect();
+    let labels = (0..len).map(|index| (index % classes) as i32).collect();
+    MemoryDataset::new(inputs, &[2], labels, classes).unwrap()
+}
+
+/// The name of the argument that an error blames.
+fn blamed<T: std::fmt::Debug>(result: Result<T>) -> String {
+    match result.unwrap_err() {
+        Error::Argument { what, .. } => what,
+        other => panic!("expected an argument error, got {other:?}"),
+    }
+}
+
+/// The label of sample `index`, read with a buffer of the right size.
+fn label(dataset: &dyn Dataset, index: usize) -> Result<i32> {
+    let mut sample = vec![0.0; dataset.sample_shape().iter().product()];
+    dataset.read(index, &mut sample)
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Running plans: memory is reserved once per plan, outputs are recycled, steps are issued in order
+//! with the waits that the plan says.
+
+pub mod reference;
+mod store;
+
+use std::sync::Arc;
+
+pub(crate) use store::Store;
+
+use crate::backend::{Arena, Backend, HostMemory, Run};
+use crate::plan::{Place, Plan};
+use crate::scalars::Scalars;
+use crate::{Error, Result, Tensor};
+
+/// A plan with its memory on a device, ready to run.
+#[derive(Debug)]
+pub(crate) struct Executable {
+    plan: Plan,
+    arena: Arena,
+    /// Buffers handed out as outputs; one that nobody holds any more is used again.
+    recycled: Vec<Vec<Arc<Vec<f32>>>>,
+}
+
+/// Outputs kept for reuse per output; more are alive only if the user keeps them.
+const RECYCLED_OUTPUTS: usize = 4;
+
+impl Executable {
+    /// Reserves the memory of a plan.
+    pub(crate) fn new(plan: Plan, backend: &mut dyn Backend) -> Result<Self> {
+        let arena = backend.reserve(plan.arena)?;
+        let recycled = plan.outputs.iter().map(|_| Vec::new()).collect();
+        Ok(Executable { plan, arena, recycled })
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Runs the plan once and returns its outputs.
+    pub(crate) fn run(
+        &mut self,
+        backend: &mut dyn Backend,
+        store: &Store,
+        scalars: &Scalars,
+        inputs: &[Tensor],
+    ) -> Result<Vec<Tensor>> {
+        let memory = store.memory(self.arena);
+        let mut outputs = self.take_outputs();
+        let mut run =
+            Run { plan: &self.plan, memory: &memory, scalars, inputs, outputs: &mut outputs };
+        issue(backend, &mut run)?;
+        self.finish(backend, store, inputs, outputs)
+    }
+
+    fn take_outputs(&mut self) -> Vec<Vec<f32>> {
+        let mut outputs = Vec::with_capacity(self.plan.outputs.len());
+        for (index, (node, buffer)) in self.plan.outputs.iter().enumerate() {
+            let elements = self.plan.graph.node(*node).ty.shape.elements();
+            outputs.push(match self.plan.buffer(*buffer).place {
+                Place::Output(slot) if slot == index => {
+                    recycle(&mut self.recycled[index], elements)
+                }
+                _ => Vec::new(),
+            });
+        }
+        outputs
+    }
+
+    fn finish(
+        &mut self,
+        backend: &mut dyn Backend,
+        store: &Store,
+        inputs: &[Tensor],
+        outputs: Vec<Vec<f32>>,
+    ) -> Result<Vec<Tensor>> {
+        let shared: Vec<Arc<Vec<f32>>> = outputs.into_iter().map(Arc::new).collect();
+        let mut tensors = Vec::with_capacity(shared.len());
+        for (index, (node, buffer)) in self.plan.outputs.iter().enumerate() {
+            let shape = self.plan.graph.node(*node).ty.shape.clone();
+            tensors.push(match self.plan.buffer(*buffer).place {
+                Place::Output(slot) => {
+                    let data = shared[slot].clone();
+                    let kept = &mut self.recycled[index];
+                    if slot == index && kept.len() < RECYCLED_OUTPUTS {
+                        kept.push(data.clone());
+                    }
+                    Tensor::from_shared(shape, data)
+                }
+                Place::Input(input) => inputs[input.index()].reshaped(shape)?,
+                Place::Parameter(parameter) => store.read(backend, parameter)?.reshaped(shape)?,
+                Place::Gradient(parameter) => {
+                    store.read_gradient(backend, parameter)?.reshaped(shape)?
+                }
+                Place::Arena(_) => return Err(unreachable_output(backend)),
+            });
+        }
+        Ok(tensors)
+    }
+}
+
+/// Issues the steps of a run in order.
+fn issue(backend: &mut dyn Backend, run: &mut Run<'_>) -> Result<()> {
+    for index in 0..run.plan.steps.len() {
+        let step = &run.plan.steps[index];
+        for &event in &step.waits {
+            backend.wait(step.lane, event)?;
+        }
+        backend.launch(run, index)?;
+        if let Some(event) = step.records {
+            backend.record(step.lane, event)?;
+        }
+    }
+    Ok(())
+}
+
+/// A buffer that nobody holds, or a new one.
+fn recycle(kept: &mut Vec<Arc<Vec<f32>>>, elements: usize) -> Vec<f32> {
+    let idle = kept.iter_mut().position(|buffer| Arc::get_mut(buffer).is_some());
+    match idle.map(|index| Arc::try_unwrap(kept.swap_remove(index))) {
+        Some(Ok(buffer)) => buffer,
+        _ => vec![0.0; elements],
+    }
+}
+
+fn unreachable_output(backend: &dyn Backend) -> Error {
+    let how = match backend.facts().host_memory {
+        HostMemory::Direct => "written directly",
+        HostMemory::Copied => "copied",
+    };
+    Error::Internal { pass: "exec", message: format!("an output that should be {how} was not") }
+}

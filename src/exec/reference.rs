@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The interpreter of plain meanings: slow, in `f64`, and what every kernel is judged by.
+
+use std::collections::BTreeMap;
+
+use crate::graph::{Graph, NodeId, ParamId};
+use crate::op::{Array, Op, Store};
+use crate::scalars::Scalars;
+
+/// The parameters' state as the interpreter sees it, row-major.
+pub trait State {
+    /// A parameter's value.
+    fn value(&self, parameter: ParamId) -> Array;
+    /// A parameter's stored gradient.
+    fn gradient(&self, parameter: ParamId) -> Array;
+    /// A parameter's moments.
+    fn moments(&self, parameter: ParamId) -> Vec<Array>;
+    /// Stores a gradient.
+    fn set_gradient(&mut self, parameter: ParamId, gradient: &Array);
+    /// Stores an updated value and its moments.
+    fn set_value(&mut self, parameter: ParamId, value: &Array, moments: &[Array]);
+}
+
+/// Computes nodes in order. `values` holds what was computed before and receives the results.
+pub fn interpret(
+    graph: &Graph,
+    nodes: &[NodeId],
+    scalars: &Scalars,
+    state: &mut dyn State,
+    values: &mut BTreeMap<NodeId, Array>,
+) {
+    for &id in nodes {
+        let result = compute(graph, id, scalars, state, values);
+        values.insert(id, result);
+    }
+}
+
+/// Runs a whole graph on the given inputs and returns its outputs.
+pub fn evaluate(
+    graph: &Graph,
+    inputs: &[Array],
+    scalars: &Scalars,
+    state: &mut dyn State,
+) -> Vec<Array> {
+    let mut values = BTreeMap::new();
+    for (id, node) in graph.nodes() {
+        if let Op::Input(input) = node.op {
+            values.insert(id, inputs[input.index()].clone());
+        } else {
+            interpret(graph, &[id], scalars, state, &mut values);
+        }
+    }
+    graph.outputs().iter().map(|id| values[id].clone()).collect()
+}
+
+/// The value of one node. Values that no step holds (constants, scalars, parameters, reshapes) are
+/// computed on the way.
+fn compute(
+    graph: &Graph,
+    id: NodeId,
+    scalars: &Scalars,
+    state: &mut dyn State,
+    values: &BTreeMap<NodeId, Array>,
+) -> Array {
+    let node = graph.node(id);
+    let inputs: Vec<Array> = node
+        .inputs
+        .iter()
+        .map(|input| match values.get(input) {
+            Some(value) => value.clone(),
+            None => compute(graph, *input, scalars, state, values),
+        })
+        .collect();
+    match &node.op {
+        Op::Parameter(parameter) => state.value(*parameter),
+        Op::Gradient(parameter, store) => {
+            let gradient = match store {
+                Store::Overwrite => inputs[0].clone(),
+                Store::Accumulate => state.gradient(*parameter).zip(&inputs[0], |a, b| a + b),
+            };
+            state.set_gradient(*parameter, &gradient);
+            gradient
+        }
+        Op::Update(parameter, rule) => {
+            let factor = inputs.get(1).map_or(1.0, |coefficient| coefficient.data[0]);
+            let mut value = state.value(*parameter);
+            let mut moments = state.moments(*parameter);
+            for (index, element) in value.data.iter_mut().enumerate() {
+                let mut local: Vec<f64> = moments.iter().map(|m| m.data[index]).collect();
+                let gradient = factor * inputs[0].data[index];
+                *element = rule.apply(*element, gradient, &mut local, scalars);
+                for (moment, new) in moments.iter_mut().zip(local) {
+                    moment.data[index] = new;
+                }
+            }
+            state.set_value(*parameter, &value, &moments);
+            value
+        }
+        op => op.eval(&inputs.iter().collect::<Vec<_>>(), scalars),
+    }
+}

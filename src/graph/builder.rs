@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Building graphs: appending nodes with their shape rule checked at once.
+
+use std::sync::Arc;
+
+use super::{Graph, InputId, Layer, LayerId, Node, NodeId, ParamId, ParamSpec};
+use crate::op::{Mismatch, Op, TensorType};
+use crate::Shape;
+
+/// A graph in the making.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    graph: Graph,
+    layer: LayerId,
+}
+
+impl Builder {
+    /// An empty graph over a network's parameters.
+    pub fn new(parameters: Arc<Vec<ParamSpec>>) -> Self {
+        let root = Layer { path: String::new(), kind: "Network" };
+        let graph = Graph { nodes: vec![], outputs: vec![], layers: vec![root], parameters };
+        Builder { graph, layer: LayerId(0) }
+    }
+
+    /// Goes on with an existing graph.
+    pub fn extend(graph: Graph) -> Self {
+        Builder { graph, layer: LayerId(0) }
+    }
+
+    /// A graph with the layers and parameters of another and no nodes yet; for passes that rebuild.
+    pub fn rebuild(graph: &Graph) -> Self {
+        let (layers, parameters) = (graph.layers.clone(), graph.parameters.clone());
+        let graph = Graph { nodes: vec![], outputs: vec![], layers, parameters };
+        Builder { graph, layer: LayerId(0) }
+    }
+
+    /// Appends an operation on existing nodes.
+    ///
+    /// # Errors
+    /// The [`Mismatch`] of the operation's shape rule.
+    pub fn add(&mut self, op: Op, inputs: &[NodeId]) -> Result<NodeId, Mismatch> {
+        let types: Vec<&TensorType> = inputs.iter().map(|&id| &self.graph.node(id).ty).collect();
+        let ty = match op.infer(&types)? {
+            Some(ty) => ty,
+            None => return Err(Mismatch::new("an operation with inputs", op.name())),
+        };
+        Ok(self.push(op, inputs, ty))
+    }
+
+    /// Appends an input of a given type.
+    pub fn input(&mut self, id: InputId, ty: TensorType) -> NodeId {
+        self.push(Op::Input(id), &[], ty)
+    }
+
+    /// The node of a parameter's value: one per parameter, appended at its first use.
+    pub fn parameter(&mut self, id: ParamId) -> NodeId {
+        let op = Op::Parameter(id);
+        let existing = self.graph.nodes.iter().position(|node| node.op == op);
+        match existing {
+            Some(index) => NodeId::at(index),
+            None => {
+                let ty = TensorType::f32(self.graph.parameters[id.index()].shape.clone());
+                self.push(op, &[], ty)
+            }
+        }
+    }
+
+    /// Appends a node as it stands in another graph, with inputs of this one.
+    ///
+    /// # Errors
+    /// The [`Mismatch`] of the operation's shape rule for the new inputs.
+    pub fn copy(&mut self, node: &Node, inputs: &[NodeId]) -> Result<NodeId, Mismatch> {
+        self.layer = node.layer;
+        match node.op {
+            Op::Input(_) | Op::Parameter(_) => Ok(self.push(node.op.clone(), &[], node.ty.clone())),
+            _ => self.add(node.op.clone(), inputs),
+        }
+    }
+
+    /// Inputs of a node.
+    pub fn inputs(&self, id: NodeId) -> &[NodeId] {
+        &self.graph.node(id).inputs
+    }
+
+    /// Shape of a node's value.
+    pub fn shape(&self, id: NodeId) -> &Shape {
+        &self.graph.node(id).ty.shape
+    }
+
+    /// The graph so far.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Sets the layer that the nodes appended from now on belong to.
+    pub(crate) fn set_layer(&mut self, layer: LayerId) {
+        self.layer = layer;
+    }
+
+    /// The layer with this path and kind, made known at its first use.
+    pub(crate) fn layer(&mut self, path: &str, kind: &'static str) -> LayerId {
+        let layers = &mut self.graph.layers;
+        let known = layers.iter().position(|layer| layer.path == path && layer.kind == kind);
+        let index = known.unwrap_or_else(|| {
+            layers.push(Layer { path: path.into(), kind });
+            layers.len() - 1
+        });
+        LayerId(index as u32)
+    }
+
+    /// Ends building; `outputs` are the values that a run returns.
+    pub fn finish(mut self, outputs: Vec<NodeId>) -> Graph {
+        self.graph.outputs = outputs;
+        self.graph
+    }
+
+    fn push(&mut self, op: Op, inputs: &[NodeId], ty: TensorType) -> NodeId {
+        let node = Node { op, inputs: inputs.to_vec(), ty, layer: self.layer };
+        self.graph.nodes.push(node);
+        NodeId::at(self.graph.nodes.len() - 1)
+    }
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The graph: a network traced into primitive operations.
+//!
+//! Nodes are in topological order, each yields one value, and every node knows the layer that
+//! recorded it. Passes turn graphs into graphs; [`verify`](Graph::verify) checks the invariants
+//! after each.
+
+mod builder;
+mod dump;
+mod trace;
+mod verify;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use builder::Builder;
+pub(crate) use trace::LayerPath;
+pub use trace::{trace, Traced, Var};
+
+use crate::op::{Op, TensorType};
+use crate::{DType, Shape};
+
+/// Index of a node in its graph.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(u32);
+
+/// Index of a tensor given with each run.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InputId(pub(crate) u32);
+
+/// Index of a parameter in its network, in order of creation.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ParamId(pub(crate) u32);
+
+/// Index of a layer in its graph.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LayerId(u32);
+
+/// A parameter as the network declares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParamSpec {
+    /// Full name, as PyTorch's `state_dict` has it: `"fc1.weight"`.
+    pub name: String,
+    /// Shape, as PyTorch has it.
+    pub shape: Shape,
+    /// What the parameter is used for; backends choose its memory layout by this.
+    pub usage: ParamUsage,
+}
+
+/// What a parameter is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParamUsage {
+    /// The matrix `[out, in]` of a linear layer.
+    LinearWeight,
+    /// Anything else.
+    Plain,
+}
+
+/// A layer that recorded nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// Path from the network's root: `"fc1"`; empty for the root.
+    pub path: String,
+    /// Type of the layer: `"Linear"`.
+    pub kind: &'static str,
+}
+
+/// One operation in the graph.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// The operation.
+    pub op: Op,
+    /// The nodes whose values it takes; all come earlier in the graph.
+    pub inputs: Vec<NodeId>,
+    /// Type of its value.
+    pub ty: TensorType,
+    /// The layer that recorded it.
+    pub layer: LayerId,
+}
+
+/// A network, or a training step of it, as primitive operations.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Graph {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) outputs: Vec<NodeId>,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) parameters: Arc<Vec<ParamSpec>>,
+}
+
+impl Graph {
+    /// The nodes in topological order, with their indices.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = (NodeId, &Node)> + DoubleEndedIterator {
+        self.nodes.iter().enumerate().map(|(index, node)| (NodeId(index as u32), node))
+    }
+
+    /// The node at an index.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.index()]
+    }
+
+    /// The values that a run returns, in order.
+    pub fn outputs(&self) -> &[NodeId] {
+        &self.outputs
+    }
+
+    /// The parameters of the network.
+    pub fn parameters(&self) -> &[ParamSpec] {
+        &self.parameters
+    }
+
+    /// The layer that recorded a node.
+    pub fn layer(&self, id: NodeId) -> &Layer {
+        &self.layers[self.node(id).layer.0 as usize]
+    }
+
+    /// For each node, the nodes that take its value, in order.
+    pub fn users(&self) -> Vec<Vec<NodeId>> {
+        let mut users = vec![Vec::new(); self.nodes.len()];
+        for (id, node) in self.nodes() {
+            for input in &node.inputs {
+                users[input.index()].push(id);
+            }
+        }
+        users
+    }
+}
+
+impl NodeId {
+    /// Position in the graph.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    pub(crate) fn at(index: usize) -> Self {
+        NodeId(index as u32)
+    }
+}
+
+impl InputId {
+    /// Position among the inputs.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl ParamId {
+    /// Position among the parameters.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    pub(crate) fn at(index: usize) -> Self {
+        ParamId(index as u32)
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "%{}", self.0)
+    }
+}
+
+impl fmt::Debug for InputId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "input{}", self.0)
+    }
+}
+
+impl fmt::Debug for ParamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "parameter{}", self.0)
+    }
+}
+
+impl fmt::Debug for LayerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "layer{}", self.0)
+    }
+}
+
+/// Type of a tensor that a trace takes as input.
+impl From<(Shape, DType)> for TensorType {
+    fn from((shape, dtype): (Shape, DType)) -> Self {
+        TensorType { shape, dtype }
+    }
+}

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Tracing: running a module's `forward` once on symbolic values to record its graph.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::{Builder, Graph, InputId, LayerId, NodeId, ParamId, ParamSpec};
+use crate::mask::site_of;
+use crate::op::{Dropout, Mismatch, Op, TensorType};
+use crate::{Error, Result, Shape};
+
+/// A value in a network that is being traced.
+///
+/// Operations never fail on the spot: a mistake is noted with the layer's path, the result counts
+/// as unknown from there on, and all mistakes come back together when the trace ends.
+#[derive(Clone)]
+pub struct Var {
+    tracer: Rc<RefCell<Tracer>>,
+    node: Option<NodeId>,
+}
+
+/// Where a layer stands in its network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LayerPath {
+    pub(crate) path: Rc<str>,
+    pub(crate) kind: &'static str,
+}
+
+/// What a trace yields.
+#[derive(Clone, Debug)]
+pub struct Traced {
+    /// The recorded graph.
+    pub graph: Graph,
+    /// The node of each value that the traced function returned.
+    pub results: Vec<NodeId>,
+}
+
+struct Tracer {
+    builder: Builder,
+    layers: Vec<LayerId>,
+    paths: Vec<Rc<str>>,
+    calls: BTreeMap<Rc<str>, u32>,
+    sites: BTreeMap<u32, String>,
+    errors: Vec<Error>,
+}
+
+/// Records the graph of `function`, which is called once with one value per input type.
+///
+/// # Errors
+/// Every mistake that the function made, as one [`Error`]; [`Error::Many`] if there are several.
+pub fn trace(
+    parameters: Arc<Vec<ParamSpec>>,
+    inputs: &[TensorType],
+    function: impl FnOnce(&[Var]) -> Vec<Var>,
+) -> Result<Traced> {
+    let mut builder = Builder::new(parameters);
+    let nodes: Vec<NodeId> = inputs
+        .iter()
+        .enumerate()
+        .map(|(index, ty)| builder.input(InputId(index as u32), ty.clone()))
+        .collect();
+    let tracer = Rc::new(RefCell::new(Tracer::new(builder)));
+    let var = |node: &NodeId| Var { tracer: tracer.clone(), node: Some(*node) };
+    let results = function(&nodes.iter().map(var).collect::<Vec<_>>());
+    let mut tracer = tracer.borrow_mut();
+    Error::check(std::mem::take(&mut tracer.errors))?;
+    let results: Option<Vec<NodeId>> = results.iter().map(|var| var.node).collect();
+    let results = results.ok_or_else(|| Error::Internal {
+        pass: "trace",
+        message: "a result is unknown though no error was noted".into(),
+    })?;
+    let graph = tracer.builder.graph().clone();
+    let traced = Traced { graph: Builder::extend(graph).finish(results.clone()), results };
+    traced.graph.verify("trace")?;
+    Ok(traced)
+}
+
+impl Var {
+    /// The value's shape; `None` if a mistake made it unknown.
+    pub fn shape(&self) -> Option<Shape> {
+        let tracer = self.tracer.borrow();
+        self.node.map(|node| tracer.builder.shape(node).clone())
+    }
+
+    /// Applies an operation to this value and further ones.
+    pub(crate) fn apply(&self, op: Op, others: &[&Var]) -> Var {
+        let mut inputs = Vec::with_capacity(1 + others.len());
+        for var in std::iter::once(self).chain(others.iter().copied()) {
+            match var.node {
+                Some(node) => inputs.push(node),
+                None => return self.unknown(),
+            }
+        }
+        let added = self.tracer.borrow_mut().add(op, &inputs);
+        Var { tracer: self.tracer.clone(), node: added }
+    }
+
+    /// A parameter of the network as a value.
+    pub(crate) fn parameter(&self, id: ParamId) -> Var {
+        let node = self.tracer.borrow_mut().builder.parameter(id);
+        Var { tracer: self.tracer.clone(), node: Some(node) }
+    }
+
+    /// Records what `body` does as part of a layer.
+    pub(crate) fn within(&self, layer: &LayerPath, body: impl FnOnce(&Var) -> Var) -> Var {
+        self.tracer.borrow_mut().enter(layer);
+        let result = body(self);
+        self.tracer.borrow_mut().leave();
+        result
+    }
+
+    /// Dropout at the next site of the current layer: each call of a layer draws its own mask.
+    pub(crate) fn dropout(&self, p: f32) -> Var {
+        let site = self.tracer.borrow_mut().next_site();
+        self.apply(Op::Dropout(Dropout::new(site, p)), &[])
+    }
+
+    /// Notes a mistake and yields an unknown value.
+    pub(crate) fn mistake(&self, op: &str, mismatch: Mismatch) -> Var {
+        self.tracer.borrow_mut().note(op, mismatch);
+        self.unknown()
+    }
+
+    fn unknown(&self) -> Var {
+        Var { tracer: self.tracer.clone(), node: None }
+    }
+}
+
+impl Tracer {
+    fn new(builder: Builder) -> Self {
+        Tracer {
+            builder,
+            layers: vec![],
+            paths: vec![],
+            calls: BTreeMap::new(),
+            sites: BTreeMap::new(),
+            errors: vec![],
+        }
+    }
+
+    fn add(&mut self, op: Op, inputs: &[NodeId]) -> Option<NodeId> {
+        let name = op.name();
+        match self.builder.add(op, inputs) {
+            Ok(node) => Some(node),
+            Err(mismatch) => {
+                self.note(name, mismatch);
+                None
+            }
+        }
+    }
+
+    fn note(&mut self, op: &str, mismatch: Mismatch) {
+        self.errors.push(Error::Shape {
+            layer: self.paths.last().map_or(String::new(), |path| path.to_string()),
+            op: op.into(),
+            expected: mismatch.expected,
+            got: mismatch.got,
+        });
+    }
+
+    fn enter(&mut self, layer: &LayerPath) {
+        let id = self.builder.layer(&layer.path, layer.kind);
+        self.layers.push(id);
+        self.paths.push(layer.path.clone());
+        self.builder.set_layer(id);
+    }
+
+    fn leave(&mut self) {
+        self.layers.pop();
+        self.paths.pop();
+        self.builder.set_layer(self.layers.last().copied().unwrap_or(LayerId(0)));
+    }
+
+    fn next_site(&mut self) -> u32 {
+        let path = self.paths.last().cloned().unwrap_or_else(|| "".into());
+        let call = self.calls.entry(path.clone()).or_default();
+        let name = format!("{path}#{call}");
+        *call += 1;
+        let site = site_of(&name);
+        if let Some(other) = self.sites.insert(site, name.clone()) {
+            let got = format!("{name} and {other}, which share the hash {site:#010x}");
+            self.note("dropout", Mismatch::new("sites with hashes of their own", got));
+        }
+        site
+    }
+}
+
+impl fmt::Debug for Var {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Var").field("node", &self.node).field("shape", &self.shape()).finish()
+    }
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The verifier: what every pass may rely on and must leave true.
+
+use super::{Graph, NodeId};
+use crate::op::{Op, TensorType};
+use crate::{Error, Result};
+
+impl Graph {
+    /// Checks that nodes are in topological order, that every type is what the operation's shape
+    /// rule says, and that parameters, layers and outputs exist.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] that names the pass, the node and the broken invariant.
+    pub fn verify(&self, pass: &'static str) -> Result<()> {
+        for (id, node) in self.nodes() {
+            self.verify_node(id).map_err(|message| Error::Internal {
+                pass,
+                message: format!("node {id:?} ({}): {message}", node.op.name()),
+            })?;
+        }
+        match self.outputs.iter().find(|id| id.index() >= self.nodes.len()) {
+            None => Ok(()),
+            Some(id) => {
+                Err(Error::Internal { pass, message: format!("output {id:?} does not exist") })
+            }
+        }
+    }
+
+    fn verify_node(&self, id: NodeId) -> Result<(), String> {
+        let node = self.node(id);
+        if let Some(late) = node.inputs.iter().find(|&&input| input >= id) {
+            return Err(format!("input {late:?} does not come before it"));
+        }
+        if node.layer.0 as usize >= self.layers.len() {
+            return Err(format!("{:?} does not exist", node.layer));
+        }
+        let types: Vec<&TensorType> = node.inputs.iter().map(|&i| &self.node(i).ty).collect();
+        let inferred =
+            node.op.infer(&types).map_err(|m| format!("expected {}, got {}", m.expected, m.got))?;
+        match inferred {
+            Some(ty) if ty != node.ty => return Err(format!("type {}, rule says {ty}", node.ty)),
+            _ => {}
+        }
+        match node.op {
+            Op::Parameter(parameter) | Op::Gradient(parameter, _) | Op::Update(parameter, _) => {
+                match self.parameters.get(parameter.index()) {
+                    Some(spec) if spec.shape == node.ty.shape => Ok(()),
+                    Some(spec) => Err(format!("{} has shape {}", spec.name, spec.shape)),
+                    None => Err(format!("{parameter:?} does not exist")),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+}

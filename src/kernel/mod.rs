@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Kernels: what backends compute in one go.
+//!
+//! Each file finds in the graph what its kernel can compute. A kernel has no meaning of its own: it
+//! means the nodes that it replaces, and it is tested against them.
+
+mod cross_entropy;
+mod input_gradient;
+mod linear;
+mod optimizer;
+mod weight_gradient;
+
+use crate::graph::{Graph, NodeId};
+use crate::op::{Dropout, MatMul, Nll, Op, Store, Unary, UpdateRule};
+use crate::passes::{Cluster, Finder};
+
+/// A kernel with everything about it that is known when the plan is made.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kernel {
+    /// `(x, weight[, bias]) -> y`: product, bias, activation and dropout in one.
+    Linear {
+        /// What is applied to the sums.
+        tail: LinearTail,
+    },
+    /// `(dy, weight[, y]) -> dx`: product and, with a scale, the mask `y != 0`.
+    InputGradient {
+        /// Factor of the gradients that pass, if there is a mask.
+        mask: Option<f64>,
+    },
+    /// `(dy, x) -> (d_weight[, d_bias])`: product, column sums and what becomes of them.
+    WeightGradient {
+        /// Where the gradients go.
+        sink: Sink,
+        /// Whether the bias gradient, the column sums of `dy`, is computed along.
+        bias: BiasGradient,
+    },
+    /// `(scores, labels[, class_weights]) -> loss[, d_scores]`: log-softmax, likelihood and, in
+    /// training, their gradient.
+    CrossEntropy {
+        /// The loss's options.
+        nll: Nll,
+        /// Whether the gradient is computed along.
+        gradient: LossGradient,
+    },
+    /// `x -> y`: dropout alone.
+    Dropout(Dropout),
+    /// `(y, dy) -> dx`: the zeros of `y` as a mask.
+    MaskNonZero(f64),
+    /// `x -> y`: a function of each element.
+    Map(Unary),
+    /// `(saved, dy) -> dx`: the gradient of a function of each element.
+    MapGradient(Unary),
+    /// `(a, b) -> c`: the product of two matrices.
+    MatMul(MatMul),
+    /// Column sums of a matrix.
+    ColumnSum,
+    /// Stores a gradient in its slot.
+    StoreGradient(Store),
+    /// `gradients -> norm`.
+    GlobalNorm,
+    /// `(gradients...[, coefficient])`: the optimiser over all parameters in one pass.
+    FlatUpdate {
+        /// The optimiser's rule.
+        rule: UpdateRule,
+        /// Whether the last input is a factor of all gradients.
+        clip: Clip,
+    },
+    /// One operation by its plain meaning.
+    Plain,
+}
+
+/// What [`Kernel::Linear`] does with a sum before it is stored.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LinearTail {
+    /// Whether a bias is added.
+    pub bias: crate::nn::Bias,
+    /// The activation.
+    pub activation: Option<Unary>,
+    /// Dropout after the activation.
+    pub dropout: Option<Dropout>,
+}
+
+/// Where [`Kernel::WeightGradient`] puts its gradients.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Sink {
+    /// Into the gradient's slot.
+    Store(Store),
+    /// Into the optimiser, element by element, with no gradient stored at all.
+    Update(UpdateRule),
+}
+
+/// Whether [`Kernel::WeightGradient`] computes the bias gradient along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BiasGradient {
+    /// It does.
+    Computed,
+    /// The layer has none.
+    Absent,
+}
+
+/// Whether [`Kernel::CrossEntropy`] computes its gradient along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LossGradient {
+    /// It does, times the run's share.
+    Computed,
+    /// Only the loss is wanted.
+    Absent,
+}
+
+/// Whether [`Kernel::FlatUpdate`] scales the gradients first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clip {
+    /// By the coefficient in its last input.
+    ByCoefficient,
+    /// It does not.
+    Off,
+}
+
+/// Cost of a kernel as the plan prints it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Bytes read and written.
+    pub bytes: usize,
+    /// Floating-point operations of matrix products.
+    pub flops: usize,
+}
+
+/// Finds a cluster that begins at a node.
+pub(crate) type Find = fn(&Finder<'_>, NodeId) -> Option<Cluster>;
+
+/// The searches, in the order in which they are tried.
+pub(crate) const FINDERS: &[Find] = &[
+    cross_entropy::find,
+    weight_gradient::find,
+    linear::find,
+    input_gradient::find,
+    optimizer::find,
+];
+
+/// The kernel for one node that no larger kernel took.
+pub(crate) fn single(graph: &Graph, id: NodeId) -> Cluster {
+    let node = graph.node(id);
+    let kernel = match &node.op {
+        Op::Unary(function) => Kernel::Map(*function),
+        Op::UnaryGrad(function) => Kernel::MapGradient(*function),
+        Op::Dropout(dropout) if node.ty.shape.rank() < 4 => Kernel::Dropout(*dropout),
+        Op::MaskNonZero(scale) => Kernel::MaskNonZero(*scale),
+        Op::MatMul(product) => Kernel::MatMul(*product),
+        Op::SumTo(shape)
+            if shape.rank() == 1 && graph.node(node.inputs[0]).ty.shape.rank() == 2 =>
+        {
+            Kernel::ColumnSum
+        }
+        Op::Gradient(_, store) => Kernel::StoreGradient(*store),
+        Op::GlobalNorm => Kernel::GlobalNorm,
+        _ => Kernel::Plain,
+    };
+    Cluster { kernel, nodes: vec![id], inputs: node.inputs.clone(), outputs: vec![id] }
+}
+
+impl Kernel {
+    /// The kernel's name, as plans print it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Kernel::Linear { .. } => "linear",
+            Kernel::InputGradient { .. } => "linear_input_gradient",
+            Kernel::WeightGradient { .. } => "linear_weight_gradient",
+            Kernel::CrossEntropy { .. } => "cross_entropy",
+            Kernel::Dropout(_) => "dropout",
+            Kernel::MaskNonZero(_) => "mask_nonzero",
+            Kernel::Map(_) => "map",
+            Kernel::MapGradient(_) => "map_gradient",
+            Kernel::MatMul(_) => "matmul",
+            Kernel::ColumnSum => "column_sum",
+            Kernel::StoreGradient(_) => "store_gradient",
+            Kernel::GlobalNorm => "global_norm",
+            Kernel::FlatUpdate { .. } => "flat_update",
+            Kernel::Plain => "plain",
+        }
+    }
+
+    /// What a launch of the kernel moves and computes.
+    pub(crate) fn cost(&self, graph: &Graph, cluster: &Cluster) -> Cost {
+        let size = |id: &NodeId| {
+            let ty = &graph.node(*id).ty;
+            ty.shape.elements() * ty.dtype.bytes()
+        };
+        let values = cluster.inputs.iter().chain(&cluster.outputs);
+        let mut bytes: usize = values.map(size).sum();
+        let mut flops = 0;
+        for id in &cluster.nodes {
+            let node = graph.node(*id);
+            match &node.op {
+                Op::MatMul(_) => {
+                    let left = &graph.node(node.inputs[0]).ty.shape;
+                    let inner = left.elements() * node.ty.shape.elements();
+                    flops += 2 * inner / rows_of_product(graph, *id).max(1);
+                }
+                // The old value is read, every moment is read and written.
+                Op::Update(_, rule) => bytes += size(id) * (1 + 2 * rule.moments()),
+                Op::Gradient(_, Store::Accumulate) => bytes += size(id),
+                _ => {}
+            }
+        }
+        Cost { bytes, flops }
+    }
+}
+
+fn rows_of_product(graph: &Graph, id: NodeId) -> usize {
+    graph.node(id).ty.shape.dims()[0]
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Binary cross-entropy on logits.
+
+use super::{element_weight, reduce, Loss, Reduction};
+use crate::graph::Var;
+use crate::{Result, Tensor};
+
+/// `-t log(sigmoid(x)) - (1 - t) log(1 - sigmoid(x))`, as `torch.nn.BCEWithLogitsLoss`.
+///
+/// Computed as `softplus(x) - t x`, which is finite for every finite logit.
+///
+/// # Shapes
+/// Logits and target have one shape; the result is a scalar, or has that shape with
+/// [`Reduction::None`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BceWithLogits {
+    /// How the elements' losses are joined.
+    pub reduction: Reduction,
+}
+
+impl Loss for BceWithLogits {
+    fn forward(&self, output: &Var, inputs: &[Var]) -> Var {
+        reduce(&(&output.softplus() - &(&inputs[0] * output)), self.reduction)
+    }
+
+    fn check(&self, target: &Tensor) -> Result<()> {
+        target.values().map(|_| ())
+    }
+
+    fn weight(&self, target: &Tensor) -> Option<f64> {
+        element_weight(target, self.reduction)
+    }
+
+    fn key(&self) -> String {
+        format!("{self:?}")
+    }
+}

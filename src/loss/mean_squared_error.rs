@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Mean squared error.
+
+use super::{element_weight, reduce, Loss, Reduction};
+use crate::graph::Var;
+use crate::{Result, Tensor};
+
+/// `(x - t)^2`, as `torch.nn.MSELoss`.
+///
+/// # Shapes
+/// Output and target have one shape; the result is a scalar, or has that shape with
+/// [`Reduction::None`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mse {
+    /// How the elements' losses are joined.
+    pub reduction: Reduction,
+}
+
+impl Loss for Mse {
+    fn forward(&self, output: &Var, inputs: &[Var]) -> Var {
+        reduce(&(output - &inputs[0]).square(), self.reduction)
+    }
+
+    fn check(&self, target: &Tensor) -> Result<()> {
+        target.values().map(|_| ())
+    }
+
+    fn weight(&self, target: &Tensor) -> Option<f64> {
+        element_weight(target, self.reduction)
+    }
+
+    fn key(&self) -> String {
+        format!("{self:?}")
+    }
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Losses, with PyTorch's semantics.
+
+mod binary_cross_entropy;
+mod cross_entropy;
+mod mean_squared_error;
+
+pub use crate::op::Reduction;
+pub use binary_cross_entropy::BceWithLogits;
+pub use cross_entropy::CrossEntropy;
+pub use mean_squared_error::Mse;
+
+use crate::graph::Var;
+use crate::{Result, Tensor};
+
+/// What a network is trained to make small.
+pub trait Loss: std::fmt::Debug {
+    /// Records the loss of the network's output; `inputs` are the target and then the tensors of
+    /// [`inputs`](Loss::inputs).
+    fn forward(&self, output: &Var, inputs: &[Var]) -> Var;
+
+    /// Tensors that the loss brings along, such as class weights.
+    fn inputs(&self) -> Vec<Tensor> {
+        Vec::new()
+    }
+
+    /// Checks a target before it is used.
+    ///
+    /// # Errors
+    /// [`crate::Error`] that names the first element that cannot be a target.
+    fn check(&self, target: &Tensor) -> Result<()>;
+
+    /// What a part of a batch weighs in the loss of the whole batch: the divisor of a mean. A batch
+    /// that is trained in micro-batches gives each the share `weight(part) / weight(whole)`.
+    /// `None` if the parts' losses simply add up.
+    fn weight(&self, target: &Tensor) -> Option<f64>;
+
+    /// Everything that the recorded graph depends on, as text; plans are kept by it.
+    fn key(&self) -> String;
+}
+
+/// Joins per-element losses by PyTorch's reductions.
+fn reduce(losses: &Var, reduction: Reduction) -> Var {
+    match reduction {
+        Reduction::Mean => losses.mean(),
+        Reduction::Sum => losses.sum(),
+        Reduction::None => losses.clone(),
+    }
+}
+
+/// The weight of a part of a batch under a mean or sum over all elements.
+fn element_weight(target: &Tensor, reduction: Reduction) -> Option<f64> {
+    match reduction {
+        Reduction::Mean => Some(target.shape().elements() as f64),
+        Reduction::Sum | Reduction::None => None,
+    }
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Masks on demand: the keep decisions of any dropout site, at any step, without running anything.
+
+use crate::op::Dropout;
+use crate::philox::{keep, MaskKey};
+
+/// The mask function of one dropout site.
+///
+/// ```
+/// use kiln::mask::Mask;
+///
+/// let mask = Mask::new(7, "dropout1#0", 0.5);
+/// let kept = (0..10_000).filter(|&element| mask.keeps(0, 3, element)).count();
+/// assert!((4750..5250).contains(&kept));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mask {
+    seed: u64,
+    dropout: Dropout,
+}
+
+impl Mask {
+    /// The mask of a site, named by the layer's path and which of its calls it is
+    /// (`"dropout1#0"`), in a network with this seed.
+    pub fn new(seed: u64, site: &str, p: f32) -> Self {
+        Mask { seed, dropout: Dropout::new(site_of(site), p) }
+    }
+
+    /// Whether an element is kept in pass `step` of the sample with this index in the global batch.
+    pub fn keeps(&self, step: u32, sample: u32, element: u32) -> bool {
+        let Dropout { site, drop15 } = self.dropout;
+        keep(&MaskKey { seed: self.seed, site, step, drop15 }, sample, element)
+    }
+
+    /// What kept elements are multiplied by.
+    pub fn scale(&self) -> f32 {
+        self.dropout.scale() as f32
+    }
+}
+
+/// The number of a site or parameter name: 32-bit FNV-1a of its bytes.
+pub fn site_of(name: &str) -> u32 {
+    name.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}

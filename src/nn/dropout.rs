@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Element-wise dropout.
+
+use super::{Module, Scope};
+use crate::graph::{LayerPath, Var};
+
+/// Drops each element with probability `p` in train mode and scales the others by `1 / (1 - p)`;
+/// does nothing in eval mode. As `torch.nn.Dropout` (Hinton et al. 2012, arXiv:1207.0580).
+///
+/// The mask is a function of the network's seed, this layer's path, which of its calls this is,
+/// the number of the pass, the sample and the element: it costs no memory, and is the same on
+/// every device and however the batch is divided. `p` is rounded to the nearest 1/32768 and the
+/// scale uses the rounded value, so that the expectation is exact. Dropped elements are *selected*
+/// to 0: an infinity or NaN that is dropped gives 0, where PyTorch multiplies and gives NaN.
+///
+/// # Shapes
+/// Any; the first extent counts samples.
+///
+/// # Errors
+/// `p` outside `[0, 1]` or NaN comes back from the network's constructor.
+///
+/// ```
+/// use kiln::nn::{Dropout, Module};
+/// use kiln::{Device, Net, Seed, Tensor};
+///
+/// let mut net = Net::new(Device::cpu(), Seed(7), |p| Dropout::new(&p.at("dropout"), 0.5))?;
+/// let ones = Tensor::new([1, 8], vec![1.0; 8])?;
+/// let kept = net.train().forward(&ones)?;
+/// assert!(kept.values()?.iter().all(|&y| y == 0.0 || y == 2.0));
+/// assert_eq!(net.eval().forward(&ones)?, ones);
+///
+/// let error = Net::new(Device::cpu(), Seed(7), |p| Dropout::new(&p.at("d"), 1.5)).unwrap_err();
+/// assert_eq!(error.to_string(), "d: p: expected a probability in [0, 1], got 1.5");
+/// # Ok::<(), kiln::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Dropout {
+    layer: LayerPath,
+    p: f32,
+}
+
+impl Dropout {
+    /// Dropout with probability `p` of dropping an element.
+    pub fn new(scope: &Scope, p: f32) -> Self {
+        if !(0.0..=1.0).contains(&p) {
+            scope.reject("p", "a probability in [0, 1]", p);
+        }
+        Dropout { layer: scope.layer("Dropout"), p }
+    }
+
+    /// The probability of dropping an element.
+    pub fn p(&self) -> f32 {
+        self.p
+    }
+}
+
+impl Module for Dropout {
+    fn forward(&self, x: &Var) -> Var {
+        x.within(&self.layer, |x| x.dropout(self.p))
+    }
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Initial values of parameters.
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Uniform};
+
+use crate::graph::ParamSpec;
+use crate::mask::site_of;
+
+/// How a parameter gets its first values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// Every element is this number.
+    Constant(f32),
+    /// Uniform over `[-bound, bound]`.
+    Uniform {
+        /// The largest magnitude.
+        bound: f32,
+    },
+}
+
+impl Init {
+    /// PyTorch's default for linear layers: uniform over `±1/sqrt(inputs)`, which is what
+    /// `kaiming_uniform_(a=sqrt(5))` (He et al. 2015, arXiv:1502.01852) amounts to.
+    pub fn fan_in(inputs: usize) -> Self {
+        Init::Uniform { bound: (1.0 / (inputs.max(1) as f64).sqrt()) as f32 }
+    }
+
+    /// The first values of a parameter: they depend on the seed and the parameter's name alone, so
+    /// that adding a layer leaves the others as they were.
+    pub(crate) fn values(self, parameter: &ParamSpec, seed: u64) -> Vec<f32> {
+        let count = parameter.shape.elements();
+        match self {
+            Init::Constant(value) => vec![value; count],
+            Init::Uniform { bound } => {
+                let mut generator = ChaCha8Rng::seed_from_u64(seed);
+                generator.set_stream(u64::from(site_of(&parameter.name)));
+                match Uniform::new_inclusive(-bound, bound) {
+                    Ok(uniform) => (0..count).map(|_| uniform.sample(&mut generator)).collect(),
+                    // A bound that is not finite; the caller asked for it.
+                    Err(_) => vec![bound; count],
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Layers, written as the user reads them.
+//!
+//! A layer holds its options and the identities of its parameters; the numbers live in the
+//! network. `forward` is called once per input shape to record a graph.
+
+mod activation;
+mod dropout;
+mod flatten;
+pub(crate) mod init;
+mod linear;
+mod ops;
+mod scope;
+mod sequential;
+
+pub use activation::{
+    Gelu, GeluApproximation, LeakyRelu, LogSoftmax, Relu, Sigmoid, Silu, Softmax, Tanh,
+};
+pub use dropout::Dropout;
+pub use flatten::Flatten;
+pub use init::Init;
+pub use linear::{Bias, Linear};
+pub use scope::{Param, Scope};
+pub use sequential::Sequential;
+
+pub(crate) use scope::Registry;
+
+use crate::graph::Var;
+
+/// Anything with a forward pass: a layer, or a network made of layers.
+///
+/// ```
+/// use kiln::nn::{Linear, Module, Scope};
+/// use kiln::Var;
+///
+/// struct Perceptron { fc1: Linear, fc2: Linear }
+///
+/// impl Perceptron {
+///     fn new(p: &Scope) -> Self {
+///         Perceptron { fc1: Linear::new(&p.at("fc1"), 4, 8), fc2: Linear::new(&p.at("fc2"), 8, 3) }
+///     }
+/// }
+///
+/// impl Module for Perceptron {
+///     fn forward(&self, x: &Var) -> Var {
+///         self.fc2.forward(&self.fc1.forward(x).relu())
+///     }
+/// }
+/// ```
+pub trait Module {
+    /// Records the forward pass; `x` has one sample per index of its first extent.
+    fn forward(&self, x: &Var) -> Var;
+}
+
+impl<M: Module + ?Sized> Module for Box<M> {
+    fn forward(&self, x: &Var) -> Var {
+        (**self).forward(x)
+    }
+}

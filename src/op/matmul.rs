@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Matrix products.
+
+use super::{update::describe, Array, Mismatch, Op, TensorType};
+use crate::graph::{Builder, NodeId};
+use crate::DType;
+
+/// How a factor of a product is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// As it is.
+    Plain,
+    /// Transposed.
+    Transposed,
+}
+
+/// `left * right`, either factor taken transposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MatMul {
+    /// How the left factor is taken.
+    pub left: Order,
+    /// How the right factor is taken.
+    pub right: Order,
+}
+
+impl MatMul {
+    /// `x * w^T`: a linear layer, whose weight is `[out, in]`.
+    pub const LINEAR: MatMul = MatMul { left: Order::Plain, right: Order::Transposed };
+    /// `dy * w`: a linear layer's gradient with respect to its input.
+    pub const INPUT_GRADIENT: MatMul = MatMul { left: Order::Plain, right: Order::Plain };
+    /// `dy^T * x`: a linear layer's gradient with respect to its weight.
+    pub const WEIGHT_GRADIENT: MatMul = MatMul { left: Order::Transposed, right: Order::Plain };
+
+    pub(super) fn infer(self, inputs: &[&TensorType]) -> Result<TensorType, Mismatch> {
+        let [a, b] = inputs else {
+            return Err(Mismatch::new("two matrices", describe(inputs)));
+        };
+        let ([a0, a1], [b0, b1]) = (a.shape.dims(), b.shape.dims()) else {
+            return Err(Mismatch::new("two matrices", describe(inputs)));
+        };
+        let (rows, inner) = self.left.pick(*a0, *a1);
+        let (inner_right, columns) = self.right.pick(*b0, *b1);
+        if inner != inner_right || a.dtype != DType::F32 || b.dtype != DType::F32 {
+            return Err(Mismatch::new("matrices with equal inner extents", describe(inputs)));
+        }
+        Ok(TensorType::f32([rows, columns].into()))
+    }
+
+    pub(super) fn gradient(
+        self,
+        graph: &mut Builder,
+        inputs: &[NodeId],
+        dy: NodeId,
+    ) -> Result<Vec<Option<NodeId>>, Mismatch> {
+        let (a, b) = (inputs[0], inputs[1]);
+        let mut product = |left, left_order, right, right_order| {
+            graph.add(Op::MatMul(MatMul { left: left_order, right: right_order }), &[left, right])
+        };
+        let da = match self.left {
+            Order::Plain => product(dy, Order::Plain, b, self.right.flipped())?,
+            Order::Transposed => product(b, self.right, dy, Order::Transposed)?,
+        };
+        let db = match self.right {
+            Order::Plain => product(a, self.left.flipped(), dy, Order::Plain)?,
+            Order::Transposed => product(dy, Order::Transposed, a, self.left)?,
+        };
+        Ok(vec![Some(da), Some(db)])
+    }
+
+    pub(super) fn eval(self, a: &Array, b: &Array) -> Array {
+        let (rows, inner) = self.left.pick(a.shape.dims()[0], a.shape.dims()[1]);
+        let (_, columns) = self.right.pick(b.shape.dims()[0], b.shape.dims()[1]);
+        let at = |array: &Array, order: Order, row: usize, column: usize| {
+            let (row, column) = order.pick(row, column);
+            array.data[row * array.shape.dims()[1] + column]
+        };
+        let mut data = Vec::with_capacity(rows * columns);
+        for row in 0..rows {
+            for column in 0..columns {
+                let term = |k| at(a, self.left, row, k) * at(b, self.right, k, column);
+                data.push((0..inner).map(term).sum());
+            }
+        }
+        Array::new([rows, columns].into(), data)
+    }
+}
+
+impl Order {
+    fn pick<T>(self, first: T, second: T) -> (T, T) {
+        match self {
+            Order::Plain => (first, second),
+            Order::Transposed => (second, first),
+        }
+    }
+
+    fn flipped(self) -> Order {
+        match self {
+            Order::Plain => Order::Transposed,
+            Order::Transposed => Order::Plain,
+        }
+    }
+}

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The primitive operations.
+//!
+//! Each operation has one definition in three parts: the shape rule ([`Op::infer`]), the gradient
+//! as further graph ([`gradient`](Op::gradient)) and the plain meaning ([`Op::eval`]), written for
+//! clarity in `f64`. Backends may run groups of operations as fused kernels; what such a kernel
+//! must compute is what its operations mean here.
+
+mod array;
+mod binary;
+mod loss;
+mod matmul;
+mod movement;
+mod random;
+mod softmax;
+mod unary;
+mod update;
+
+pub use array::Array;
+pub use binary::Binary;
+pub use loss::{Nll, Reduction};
+pub use matmul::{MatMul, Order};
+pub use random::Dropout;
+pub use softmax::Softmax;
+pub use unary::{Saved, Unary};
+pub use update::{Decay, Nesterov, Store, UpdateRule};
+
+use crate::graph::{Builder, InputId, NodeId, ParamId};
+use crate::scalars::{Scalar, Scalars};
+use crate::{DType, Shape};
+
+/// A primitive operation, with everything about it that is known when the graph is traced.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// A tensor given with each run.
+    Input(InputId),
+    /// The value of a parameter.
+    Parameter(ParamId),
+    /// One number, the same in every run.
+    Constant(f64),
+    /// One number that changes from run to run without a new plan.
+    Scalar(Scalar),
+    /// A function of each element.
+    Unary(Unary),
+    /// Gradient of [`Op::Unary`]: `(saved, dy) -> dx`, where `saved` is the function's input or
+    /// output as [`Unary::saved`] says.
+    UnaryGrad(Unary),
+    /// A function of pairs of elements; both tensors have the same shape.
+    Binary(Binary),
+    /// The same elements under another shape.
+    Reshape(Shape),
+    /// NumPy broadcasting to a shape.
+    Broadcast(Shape),
+    /// The reverse of broadcasting: sums down to a shape.
+    SumTo(Shape),
+    /// Exchanges the two extents of a matrix.
+    Transpose,
+    /// Product of two matrices.
+    MatMul(MatMul),
+    /// Softmax or its logarithm over the innermost extent.
+    Softmax(Softmax),
+    /// Gradient of [`Op::Softmax`]: `(y, dy) -> dx`.
+    SoftmaxGrad(Softmax),
+    /// Negative log-likelihood: `(log_probabilities, labels[, class_weights]) -> loss`.
+    Nll(Nll),
+    /// Gradient of [`Op::Nll`]: `(dloss, labels[, class_weights]) -> d_log_probabilities`, for the
+    /// given number of classes.
+    NllGrad(Nll, usize),
+    /// Drops elements by the mask function and scales the rest.
+    Dropout(Dropout),
+    /// `(y, dy) -> y != 0 ? scale * dy : 0`, the gradient of ReLU and of ReLU with dropout: the
+    /// zeros of the output are the mask.
+    MaskNonZero(f64),
+    /// Stores a gradient in the parameter's slot of the gradient arena and yields what is stored.
+    Gradient(ParamId, Store),
+    /// Euclidean norm over all elements of all inputs.
+    GlobalNorm,
+    /// `norm -> min(max_norm / (norm + 1e-6), 1)`.
+    ClipCoefficient(f64),
+    /// Changes a parameter and its moments by `(gradient[, coefficient])`; yields the new value.
+    Update(ParamId, UpdateRule),
+}
+
+/// Shape and element type of a value in the graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorType {
+    /// The extents.
+    pub shape: Shape,
+    /// The element type.
+    pub dtype: DType,
+}
+
+impl TensorType {
+    /// A floating-point tensor of this shape.
+    pub fn f32(shape: Shape) -> Self {
+        TensorType { shape, dtype: DType::F32 }
+    }
+
+    /// An integer tensor of this shape.
+    pub fn i32(shape: Shape) -> Self {
+        TensorType { shape, dtype: DType::I32 }
+    }
+}
+
+impl std::fmt::Display for TensorType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", self.dtype, self.shape)
+    }
+}
+
+/// Why an operation cannot take its inputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// What the operation takes.
+    pub expected: String,
+    /// What it was given.
+    pub got: String,
+}
+
+impl Mismatch {
+    /// A mismatch described in words.
+    pub fn new(expected: impl Into<String>, got: impl ToString) -> Self {
+        Mismatch { expected: expected.into(), got: got.to_string() }
+    }
+}
+
+impl Op {
+    /// The operation's name, as shown in errors, dumps and plans.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Input(_) => "input",
+            Op::Parameter(_) => "parameter",
+            Op::Constant(_) => "constant",
+            Op::Scalar(_) => "scalar",
+            Op::Unary(function) => function.name(),
+            Op::UnaryGrad(function) => function.gradient_name(),
+            Op::Binary(function) => function.name(),
+            Op::Reshape(_) => "reshape",
+            Op::Broadcast(_) => "broadcast",
+            Op::SumTo(_) => "sum_to",
+            Op::Transpose => "transpose",
+            Op::MatMul(_) => "matmul",
+            Op::Softmax(Softmax::Plain) => "softmax",
+            Op::Softmax(Softmax::Log) => "log_softmax",
+            Op::SoftmaxGrad(Softmax::Plain) => "softmax_grad",
+            Op::SoftmaxGrad(Softmax::Log) => "log_softmax_grad",
+            Op::Nll(_) => "nll",
+            Op::NllGrad(..) => "nll_grad",
+            Op::Dropout(_) => "dropout",
+            Op::MaskNonZero(_) => "mask_nonzero",
+            Op::Gradient(..) => "gradient",
+            Op::GlobalNorm => "global_norm",
+            Op::ClipCoefficient(_) => "clip_coefficient",
+            Op::Update(..) => "update",
+        }
+    }
+
+    /// Whether the operation draws random numbers.
+    pub fn is_random(&self) -> bool {
+        matches!(self, Op::Dropout(_))
+    }
+
+    /// Whether the operation changes state that outlives the run.
+    pub fn is_effect(&self) -> bool {
+        matches!(self, Op::Gradient(..) | Op::Update(..))
+    }
+
+    /// The shape rule: the type of the result for inputs of the given types.
+    ///
+    /// Leaves ([`Op::Input`], [`Op::Parameter`]) have no inputs to infer from; the graph holds
+    /// their types and this returns `None` for them.
+    ///
+    /// # Errors
+    /// A [`Mismatch`] if the operation cannot take these inputs.
+    pub fn infer(&self, inputs: &[&TensorType]) -> Result<Option<TensorType>, Mismatch> {
+        let inferred = match self {
+            Op::Input(_) | Op::Parameter(_) => return Ok(None),
+            Op::Constant(_) | Op::Scalar(_) => TensorType::f32(Shape::scalar()),
+            Op::Unary(_) => unary::infer(inputs)?,
+            Op::Dropout(_) => unary::infer(inputs)?,
+            Op::UnaryGrad(_) | Op::Binary(_) | Op::MaskNonZero(_) => binary::infer(inputs)?,
+            Op::Reshape(shape) => movement::infer_reshape(inputs, shape)?,
+            Op::Broadcast(shape) => movement::infer_broadcast(inputs, shape)?,
+            Op::SumTo(shape) => movement::infer_sum_to(inputs, shape)?,
+            Op::Transpose => movement::infer_transpose(inputs)?,
+            Op::MatMul(product) => product.infer(inputs)?,
+            Op::Softmax(_) => softmax::infer(inputs)?,
+            Op::SoftmaxGrad(_) => binary::infer(inputs)?,
+            Op::Nll(nll) => nll.infer(inputs)?,
+            Op::NllGrad(nll, classes) => nll.infer_gradient(*classes, inputs)?,
+            Op::Gradient(..) | Op::Update(..) => update::infer(inputs)?,
+            Op::GlobalNorm => TensorType::f32(Shape::scalar()),
+            Op::ClipCoefficient(_) => unary::infer(inputs)?,
+        };
+        Ok(Some(inferred))
+    }
+
+    /// Appends the gradient to the graph: for each input, the node that holds the gradient with
+    /// respect to it, or `None` where there is none (labels, masks).
+    ///
+    /// # Errors
+    /// A [`Mismatch`] for operations that have no gradient of their own (gradients and updates).
+    pub fn gradient(
+        &self,
+        graph: &mut Builder,
+        node: NodeId,
+        dy: NodeId,
+    ) -> Result<Vec<Option<NodeId>>, Mismatch> {
+        let inputs = graph.inputs(node).to_vec();
+        let one = |id| Ok(vec![Some(id)]);
+        match self {
+            Op::Input(_) | Op::Parameter(_) | Op::Constant(_) | Op::Scalar(_) => Ok(vec![]),
+            Op::Unary(function) => one(function.gradient(graph, inputs[0], node, dy)?),
+            Op::Binary(function) => function.gradient(graph, &inputs, dy),
+            Op::Reshape(_) => one(movement::gradient_of_reshape(graph, inputs[0], dy)?),
+            Op::Broadcast(_) => one(movement::gradient_of_broadcast(graph, inputs[0], dy)?),
+            Op::SumTo(_) => one(movement::gradient_of_sum_to(graph, inputs[0], dy)?),
+            Op::Transpose => one(graph.add(Op::Transpose, &[dy])?),
+            Op::MatMul(product) => product.gradient(graph, &inputs, dy),
+            Op::Softmax(kind) => one(graph.add(Op::SoftmaxGrad(*kind), &[node, dy])?),
+            Op::Nll(nll) => nll.gradient(graph, &inputs, dy),
+            Op::Dropout(dropout) => one(graph.add(Op::Dropout(*dropout), &[dy])?),
+            Op::UnaryGrad(_)
+            | Op::SoftmaxGrad(_)
+            | Op::NllGrad(..)
+            | Op::MaskNonZero(_)
+            | Op::Gradient(..)
+            | Op::GlobalNorm
+            | Op::ClipCoefficient(_)
+            | Op::Update(..) => Err(Mismatch::new("an operation of the forward pass", self.name())),
+        }
+    }
+
+    /// The plain meaning: computes the result from the inputs, in `f64`, element by element.
+    ///
+    /// Leaves and effects have no meaning without the state of a run; the interpreter in
+    /// [`crate::exec::reference`] supplies it and never asks here.
+    pub fn eval(&self, inputs: &[&Array], scalars: &Scalars) -> Array {
+        match self {
+            Op::Constant(value) => Array::scalar(*value),
+            Op::Scalar(scalar) => Array::scalar(scalars.get(*scalar)),
+            Op::Unary(function) => inputs[0].map(|x| function.value(x)),
+            Op::UnaryGrad(function) => {
+                inputs[0].zip(inputs[1], |saved, dy| function.derivative(saved) * dy)
+            }
+            Op::Binary(function) => inputs[0].zip(inputs[1], |a, b| function.value(a, b)),
+            Op::MaskNonZero(scale) => {
+                inputs[0].zip(inputs[1], |y, dy| if y != 0.0 { scale * dy } else { 0.0 })
+            }
+            Op::Reshape(shape) => inputs[0].reshaped(shape),
+            Op::Broadcast(shape) => movement::broadcast(inputs[0], shape),
+            Op::SumTo(shape) => movement::sum_to(inputs[0], shape),
+            Op::Transpose => movement::transpose(inputs[0]),
+            Op::MatMul(product) => product.eval(inputs[0], inputs[1]),
+            Op::Softmax(kind) => kind.eval(inputs[0]),
+            Op::SoftmaxGrad(kind) => kind.eval_gradient(inputs[0], inputs[1]),
+            Op::Nll(nll) => nll.eval(inputs),
+            Op::NllGrad(nll, classes) => nll.eval_gradient(*classes, inputs),
+            Op::Dropout(dropout) => dropout.eval(inputs[0], scalars),
+            Op::GlobalNorm => update::global_norm(inputs),
+            Op::ClipCoefficient(max_norm) => {
+                inputs[0].map(|norm| update::clip_coefficient(*max_norm, norm))
+            }
+            Op::Input(_) | Op::Parameter(_) | Op::Gradient(..) | Op::Update(..) => {
+                unreachable!("{} is given by the interpreter", self.name())
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What changes a network's state: stored gradients, clipping and the optimisers' rules.
+
+use super::{Array, Mismatch, TensorType};
+use crate::scalars::Scalars;
+use crate::Shape;
+
+/// How a gradient meets what its slot holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// Replaces it.
+    Overwrite,
+    /// Is added to it: the second and later micro-batches of a step.
+    Accumulate,
+}
+
+/// An optimiser's rule for one element, with PyTorch's semantics.
+///
+/// What changes from step to step (learning rate, bias corrections) is read from the run's
+/// [`Scalars`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum UpdateRule {
+    /// Stochastic gradient descent (`torch.optim.SGD`).
+    Sgd {
+        /// Momentum factor, 0 for none.
+        momentum: f64,
+        /// Share of the gradient withheld from the momentum buffer after its first step.
+        dampening: f64,
+        /// Whether the step looks ahead.
+        nesterov: Nesterov,
+        /// L2 penalty, added to the gradient.
+        weight_decay: f64,
+    },
+    /// Adam (Kingma & Ba 2014, arXiv:1412.6980) and AdamW (Loshchilov & Hutter 2017,
+    /// arXiv:1711.05101).
+    Adam {
+        /// Decay of the first moment.
+        beta1: f64,
+        /// Decay of the second moment.
+        beta2: f64,
+        /// Added to the root of the bias-corrected second moment.
+        eps: f64,
+        /// Weight decay.
+        weight_decay: f64,
+        /// Where the decay acts.
+        decay: Decay,
+    },
+}
+
+/// Whether SGD's step uses Nesterov's look-ahead (Sutskever et al. 2013).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nesterov {
+    /// Classical momentum.
+    Off,
+    /// The gradient plus the momentum after this step.
+    On,
+}
+
+/// Where an Adam optimiser applies weight decay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decay {
+    /// In the gradient: `torch.optim.Adam`.
+    Gradient,
+    /// In the parameter, apart from the moments: `torch.optim.AdamW`.
+    Decoupled,
+}
+
+impl UpdateRule {
+    /// Number of moments that the rule keeps per element.
+    pub fn moments(&self) -> usize {
+        match self {
+            UpdateRule::Sgd { momentum, .. } => usize::from(*momentum != 0.0),
+            UpdateRule::Adam { .. } => 2,
+        }
+    }
+
+    /// The plain meaning: the new value and new moments of one element. `moments` holds as many
+    /// entries as [`UpdateRule::moments`] says.
+    pub fn apply(&self, value: f64, gradient: f64, moments: &mut [f64], run: &Scalars) -> f64 {
+        let rate = f64::from(run.learning_rate);
+        match *self {
+            UpdateRule::Sgd { momentum, dampening, nesterov, weight_decay } => {
+                let gradient = gradient + weight_decay * value;
+                let Some(buffer) = moments.first_mut() else { return value - rate * gradient };
+                *buffer = if run.update <= 1 {
+                    gradient
+                } else {
+                    momentum * *buffer + (1.0 - dampening) * gradient
+                };
+                match nesterov {
+                    Nesterov::Off => value - rate * *buffer,
+                    Nesterov::On => value - rate * (gradient + momentum * *buffer),
+                }
+            }
+            UpdateRule::Adam { beta1, beta2, eps, weight_decay, decay } => {
+                let (value, gradient) = match decay {
+                    Decay::Gradient => (value, gradient + weight_decay * value),
+                    Decay::Decoupled => (value * (1.0 - rate * weight_decay), gradient),
+                };
+                moments[0] = beta1 * moments[0] + (1.0 - beta1) * gradient;
+                moments[1] = beta2 * moments[1] + (1.0 - beta2) * gradient * gradient;
+                let step = run.update as i32;
+                let denominator = (moments[1] / (1.0 - beta2.powi(step))).sqrt() + eps;
+                value - rate / (1.0 - beta1.powi(step)) * moments[0] / denominator
+            }
+        }
+    }
+}
+
+pub(super) fn infer(inputs: &[&TensorType]) -> Result<TensorType, Mismatch> {
+    match inputs {
+        [gradient] | [gradient, _] => Ok((*gradient).clone()),
+        _ => Err(Mismatch::new("a gradient", describe(inputs))),
+    }
+}
+
+/// `sqrt` of the sum of all squares, as `torch.nn.utils.clip_grad_norm_` measures.
+pub(super) fn global_norm(inputs: &[&Array]) -> Array {
+    let squares: f64 = inputs.iter().flat_map(|array| &array.data).map(|g| g * g).sum();
+    Array { shape: Shape::scalar(), data: vec![squares.sqrt()] }
+}
+
+/// `torch.nn.utils.clip_grad_norm_`'s factor; a NaN norm makes it NaN.
+pub(crate) fn clip_coefficient(max_norm: f64, norm: f64) -> f64 {
+    let coefficient = max_norm / (norm + 1e-6);
+    if coefficient > 1.0 {
+        1.0
+    } else {
+        coefficient
+    }
+}
+
+pub(super) fn describe(inputs: &[&TensorType]) -> String {
+    inputs.iter().map(|t| t.to_string()).collect::<Vec<_>>().join(" and ")
+}

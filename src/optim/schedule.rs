@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Learning-rate schedules: functions of the number of updates made so far.
+
+use std::f64::consts::PI;
+
+use crate::{Error, Result};
+
+/// How the learning rate changes from update to update.
+///
+/// `step` counts updates from 0, as PyTorch's schedulers count calls of `scheduler.step()`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Schedule {
+    /// The base rate throughout.
+    #[default]
+    Constant,
+    /// `base * factor` for the first `steps` updates, then `base` (`ConstantLR`).
+    Hold {
+        /// Factor at first.
+        factor: f64,
+        /// Number of updates with the factor.
+        steps: u64,
+    },
+    /// `base * gamma^(step / size)` (`StepLR`).
+    Step {
+        /// Updates between two drops.
+        size: u64,
+        /// Factor of each drop.
+        gamma: f64,
+    },
+    /// From `base` down to `minimum` along half a cosine of `period` updates, and back
+    /// (`CosineAnnealingLR`; Loshchilov & Hutter 2016, arXiv:1608.03983).
+    Cosine {
+        /// Updates from the highest to the lowest rate.
+        period: u64,
+        /// The lowest rate.
+        minimum: f64,
+    },
+    /// `base` times a factor that goes from `start` to `end` over `steps` updates (`LinearLR`);
+    /// warm-up, if `start` is the smaller.
+    Linear {
+        /// Factor at first.
+        start: f64,
+        /// Factor in the end.
+        end: f64,
+        /// Updates from one to the other.
+        steps: u64,
+    },
+    /// Up to `peak` and down to almost nothing (`OneCycleLR`; Smith & Topin 2017,
+    /// arXiv:1708.07120). The base rate plays no part.
+    OneCycle {
+        /// The highest rate.
+        peak: f64,
+        /// Updates in all.
+        steps: u64,
+        /// Share of the updates that the rise takes; 0.3 in PyTorch.
+        rise: f64,
+        /// Shape of rise and fall.
+        anneal: Anneal,
+        /// `peak` over the first rate; 25 in PyTorch.
+        start_divisor: f64,
+        /// First rate over the last; 10,000 in PyTorch.
+        end_divisor: f64,
+    },
+    /// One schedule after another (`SequentialLR`): each begins anew, with `step` 0, at its number
+    /// of updates.
+    Chain(Vec<(u64, Schedule)>),
+}
+
+/// The curve between two rates of [`Schedule::OneCycle`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Anneal {
+    /// Half a cosine.
+    #[default]
+    Cosine,
+    /// A straight line.
+    Linear,
+}
+
+impl Schedule {
+    /// One cycle with PyTorch's defaults.
+    pub fn one_cycle(peak: f64, steps: u64) -> Self {
+        let anneal = Anneal::Cosine;
+        Schedule::OneCycle { peak, steps, rise: 0.3, anneal, start_divisor: 25.0, end_divisor: 1e4 }
+    }
+
+    /// The learning rate of update `step`, counted from 0.
+    pub fn rate(&self, base: f64, step: u64) -> f64 {
+        match self {
+            Schedule::Constant => base,
+            Schedule::Hold { factor, steps } if step < *steps => base * factor,
+            Schedule::Hold { .. } => base,
+            Schedule::Step { size, gamma } => base * gamma.powf((step / (*size).max(1)) as f64),
+            Schedule::Cosine { period, minimum } => {
+                let angle = PI * step as f64 / (*period).max(1) as f64;
+                minimum + (base - minimum) * (1.0 + angle.cos()) / 2.0
+            }
+            Schedule::Linear { start, end, steps } => {
+                let share = step.min(*steps) as f64 / (*steps).max(1) as f64;
+                base * (start + (end - start) * share)
+            }
+            Schedule::OneCycle { peak, steps, rise, anneal, start_divisor, end_divisor } => {
+                let (first, top) = (peak / start_divisor, rise * *steps as f64 - 1.0);
+                let bottom = *steps as f64 - 1.0;
+                let step = (step as f64).min(bottom);
+                if step <= top {
+                    anneal.between(first, *peak, step / top)
+                } else {
+                    let share = (step - top) / (bottom - top);
+                    anneal.between(*peak, first / end_divisor, share)
+                }
+            }
+            Schedule::Chain(parts) => {
+                let current = parts.iter().rev().find(|(start, _)| *start <= step);
+                current.map_or(base, |(start, schedule)| schedule.rate(base, step - start))
+            }
+        }
+    }
+
+    /// Checks the options.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for lengths of 0, rates that are negative or not finite, and chains
+    /// that are empty, do not begin at 0 or go backwards.
+    pub fn check(&self) -> Result<()> {
+        let length = |what: &str, steps: u64| match steps {
+            0 => Err(Error::argument(format!("{what} of the schedule"), "1 or more", steps)),
+            _ => Ok(()),
+        };
+        let rate = |what: &str, value: f64| match value >= 0.0 && value.is_finite() {
+            true => Ok(()),
+            false => Err(Error::argument(format!("{what} of the schedule"), "0 or more", value)),
+        };
+        match self {
+            Schedule::Constant => Ok(()),
+            Schedule::Hold { factor, .. } => rate("factor", *factor),
+            Schedule::Step { size, gamma } => length("size", *size).and(rate("gamma", *gamma)),
+            Schedule::Cosine { period, minimum } => {
+                length("period", *period).and(rate("minimum", *minimum))
+            }
+            Schedule::Linear { start, end, steps } => {
+                length("steps", *steps).and(rate("start", *start)).and(rate("end", *end))
+            }
+            Schedule::OneCycle { peak, steps, rise, start_divisor, end_divisor, .. } => {
+                length("steps", *steps)?;
+                rate("peak", *peak)?;
+                let positive = |value: f64| value > 0.0 && value.is_finite();
+                if !(positive(*start_divisor) && positive(*end_divisor)) {
+                    let got = format!("{start_divisor} and {end_divisor}");
+                    return Err(Error::argument("divisors of the schedule", "more than 0", got));
+                }
+                match (0.0..=1.0).contains(rise) {
+                    true => Ok(()),
+                    false => Err(Error::argument("rise of the schedule", "in [0, 1]", rise)),
+                }
+            }
+            Schedule::Chain(parts) => {
+                let starts: Vec<u64> = parts.iter().map(|(start, _)| *start).collect();
+                if starts.first() != Some(&0) || !starts.is_sorted() {
+                    let got = format!("{starts:?}");
+                    return Err(Error::argument("chain of schedules", "starts from 0 up", got));
+                }
+                parts.iter().try_for_each(|(_, schedule)| schedule.check())
+            }
+        }
+    }
+}
+
+impl Anneal {
+    fn between(self, from: f64, to: f64, share: f64) -> f64 {
+        match self {
+            Anneal::Cosine => to + (from - to) * (1.0 + (PI * share).cos()) / 2.0,
+            Anneal::Linear => from + (to - from) * share,
+        }
+    }
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The gradient pass: reverse-mode differentiation, as further graph.
+
+use super::{broken, Goal, Seed};
+use crate::graph::{Builder, Graph, NodeId};
+use crate::op::{Binary, Op, Store};
+use crate::scalars::Scalar;
+use crate::{DType, Error, Result};
+
+/// Appends the backward pass that the goal asks for. Parameters' gradients end in
+/// [`Op::Gradient`] nodes, which become outputs behind the results.
+pub(super) fn append(graph: Graph, goal: &Goal) -> Result<Graph> {
+    let (seed, store) = match goal {
+        Goal::Forward => return Ok(graph),
+        Goal::Gradients(seed) => (*seed, Store::Overwrite),
+        Goal::Step(step) => (Seed::One, step.store),
+    };
+    let mut outputs = graph.outputs.clone();
+    let target = outputs[0];
+    let mut builder = Builder::extend(graph);
+    let start = match seed {
+        Seed::Input => last_input(builder.graph())?,
+        Seed::One => {
+            check_scalar(builder.graph(), target)?;
+            builder.add(Op::Scalar(Scalar::Share), &[]).map_err(broken("gradient"))?
+        }
+    };
+    let gradients = backpropagate(&mut builder, target, start)?;
+    if matches!(goal, Goal::Gradients(_)) {
+        let first_input = builder.graph().nodes().find_map(|(id, node)| match node.op {
+            Op::Input(input) if input.index() == 0 => Some(id),
+            _ => None,
+        });
+        if let Some(gradient) = first_input.and_then(|id| gradients[id.index()]) {
+            outputs.push(gradient);
+        }
+    }
+    for (node, parameter) in parameters(builder.graph()) {
+        if let Some(gradient) = gradients[node.index()] {
+            let store = Op::Gradient(parameter, store);
+            builder.set_layer(builder.graph().node(node).layer);
+            outputs.push(builder.add(store, &[gradient]).map_err(broken("gradient"))?);
+        }
+    }
+    Ok(builder.finish(outputs))
+}
+
+/// The gradient of `target` with respect to every earlier node, where there is one.
+fn backpropagate(
+    builder: &mut Builder,
+    target: NodeId,
+    start: NodeId,
+) -> Result<Vec<Option<NodeId>>> {
+    let needed = needs_gradient(builder.graph());
+    let mut gradients: Vec<Option<NodeId>> = vec![None; builder.graph().nodes.len()];
+    gradients[target.index()] = Some(start);
+    for index in (0..=target.index()).rev() {
+        let id = NodeId::at(index);
+        let Some(dy) = gradients[index] else { continue };
+        let node = builder.graph().node(id).clone();
+        if !needed[index] || node.inputs.is_empty() {
+            continue;
+        }
+        builder.set_layer(node.layer);
+        let parts = node.op.gradient(builder, id, dy).map_err(broken("gradient"))?;
+        for (input, part) in node.inputs.iter().zip(parts) {
+            let Some(part) = part.filter(|_| needed[input.index()]) else { continue };
+            let sum = match gradients[input.index()] {
+                None => part,
+                Some(other) => builder
+                    .add(Op::Binary(Binary::Add), &[other, part])
+                    .map_err(broken("gradient"))?,
+            };
+            gradients[input.index()] = Some(sum);
+        }
+    }
+    Ok(gradients)
+}
+
+/// Which nodes depend on a parameter or on a floating-point input.
+fn needs_gradient(graph: &Graph) -> Vec<bool> {
+    let mut needed = Vec::with_capacity(graph.nodes.len());
+    for (_, node) in graph.nodes() {
+        let leaf = match node.op {
+            Op::Parameter(_) => true,
+            Op::Input(_) => node.ty.dtype == DType::F32,
+            _ => false,
+        };
+        needed.push(leaf || node.inputs.iter().any(|id: &NodeId| needed[id.index()]));
+    }
+    needed
+}
+
+fn parameters(graph: &Graph) -> Vec<(NodeId, crate::graph::ParamId)> {
+    let parameter = |(id, node): (NodeId, &crate::graph::Node)| match node.op {
+        Op::Parameter(parameter) => Some((id, parameter)),
+        _ => None,
+    };
+    let mut found: Vec<_> = graph.nodes().filter_map(parameter).collect();
+    found.sort_by_key(|(_, parameter)| *parameter);
+    found
+}
+
+fn last_input(graph: &Graph) -> Result<NodeId> {
+    let inputs = graph.nodes().filter(|(_, node)| matches!(node.op, Op::Input(_)));
+    let last = inputs.max_by_key(|(_, node)| match node.op {
+        Op::Input(input) => input.index(),
+        _ => 0,
+    });
+    last.map(|(id, _)| id).ok_or_else(|| Error::Internal {
+        pass: "gradient",
+        message: "the traced function has no inputs".into(),
+    })
+}
+
+fn check_scalar(graph: &Graph, loss: NodeId) -> Result<()> {
+    let ty = &graph.node(loss).ty;
+    if ty.shape.elements() == 1 && ty.shape.rank() == 0 {
+        return Ok(());
+    }
+    Err(Error::Shape {
+        layer: graph.layer(loss).path.clone(),
+        op: "loss".into(),
+        expected: "one number (a reduction of Mean or Sum)".into(),
+        got: ty.to_string(),
+    })
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! From a traced graph to a plan, in named passes; the graph is verified after each.
+
+mod fuse;
+mod gradient;
+mod memory;
+mod mode;
+mod schedule;
+mod simplify;
+mod update;
+
+use crate::backend::Facts;
+use crate::graph::{Graph, NodeId, Traced};
+use crate::op::{Store, UpdateRule};
+use crate::plan::Plan;
+use crate::{Error, Result};
+
+pub(crate) use fuse::{Cluster, Finder};
+pub(crate) use memory::Placement;
+pub(crate) use schedule::{origin, Schedule};
+
+/// How random layers behave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Dropout draws masks.
+    Train,
+    /// Nothing is random.
+    Eval,
+    /// Dropout draws masks from the counters of Monte Carlo passes.
+    MonteCarlo,
+}
+
+/// What a plan is for; together with the input types it is the key under which plans are kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// How random layers behave.
+    pub mode: Mode,
+    /// What is computed.
+    pub goal: Goal,
+}
+
+/// What a plan computes. A traced function with a loss returns `[loss, output]`, one without
+/// returns `[output]`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Goal {
+    /// The results of the traced function.
+    Forward,
+    /// Also the gradients with respect to the first input and all parameters; the last input is
+    /// the gradient with respect to the first result. Returns the results and the input's gradient.
+    Gradients(Seed),
+    /// A training step: the loss's gradients and what is done with them. Returns the results and,
+    /// with clipping, the norm.
+    Step(StepGoal),
+}
+
+/// Where backward starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seed {
+    /// The last input is the gradient of the first result.
+    Input,
+    /// The first result is a loss; its gradient is 1.
+    One,
+}
+
+/// What a training step does with the gradients.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepGoal {
+    /// How they meet the gradients of earlier micro-batches.
+    pub store: Store,
+    /// The update that ends the step; `None` if more micro-batches follow.
+    pub update: Option<UpdateGoal>,
+}
+
+/// The update that ends a training step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UpdateGoal {
+    /// The optimiser's rule.
+    pub rule: UpdateRule,
+    /// Largest global norm of the gradients, if they are clipped.
+    pub max_norm: Option<f64>,
+}
+
+/// Compiles a traced function for a backend.
+///
+/// # Errors
+/// [`Error::Shape`] if the request does not fit the function (a step without a scalar loss);
+/// [`Error::Internal`] if a pass breaks an invariant.
+pub fn compile(traced: Traced, request: &Request, facts: &Facts) -> Result<Plan> {
+    let results = traced.results.len();
+    let graph = verified("mode", mode::specialise(traced.graph, request.mode))?;
+    tripwire(&graph, request.mode)?;
+    let graph = verified("gradient", gradient::append(graph, &request.goal))?;
+    let graph = verified("update", update::append(graph, &request.goal, results))?;
+    let graph = verified("simplify", simplify::rewrite(graph))?;
+    let clusters = fuse::clusters(&graph, facts)?;
+    let schedule = schedule::order(&graph, clusters, facts);
+    let placement = memory::place(&graph, &schedule, facts);
+    Plan::new(graph, schedule, placement, facts)
+}
+
+fn verified(pass: &'static str, graph: Result<Graph>) -> Result<Graph> {
+    let graph = graph?;
+    graph.verify(pass)?;
+    Ok(graph)
+}
+
+/// An eval plan that would draw random numbers must never leave the compiler.
+fn tripwire(graph: &Graph, mode: Mode) -> Result<()> {
+    let random = |id: &NodeId| graph.node(*id).op.is_random();
+    match graph.nodes().map(|(id, _)| id).find(random) {
+        Some(id) if mode == Mode::Eval => Err(Error::Internal {
+            pass: "mode",
+            message: format!("layer {} draws random numbers in eval mode", graph.layer(id).path),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Wraps a shape rule's complaint about a node that a pass appended.
+fn broken(pass: &'static str) -> impl Fn(crate::op::Mismatch) -> Error {
+    move |m| Error::Internal { pass, message: format!("expected {}, got {}", m.expected, m.got) }
+}

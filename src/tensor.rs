@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Host tensors: what goes into a network and what comes out of it.
+
+use std::sync::Arc;
+
+use crate::op::TensorType;
+use crate::{DType, Error, Result, Shape};
+
+/// A row-major tensor in host memory; cloning shares the elements.
+///
+/// ```
+/// let x = kiln::Tensor::new([2, 3], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0])?;
+/// assert_eq!(x.shape().dims(), [2, 3]);
+/// # Ok::<(), kiln::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    shape: Shape,
+    data: Data,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Data {
+    F32(Arc<Vec<f32>>),
+    I32(Arc<Vec<i32>>),
+}
+
+impl Tensor {
+    /// A tensor of floating-point numbers.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `data` does not have as many elements as `shape`.
+    pub fn new(shape: impl Into<Shape>, data: Vec<f32>) -> Result<Self> {
+        let shape = checked(shape.into(), data.len())?;
+        Ok(Tensor { shape, data: Data::F32(Arc::new(data)) })
+    }
+
+    /// A tensor of integers, such as class labels.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `data` does not have as many elements as `shape`.
+    pub fn labels(shape: impl Into<Shape>, data: Vec<i32>) -> Result<Self> {
+        let shape = checked(shape.into(), data.len())?;
+        Ok(Tensor { shape, data: Data::I32(Arc::new(data)) })
+    }
+
+    /// A tensor of zeros.
+    pub fn zeros(shape: impl Into<Shape>) -> Self {
+        let shape = shape.into();
+        let data = Data::F32(Arc::new(vec![0.0; shape.elements()]));
+        Tensor { shape, data }
+    }
+
+    /// Shares elements that are already counted; the executor's way to hand out its outputs.
+    pub(crate) fn from_shared(shape: Shape, data: Arc<Vec<f32>>) -> Self {
+        debug_assert_eq!(shape.elements(), data.len());
+        Tensor { shape, data: Data::F32(data) }
+    }
+
+    /// The extents.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        match self.data {
+            Data::F32(_) => DType::F32,
+            Data::I32(_) => DType::I32,
+        }
+    }
+
+    /// Shape and element type.
+    pub fn ty(&self) -> TensorType {
+        TensorType { shape: self.shape.clone(), dtype: self.dtype() }
+    }
+
+    /// The elements of a floating-point tensor, row-major.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the elements are integers.
+    pub fn values(&self) -> Result<&[f32]> {
+        match &self.data {
+            Data::F32(data) => Ok(data),
+            Data::I32(_) => Err(self.wrong_type(DType::F32)),
+        }
+    }
+
+    /// The elements of an integer tensor, row-major.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the elements are floating-point numbers.
+    pub fn integers(&self) -> Result<&[i32]> {
+        match &self.data {
+            Data::I32(data) => Ok(data),
+            Data::F32(_) => Err(self.wrong_type(DType::I32)),
+        }
+    }
+
+    /// The only element of a one-element tensor.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if there are several elements or none, or if they are integers.
+    pub fn item(&self) -> Result<f32> {
+        match self.values()? {
+            [value] => Ok(*value),
+            _ => Err(shape_error("item", "one element", &self.shape)),
+        }
+    }
+
+    /// The same elements under another shape.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the number of elements differs.
+    pub fn reshaped(&self, shape: impl Into<Shape>) -> Result<Self> {
+        let shape = checked(shape.into(), self.shape.elements())?;
+        Ok(Tensor { shape, data: self.data.clone() })
+    }
+
+    /// Samples `start..end` of the first extent, copied.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the range is empty or reaches past the last sample.
+    pub fn samples(&self, start: usize, end: usize) -> Result<Self> {
+        if start >= end || end > self.shape.samples() || self.shape.rank() == 0 {
+            let expected = format!("a range within {} samples", self.shape.samples());
+            return Err(shape_error("samples", &expected, format!("{start}..{end}")));
+        }
+        let size = self.shape.sample_elements();
+        let range = start * size..end * size;
+        let data = match &self.data {
+            Data::F32(data) => Data::F32(Arc::new(data[range].to_vec())),
+            Data::I32(data) => Data::I32(Arc::new(data[range].to_vec())),
+        };
+        Ok(Tensor { shape: self.shape.with_samples(end - start), data })
+    }
+
+    /// For each row along the innermost extent, the index of its first largest element.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the elements are integers or a row is empty.
+    pub fn argmax(&self) -> Result<Vec<usize>> {
+        let width = self.shape.last();
+        if width == 0 {
+            return Err(shape_error("argmax", "rows of at least one element", &self.shape));
+        }
+        let index_of_largest = |row: &[f32]| {
+            (1..row.len()).fold(0, |best, index| if row[index] > row[best] { index } else { best })
+        };
+        Ok(self.values()?.chunks_exact(width).map(index_of_largest).collect())
+    }
+
+    fn wrong_type(&self, expected: DType) -> Error {
+        shape_error("tensor", &format!("{expected} elements"), self.dtype())
+    }
+}
+
+fn checked(shape: Shape, elements: usize) -> Result<Shape> {
+    if shape.elements() == elements {
+        Ok(shape)
+    } else {
+        let expected = format!("{} elements for shape {shape}", shape.elements());
+        Err(shape_error("tensor", &expected, elements))
+    }
+}
+
+fn shape_error(op: &str, expected: &str, got: impl ToString) -> Error {
+    Error::Shape {
+        layer: String::new(),
+        op: op.into(),
+        expected: expected.into(),
+        got: got.to_string(),
+    }
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Views: a network in a mode. Only a view runs.
+
+use crate::loss::Loss;
+use crate::net::{Call, Net};
+use crate::nn::Module;
+use crate::passes::{Goal, Mode, Request, Seed};
+use crate::{Error, Result, Tensor};
+
+/// A network in a mode; from [`Net::train`], [`Net::eval`] or [`Net::monte_carlo`].
+///
+/// The mode and the wish for gradients are independent: [`gradients`](View::gradients) works in
+/// every mode, for saliency maps in eval as for training loops of one's own.
+#[derive(Debug)]
+pub struct View<'n, M> {
+    net: &'n mut Net<M>,
+    mode: Mode,
+    draws: usize,
+}
+
+/// Results of a pass with gradients.
+#[derive(Clone, Debug)]
+pub struct Gradients {
+    /// The network's output; the loss, if a loss was given.
+    pub output: Tensor,
+    /// Gradient with respect to the input; `None` if the input is not floating-point or has no
+    /// influence.
+    pub input: Option<Tensor>,
+    /// Gradient with respect to each parameter that has influence, by name, in order of creation.
+    pub parameters: Vec<(String, Tensor)>,
+}
+
+impl<'n, M: Module> View<'n, M> {
+    pub(crate) fn new(net: &'n mut Net<M>, mode: Mode, draws: usize) -> Self {
+        View { net, mode, draws }
+    }
+
+    /// The network's output for `x`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] with the layer's path if a layer cannot take its input.
+    pub fn forward(&mut self, x: &Tensor) -> Result<Tensor> {
+        let tiled = self.tile(x)?;
+        let scalars = self.net.begin_pass(self.mode);
+        let request = Request { mode: self.mode, goal: Goal::Forward };
+        let outputs = self.net.run(Call { request, loss: None, inputs: &[tiled], scalars })?;
+        let output = first(outputs)?;
+        match self.mode {
+            Mode::MonteCarlo => {
+                let samples = output.shape().samples() / self.draws.max(1);
+                let mut dims = vec![self.draws, samples];
+                dims.extend(output.shape().dims().iter().skip(1));
+                output.reshaped(dims)
+            }
+            Mode::Train | Mode::Eval => Ok(output),
+        }
+    }
+
+    /// Output and gradients, given the gradient `dy` with respect to the output.
+    ///
+    /// # Errors
+    /// As [`forward`](View::forward); [`Error::Shape`] if `dy` has not the output's shape;
+    /// [`Error::Argument`] in Monte Carlo mode.
+    pub fn gradients(&mut self, x: &Tensor, dy: &Tensor) -> Result<Gradients> {
+        self.backward(&[x.clone(), dy.clone()], None, Seed::Input)
+    }
+
+    /// Loss and gradients for inputs and targets.
+    ///
+    /// # Errors
+    /// As [`forward`](View::forward), and what the loss reports about the targets.
+    pub fn loss_gradients(
+        &mut self,
+        loss: &dyn Loss,
+        x: &Tensor,
+        target: &Tensor,
+    ) -> Result<Gradients> {
+        loss.check(target)?;
+        let mut inputs = vec![x.clone(), target.clone()];
+        inputs.extend(loss.inputs());
+        self.backward(&inputs, Some(loss), Seed::One)
+    }
+
+    /// Loss of outputs against targets, without gradients.
+    ///
+    /// # Errors
+    /// As [`loss_gradients`](View::loss_gradients).
+    pub fn loss(&mut self, loss: &dyn Loss, x: &Tensor, target: &Tensor) -> Result<Tensor> {
+        Ok(self.loss_and_output(loss, x, target)?.0)
+    }
+
+    /// Loss and output in one pass, without gradients.
+    ///
+    /// # Errors
+    /// As [`loss_gradients`](View::loss_gradients).
+    pub fn loss_and_output(
+        &mut self,
+        loss: &dyn Loss,
+        x: &Tensor,
+        target: &Tensor,
+    ) -> Result<(Tensor, Tensor)> {
+        self.forbid_monte_carlo("loss")?;
+        loss.check(target)?;
+        let mut inputs = vec![x.clone(), target.clone()];
+        inputs.extend(loss.inputs());
+        let scalars = self.net.begin_pass(self.mode);
+        let request = Request { mode: self.mode, goal: Goal::Forward };
+        let outputs = self.net.run(Call { request, loss: Some(loss), inputs: &inputs, scalars })?;
+        match <[Tensor; 2]>::try_from(outputs) {
+            Ok([loss, output]) => Ok((loss, output)),
+            Err(outputs) => Err(missing(outputs.len())),
+        }
+    }
+
+    fn backward(
+        &mut self,
+        inputs: &[Tensor],
+        loss: Option<&dyn Loss>,
+        seed: Seed,
+    ) -> Result<Gradients> {
+        self.forbid_monte_carlo("gradients")?;
+        let scalars = self.net.begin_pass(self.mode);
+        let request = Request { mode: self.mode, goal: Goal::Gradients(seed) };
+        let call = Call { request: request.clone(), loss, inputs, scalars };
+        let mut outputs = self.net.run(call)?.into_iter();
+        let output = outputs.next().ok_or_else(|| missing(0))?;
+        if loss.is_some() {
+            outputs.next(); // the network's own output
+        }
+        let input = outputs.next();
+        let parameters = self.net.stored_gradients(&request, loss, inputs)?;
+        Ok(Gradients { output, input, parameters })
+    }
+
+    fn forbid_monte_carlo(&self, what: &str) -> Result<()> {
+        match self.mode {
+            Mode::MonteCarlo => Err(Error::argument(what, "train or eval mode", "monte_carlo")),
+            Mode::Train | Mode::Eval => Ok(()),
+        }
+    }
+
+    /// In Monte Carlo mode, the batch repeated once per draw.
+    fn tile(&self, x: &Tensor) -> Result<Tensor> {
+        if self.mode != Mode::MonteCarlo {
+            return Ok(x.clone());
+        }
+        if self.draws == 0 || x.shape().rank() == 0 {
+            return Err(Error::argument("draws", "1 or more, of a batch", self.draws));
+        }
+        let samples = x.shape().samples() * self.draws;
+        Tensor::new(x.shape().with_samples(samples), x.values()?.repeat(self.draws))
+    }
+}
+
+fn first(outputs: Vec<Tensor>) -> Result<Tensor> {
+    outputs.into_iter().next().ok_or_else(|| missing(0))
+}
+
+fn missing(got: usize) -> Error {
+    Error::Internal { pass: "view", message: format!("a run returned only {got} outputs") }
+}

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""Fixtures of learning-rate schedules: the rate used at steps 0, 1, ... 29, in f64."""
+
+from collections.abc import Iterator
+
+import torch
+from torch.optim import lr_scheduler
+
+from fixture import Fixture
+
+STEPS = 30
+BASE_LR = 0.1
+
+SCHEDULERS = {
+    "constant_lr": lr_scheduler.ConstantLR,
+    "step_lr": lr_scheduler.StepLR,
+    "cosine_annealing_lr": lr_scheduler.CosineAnnealingLR,
+    "linear_lr": lr_scheduler.LinearLR,
+    "one_cycle_lr": lr_scheduler.OneCycleLR,
+}
+
+ONE_CYCLE = {
+    "max_lr": 0.1,
+    "total_steps": STEPS,
+    "pct_start": 0.3,
+    "anneal_strategy": "cos",
+    "div_factor": 25.0,
+    "final_div_factor": 10000.0,
+    "three_phase": False,
+    "cycle_momentum": False,
+}
+
+
+def fixtures() -> Iterator[Fixture]:
+    """All schedule fixtures."""
+    cases = [
+        ("constant_lr", "", {"factor": 0.25, "total_iters": 5}),
+        ("step_lr", "", {"step_size": 7, "gamma": 0.5}),
+        ("cosine_annealing_lr", "", {"T_max": STEPS, "eta_min": 0.0}),
+        ("cosine_annealing_lr", "_past_end", {"T_max": 20, "eta_min": 0.001}),
+        ("linear_lr", "", {"start_factor": 0.1, "end_factor": 1.0, "total_iters": 10}),
+        ("one_cycle_lr", "", ONE_CYCLE),
+        ("one_cycle_lr", "_linear", ONE_CYCLE | {"anneal_strategy": "linear"}),
+        ("one_cycle_lr", "_three_phase", ONE_CYCLE | {"three_phase": True}),
+    ]
+    for name, suffix, options in cases:
+        yield single(f"schedule_{name}{suffix}", name, options)
+    yield warmup_then_cosine()
+
+
+def single(stem: str, name: str, options: dict) -> Fixture:
+    """One scheduler alone. (OneCycleLR ignores the base rate: it starts at max_lr/div_factor.)"""
+    optimizer = new_optimizer()
+    scheduler = SCHEDULERS[name](optimizer, **options)
+    return schedule(stem, name, options, optimizer, scheduler)
+
+
+def warmup_then_cosine() -> Fixture:
+    """SequentialLR. Options of the n-th scheduler are prefixed `n.`."""
+    parts = [
+        ("linear_lr", {"start_factor": 0.1, "end_factor": 1.0, "total_iters": 5}),
+        ("cosine_annealing_lr", {"T_max": STEPS - 5, "eta_min": 0.0}),
+    ]
+    milestones = [5]
+    optimizer = new_optimizer()
+    schedulers = [SCHEDULERS[name](optimizer, **options) for name, options in parts]
+    scheduler = lr_scheduler.SequentialLR(optimizer, schedulers, milestones)
+
+    options = {"schedulers": [name for name, _ in parts], "milestones": milestones}
+    for index, (_, part) in enumerate(parts):
+        options |= {f"{index}.{key}": value for key, value in part.items()}
+    return schedule("schedule_sequential_lr", "sequential_lr", options, optimizer, scheduler)
+
+
+def new_optimizer() -> torch.optim.SGD:
+    """An optimiser whose rate the schedulers change."""
+    return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=BASE_LR)
+
+
+def schedule(stem, name, options, optimizer, scheduler) -> Fixture:
+    """Read the rate before every step."""
+    rates = []
+    for step in range(STEPS):
+        rates.append(float(optimizer.param_groups[0]["lr"]))
+        optimizer.step()
+        if step + 1 < STEPS:
+            scheduler.step()
+    tensors = {"lr": torch.tensor(rates, dtype=torch.float64)}
+    all_options = {"base_lr": BASE_LR, "steps": STEPS} | options
+    return Fixture(stem, "schedule", name, all_options, tensors, float_type=torch.float64)
