@@ -211,10 +211,21 @@ impl<M: Module> Net<M> {
         scalars
     }
 
+    /// Runs `body`; if it fails, no pass has been counted.
+    pub(crate) fn attempt<T>(&mut self, body: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let counters = (self.pass, self.monte_carlo_pass);
+        body(self).inspect_err(|_| (self.pass, self.monte_carlo_pass) = counters)
+    }
+
     /// Runs a call; its plan is compiled at the first call of its kind.
     pub(crate) fn run(&mut self, call: Call<'_>) -> Result<Vec<Tensor>> {
         let inputs = call.inputs.iter().map(Tensor::ty).collect();
         let index = self.executable(call.request, call.loss, inputs)?;
+        if let Some(loss) = call.loss {
+            let plan = self.plans[index].1.plan();
+            let output = plan.outputs.get(1).map(|(node, _)| &plan.graph.node(*node).ty.shape);
+            output.map_or(Ok(()), |output| loss.check_output(&call.inputs[1], output))?;
+        }
         self.plans[index].1.run(&mut *self.backend, &self.store, &call.scalars, call.inputs)
     }
 

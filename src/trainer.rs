@@ -105,35 +105,40 @@ impl<M: Module> Trainer<M> {
                 got: target.shape().to_string(),
             });
         }
-        let mut scalars = self.net.begin_pass(Mode::Train);
-        scalars.update = u32::try_from(self.updates + 1).unwrap_or(u32::MAX);
-        scalars.learning_rate = self.rate() as f32;
-        let whole = self.loss.weight(target);
-        let mut parts = Vec::with_capacity(self.micro_batches);
-        let mut norm = None;
+        let rate = self.rate() as f32;
+        let update = u32::try_from(self.updates + 1).unwrap_or(u32::MAX);
         let ranges = split(x.shape().samples(), self.micro_batches);
-        for (index, &(start, end)) in ranges.iter().enumerate() {
-            let (x, target) = match ranges.len() {
-                1 => (x.clone(), target.clone()),
-                _ => (x.samples(start, end)?, target.samples(start, end)?),
-            };
-            let share = match (self.loss.weight(&target), whole) {
-                (Some(part), Some(whole)) if ranges.len() > 1 => part / whole,
-                _ => 1.0,
-            };
-            scalars.share = share as f32;
-            scalars.sample_offset = start as u32;
-            let mut inputs = vec![x, target];
-            inputs.extend(self.loss.inputs());
-            let request = self.request(index == 0, index + 1 == ranges.len());
-            let loss = Some(&*self.loss);
-            let mut outputs =
-                self.net.run(Call { request, loss, inputs: &inputs, scalars })?.into_iter();
-            parts.extend(outputs.next().map(|loss| (loss, share)));
-            norm = outputs.nth(1);
-        }
+        let requests: Vec<Request> = (0..ranges.len())
+            .map(|index| self.request(index == 0, index + 1 == ranges.len()))
+            .collect();
+        let loss = &*self.loss;
+        let whole = loss.weight(target);
+        let step = self.net.attempt(|net| {
+            let mut scalars = net.begin_pass(Mode::Train);
+            (scalars.update, scalars.learning_rate) = (update, rate);
+            let mut step = StepLoss { parts: Vec::with_capacity(ranges.len()), norm: None };
+            for (&(start, end), request) in ranges.iter().zip(requests) {
+                let (x, target) = match ranges.len() {
+                    1 => (x.clone(), target.clone()),
+                    _ => (x.samples(start, end)?, target.samples(start, end)?),
+                };
+                let share = match (loss.weight(&target), whole) {
+                    (Some(part), Some(whole)) if ranges.len() > 1 => part / whole,
+                    _ => 1.0,
+                };
+                scalars.share = share as f32;
+                scalars.sample_offset = start as u32;
+                let mut inputs = vec![x, target];
+                inputs.extend(loss.inputs());
+                let call = Call { request, loss: Some(loss), inputs: &inputs, scalars };
+                let mut outputs = net.run(call)?.into_iter();
+                step.parts.extend(outputs.next().map(|loss| (loss, share)));
+                step.norm = outputs.nth(1);
+            }
+            Ok(step)
+        })?;
         self.updates += 1;
-        Ok(StepLoss { parts, norm })
+        Ok(step)
     }
 
     /// The network, to evaluate it between steps.

@@ -41,9 +41,8 @@ impl<'n, M: Module> View<'n, M> {
     /// [`Error::Shape`] with the layer's path if a layer cannot take its input.
     pub fn forward(&mut self, x: &Tensor) -> Result<Tensor> {
         let tiled = self.tile(x)?;
-        let scalars = self.net.begin_pass(self.mode);
         let request = Request { mode: self.mode, goal: Goal::Forward };
-        let outputs = self.net.run(Call { request, loss: None, inputs: &[tiled], scalars })?;
+        let outputs = self.run(request, None, &[tiled])?;
         let output = first(outputs)?;
         match self.mode {
             Mode::MonteCarlo => {
@@ -119,10 +118,8 @@ impl<'n, M: Module> View<'n, M> {
         seed: Seed,
     ) -> Result<Gradients> {
         self.forbid_monte_carlo("gradients")?;
-        let scalars = self.net.begin_pass(self.mode);
         let request = Request { mode: self.mode, goal: Goal::Gradients(seed) };
-        let call = Call { request: request.clone(), loss, inputs, scalars };
-        let mut outputs = self.net.run(call)?.into_iter();
+        let mut outputs = self.run(request.clone(), loss, inputs)?.into_iter();
         let output = outputs.next().ok_or_else(|| missing(0))?;
         if loss.is_some() {
             outputs.next(); // the network's own output
@@ -130,6 +127,20 @@ impl<'n, M: Module> View<'n, M> {
         let input = outputs.next();
         let parameters = self.net.stored_gradients(&request, loss, inputs)?;
         Ok(Gradients { output, input, parameters })
+    }
+
+    /// Runs a request as the next pass of this mode.
+    fn run(
+        &mut self,
+        request: Request,
+        loss: Option<&dyn Loss>,
+        inputs: &[Tensor],
+    ) -> Result<Vec<Tensor>> {
+        let mode = self.mode;
+        self.net.attempt(|net| {
+            let scalars = net.begin_pass(mode);
+            net.run(Call { request, loss, inputs, scalars })
+        })
     }
 
     fn forbid_monte_carlo(&self, what: &str) -> Result<()> {

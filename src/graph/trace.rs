@@ -7,8 +7,9 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{Builder, Graph, InputId, LayerId, NodeId, ParamId, ParamSpec};
+use super::{Builder, Graph, InputId, LayerId, NodeId, ParamSpec};
 use crate::mask::site_of;
+use crate::nn::Param;
 use crate::op::{Dropout, Mismatch, Op, TensorType};
 use crate::{Error, Result, Shape};
 
@@ -98,10 +99,20 @@ impl Var {
         Var { tracer: self.tracer.clone(), node: added }
     }
 
-    /// A parameter of the network as a value.
-    pub(crate) fn parameter(&self, id: ParamId) -> Var {
-        let node = self.tracer.borrow_mut().builder.parameter(id);
-        Var { tracer: self.tracer.clone(), node: Some(node) }
+    /// A parameter of the network as a value; `self` only says which trace is meant.
+    pub fn parameter(&self, parameter: &Param) -> Var {
+        let mut tracer = self.tracer.borrow_mut();
+        let specs = &tracer.builder.graph().parameters;
+        let known = specs.get(parameter.id().index()).map(|spec| &spec.shape);
+        let node = if known == Some(parameter.shape()) {
+            Some(tracer.builder.parameter(parameter.id()))
+        } else {
+            let expected = "a parameter registered in the scope of this network";
+            let got = format!("one of shape {} from elsewhere", parameter.shape());
+            tracer.note("parameter", Mismatch::new(expected, got));
+            None
+        };
+        Var { tracer: self.tracer.clone(), node }
     }
 
     /// Records what `body` does as part of a layer.

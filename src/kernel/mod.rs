@@ -11,8 +11,9 @@ mod optimizer;
 mod weight_gradient;
 
 use crate::graph::{Graph, NodeId};
-use crate::op::{Dropout, MatMul, Nll, Op, Store, Unary, UpdateRule};
+use crate::op::{Binary, Dropout, MatMul, Nll, Op, Softmax, Store, Unary, UpdateRule};
 use crate::passes::{Cluster, Finder};
+use crate::Shape;
 
 /// A kernel with everything about it that is known when the plan is made.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +51,16 @@ pub enum Kernel {
     Map(Unary),
     /// `(saved, dy) -> dx`: the gradient of a function of each element.
     MapGradient(Unary),
+    /// `(a, b) -> c`: a function of pairs of elements.
+    Zip(Binary),
+    /// `x -> y`: softmax or its logarithm over the innermost extent.
+    Softmax(Softmax),
+    /// `(y, dy) -> dx`: the gradient of [`Kernel::Softmax`].
+    SoftmaxGradient(Softmax),
+    /// `x -> y`: one number, or one row, repeated.
+    Repeat,
+    /// Sum of all elements.
+    Sum,
     /// `(a, b) -> c`: the product of two matrices.
     MatMul(MatMul),
     /// Column sums of a matrix.
@@ -145,6 +156,13 @@ pub(crate) fn single(graph: &Graph, id: NodeId) -> Cluster {
         Op::UnaryGrad(function) => Kernel::MapGradient(*function),
         Op::Dropout(dropout) if node.ty.shape.rank() < 4 => Kernel::Dropout(*dropout),
         Op::MaskNonZero(scale) => Kernel::MaskNonZero(*scale),
+        Op::Binary(function) => Kernel::Zip(*function),
+        Op::Softmax(kind) => Kernel::Softmax(*kind),
+        Op::SoftmaxGrad(kind) => Kernel::SoftmaxGradient(*kind),
+        Op::Broadcast(shape) if repeats(&graph.node(node.inputs[0]).ty.shape, shape) => {
+            Kernel::Repeat
+        }
+        Op::SumTo(shape) if shape.elements() == 1 => Kernel::Sum,
         Op::MatMul(product) => Kernel::MatMul(*product),
         Op::SumTo(shape)
             if shape.rank() == 1 && graph.node(node.inputs[0]).ty.shape.rank() == 2 =>
@@ -156,6 +174,11 @@ pub(crate) fn single(graph: &Graph, id: NodeId) -> Cluster {
         _ => Kernel::Plain,
     };
     Cluster { kernel, nodes: vec![id], inputs: node.inputs.clone(), outputs: vec![id] }
+}
+
+/// Whether broadcasting repeats the tensor as a whole: one number, or one row.
+fn repeats(from: &Shape, to: &Shape) -> bool {
+    from.elements() == 1 || (from.elements() == from.last() && from.last() == to.last())
 }
 
 impl Kernel {
@@ -170,6 +193,11 @@ impl Kernel {
             Kernel::MaskNonZero(_) => "mask_nonzero",
             Kernel::Map(_) => "map",
             Kernel::MapGradient(_) => "map_gradient",
+            Kernel::Zip(_) => "zip",
+            Kernel::Softmax(_) => "softmax",
+            Kernel::SoftmaxGradient(_) => "softmax_gradient",
+            Kernel::Repeat => "repeat",
+            Kernel::Sum => "sum",
             Kernel::MatMul(_) => "matmul",
             Kernel::ColumnSum => "column_sum",
             Kernel::StoreGradient(_) => "store_gradient",

@@ -4,7 +4,7 @@
 use super::{Loss, Reduction};
 use crate::graph::Var;
 use crate::op::{Nll, Op, Softmax};
-use crate::{Error, Result, Tensor};
+use crate::{Error, Result, Shape, Tensor};
 
 /// Softmax cross-entropy of scores against class labels, as `torch.nn.CrossEntropyLoss`.
 ///
@@ -69,6 +69,20 @@ impl Loss for CrossEntropy {
             None => Ok(()),
             Some(index) => {
                 let expected = format!("a class or {} to ignore the sample", self.ignore_index);
+                Err(Error::argument(format!("label {index}"), expected, labels[index]))
+            }
+        }
+    }
+
+    fn check_output(&self, target: &Tensor, output: &Shape) -> Result<()> {
+        let labels = target.integers()?;
+        let outside = |label: &i32| {
+            *label != self.ignore_index && usize::try_from(*label).is_ok_and(|c| c >= output.last())
+        };
+        match labels.iter().position(outside) {
+            None => Ok(()),
+            Some(index) => {
+                let expected = format!("a class below {}", output.last());
                 Err(Error::argument(format!("label {index}"), expected, labels[index]))
             }
         }

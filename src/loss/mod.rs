@@ -11,7 +11,7 @@ pub use cross_entropy::CrossEntropy;
 pub use mean_squared_error::Mse;
 
 use crate::graph::Var;
-use crate::{Result, Tensor};
+use crate::{Result, Shape, Tensor};
 
 /// What a network is trained to make small.
 pub trait Loss: std::fmt::Debug {
@@ -29,6 +29,15 @@ pub trait Loss: std::fmt::Debug {
     /// # Errors
     /// [`crate::Error`] that names the first element that cannot be a target.
     fn check(&self, target: &Tensor) -> Result<()>;
+
+    /// Checks a target against the shape of the network's output, as far as the graph's shape rules
+    /// cannot.
+    ///
+    /// # Errors
+    /// [`crate::Error`] that names the first element that does not fit.
+    fn check_output(&self, _target: &Tensor, _output: &Shape) -> Result<()> {
+        Ok(())
+    }
 
     /// What a part of a batch weighs in the loss of the whole batch: the divisor of a mean. A batch
     /// that is trained in micro-batches gives each the share `weight(part) / weight(whole)`.

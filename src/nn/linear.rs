@@ -69,9 +69,9 @@ impl Module for Linear {
                 return x.mistake("linear", Mismatch::new(expected, &shape));
             }
             let matrix = x.reshape([shape.rows(), inputs]);
-            let mut y = matrix.matmul_transposed(&x.parameter(self.weight.id()));
+            let mut y = matrix.matmul_transposed(&x.parameter(&self.weight));
             if let Some(bias) = &self.bias {
-                y = &y + &x.parameter(bias.id());
+                y = &y + &x.parameter(bias);
             }
             let mut dims = shape.dims().to_vec();
             *dims.last_mut().expect("rank checked above") = outputs;

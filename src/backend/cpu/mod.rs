@@ -1,31 +1,44 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The CPU backend.
 
+mod launch;
+mod loops;
 mod memory;
+mod operands;
 mod plain;
+mod pool;
+mod simd;
 
 use std::num::NonZeroUsize;
 
+use launch::Engine;
 use memory::Arenas;
+use pool::Pool;
+use simd::Isa;
+pub(super) use simd::PanelLayout;
 
 use super::{Arena, Backend, Facts, HostMemory, Layout, Run, Span, UpdatePlace};
-use crate::graph::ParamSpec;
+use crate::graph::{ParamSpec, ParamUsage};
 use crate::plan::{Bytes, Event, Lane};
 use crate::Result;
 
 /// Alignment of buffers: a cache line, which is also the widest vector.
 const ALIGNMENT: usize = 64;
 
+/// Biases are padded to half a panel, so that kernels load whole vectors.
+const BIAS_MULTIPLE: usize = 16;
+
 /// The CPU.
 #[derive(Debug)]
 pub struct Cpu {
     facts: Facts,
+    engine: Engine,
     arenas: Arenas,
 }
 
 impl Cpu {
     /// The CPU with a number of threads.
-    pub fn new(_threads: NonZeroUsize) -> Self {
+    pub fn new(threads: NonZeroUsize) -> Self {
         let facts = Facts {
             name: "cpu".into(),
             lanes: 1,
@@ -33,7 +46,8 @@ impl Cpu {
             host_memory: HostMemory::Direct,
             update_place: UpdatePlace::WeightGradient,
         };
-        Cpu { facts, arenas: Arenas::default() }
+        let engine = Engine { pool: Pool::new(threads), isa: Isa::best() };
+        Cpu { facts, engine, arenas: Arenas::default() }
     }
 }
 
@@ -42,8 +56,12 @@ impl Backend for Cpu {
         &self.facts
     }
 
-    fn layout(&self, _parameter: &ParamSpec) -> Layout {
-        Layout::RowMajor
+    fn layout(&self, parameter: &ParamSpec) -> Layout {
+        match (parameter.usage, parameter.shape.rank()) {
+            (ParamUsage::LinearWeight, _) => Layout::Panels,
+            (ParamUsage::Plain, 1) => Layout::Padded(BIAS_MULTIPLE),
+            (ParamUsage::Plain, _) => Layout::RowMajor,
+        }
     }
 
     fn reserve(&mut self, bytes: Bytes) -> Result<Arena> {
@@ -60,7 +78,7 @@ impl Backend for Cpu {
     }
 
     fn launch(&mut self, run: &mut Run<'_>, step: usize) -> Result<()> {
-        plain::launch(&mut self.arenas, run, step)
+        launch::launch(&self.engine, &mut self.arenas, run, step)
     }
 
     fn record(&mut self, _lane: Lane, _event: Event) -> Result<()> {

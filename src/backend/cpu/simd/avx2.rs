@@ -175,8 +175,7 @@ impl Vector for Avx2 {
     fn keep_bits(schedule: &KeepSchedule, groups: &[Group; 4]) -> [u32; 4] {
         let [a, b, c, d] = *groups;
         // SAFETY: this type is named only where the machine has AVX2.
-        let (low, high) =
-            unsafe { (keep_bits(schedule, a, b), keep_bits(schedule, c, d)) };
+        let (low, high) = unsafe { (keep_bits(schedule, a, b), keep_bits(schedule, c, d)) };
         [low[0], low[1], high[0], high[1]]
     }
 }

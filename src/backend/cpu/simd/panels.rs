@@ -29,7 +29,7 @@ impl PanelLayout {
 
     /// Elements of a bias that goes with the matrix: as many outputs as are stored.
     pub(crate) fn padded_outputs(&self) -> usize {
-        self.outputs.next_multiple_of(HALF_PANEL).min(self.outputs.next_multiple_of(PANEL))
+        self.outputs.next_multiple_of(HALF_PANEL)
     }
 
     /// Number of panels.

@@ -12,7 +12,7 @@ pub(super) struct Portable([f32; 8]);
 
 /// A vector whose every lane is an expression of the same lane of the operands.
 macro_rules! lanewise {
-    (|$($name:ident = $operand:expr),+| $result:expr) => {{
+    ($($name:ident = $operand:expr),+ => $result:expr) => {{
         let mut lanes = [0.0f32; 8];
         for lane in 0..8 {
             $(let $name = $operand.0[lane];)+
@@ -78,71 +78,71 @@ impl Vector for Portable {
 
     #[inline(always)]
     fn add(self, other: Self) -> Self {
-        lanewise!(|a = self, b = other| a + b)
+        lanewise!(a = self, b = other => a + b)
     }
 
     #[inline(always)]
     fn sub(self, other: Self) -> Self {
-        lanewise!(|a = self, b = other| a - b)
+        lanewise!(a = self, b = other => a - b)
     }
 
     #[inline(always)]
     fn mul(self, other: Self) -> Self {
-        lanewise!(|a = self, b = other| a * b)
+        lanewise!(a = self, b = other => a * b)
     }
 
     #[inline(always)]
     fn div(self, other: Self) -> Self {
-        lanewise!(|a = self, b = other| a / b)
+        lanewise!(a = self, b = other => a / b)
     }
 
     #[inline(always)]
     fn max(self, other: Self) -> Self {
-        lanewise!(|a = self, b = other| if a > b { a } else { b })
+        lanewise!(a = self, b = other => if a > b { a } else { b })
     }
 
     #[inline(always)]
     fn min(self, other: Self) -> Self {
-        lanewise!(|a = self, b = other| if a < b { a } else { b })
+        lanewise!(a = self, b = other => if a < b { a } else { b })
     }
 
     #[inline(always)]
     fn copy_sign(self, sign: Self) -> Self {
-        lanewise!(|a = self, b = sign| a.copysign(b))
+        lanewise!(a = self, b = sign => a.copysign(b))
     }
 
     #[inline(always)]
     fn mul_add(self, factor: Self, addend: Self) -> Self {
         // Without an FMA instruction in the target, `f32::mul_add` is a slow library call.
         if cfg!(target_arch = "aarch64") {
-            lanewise!(|a = self, b = factor, c = addend| a.mul_add(b, c))
+            lanewise!(a = self, b = factor, c = addend => a.mul_add(b, c))
         } else {
-            lanewise!(|a = self, b = factor, c = addend| a * b + c)
+            lanewise!(a = self, b = factor, c = addend => a * b + c)
         }
     }
 
     #[inline(always)]
     fn sqrt(self) -> Self {
-        lanewise!(|a = self| a.sqrt())
+        lanewise!(a = self => a.sqrt())
     }
 
     #[inline(always)]
     fn abs(self) -> Self {
-        lanewise!(|a = self| a.abs())
+        lanewise!(a = self => a.abs())
     }
 
     #[inline(always)]
     fn round(self) -> Self {
         // Above 2^23 a float has no fraction bits, so adding rounds, in the default mode to even.
         const INTEGERS: f32 = 1.5 * 8_388_608.0;
-        lanewise!(|a = self| (a + INTEGERS) - INTEGERS)
+        lanewise!(a = self => (a + INTEGERS) - INTEGERS)
     }
 
     #[inline(always)]
     fn scale_by_power(self, exponent: Self) -> Self {
         // Two factors, so that each is a normal number even where the result is not.
         let power = |exponent: i32| f32::from_bits(((exponent + 127) << 23) as u32);
-        lanewise!(|a = self, e = exponent| {
+        lanewise!(a = self, e = exponent => {
             let e = e as i32;
             a * power(e >> 1) * power(e - (e >> 1))
         })

@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A linear layer's forward pass: product, bias, activation and dropout in one visit of the output.
+
+use super::activation::{activate_in_place, Activation};
+use super::dropout::Dropout;
+use super::isa::{dispatch, Kernel};
+use super::keep::{keep_runs, KeepSchedule, Run};
+use super::panels::PANEL;
+use super::tile::{accumulate, next_tile_rows, tile_rows, Factors, Tiled, MAX_TILE_ROWS};
+use super::vector::{load, store, Vector};
+use super::{split, Isa, PanelLayout, Pool};
+use std::ops::Range;
+
+/// What the products are added to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Start<'a> {
+    /// Nothing.
+    Zero,
+    /// A bias of `padded_outputs` values.
+    Bias(&'a [f32]),
+    /// What the output holds, as for the second product of a recurrent cell.
+    Output,
+}
+
+/// `y = dropout(activation(x * weight^T + start))`.
+#[derive(Debug)]
+pub(crate) struct Forward<'a> {
+    /// Where the weights lie.
+    pub(crate) layout: PanelLayout,
+    /// Rows of `x` and `y`.
+    pub(crate) rows: usize,
+    /// `[rows, inputs]`, row-major, rows `x_stride` apart.
+    pub(crate) x: &'a [f32],
+    /// Distance between rows of `x`, at least `inputs`.
+    pub(crate) x_stride: usize,
+    /// The weights in panels.
+    pub(crate) weight: &'a [f32],
+    /// What the products are added to.
+    pub(crate) start: Start<'a>,
+    /// Applied to the sum.
+    pub(crate) activation: Activation,
+    /// Applied last. Elements are output columns; see [`Dropout`] for several rows per sample.
+    pub(crate) dropout: Option<Dropout>,
+    /// `[rows, outputs]`, row-major, rows `y_stride` apart.
+    pub(crate) y: &'a mut [f32],
+    /// Distance between rows of `y`, at least `outputs`.
+    pub(crate) y_stride: usize,
+}
+
+impl<'a> Forward<'a> {
+    /// Checks the lengths and makes the product ready to be computed in shares.
+    ///
+    /// # Panics
+    /// If a slice is too short.
+    pub(crate) fn job(self, isa: Isa) -> ForwardJob<'a> {
+        let PanelLayout { inputs, outputs } = self.layout;
+        assert!(self.x.len() >= matrix_len(self.rows, inputs, self.x_stride), "x too short");
+        assert!(self.y.len() >= matrix_len(self.rows, outputs, self.y_stride), "y too short");
+        assert_eq!(self.weight.len(), self.layout.len(), "weights in panels");
+        if let Start::Bias(bias) = self.start {
+            assert_eq!(bias.len(), self.layout.padded_outputs(), "padded bias");
+        }
+        ForwardJob {
+            isa,
+            rows: self.rows,
+            product: Product {
+                layout: self.layout,
+                x: self.x.as_ptr(),
+                x_stride: self.x_stride,
+                weight: self.weight.as_ptr(),
+                start: self.start,
+                activation: self.activation,
+                y: self.y.as_mut_ptr(),
+                y_stride: self.y_stride,
+            },
+            dropout: self.dropout,
+            borrow: std::marker::PhantomData,
+        }
+    }
+
+    /// Computes it with all threads of the pool.
+    ///
+    /// # Panics
+    /// If a slice is too short.
+    pub(crate) fn run(self, pool: &Pool, isa: Isa) {
+        let job = self.job(isa);
+        // SAFETY: the pool calls each index once.
+        pool.run(&|index| unsafe { job.share(index, pool.threads()) });
+    }
+}
+
+/// A checked [`Forward`], to be computed in shares.
+#[derive(Debug)]
+pub(crate) struct ForwardJob<'a> {
+    isa: Isa,
+    rows: usize,
+    product: Product<'a>,
+    dropout: Option<Dropout>,
+    borrow: std::marker::PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: shares read `x`, the weights and the bias, and write disjoint tiles of `y`.
+unsafe impl Sync for ForwardJob<'_> {}
+
+impl ForwardJob<'_> {
+    /// Computes share `index` of `shares`. A thread that always takes the same share finds its
+    /// panels in its own cache.
+    ///
+    /// # Safety
+    /// No two calls with the same index, or with different `shares`, run at the same time.
+    pub(crate) unsafe fn share(&self, index: usize, shares: usize) {
+        let (panels, rows) = share_of(self.product.layout.panels(), self.rows, index, shares);
+        let (product, dropout) = (self.product, self.dropout.as_ref());
+        // SAFETY: `job` checked the lengths; the shares' tiles are disjoint.
+        unsafe { dispatch(self.isa, Share { product, dropout, panels, rows }) }
+    }
+}
+
+/// Elements that a strided matrix spans.
+pub(super) fn matrix_len(rows: usize, columns: usize, stride: usize) -> usize {
+    assert!(stride >= columns, "rows of {columns} elements overlap at stride {stride}");
+    match rows {
+        0 => 0,
+        _ => (rows - 1) * stride + columns,
+    }
+}
+
+/// Splits panels among the shares, or rows where panels would leave a share idle or overloaded.
+pub(super) fn share_of(
+    panels: usize,
+    rows: usize,
+    index: usize,
+    shares: usize,
+) -> (Range<usize>, Range<usize>) {
+    let uneven = !panels.is_multiple_of(shares) && panels < 4 * shares;
+    if uneven && rows >= MAX_TILE_ROWS * shares {
+        (0..panels, split(rows, shares, index))
+    } else {
+        (split(panels, shares, index), 0..rows)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Product<'a> {
+    layout: PanelLayout,
+    x: *const f32,
+    x_stride: usize,
+    weight: *const f32,
+    start: Start<'a>,
+    activation: Activation,
+    y: *mut f32,
+    y_stride: usize,
+}
+
+/// Some panels of some rows.
+struct Share<'a> {
+    product: Product<'a>,
+    dropout: Option<&'a Dropout>,
+    panels: Range<usize>,
+    rows: Range<usize>,
+}
+
+impl Kernel for Share<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let layout = self.product.layout;
+        let masks = self.dropout.map(|dropout| (dropout, KeepSchedule::new(&dropout.key)));
+        let tiles = self.rows.len().div_ceil(V::TILE_ROWS).max(1);
+        for panel in self.panels {
+            let width = layout.width(panel);
+            // The next panel comes into the second cache while this one is used, part by part.
+            let next = self.product.weight.wrapping_add(layout.panel_start(panel + 1));
+            let lines_per_tile = (layout.inputs * width / 16).div_ceil(tiles);
+            let ahead_step = 16 * lines_per_tile.div_ceil((layout.inputs / 4).max(1));
+            let mut row = self.rows.start;
+            while row < self.rows.end {
+                let rows = next_tile_rows::<V>(self.rows.end - row);
+                let mut bits = [u32::MAX; MAX_TILE_ROWS];
+                if let Some((dropout, schedule)) = &masks {
+                    keep_tile::<V>(dropout, schedule, row, rows, panel, layout, &mut bits);
+                }
+                let tile = (row - self.rows.start) / V::TILE_ROWS;
+                let tiles = Tiles {
+                    product: self.product,
+                    masks: masks.as_ref().map(|(dropout, _)| (&bits, dropout.scale())),
+                    width,
+                    ahead: next.wrapping_add(tile * lines_per_tile * 16),
+                    ahead_step,
+                };
+                // SAFETY: the share lies inside the product.
+                unsafe { tile_rows::<V, _>(tiles, row, rows, panel * PANEL, width) };
+                row += rows;
+            }
+        }
+    }
+}
+
+/// The keep bits of `rows` rows of one panel.
+#[inline(always)]
+fn keep_tile<V: Vector>(
+    dropout: &Dropout,
+    schedule: &KeepSchedule,
+    row: usize,
+    rows: usize,
+    panel: usize,
+    layout: PanelLayout,
+    bits: &mut [u32; MAX_TILE_ROWS],
+) {
+    for first in (0..rows).step_by(4) {
+        let runs = [0, 1, 2, 3]
+            .map(|index: usize| dropout.run(row + first + index, layout.outputs, panel * PANEL));
+        let four: [u32; 4] = keep_runs::<V>(schedule, &runs);
+        bits[first..first + 4].copy_from_slice(&four);
+    }
+}
+
+/// The tiles of one panel, and what they share.
+#[derive(Clone, Copy)]
+struct Tiles<'a> {
+    product: Product<'a>,
+    /// The keep bits of the panel's 32 columns for each row of the tile, and the scale.
+    masks: Option<(&'a [u32; MAX_TILE_ROWS], f32)>,
+    width: usize,
+    ahead: *const f32,
+    ahead_step: usize,
+}
+
+impl Tiled for Tiles<'_> {
+    #[inline(always)]
+    unsafe fn tile<V: Vector, const R: usize, const C: usize>(self, row: usize, column: usize) {
+        let Product { layout, x, x_stride, weight, .. } = self.product;
+        let panel = column / PANEL;
+        // SAFETY: the tile lies inside the product, whose slices were checked by `Forward::job`.
+        unsafe {
+            let mut tile = self.start::<V, R, C>(row, column);
+            let factors = Factors {
+                steps: layout.inputs,
+                left: x.add(row * x_stride),
+                left_row: x_stride,
+                left_step: 1,
+                right: weight.add(layout.panel_start(panel) + column % PANEL),
+                right_step: self.width,
+                ahead: self.ahead,
+                ahead_step: self.ahead_step,
+            };
+            accumulate(&mut tile, &factors);
+            self.finish(tile, row, column);
+        }
+    }
+}
+
+impl Tiles<'_> {
+    /// The tile before the products are added.
+    #[inline(always)]
+    unsafe fn start<V: Vector, const R: usize, const C: usize>(
+        &self,
+        row: usize,
+        column: usize,
+    ) -> [[V; C]; R] {
+        let mut tile = [[V::splat(0.0); C]; R];
+        for vector in 0..C {
+            let column = column + vector * V::LANES;
+            // SAFETY: a bias covers the padding; of the output only real columns are read.
+            unsafe {
+                match self.product.start {
+                    Start::Zero => {}
+                    Start::Bias(bias) => {
+                        let bias = V::load(bias.as_ptr().add(column));
+                        for row in &mut tile {
+                            row[vector] = bias;
+                        }
+                    }
+                    Start::Output => {
+                        let lanes = self.real_lanes::<V>(column);
+                        for index in 0..R {
+                            tile[index][vector] = load(self.output(row + index, column), lanes);
+                        }
+                    }
+                }
+            }
+        }
+        tile
+    }
+
+    /// Activation, dropout and store.
+    #[inline(always)]
+    unsafe fn finish<V: Vector, const R: usize, const C: usize>(
+        &self,
+        mut tile: [[V; C]; R],
+        row: usize,
+        column: usize,
+    ) {
+        // SAFETY: the tile lies inside the product; only real columns are written.
+        unsafe {
+            match self.product.activation {
+                Activation::None => {}
+                Activation::Relu => rectify(&mut tile),
+                activation => return self.finish_slowly(activation, tile, row, column),
+            }
+            if let Some((bits, scale)) = self.masks {
+                let scale = V::splat(scale);
+                for index in 0..R {
+                    for vector in 0..C {
+                        let keep = V::mask(bits[index] >> (column % PANEL + vector * V::LANES));
+                        let kept = tile[index][vector].mul(scale);
+                        tile[index][vector] = V::select(keep, kept, V::splat(0.0));
+                    }
+                }
+            }
+            self.store(&tile, row, column);
+        }
+    }
+
+    /// As `finish`, for activations too long to be unrolled over a whole tile.
+    #[inline(always)]
+    unsafe fn finish_slowly<V: Vector, const R: usize, const C: usize>(
+        &self,
+        activation: Activation,
+        tile: [[V; C]; R],
+        row: usize,
+        column: usize,
+    ) {
+        let columns = (C * V::LANES).min(self.product.layout.outputs.saturating_sub(column));
+        // SAFETY: the tile lies inside the product; only real columns are read and written.
+        unsafe {
+            self.store(&tile, row, column);
+            for index in 0..R {
+                let values = self.output(row + index, column);
+                let values = std::slice::from_raw_parts_mut(values, columns);
+                activate_in_place::<V>(activation, values);
+                if let Some((bits, scale)) = self.masks {
+                    for (offset, value) in values.iter_mut().enumerate() {
+                        let keep = bits[index] >> (column % PANEL + offset) & 1 != 0;
+                        *value = if keep { *value * scale } else { 0.0 };
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store<V: Vector, const R: usize, const C: usize>(
+        &self,
+        tile: &[[V; C]; R],
+        row: usize,
+        column: usize,
+    ) {
+        for vector in 0..C {
+            let column = column + vector * V::LANES;
+            let lanes = self.real_lanes::<V>(column);
+            for index in 0..R {
+                // SAFETY: the caller's; `lanes` stops at the last real column.
+                unsafe { store(tile[index][vector], self.output(row + index, column), lanes) };
+            }
+        }
+    }
+
+    /// How many lanes from a column on are not padding.
+    #[inline(always)]
+    fn real_lanes<V: Vector>(&self, column: usize) -> usize {
+        self.product.layout.outputs.saturating_sub(column).min(V::LANES)
+    }
+
+    #[inline(always)]
+    fn output(&self, row: usize, column: usize) -> *mut f32 {
+        self.product.y.wrapping_add(row * self.product.y_stride + column)
+    }
+}
+
+/// ReLU; the operand order lets NaN through.
+#[inline(always)]
+fn rectify<V: Vector, const R: usize, const C: usize>(tile: &mut [[V; C]; R]) {
+    for index in 0..R {
+        for vector in 0..C {
+            tile[index][vector] = V::splat(0.0).max(tile[index][vector]);
+        }
+    }
+}

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A linear layer's gradient of its input, from the weights as they lie for the forward pass.
+
+use super::forward::{matrix_len, share_of};
+use super::isa::{dispatch, Kernel};
+use super::panels::{HALF_PANEL, PANEL};
+use super::tile::{accumulate, next_tile_rows, tile_rows, Factors, Tiled};
+use super::vector::{load, store, Vector};
+use super::{Isa, PanelLayout, Pool};
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// The backward pass of ReLU followed by dropout: where `y` is not 0, times `scale`; else 0.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MaskNonZero<'a> {
+    /// The layer's output, `[rows, inputs]` with the stride of `dx`.
+    pub(crate) y: &'a [f32],
+    /// The scale of the dropout, 1 for ReLU alone.
+    pub(crate) scale: f32,
+}
+
+/// `dx = mask(dy * weight)`.
+#[derive(Debug)]
+pub(crate) struct InputGradient<'a> {
+    /// Where the weights lie.
+    pub(crate) layout: PanelLayout,
+    /// Rows of `dy` and `dx`.
+    pub(crate) rows: usize,
+    /// `[rows, outputs]`, row-major, rows `dy_stride` apart.
+    pub(crate) dy: &'a [f32],
+    /// Distance between rows of `dy`.
+    pub(crate) dy_stride: usize,
+    /// The weights in panels.
+    pub(crate) weight: &'a [f32],
+    /// Applied to the product, if given.
+    pub(crate) mask: Option<MaskNonZero<'a>>,
+    /// `[rows, inputs]`, row-major, rows `dx_stride` apart.
+    pub(crate) dx: &'a mut [f32],
+    /// Distance between rows of `dx`.
+    pub(crate) dx_stride: usize,
+}
+
+impl<'a> InputGradient<'a> {
+    /// Checks the lengths and makes the product ready to be computed in shares.
+    ///
+    /// # Panics
+    /// If a slice is too short.
+    pub(crate) fn job(self, isa: Isa) -> InputGradientJob<'a> {
+        let PanelLayout { inputs, outputs } = self.layout;
+        let dx_len = matrix_len(self.rows, inputs, self.dx_stride);
+        assert!(self.dy.len() >= matrix_len(self.rows, outputs, self.dy_stride), "dy too short");
+        assert!(self.dx.len() >= dx_len, "dx too short");
+        assert!(self.mask.is_none_or(|mask| mask.y.len() >= dx_len), "y too short");
+        assert_eq!(self.weight.len(), self.layout.len(), "weights in panels");
+        InputGradientJob {
+            isa,
+            rows: self.rows,
+            product: Product {
+                layout: self.layout,
+                dy: self.dy.as_ptr(),
+                dy_stride: self.dy_stride,
+                weight: self.weight.as_ptr(),
+                mask: self.mask,
+                dx: self.dx.as_mut_ptr(),
+                dx_stride: self.dx_stride,
+            },
+            borrow: std::marker::PhantomData,
+        }
+    }
+
+    /// Computes it with all threads of the pool.
+    ///
+    /// # Panics
+    /// If a slice is too short.
+    pub(crate) fn run(self, pool: &Pool, isa: Isa) {
+        let job = self.job(isa);
+        // SAFETY: the pool calls each index once.
+        pool.run(&|index| unsafe { job.share(index, pool.threads()) });
+    }
+}
+
+/// A checked [`InputGradient`], to be computed in shares.
+#[derive(Debug)]
+pub(crate) struct InputGradientJob<'a> {
+    isa: Isa,
+    rows: usize,
+    product: Product<'a>,
+    borrow: std::marker::PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: shares read `dy`, the weights and the mask, and write disjoint tiles of `dx`.
+unsafe impl Sync for InputGradientJob<'_> {}
+
+impl InputGradientJob<'_> {
+    /// Computes share `index` of `shares`.
+    ///
+    /// # Safety
+    /// No two calls with the same index, or with different `shares`, run at the same time.
+    pub(crate) unsafe fn share(&self, index: usize, shares: usize) {
+        let blocks = self.product.layout.inputs.div_ceil(PANEL);
+        let (blocks, rows) = share_of(blocks, self.rows, index, shares);
+        TRANSPOSED.with_borrow_mut(|transposed| {
+            let needed = self.product.layout.padded_outputs() * PANEL;
+            if transposed.len() < needed {
+                transposed.resize(needed, 0.0);
+            }
+            let transposed = transposed.as_mut_ptr();
+            // SAFETY: `job` checked the lengths; the shares' tiles are disjoint; the scratch
+            // is this thread's and just made long enough.
+            let share = Share { product: self.product, transposed, blocks, rows };
+            unsafe { dispatch(self.isa, share) }
+        });
+    }
+}
+
+thread_local! {
+    /// The weights of 32 inputs, `[outputs][32]`. It grows to the largest layer and stays.
+    static TRANSPOSED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Product<'a> {
+    layout: PanelLayout,
+    dy: *const f32,
+    dy_stride: usize,
+    weight: *const f32,
+    mask: Option<MaskNonZero<'a>>,
+    dx: *mut f32,
+    dx_stride: usize,
+}
+
+/// Some blocks of 32 columns of some rows.
+struct Share<'a> {
+    product: Product<'a>,
+    transposed: *mut f32,
+    blocks: Range<usize>,
+    rows: Range<usize>,
+}
+
+impl Kernel for Share<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        for block in self.blocks {
+            let inputs = self.product.layout.inputs;
+            let columns = block * PANEL..(block * PANEL + PANEL).min(inputs);
+            // 16 columns of the last block are enough where the other 16 would be padding.
+            let width = if columns.len() <= HALF_PANEL { HALF_PANEL } else { PANEL };
+            // SAFETY: the block lies inside the weights, the scratch holds all outputs, and the
+            // share lies inside the product.
+            unsafe {
+                transpose_block::<V>(&self.product, columns.clone(), self.transposed);
+                let tiles = Tiles { product: self.product, transposed: self.transposed };
+                let mut row = self.rows.start;
+                while row < self.rows.end {
+                    let rows = next_tile_rows::<V>(self.rows.end - row);
+                    tile_rows::<V, _>(tiles, row, rows, columns.start, width);
+                    row += rows;
+                }
+            }
+        }
+    }
+}
+
+/// Writes the weights of at most 32 inputs to `transposed`, `[outputs][32]`, missing inputs as 0.
+///
+/// # Safety
+/// `columns` are inputs of the layer; `transposed` is valid for `padded_outputs * 32` values.
+#[inline(always)]
+unsafe fn transpose_block<V: Vector>(
+    product: &Product<'_>,
+    columns: Range<usize>,
+    transposed: *mut f32,
+) {
+    let layout = product.layout;
+    let whole = columns.len() / 8 * 8;
+    for panel in 0..layout.panels() {
+        let width = layout.width(panel);
+        // SAFETY: `width` outputs of the panel times the columns are in bounds on both sides.
+        unsafe {
+            let from = product.weight.add(layout.panel_start(panel) + columns.start * width);
+            let to = transposed.add(panel * PANEL * PANEL);
+            for output in (0..width).step_by(8) {
+                for input in (0..whole).step_by(8) {
+                    let (from, to) =
+                        (from.add(input * width + output), to.add(output * PANEL + input));
+                    V::transpose_8x8(from, width, to, PANEL);
+                }
+            }
+            for output in 0..width {
+                for input in whole..PANEL {
+                    let weight =
+                        if input < columns.len() { *from.add(input * width + output) } else { 0.0 };
+                    *to.add(output * PANEL + input) = weight;
+                }
+            }
+        }
+    }
+}
+
+/// The tiles of one block of columns.
+#[derive(Clone, Copy)]
+struct Tiles<'a> {
+    product: Product<'a>,
+    transposed: *const f32,
+}
+
+impl Tiled for Tiles<'_> {
+    #[inline(always)]
+    unsafe fn tile<V: Vector, const R: usize, const C: usize>(self, row: usize, column: usize) {
+        let Product { layout, dy, dy_stride, mask, dx, dx_stride, .. } = self.product;
+        // SAFETY: the tile lies inside the product, whose slices `InputGradient::job` checked;
+        // `lanes` stops at the last column.
+        unsafe {
+            let mut tile = [[V::splat(0.0); C]; R];
+            let factors = Factors {
+                steps: layout.outputs,
+                left: dy.add(row * dy_stride),
+                left_row: dy_stride,
+                left_step: 1,
+                right: self.transposed.add(column % PANEL),
+                right_step: PANEL,
+                ahead: dy,
+                ahead_step: 0,
+            };
+            accumulate(&mut tile, &factors);
+            for vector in 0..C {
+                let column = column + vector * V::LANES;
+                let lanes = layout.inputs.saturating_sub(column).min(V::LANES);
+                for index in 0..R {
+                    let offset = (row + index) * dx_stride + column;
+                    let mut value = tile[index][vector];
+                    if let Some(MaskNonZero { y, scale }) = mask {
+                        let y = load::<V>(y.as_ptr().wrapping_add(offset), lanes);
+                        let zero = V::splat(0.0);
+                        value = V::select(y.differs(zero), value.mul(V::splat(scale)), zero);
+                    }
+                    store(value, dx.wrapping_add(offset), lanes);
+                }
+            }
+        }
+    }
+}

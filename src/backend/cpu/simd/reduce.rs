@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Sums in a fixed order, scaling and copies.
+
+use super::isa::{dispatch, Kernel};
+use super::vector::{for_each_vector, load, store, Vector};
+use super::{split, split_by, Isa, Pool, SharedSlice};
+
+/// Elements summed by themselves. The cut depends on nothing but the length, so neither do sums.
+const CHUNK: usize = 4096;
+
+/// The sum of squares, in f64, the same for every number of threads.
+pub(crate) fn sum_of_squares(pool: &Pool, isa: Isa, x: &[f32]) -> f64 {
+    let mut sums = vec![0.0; x.len().div_ceil(CHUNK)];
+    let shared = SharedSlice::new(&mut sums);
+    pool.run(&|index| {
+        let chunks = split(shared.len(), pool.threads(), index);
+        // SAFETY: the threads' chunks are disjoint.
+        let sums = unsafe { shared.part(chunks.clone()) };
+        let x = &x[chunks.start * CHUNK..(chunks.end * CHUNK).min(x.len())];
+        // SAFETY: the kernel uses slices.
+        unsafe { dispatch(isa, Squares { x, sums }) }
+    });
+    sums.iter().sum()
+}
+
+struct Squares<'a> {
+    x: &'a [f32],
+    sums: &'a mut [f64],
+}
+
+impl Kernel for Squares<'_> {
+    type Output = ();
+
+    /// Plain lanes, so that all instruction sets add in the same order.
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        for (chunk, sum) in self.x.chunks(CHUNK).zip(self.sums) {
+            let mut lanes = [0.0f64; 16];
+            let mut groups = chunk.chunks_exact(16);
+            for group in groups.by_ref() {
+                for lane in 0..16 {
+                    lanes[lane] += f64::from(group[lane]) * f64::from(group[lane]);
+                }
+            }
+            for (lane, &value) in groups.remainder().iter().enumerate() {
+                lanes[lane] += f64::from(value) * f64::from(value);
+            }
+            *sum = lanes.iter().sum();
+        }
+    }
+}
+
+/// `x = x * factor`.
+pub(crate) fn scale(pool: &Pool, isa: Isa, factor: f32, x: &mut [f32]) {
+    let shared = SharedSlice::new(x);
+    pool.run(&|index| {
+        let range = split_by(64, shared.len(), pool.threads(), index);
+        // SAFETY: the threads' ranges are disjoint.
+        let x = unsafe { shared.part(range) };
+        // SAFETY: the kernel uses a slice.
+        unsafe { dispatch(isa, Scaled { factor, x }) }
+    });
+}
+
+struct Scaled<'a> {
+    factor: f32,
+    x: &'a mut [f32],
+}
+
+impl Kernel for Scaled<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        for value in self.x {
+            *value *= self.factor;
+        }
+    }
+}
+
+/// The sum of each column of a matrix with rows `stride` apart, in the order of the rows.
+///
+/// # Panics
+/// If the matrix is shorter than its rows.
+pub(crate) fn column_sums(
+    pool: &Pool,
+    isa: Isa,
+    rows: usize,
+    stride: usize,
+    matrix: &[f32],
+    sums: &mut [f32],
+) {
+    assert!(matrix.len() >= super::forward::matrix_len(rows, sums.len(), stride), "rows");
+    let shared = SharedSlice::new(sums);
+    pool.run(&|index| {
+        let columns = split_by(16, shared.len(), pool.threads(), index);
+        // SAFETY: the threads' columns are disjoint.
+        let sums = unsafe { shared.part(columns.clone()) };
+        let matrix = matrix.as_ptr().wrapping_add(columns.start);
+        // SAFETY: the matrix holds these columns in every row.
+        unsafe { dispatch(isa, Columns { rows, stride, matrix, sums }) }
+    });
+}
+
+/// `matrix` is valid for reading `sums.len()` values at each row's start.
+struct Columns<'a> {
+    rows: usize,
+    stride: usize,
+    matrix: *const f32,
+    sums: &'a mut [f32],
+}
+
+impl Kernel for Columns<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        self.sums.fill(0.0);
+        for row in 0..self.rows {
+            let row = self.matrix.wrapping_add(row * self.stride);
+            for_each_vector!(V, self.sums.len(), |at, lanes| {
+                // SAFETY: the row holds as many values as there are sums.
+                unsafe {
+                    let to = self.sums.as_mut_ptr().add(at);
+                    store(load::<V>(to, lanes).add(load(row.wrapping_add(at), lanes)), to, lanes);
+                }
+            });
+        }
+    }
+}
+
+/// Copies `rows` rows of `columns` elements between matrices of the given strides.
+///
+/// # Panics
+/// If a matrix is shorter than its rows.
+pub(crate) fn copy_rows(
+    rows: usize,
+    columns: usize,
+    (from, from_stride): (&[f32], usize),
+    (to, to_stride): (&mut [f32], usize),
+) {
+    for row in 0..rows {
+        let from = &from[row * from_stride..][..columns];
+        to[row * to_stride..][..columns].copy_from_slice(from);
+    }
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+use super::super::{dropout, mask_non_zero, MaskNonZero};
+use super::*;
+use crate::philox::{keep, MaskKey};
+
+#[test]
+fn masks_are_the_scalar_masks_bit_by_bit() {
+    for (elements, samples, drop15) in [
+        (1, 70, 16384),
+        (10, 33, 9830),
+        (31, 9, 1),
+        (128, 5, 32768),
+        (1000, 7, 0),
+        (4099, 3, 26214),
+    ] {
+        let key = MaskKey { seed: u64::MAX - 5, site: 0xdead_beef, step: 1 << 31 | 3, drop15 };
+        let first = u32::MAX - 1;
+        let x = vec![1.0; elements * samples];
+        everywhere(|pool, isa| {
+            let mut y = vec![f32::NAN; x.len()];
+            dropout(pool, isa, &key, first, elements, &x, &mut y);
+            for (index, &got) in y.iter().enumerate() {
+                let sample = first.wrapping_add((index / elements) as u32);
+                let kept = keep(&key, sample, (index % elements) as u32);
+                assert_eq!(got, if kept { key.scale() } else { 0.0 }, "{isa} element {index}");
+            }
+        });
+    }
+}
+
+#[test]
+fn large_tensors_take_the_streaming_path_to_the_same_values() {
+    let key = MaskKey { seed: 3, site: 4, step: 5, drop15: 1 << 14 };
+    // Three elements over, and a start off the alignment of vectors.
+    let elements = (4 << 20) + 3;
+    let x = noise(elements, 8);
+    for isa in Isa::available() {
+        let mut y = vec![f32::NAN; elements + 1];
+        dropout(&pool(2), isa, &key, 9, elements, &x, &mut y[1..]);
+        for index in (0..elements).step_by(977).chain([elements - 1]) {
+            let want = if keep(&key, 9, index as u32) { x[index] * 2.0 } else { 0.0 };
+            assert_eq!(y[index + 1], want);
+        }
+        let mut again = vec![f32::NAN; elements];
+        dropout(&pool(1), isa, &key, 9, elements, &x, &mut again);
+        assert_eq!(again, y[1..]);
+    }
+}
+
+#[test]
+fn the_mask_of_zeros_passes_nan_outputs() {
+    let y = [0.0, -0.0, 1.0, f32::NAN, -2.0, 0.0, 3.0];
+    everywhere(|pool, isa| {
+        let mut dx = [f32::NAN; 7];
+        let mask = MaskNonZero { y: &y, scale: 2.0 };
+        mask_non_zero(pool, isa, &mask, &[1.0, 2.0, 3.0, 4.0, 5.0, f32::NAN, 7.0], &mut dx);
+        assert_eq!(dx, [0.0, 0.0, 6.0, 8.0, 10.0, 0.0, 14.0]);
+    });
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The kernels against plain loops, on every instruction set that the machine has.
+
+mod dropout;
+mod elementwise;
+mod gradients;
+mod linear;
+mod loss;
+mod optimiser;
+
+use super::{Isa, PanelLayout, Pool};
+use std::num::NonZeroUsize;
+
+fn pool(threads: usize) -> Pool {
+    Pool::new(NonZeroUsize::new(threads).unwrap())
+}
+
+/// Calls a test with every instruction set and with one and three threads.
+fn everywhere(test: impl Fn(&Pool, Isa)) {
+    for threads in [1, 3] {
+        let pool = pool(threads);
+        Isa::available().into_iter().for_each(|isa| test(&pool, isa));
+    }
+}
+
+/// Repeatable values in [-1, 1).
+fn noise(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761) ^ 0x9e37_79b9;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// A matrix in panels.
+fn packed(layout: PanelLayout, rows: &[f32]) -> Vec<f32> {
+    let mut panels = vec![f32::NAN; layout.len()];
+    layout.pack(rows, &mut panels);
+    panels
+}
+
+/// A bias with its padding.
+fn padded(layout: PanelLayout, bias: &[f32]) -> Vec<f32> {
+    let mut padded = bias.to_vec();
+    padded.resize(layout.padded_outputs(), 0.0);
+    padded
+}
+
+/// Compares with values of about `scale` in size, and names the worst element.
+#[track_caller]
+fn assert_close(got: &[f32], want: &[f64], tolerance: f64) {
+    assert_eq!(got.len(), want.len());
+    let error = |index: usize| {
+        let (got, want) = (f64::from(got[index]), want[index]);
+        if got == want || (got.is_nan() && want.is_nan()) {
+            0.0
+        } else {
+            (got - want).abs() / want.abs().max(1.0)
+        }
+    };
+    let Some(worst) = (0..got.len()).max_by(|&a, &b| error(a).total_cmp(&error(b))) else { return };
+    let (value, wanted) = (got[worst], want[worst]);
+    assert!(error(worst) <= tolerance, "element {worst}: got {value}, want {wanted}");
+}
+
+/// Sizes that end inside vectors, tiles and panels: rows, inputs, outputs.
+const SIZES: [(usize, usize, usize); 9] = [
+    (1, 1, 1),
+    (2, 3, 10),
+    (7, 31, 16),
+    (13, 33, 17),
+    (16, 8, 33),
+    (20, 100, 50),
+    (29, 65, 96),
+    (64, 40, 128),
+    (100, 17, 130),
+];

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The register tile that all three matrix products share.
+
+use super::isa::Kernel;
+use super::vector::Vector;
+
+/// Rows of the tallest tile of any instruction set.
+pub(super) const MAX_TILE_ROWS: usize = 12;
+
+/// Steps of the reduction between prefetches of a panel row and its use.
+const PREFETCH_STEPS: usize = 8;
+
+/// The factors of a tile: `sum over s of left(row, s) * right(s, column)`.
+#[derive(Clone, Copy)]
+pub(super) struct Factors {
+    /// Terms of the sum.
+    pub(super) steps: usize,
+    /// `left(row, s)` is at `row * left_row + s * left_step`.
+    pub(super) left: *const f32,
+    pub(super) left_row: usize,
+    pub(super) left_step: usize,
+    /// `right(s, column)` is at `s * right_step + column`.
+    pub(super) right: *const f32,
+    pub(super) right_step: usize,
+    /// What is needed after this tile: one cache line of it is prefetched every four steps.
+    pub(super) ahead: *const f32,
+    /// Distance between prefetched lines; 0 for no prefetch.
+    pub(super) ahead_step: usize,
+}
+
+/// Adds the products to a tile of `R` rows of `C` vectors.
+///
+/// # Safety
+/// The factors are valid for reading `R` rows, `C` vectors of columns and all steps.
+#[inline(always)]
+pub(super) unsafe fn accumulate<V: Vector, const R: usize, const C: usize>(
+    tile: &mut [[V; C]; R],
+    factors: &Factors,
+) {
+    let mut left = factors.left;
+    let mut right = factors.right;
+    let mut ahead = factors.ahead;
+    // SAFETY: the caller's, for each of the steps; prefetches may touch any address.
+    unsafe {
+        for _ in 0..factors.steps / 4 {
+            if factors.ahead_step != 0 {
+                V::prefetch_later(ahead);
+                ahead = ahead.wrapping_add(factors.ahead_step);
+            }
+            for _ in 0..4 {
+                step(tile, factors, &mut left, &mut right);
+            }
+        }
+        for _ in 0..factors.steps % 4 {
+            step(tile, factors, &mut left, &mut right);
+        }
+    }
+}
+
+/// One term of the sum; moves on to the next.
+///
+/// # Safety
+/// As [`accumulate`], for the step that `left` and `right` point to.
+#[inline(always)]
+unsafe fn step<V: Vector, const R: usize, const C: usize>(
+    tile: &mut [[V; C]; R],
+    factors: &Factors,
+    left: &mut *const f32,
+    right: &mut *const f32,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut columns = [V::splat(0.0); C];
+        for vector in 0..C {
+            columns[vector] = V::load(right.add(vector * V::LANES));
+        }
+        V::prefetch(right.wrapping_add(PREFETCH_STEPS * factors.right_step));
+        for row in 0..R {
+            let value = V::splat(*left.add(row * factors.left_row));
+            for vector in 0..C {
+                tile[row][vector] = value.mul_add(columns[vector], tile[row][vector]);
+            }
+        }
+    }
+    *left = left.wrapping_add(factors.left_step);
+    *right = right.wrapping_add(factors.right_step);
+}
+
+/// A matrix product's way to compute one tile of `R` rows and `C` vectors of columns.
+pub(super) trait Tiled: Copy {
+    /// # Safety
+    /// The machine has `V`'s instruction set; `row` and `column` name a tile inside the product.
+    unsafe fn tile<V: Vector, const R: usize, const C: usize>(self, row: usize, column: usize);
+}
+
+/// Computes the tiles of `rows` rows in one column group, as tall as the registers allow.
+///
+/// # Safety
+/// As [`Tiled::tile`], for all of these rows and `width` columns from `column` on. `width` is 32
+/// or 16.
+#[inline(always)]
+pub(super) unsafe fn tile_rows<V: Vector, T: Tiled>(
+    product: T,
+    row: usize,
+    rows: usize,
+    column: usize,
+    width: usize,
+) {
+    let mut offset = 0;
+    while offset < width {
+        // SAFETY: the caller's.
+        unsafe {
+            if V::LANES == width - offset {
+                enter_rows::<V, T, 1>(product, row, rows, column + offset);
+            } else {
+                enter_rows::<V, T, 2>(product, row, rows, column + offset);
+            }
+        }
+        offset += 2 * V::LANES;
+    }
+}
+
+/// How many rows the next tile takes of `left` remaining ones.
+#[inline(always)]
+pub(super) fn next_tile_rows<V: Vector>(left: usize) -> usize {
+    let tall = V::TILE_ROWS;
+    // Two medium tiles keep the multipliers busier than a tall one and a small rest.
+    let short = tall * 2 / 3;
+    match left {
+        _ if left == 2 * short && tall >= 6 => short,
+        _ if left >= tall => tall,
+        8.. => 8,
+        4.. => 4,
+        2.. => 2,
+        _ => 1,
+    }
+}
+
+/// One tile as a function of its own, so that its registers are allocated for it alone.
+struct Tile<T, const R: usize, const C: usize> {
+    product: T,
+    row: usize,
+    column: usize,
+}
+
+impl<T: Tiled, const R: usize, const C: usize> Kernel for Tile<T, R, C> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        // SAFETY: the caller's.
+        unsafe { self.product.tile::<V, R, C>(self.row, self.column) }
+    }
+}
+
+/// # Safety
+/// As [`tile_rows`]. `rows` came from [`next_tile_rows`].
+#[inline(always)]
+unsafe fn enter_rows<V: Vector, T: Tiled, const C: usize>(
+    product: T,
+    row: usize,
+    rows: usize,
+    column: usize,
+) {
+    // Guards that are constant for `V` keep tiles taller than its registers from being compiled.
+    // SAFETY: the caller's.
+    unsafe {
+        match rows {
+            12 if V::TILE_ROWS >= 12 => V::enter(Tile::<T, 12, C> { product, row, column }),
+            8 if V::TILE_ROWS >= 8 => V::enter(Tile::<T, 8, C> { product, row, column }),
+            6 if V::TILE_ROWS == 6 => V::enter(Tile::<T, 6, C> { product, row, column }),
+            4 if V::TILE_ROWS >= 4 => V::enter(Tile::<T, 4, C> { product, row, column }),
+            2 => V::enter(Tile::<T, 2, C> { product, row, column }),
+            1 => V::enter(Tile::<T, 1, C> { product, row, column }),
+            _ => unreachable!("no tile of {rows} rows"),
+        }
+    }
+}
