@@ -70,8 +70,11 @@ pub mod plan;
 pub mod backend;
 pub mod exec;
 
+pub mod checkpoint;
 pub mod data;
 pub mod optim;
+
+pub mod models;
 
 pub use device::Device;
 pub use dtype::DType;

@@ -185,6 +185,14 @@ impl<M: Module> Net<M> {
         self.pass = pass;
     }
 
+    pub(crate) fn monte_carlo_pass(&self) -> u32 {
+        self.monte_carlo_pass
+    }
+
+    pub(crate) fn set_monte_carlo_pass(&mut self, pass: u32) {
+        self.monte_carlo_pass = pass;
+    }
+
     /// The seed changes only when a checkpoint is resumed: its masks go on where they were.
     pub(crate) fn set_seed(&mut self, seed: Seed) {
         self.seed = seed;

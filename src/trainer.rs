@@ -185,6 +185,14 @@ impl<M: Module> Trainer<M> {
         &self.schedule
     }
 
+    pub(crate) fn max_norm(&self) -> Option<f64> {
+        self.max_norm
+    }
+
+    pub(crate) fn micro_batches(&self) -> usize {
+        self.micro_batches
+    }
+
     pub(crate) fn set_updates(&mut self, updates: u64) {
         self.updates = updates;
     }

@@ -434,8 +434,7 @@ fn vector_rule(rule: &UpdateRule, run: &Scalars) -> simd::UpdateRule {
         UpdateRule::Adam { beta1, beta2, eps, weight_decay, decay } => {
             let update = f64::from(run.update);
             simd::UpdateRule::Adam {
-                beta1: beta1 as f32,
-                beta2: beta2 as f32,
+                betas: [beta1, beta2],
                 step_size: (rate / (1.0 - beta1.powf(update))) as f32,
                 inv_sqrt_bias2: (1.0 / (1.0 - beta2.powf(update)).sqrt()) as f32,
                 eps: eps as f32,

@@ -49,6 +49,11 @@ impl Cpu {
         let engine = Engine { pool: Pool::new(threads), isa: Isa::best() };
         Cpu { facts, engine, arenas: Arenas::default() }
     }
+
+    /// Name of the instruction set that the kernels use on this machine: `"AVX-512"`.
+    pub fn instruction_set() -> String {
+        Isa::best().to_string()
+    }
 }
 
 impl Backend for Cpu {

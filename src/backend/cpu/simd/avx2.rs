@@ -290,7 +290,9 @@ fn philox(schedule: &KeepSchedule, counter: [__m256i; 4]) -> [__m256i; 4] {
     })
 }
 
+// Inlined into each other, the tiles of all sizes would share one allocation of registers.
 #[target_feature(enable = "avx2,fma")]
+#[inline(never)]
 unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
     // SAFETY: the caller's.
     unsafe { kernel.run::<Avx2>() }

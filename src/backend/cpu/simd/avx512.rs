@@ -223,7 +223,9 @@ fn philox(schedule: &KeepSchedule, counter: [__m512i; 4]) -> [__m512i; 4] {
     })
 }
 
+// Inlined into each other, the tiles of all sizes would share one allocation of registers.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+#[inline(never)]
 unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
     // SAFETY: the caller's.
     unsafe { kernel.run::<Avx512>() }

@@ -6,7 +6,8 @@ use super::dropout::Dropout;
 use super::isa::{dispatch, Kernel};
 use super::keep::{keep_runs, KeepSchedule, Run};
 use super::panels::PANEL;
-use super::tile::{accumulate, next_tile_rows, tile_rows, Factors, Tiled, MAX_TILE_ROWS};
+use super::tile::{accumulate, next_tile_rows, pack_rows, rows_per_block, tile_rows, with_packed};
+use super::tile::{Factors, Tiled, MAX_TILE_ROWS};
 use super::vector::{load, store, Vector};
 use super::{split, Isa, PanelLayout, Pool};
 use std::ops::Range;
@@ -110,9 +111,9 @@ impl ForwardJob<'_> {
     /// No two calls with the same index, or with different `shares`, run at the same time.
     pub(crate) unsafe fn share(&self, index: usize, shares: usize) {
         let (panels, rows) = share_of(self.product.layout.panels(), self.rows, index, shares);
-        let (product, dropout) = (self.product, self.dropout.as_ref());
+        let masks = self.dropout.as_ref().map(|dropout| (dropout, KeepSchedule::new(&dropout.key)));
         // SAFETY: `job` checked the lengths; the shares' tiles are disjoint.
-        unsafe { dispatch(self.isa, Share { product, dropout, panels, rows }) }
+        unsafe { dispatch(self.isa, Share { product: self.product, masks, panels, rows }) }
     }
 }
 
@@ -155,7 +156,7 @@ struct Product<'a> {
 /// Some panels of some rows.
 struct Share<'a> {
     product: Product<'a>,
-    dropout: Option<&'a Dropout>,
+    masks: Option<(&'a Dropout, KeepSchedule)>,
     panels: Range<usize>,
     rows: Range<usize>,
 }
@@ -165,34 +166,56 @@ impl Kernel for Share<'_> {
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let layout = self.product.layout;
-        let masks = self.dropout.map(|dropout| (dropout, KeepSchedule::new(&dropout.key)));
-        let tiles = self.rows.len().div_ceil(V::TILE_ROWS).max(1);
-        for panel in self.panels {
-            let width = layout.width(panel);
-            // The next panel comes into the second cache while this one is used, part by part.
-            let next = self.product.weight.wrapping_add(layout.panel_start(panel + 1));
-            let lines_per_tile = (layout.inputs * width / 16).div_ceil(tiles);
-            let ahead_step = 16 * lines_per_tile.div_ceil((layout.inputs / 4).max(1));
-            let mut row = self.rows.start;
-            while row < self.rows.end {
-                let rows = next_tile_rows::<V>(self.rows.end - row);
-                let mut bits = [u32::MAX; MAX_TILE_ROWS];
-                if let Some((dropout, schedule)) = &masks {
-                    keep_tile::<V>(dropout, schedule, row, rows, panel, layout, &mut bits);
+        let inputs = self.product.layout.inputs;
+        let block = rows_per_block(inputs).min(self.rows.len().max(1));
+        with_packed(block * inputs, |packed| {
+            for start in self.rows.clone().step_by(block) {
+                let rows = start..(start + block).min(self.rows.end);
+                // SAFETY: the block's rows lie in `x`, and the buffer was made long enough.
+                unsafe {
+                    let x = self.product.x.add(rows.start * self.product.x_stride);
+                    pack_rows::<V>(x, self.product.x_stride, rows.len(), inputs, packed);
+                    for panel in self.panels.clone() {
+                        self.panel::<V>(panel, rows.clone(), packed);
+                    }
                 }
-                let tile = (row - self.rows.start) / V::TILE_ROWS;
-                let tiles = Tiles {
-                    product: self.product,
-                    masks: masks.as_ref().map(|(dropout, _)| (&bits, dropout.scale())),
-                    width,
-                    ahead: next.wrapping_add(tile * lines_per_tile * 16),
-                    ahead_step,
-                };
-                // SAFETY: the share lies inside the product.
-                unsafe { tile_rows::<V, _>(tiles, row, rows, panel * PANEL, width) };
-                row += rows;
             }
+        });
+    }
+}
+
+impl Share<'_> {
+    /// One panel of a block of rows.
+    ///
+    /// # Safety
+    /// `packed` holds the block.
+    #[inline(always)]
+    unsafe fn panel<V: Vector>(&self, panel: usize, block: Range<usize>, packed: *const f32) {
+        let layout = self.product.layout;
+        let width = layout.width(panel);
+        // The next panel comes into the second cache while this one is used, part by part.
+        let next = self.product.weight.wrapping_add(layout.panel_start(panel + 1));
+        let lines = (layout.inputs * width / 16).div_ceil(block.len().div_ceil(V::TILE_ROWS));
+        let ahead_step = 16 * lines.div_ceil((layout.inputs / 4).max(1));
+        let mut row = block.start;
+        while row < block.end {
+            let rows = next_tile_rows::<V>(block.end - row);
+            let mut bits = [u32::MAX; MAX_TILE_ROWS];
+            if let Some((dropout, schedule)) = &self.masks {
+                keep_tile::<V>(dropout, schedule, row, rows, panel, layout, &mut bits);
+            }
+            let done = row - block.start;
+            let tiles = Tiles {
+                product: self.product,
+                packed: packed.wrapping_add(done * layout.inputs),
+                masks: self.masks.as_ref().map(|(dropout, _)| (&bits, dropout.scale())),
+                width,
+                ahead: next.wrapping_add(done / V::TILE_ROWS * lines * 16),
+                ahead_step,
+            };
+            // SAFETY: the share lies inside the product.
+            unsafe { tile_rows::<V, _>(tiles, row, rows, panel * PANEL, width) };
+            row += rows;
         }
     }
 }
@@ -220,6 +243,8 @@ fn keep_tile<V: Vector>(
 #[derive(Clone, Copy)]
 struct Tiles<'a> {
     product: Product<'a>,
+    /// The tile's rows of `x`.
+    packed: *const f32,
     /// The keep bits of the panel's 32 columns for each row of the tile, and the scale.
     masks: Option<(&'a [u32; MAX_TILE_ROWS], f32)>,
     width: usize,
@@ -230,16 +255,15 @@ struct Tiles<'a> {
 impl Tiled for Tiles<'_> {
     #[inline(always)]
     unsafe fn tile<V: Vector, const R: usize, const C: usize>(self, row: usize, column: usize) {
-        let Product { layout, x, x_stride, weight, .. } = self.product;
+        let Product { layout, weight, .. } = self.product;
         let panel = column / PANEL;
         // SAFETY: the tile lies inside the product, whose slices were checked by `Forward::job`.
         unsafe {
             let mut tile = self.start::<V, R, C>(row, column);
             let factors = Factors {
                 steps: layout.inputs,
-                left: x.add(row * x_stride),
-                left_row: x_stride,
-                left_step: 1,
+                left: self.packed,
+                left_step: R,
                 right: weight.add(layout.panel_start(panel) + column % PANEL),
                 right_step: self.width,
                 ahead: self.ahead,

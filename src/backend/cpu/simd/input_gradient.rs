@@ -4,7 +4,8 @@
 use super::forward::{matrix_len, share_of};
 use super::isa::{dispatch, Kernel};
 use super::panels::{HALF_PANEL, PANEL};
-use super::tile::{accumulate, next_tile_rows, tile_rows, Factors, Tiled};
+use super::tile::{accumulate, next_tile_rows, pack_rows, rows_per_block, tile_rows, with_packed};
+use super::tile::{Factors, Tiled};
 use super::vector::{load, store, Vector};
 use super::{Isa, PanelLayout, Pool};
 use std::cell::RefCell;
@@ -105,9 +106,9 @@ impl InputGradientJob<'_> {
                 transposed.resize(needed, 0.0);
             }
             let transposed = transposed.as_mut_ptr();
+            let share = Share { product: self.product, transposed, blocks, rows };
             // SAFETY: `job` checked the lengths; the shares' tiles are disjoint; the scratch
             // is this thread's and just made long enough.
-            let share = Share { product: self.product, transposed, blocks, rows };
             unsafe { dispatch(self.isa, share) }
         });
     }
@@ -142,22 +143,49 @@ impl Kernel for Share<'_> {
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        for block in self.blocks {
-            let inputs = self.product.layout.inputs;
-            let columns = block * PANEL..(block * PANEL + PANEL).min(inputs);
-            // 16 columns of the last block are enough where the other 16 would be padding.
-            let width = if columns.len() <= HALF_PANEL { HALF_PANEL } else { PANEL };
-            // SAFETY: the block lies inside the weights, the scratch holds all outputs, and the
-            // share lies inside the product.
-            unsafe {
-                transpose_block::<V>(&self.product, columns.clone(), self.transposed);
-                let tiles = Tiles { product: self.product, transposed: self.transposed };
-                let mut row = self.rows.start;
-                while row < self.rows.end {
-                    let rows = next_tile_rows::<V>(self.rows.end - row);
-                    tile_rows::<V, _>(tiles, row, rows, columns.start, width);
-                    row += rows;
+        let outputs = self.product.layout.outputs;
+        let block = rows_per_block(outputs).min(self.rows.len().max(1));
+        with_packed(block * outputs, |packed| {
+            for start in self.rows.clone().step_by(block) {
+                let rows = start..(start + block).min(self.rows.end);
+                // SAFETY: the block's rows lie in `dy`, and the buffer was made long enough.
+                unsafe {
+                    let dy = self.product.dy.add(rows.start * self.product.dy_stride);
+                    pack_rows::<V>(dy, self.product.dy_stride, rows.len(), outputs, packed);
+                    for columns in self.blocks.clone() {
+                        self.columns::<V>(columns, rows.clone(), packed);
+                    }
                 }
+            }
+        });
+    }
+}
+
+impl Share<'_> {
+    /// One block of columns of a block of rows.
+    ///
+    /// # Safety
+    /// `packed` holds the block of rows.
+    #[inline(always)]
+    unsafe fn columns<V: Vector>(&self, block: usize, rows: Range<usize>, packed: *const f32) {
+        let layout = self.product.layout;
+        let columns = block * PANEL..(block * PANEL + PANEL).min(layout.inputs);
+        // 16 columns of the last block are enough where the other 16 would be padding.
+        let width = if columns.len() <= HALF_PANEL { HALF_PANEL } else { PANEL };
+        // SAFETY: the block lies inside the weights, the scratch holds all outputs, and the share
+        // lies inside the product.
+        unsafe {
+            transpose_block::<V>(&self.product, columns.clone(), self.transposed);
+            let mut row = rows.start;
+            while row < rows.end {
+                let tile = next_tile_rows::<V>(rows.end - row);
+                let tiles = Tiles {
+                    product: self.product,
+                    packed: packed.add((row - rows.start) * layout.outputs),
+                    transposed: self.transposed,
+                };
+                tile_rows::<V, _>(tiles, row, tile, columns.start, width);
+                row += tile;
             }
         }
     }
@@ -203,25 +231,34 @@ unsafe fn transpose_block<V: Vector>(
 #[derive(Clone, Copy)]
 struct Tiles<'a> {
     product: Product<'a>,
+    /// The tile's rows of `dy`.
+    packed: *const f32,
     transposed: *const f32,
 }
 
 impl Tiled for Tiles<'_> {
     #[inline(always)]
     unsafe fn tile<V: Vector, const R: usize, const C: usize>(self, row: usize, column: usize) {
-        let Product { layout, dy, dy_stride, mask, dx, dx_stride, .. } = self.product;
+        let Product { layout, mask, dx, dx_stride, .. } = self.product;
         // SAFETY: the tile lies inside the product, whose slices `InputGradient::job` checked;
         // `lanes` stops at the last column.
         unsafe {
             let mut tile = [[V::splat(0.0); C]; R];
+            if let Some(mask) = mask {
+                // Its rows lie apart, so nothing else would fetch them before the tile is done.
+                for index in 0..R {
+                    let line = mask.y.as_ptr().wrapping_add((row + index) * dx_stride + column);
+                    V::prefetch(line);
+                    V::prefetch(line.wrapping_add(16));
+                }
+            }
             let factors = Factors {
                 steps: layout.outputs,
-                left: dy.add(row * dy_stride),
-                left_row: dy_stride,
-                left_step: 1,
+                left: self.packed,
+                left_step: R,
                 right: self.transposed.add(column % PANEL),
                 right_step: PANEL,
-                ahead: dy,
+                ahead: self.transposed,
                 ahead_step: 0,
             };
             accumulate(&mut tile, &factors);

@@ -61,10 +61,18 @@ pub(super) fn tanh<V: Vector>(x: V) -> V {
 /// 1 / (1 + e^-x) within 2 ulp.
 #[inline(always)]
 pub(super) fn sigmoid<V: Vector>(x: V) -> V {
+    sigmoid_with_slope(x).0
+}
+
+/// The sigmoid and its derivative. From the output alone, s * (1 - s), the derivative would lose
+/// all digits where s is near 1.
+#[inline(always)]
+fn sigmoid_with_slope<V: Vector>(x: V) -> (V, V) {
     let one = V::splat(1.0);
     let decayed = exp(V::splat(0.0).sub(x.abs()));
     let top = V::select(x.greater(V::splat(0.0)), one, decayed);
-    top.div(one.add(decayed))
+    let sum = one.add(decayed);
+    (top.div(sum), decayed.div(sum.mul(sum)))
 }
 
 /// x where positive, else `slope * x`.
@@ -82,9 +90,10 @@ pub(super) fn silu<V: Vector>(x: V) -> V {
 /// The derivative of [`silu`], within 3e-7.
 #[inline(always)]
 pub(super) fn silu_slope<V: Vector>(x: V) -> V {
-    let one = V::splat(1.0);
-    let s = sigmoid(x);
-    s.mul(x.mul_add(one.sub(s), one))
+    let (s, slope) = sigmoid_with_slope(x);
+    // Beyond 104 the slope is 0, and an infinite x must not turn it into NaN.
+    let x = V::splat(104.0).min(V::splat(-104.0).max(x));
+    x.mul_add(slope, s)
 }
 
 /// x * normal(x), within 4 ulp for x > -1 and 3e-7 everywhere.
@@ -105,17 +114,16 @@ pub(super) fn gelu_slope<V: Vector>(x: V) -> V {
 #[inline(always)]
 pub(super) fn gelu_tanh<V: Vector>(x: V) -> V {
     // (1 + tanh(u)) / 2 is sigmoid(2 u), which keeps small results exact.
-    x.mul(gelu_sigmoid(bounded(x)))
+    x.mul(sigmoid(gelu_exponent(bounded(x))))
 }
 
 /// The derivative of [`gelu_tanh`], within 5e-7.
 #[inline(always)]
 pub(super) fn gelu_tanh_slope<V: Vector>(x: V) -> V {
-    let one = V::splat(1.0);
     let x = bounded(x);
-    let s = gelu_sigmoid(x);
-    let inner = x.mul(x).mul_add(V::splat(3.0 * GELU_CUBIC), one).mul(V::splat(2.0 * GELU_SLOPE));
-    x.mul(inner).mul(s.mul(one.sub(s))).add(s)
+    let (s, slope) = sigmoid_with_slope(gelu_exponent(x));
+    let inner = x.mul(x).mul_add(V::splat(3.0 * GELU_CUBIC), V::splat(1.0));
+    x.mul(inner.mul(V::splat(2.0 * GELU_SLOPE))).mul_add(slope, s)
 }
 
 /// The normal distribution function.
@@ -134,11 +142,11 @@ fn normal<V: Vector>(x: V) -> V {
     V::select(size.greater(one), far, near)
 }
 
-/// sigmoid(2 u) of the tangent formula.
+/// 2 u of the tangent formula.
 #[inline(always)]
-fn gelu_sigmoid<V: Vector>(x: V) -> V {
+fn gelu_exponent<V: Vector>(x: V) -> V {
     let cubic = x.mul(x).mul_add(V::splat(GELU_CUBIC), V::splat(1.0));
-    sigmoid(x.mul(cubic).mul(V::splat(2.0 * GELU_SLOPE)))
+    x.mul(cubic).mul(V::splat(2.0 * GELU_SLOPE))
 }
 
 /// Within +-20, where the tangent formula has long reached its ends and its cube cannot overflow.

@@ -243,6 +243,7 @@ fn philox_round(words: &mut [[u32; BLOCKS]; 4], keys: &[u32; 2]) {
     }
 }
 
+#[inline(never)]
 unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
     // SAFETY: the caller's; every machine has this instruction set.
     unsafe { kernel.run::<Portable>() }

@@ -3,6 +3,7 @@
 
 use super::isa::Kernel;
 use super::vector::Vector;
+use std::cell::RefCell;
 
 /// Rows of the tallest tile of any instruction set.
 pub(super) const MAX_TILE_ROWS: usize = 12;
@@ -15,9 +16,9 @@ const PREFETCH_STEPS: usize = 8;
 pub(super) struct Factors {
     /// Terms of the sum.
     pub(super) steps: usize,
-    /// `left(row, s)` is at `row * left_row + s * left_step`.
+    /// `left(row, s)` is at `row + s * left_step`: rows lie next to one another, since a pointer
+    /// per row would not fit in the registers.
     pub(super) left: *const f32,
-    pub(super) left_row: usize,
     pub(super) left_step: usize,
     /// `right(s, column)` is at `s * right_step + column`.
     pub(super) right: *const f32,
@@ -76,7 +77,7 @@ unsafe fn step<V: Vector, const R: usize, const C: usize>(
         }
         V::prefetch(right.wrapping_add(PREFETCH_STEPS * factors.right_step));
         for row in 0..R {
-            let value = V::splat(*left.add(row * factors.left_row));
+            let value = V::splat(*left.add(row));
             for vector in 0..C {
                 tile[row][vector] = value.mul_add(columns[vector], tile[row][vector]);
             }
@@ -84,6 +85,69 @@ unsafe fn step<V: Vector, const R: usize, const C: usize>(
     }
     *left = left.wrapping_add(factors.left_step);
     *right = right.wrapping_add(factors.right_step);
+}
+
+/// Bytes of packed rows that are used again for every panel: half of a small second cache.
+const PACKED_BYTES: usize = 512 << 10;
+
+/// How many rows are packed at a time for a product of so many steps: whole tiles of any height.
+pub(super) fn rows_per_block(steps: usize) -> usize {
+    const TILES: usize = 4 * MAX_TILE_ROWS;
+    (PACKED_BYTES / (4 * steps.max(1)) / TILES).max(1) * TILES
+}
+
+thread_local! {
+    static PACKED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Calls `use_packed` with this thread's buffer for packed rows. It grows once and stays.
+pub(super) fn with_packed<T>(len: usize, use_packed: impl FnOnce(*mut f32) -> T) -> T {
+    PACKED.with_borrow_mut(|packed| {
+        if packed.len() < len {
+            packed.resize(len, 0.0);
+        }
+        use_packed(packed.as_mut_ptr())
+    })
+}
+
+/// Copies rows of `steps` values, `stride` apart, so that the rows of each tile lie next to one
+/// another for every step. The tile that starts at row `r` begins at `r * steps`.
+///
+/// # Safety
+/// `from` is valid for `rows` rows, `to` for `rows * steps` values.
+#[inline(always)]
+pub(super) unsafe fn pack_rows<V: Vector>(
+    from: *const f32,
+    stride: usize,
+    rows: usize,
+    steps: usize,
+    to: *mut f32,
+) {
+    let mut row = 0;
+    while row < rows {
+        let tile = next_tile_rows::<V>(rows - row);
+        // SAFETY: the caller's; the tile's rows are among them.
+        unsafe {
+            let (from, to) = (from.add(row * stride), to.add(row * steps));
+            let blocks = if tile >= 8 { steps / 8 * 8 } else { 0 };
+            for step in (0..blocks).step_by(8) {
+                // Twelve rows are two overlapping blocks of eight.
+                for first in [0, tile.saturating_sub(8)] {
+                    let from = from.add(first * stride + step);
+                    V::transpose_8x8(from, stride, to.add(step * tile + first), tile);
+                    if tile == 8 {
+                        break;
+                    }
+                }
+            }
+            for step in blocks..steps {
+                for index in 0..tile {
+                    *to.add(step * tile + index) = *from.add(index * stride + step);
+                }
+            }
+        }
+        row += tile;
+    }
 }
 
 /// A matrix product's way to compute one tile of `R` rows and `C` vectors of columns.

@@ -25,10 +25,9 @@ pub(crate) enum UpdateRule {
     },
     /// `torch.optim.Adam` and `AdamW`.
     Adam {
-        /// Decay of the first moment.
-        beta1: f32,
-        /// Decay of the second moment.
-        beta2: f32,
+        /// Decays of the first and second moment, wide enough that 1 - beta rounds once, as PyTorch's
+        /// does.
+        betas: [f64; 2],
         /// Learning rate / (1 - beta1^t).
         step_size: f32,
         /// 1 / sqrt(1 - beta2^t).
@@ -186,7 +185,7 @@ impl Target {
         // SAFETY: the caller's; each rule's moments are there by `new`.
         unsafe {
             match self.rule {
-                UpdateRule::Sgd { momentum, .. } if momentum == 0.0 => self.plain::<V>(gradient),
+                UpdateRule::Sgd { momentum: 0.0, .. } => self.plain::<V>(gradient),
                 UpdateRule::Sgd { .. } => self.momentum::<V>(gradient),
                 UpdateRule::Adam { .. } => self.adam::<V>(gradient),
             }
@@ -245,7 +244,8 @@ impl Target {
 
     #[inline(always)]
     unsafe fn adam<V: Vector>(&self, gradient: &[f32]) {
-        let UpdateRule::Adam { beta1, beta2, step_size, inv_sqrt_bias2, eps, decay } = self.rule
+        let UpdateRule::Adam { betas: [beta1, beta2], step_size, inv_sqrt_bias2, eps, decay } =
+            self.rule
         else {
             return;
         };
@@ -253,8 +253,8 @@ impl Target {
             Decay::Coupled(coupled) => (V::splat(coupled), V::splat(1.0)),
             Decay::Decoupled(factor) => (V::splat(0.0), V::splat(factor)),
         };
-        let (keep1, add1) = (V::splat(beta1), V::splat(1.0 - beta1));
-        let (keep2, add2) = (V::splat(beta2), V::splat(1.0 - beta2));
+        let (keep1, add1) = (V::splat(beta1 as f32), V::splat((1.0 - beta1) as f32));
+        let (keep2, add2) = (V::splat(beta2 as f32), V::splat((1.0 - beta2) as f32));
         let (size, correction, eps) =
             (V::splat(-step_size), V::splat(inv_sqrt_bias2), V::splat(eps));
         for_each_vector!(V, gradient.len(), |at, lanes| {

@@ -366,7 +366,6 @@ impl Tiled for Tiles {
             let factors = Factors {
                 steps: self.rows.1 - self.rows.0,
                 left: x.wrapping_add(self.rows.0 * x_stride + row),
-                left_row: 1,
                 left_step: x_stride,
                 right: self.packed.add(column),
                 right_step: width,

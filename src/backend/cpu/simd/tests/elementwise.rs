@@ -102,6 +102,9 @@ fn gelu_keeps_its_absolute_bounds() {
     }
 }
 
+/// The derivative of an activation and its bound.
+type Slope<'a> = (Activation, &'a dyn Fn(f64) -> f64, f64);
+
 #[test]
 fn derivatives_keep_their_bounds() {
     let density = |x: f64| (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
@@ -114,7 +117,7 @@ fn derivatives_keep_their_bounds() {
             * (1.0 + 3.0 * f64::from(0.044715f32) * x * x);
         s + x * s * (1.0 - s) * inner
     };
-    let slopes: [(Activation, &dyn Fn(f64) -> f64, f64); 6] = [
+    let slopes: [Slope<'_>; 6] = [
         (Activation::Tanh, &|y| 1.0 - y * y, 2e-7),
         (Activation::Sigmoid, &|y| y * (1.0 - y), 5e-7),
         (Activation::Relu, &|y| if y == 0.0 { 0.0 } else { 1.0 }, 0.0),

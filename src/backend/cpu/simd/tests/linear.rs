@@ -84,15 +84,19 @@ fn forward_is_the_product_plus_bias() {
     for size in SIZES {
         let case = Case::new(size);
         let want = case.want();
+        let tolerance = rounding(size.1);
         everywhere(|pool, isa| {
-            assert_close(&case.run(pool, isa, Activation::None, None), &want, 2e-6);
+            assert_close(&case.run(pool, isa, Activation::None, None), &want, tolerance);
         });
     }
 }
 
+/// An activation and what it is in f64.
+type Function = (Activation, fn(f64) -> f64);
+
 #[test]
 fn activations_follow_the_product() {
-    let activations: [(Activation, fn(f64) -> f64); 5] = [
+    let activations: [Function; 5] = [
         (Activation::Relu, |x| x.max(0.0)),
         (Activation::LeakyRelu(0.1), |x| if x > 0.0 { x } else { x * f64::from(0.1f32) }),
         (Activation::Tanh, f64::tanh),
@@ -103,7 +107,7 @@ fn activations_follow_the_product() {
         let case = Case::new((20, 100, 50));
         let want: Vec<f64> = case.want().into_iter().map(function).collect();
         everywhere(|pool, isa| {
-            assert_close(&case.run(pool, isa, activation, None), &want, 2e-6);
+            assert_close(&case.run(pool, isa, activation, None), &want, rounding(100));
         });
     }
 }
@@ -177,7 +181,7 @@ fn strides_and_earlier_output_are_kept() {
         };
         forward.run(pool, isa);
         for (y, want) in y.chunks(21).zip(want.chunks(outputs)) {
-            assert_close(&y[..outputs], want, 2e-6);
+            assert_close(&y[..outputs], want, rounding(inputs));
             assert_eq!(y[outputs..], [9.0; 4]);
         }
     });

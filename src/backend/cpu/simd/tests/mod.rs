@@ -66,6 +66,11 @@ fn assert_close(got: &[f32], want: &[f64], tolerance: f64) {
     assert!(error(worst) <= tolerance, "element {worst}: got {value}, want {wanted}");
 }
 
+/// What a sum of products of values in [-1, 1) may lose, far below the worst case.
+fn rounding(terms: usize) -> f64 {
+    terms.max(16) as f64 * f64::from(f32::EPSILON) / 2.0
+}
+
 /// Sizes that end inside vectors, tiles and panels: rows, inputs, outputs.
 const SIZES: [(usize, usize, usize); 9] = [
     (1, 1, 1),

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How many samples a second each network trains on and classifies.
+//!
+//! `train`: a whole training step: forward in train mode, cross-entropy, backward, update; the loss
+//! is not read. `eval`: a forward pass in eval mode. Both with one thread and with all, on the same
+//! batch again and again, so that no data loading is timed.
+
+mod common;
+
+use std::num::NonZeroUsize;
+
+use common::{Network, Rates, Unit, SIMPLE};
+use criterion::{Criterion, Throughput};
+use kiln::optim::{Adam, Optimizer, Sgd};
+
+const SAMPLES: Unit = Unit { name: "samples/s", per_nanosecond: 1e9 };
+/// 784-1024-512-10, dropped little early and much late.
+const VARIABLE_DROPOUT: Network = Network { hidden: [1024, 512], rates: [0.2, 0.5] };
+/// The networks and batch sizes that the comparison with other engines uses.
+const SUBJECTS: [(&str, Network, usize); 3] =
+    [("simple", SIMPLE, 64), ("simple", SIMPLE, 256), ("variable_dropout", VARIABLE_DROPOUT, 128)];
+
+fn main() -> kiln::Result<()> {
+    let mut criterion = common::criterion(SAMPLES);
+    for (name, network, batch) in SUBJECTS {
+        for threads in common::thread_counts() {
+            let subject =
+                Subject { name: &format!("{name} batch {batch}"), network, batch, threads };
+            subject.train(&mut criterion)?;
+            subject.eval(&mut criterion)?;
+        }
+    }
+    criterion.final_summary();
+    Ok(())
+}
+
+/// A network with everything that is held while it is measured.
+struct Subject<'a> {
+    name: &'a str,
+    network: Network,
+    batch: usize,
+    threads: NonZeroUsize,
+}
+
+impl Subject<'_> {
+    fn train(&self, criterion: &mut Criterion<Rates>) -> kiln::Result<()> {
+        let optimizers: [(&str, Optimizer); 2] =
+            [("sgd", Sgd::new(0.01).momentum(0.9).into()), ("adam", Adam::new(1e-3).into())];
+        let Subject { name, network, batch, threads } = *self;
+        let (x, labels) = common::random_batch(batch)?;
+        let mut group = criterion.benchmark_group("train");
+        group.throughput(Throughput::Elements(batch as u64));
+        for (rule, optimizer) in optimizers {
+            let mut trainer = common::trainer(network, optimizer, threads)?;
+            trainer.step(&x, &labels)?; // compiles the plan
+            group.bench_function(format!("{name} {rule} threads {threads}"), |bencher| {
+                bencher.iter(|| trainer.step(&x, &labels).expect("the first step succeeded"));
+            });
+        }
+        group.finish();
+        Ok(())
+    }
+
+    fn eval(&self, criterion: &mut Criterion<Rates>) -> kiln::Result<()> {
+        let Subject { name, network, batch, threads } = *self;
+        let (x, _) = common::random_batch(batch)?;
+        let mut net = common::net(network, threads)?;
+        net.eval().forward(&x)?; // compiles the plan
+        let mut group = criterion.benchmark_group("eval");
+        group.throughput(Throughput::Elements(batch as u64));
+        group.bench_function(format!("{name} threads {threads}"), |bencher| {
+            bencher.iter(|| net.eval().forward(&x).expect("the first pass succeeded"));
+        });
+        group.finish();
+        Ok(())
+    }
+}
