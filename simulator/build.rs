@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Builds the kernels for the host, twice: `plain` and `checked`, each with the runtime into one shared object.
+//! Builds the kernels for the host, twice: `plain` and `checked`, each with the runtime into one
+//! shared object.
 //!
-//! `KILN_KERNELS` names the folder of kernels (default `../kernels`); the simulator's own test kernels are always added.
+//! `KILN_KERNELS` names the folder of kernels (default `../kernels`); the simulator's own test
+//! kernels are always added.
 
 use std::env;
 use std::ffi::OsString;
@@ -15,7 +17,8 @@ fn main() {
     for folder in ["simt", "runtime", "tests/kernels"] {
         println!("cargo:rerun-if-changed={}", here.join(folder).display());
     }
-    let kernels = env::var_os("KILN_KERNELS").map_or_else(|| here.join("../kernels"), PathBuf::from);
+    let kernels =
+        env::var_os("KILN_KERNELS").map_or_else(|| here.join("../kernels"), PathBuf::from);
     println!("cargo:rerun-if-changed={}", kernels.display());
 
     let mut sources = files_with(&here.join("tests/kernels"), "cu");
@@ -43,15 +46,25 @@ impl Mode {
     }
 }
 
-fn build_engine(here: &Path, kernels: &Path, sources: &[PathBuf], out: &Path, mode: Mode) -> PathBuf {
+fn build_engine(
+    here: &Path,
+    kernels: &Path,
+    sources: &[PathBuf],
+    out: &Path,
+    mode: Mode,
+) -> PathBuf {
     let folder = out.join(mode.name());
     fs::create_dir_all(&folder).expect("OUT_DIR can be written");
-    let mut objects = common(here, &folder, mode).files(files_with(&here.join("runtime"), "cpp")).compile_intermediates();
+    let mut objects = common(here, &folder, mode)
+        .files(files_with(&here.join("runtime"), "cpp"))
+        .compile_intermediates();
 
     let mut compiler = common(here, &folder, mode);
     compiler.include(kernels).include(here.join("tests/kernels"));
     // Loops must stay loops: a call to memset in their place would escape the checks.
     compiler.flag("-fno-builtin").flag_if_supported("-fno-tree-loop-distribute-patterns");
+    // A frame larger than the guard page must still meet it.
+    compiler.flag_if_supported("-fstack-clash-protection");
     compiler.warnings(false).flag_if_supported("-Wno-unknown-pragmas");
     if mode == Mode::Checked {
         compiler.flag("-fsanitize=thread,alignment");
@@ -66,12 +79,14 @@ fn build_engine(here: &Path, kernels: &Path, sources: &[PathBuf], out: &Path, mo
     link(here, &folder, &objects, out.join(format!("libkiln_engine_{}.so", mode.name())), mode)
 }
 
-/// A kernel source is a translation unit of its own on the GPU; an unnamed namespace keeps it so in one shared object.
+/// A kernel source is a translation unit of its own on the GPU; an unnamed namespace keeps it so in
+/// one shared object.
 fn wrap(source: &Path, number: usize, folder: &Path) -> PathBuf {
     let source = source.canonicalize().expect("the file was just listed");
     let stem = source.file_stem().expect("a file has a name").to_string_lossy().into_owned();
     let wrapper = folder.join(format!("{number:02}_{stem}.cpp"));
-    let text = format!("#include \"simt.h\"\nnamespace {{\n#include \"{}\"\n}}\n", source.display());
+    let text =
+        format!("#include \"simt.h\"\nnamespace {{\n#include \"{}\"\n}}\n", source.display());
     if fs::read_to_string(&wrapper).ok().as_deref() != Some(&text) {
         fs::write(&wrapper, text).expect("OUT_DIR can be written");
     }
@@ -80,9 +95,20 @@ fn wrap(source: &Path, number: usize, folder: &Path) -> PathBuf {
 
 fn common(here: &Path, folder: &Path, mode: Mode) -> cc::Build {
     let mut build = cc::Build::new();
-    build.cpp(true).std("c++20").pic(true).opt_level(2).debug(true).out_dir(folder).cargo_metadata(false);
+    build
+        .cpp(true)
+        .std("c++20")
+        .pic(true)
+        .opt_level(2)
+        .debug(true)
+        .out_dir(folder)
+        .cargo_metadata(false);
     build.include(here.join("simt")).define("KILN_SIMT", None);
-    build.flag("-fno-exceptions").flag("-fno-rtti").flag("-fvisibility=hidden").flag("-ffp-contract=off");
+    build
+        .flag("-fno-exceptions")
+        .flag("-fno-rtti")
+        .flag("-fvisibility=hidden")
+        .flag("-ffp-contract=off");
     // Templates' static variables must not be shared between the two engines.
     build.flag_if_supported("-fno-gnu-unique");
     if mode == Mode::Checked {
@@ -92,14 +118,16 @@ fn common(here: &Path, folder: &Path, mode: Mode) -> cc::Build {
 }
 
 fn link(here: &Path, folder: &Path, objects: &[PathBuf], engine: PathBuf, mode: Mode) -> PathBuf {
-    let mut arguments: Vec<OsString> = vec!["-shared".into(), "-Wl,--no-undefined".into(), "-o".into(), engine.clone().into()];
+    let mut arguments: Vec<OsString> =
+        vec!["-shared".into(), "-Wl,--no-undefined".into(), "-o".into(), engine.clone().into()];
     arguments.extend(objects.iter().map(OsString::from));
     let status = common(here, folder, mode).get_compiler().to_command().args(arguments).status();
     assert!(status.is_ok_and(|status| status.success()), "linking {} failed", engine.display());
     engine
 }
 
-/// The files below `folder` with this extension, in a fixed order; none if the folder does not exist.
+/// The files below `folder` with this extension, in a fixed order; none if the folder does not
+/// exist.
 fn files_with(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {

@@ -13,7 +13,8 @@ constexpr size_t stack_bytes = 64 * 1024;
 
 struct SimulatedThread;
 
-// A stack and the simulated thread that is on it; short threads follow one another on the same stack.
+// A stack and the simulated thread that is on it; short threads follow one another on the same
+// stack.
 struct Fiber {
   Context context;
   char* stack = nullptr;  // lowest usable byte; a guard page lies below
@@ -34,17 +35,23 @@ struct SimulatedThread : Thread {
   const char* waits_for = nullptr;
   Site wait_site{};
   bool done = false;
-  std::vector<AsyncCopy> copies;         // committed groups first, then the open one
-  std::deque<unsigned> group_sizes;      // copies per committed group
-  unsigned committed = 0;                // copies that belong to committed groups
+  std::vector<AsyncCopy> copies;     // committed groups first, then the open one
+  std::deque<unsigned> group_sizes;  // copies per committed group
+  unsigned committed = 0;            // copies that belong to committed groups
+};
+
+// Lanes on their way to one collective.
+struct Gathering {
+  unsigned expected, arrived;
+  WarpOperation operation;
+  const char* name;
+  Site site;
 };
 
 struct Warp {
-  unsigned alive = 0, expected = 0, arrived = 0;
-  WarpOperation operation = nullptr;
-  const char* name = nullptr;
-  Site site{};
-  unsigned epoch = 0;  // __syncwarps so far
+  unsigned alive = 0;
+  unsigned epoch = 0;                 // __syncwarps so far
+  std::vector<Gathering> gatherings;  // one unless the warp has parted
   void* arguments[32];
 };
 
@@ -87,8 +94,10 @@ inline bool on_stack(const Fiber* fiber, uintptr_t address) {
 void wait_for_others();
 void run_block();
 
-// Ends the launch with an error. Called on a fiber it does not return; the first failure is the one reported.
-void fail(FailureKind kind, uintptr_t code_address, const char* format, ...) __attribute__((format(printf, 3, 4)));
+// Ends the launch with an error. Called on a fiber it does not return; the first failure is the one
+// reported.
+void fail(FailureKind kind, uintptr_t code_address, const char* format, ...)
+    __attribute__((format(printf, 3, 4)));
 void leave_to_main();
 
 }  // namespace simt

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// A switch saves the registers that a call preserves and exchanges the stack pointer: a few nanoseconds, where
-// swapcontext makes two system calls to save a signal mask that no kernel changes.
+// A switch saves the registers that a call preserves and exchanges the stack pointer: a few
+// nanoseconds, where swapcontext makes two system calls to save a signal mask that no kernel
+// changes.
 #include "context.h"
 
 namespace simt {
@@ -39,7 +40,9 @@ void prepare_context(Context& context, char* stack, size_t bytes, void (*entry)(
   for (int saved = 0; saved < 6; ++saved) *--top = nullptr;
   context.stack_pointer = top;
 }
-void switch_context(Context& from, Context& to) { simt_switch_stacks(&from.stack_pointer, to.stack_pointer); }
+void switch_context(Context& from, Context& to) {
+  simt_switch_stacks(&from.stack_pointer, to.stack_pointer);
+}
 
 #elif defined(__aarch64__)
 
@@ -85,7 +88,9 @@ void prepare_context(Context& context, char* stack, size_t bytes, void (*entry)(
   frame[11] = reinterpret_cast<void*>(entry);  // x30, where `ret` goes
   context.stack_pointer = frame;
 }
-void switch_context(Context& from, Context& to) { simt_switch_stacks(&from.stack_pointer, to.stack_pointer); }
+void switch_context(Context& from, Context& to) {
+  simt_switch_stacks(&from.stack_pointer, to.stack_pointer);
+}
 
 #else
 

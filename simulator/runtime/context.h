@@ -10,12 +10,17 @@
 namespace simt {
 
 #if defined(__x86_64__) || defined(__aarch64__)
-struct Context { void* stack_pointer = nullptr; };
+struct Context {
+  void* stack_pointer = nullptr;
+};
 #else
-struct Context { ucontext_t saved; };
+struct Context {
+  ucontext_t saved;
+};
 #endif
 
-// Makes `context` start `entry` at the top of the stack [stack, stack + bytes) when it is first switched to.
+// Makes `context` start `entry` at the top of the stack [stack, stack + bytes) when it is first
+// switched to.
 void prepare_context(Context& context, char* stack, size_t bytes, void (*entry)());
 void switch_context(Context& from, Context& to);
 

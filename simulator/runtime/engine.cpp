@@ -23,7 +23,9 @@ uint64_t next_random() {
 
 static void run_block_at(uint64_t position) {
   const uint64_t row = grid_size.x, plane = row * grid_size.y;
-  block_index = {static_cast<unsigned>(position % row), static_cast<unsigned>(position % plane / row), static_cast<unsigned>(position / plane)};
+  block_index = {static_cast<unsigned>(position % row),
+                 static_cast<unsigned>(position % plane / row),
+                 static_cast<unsigned>(position / plane)};
   begin_block_shared();
   run_block();
 }
@@ -48,6 +50,7 @@ void kiln_engine_run(simt::Launch* request) {
   block_size = {request->block[0], request->block[1], request->block[2]};
   watch_faults();
   begin_launch_shared();
+  begin_launch_global();
   run_grid();
   request->static_shared_bytes = static_shared_bytes();
 }

@@ -5,18 +5,26 @@
 
 namespace simt {
 
-// One access epoch: a track (a stream, or a lane of a graph) in the high 16 bits and its tick below; 0 is "none".
+// One access epoch: a track (a stream, or a lane of a graph) in the high 16 bits and its tick
+// below; 0 is "none".
 using Epoch = uint64_t;
 
-// Who last touched a 4-byte word of device memory. Two readers are kept, since readers need no order among themselves.
-struct WordAccess { Epoch writer, readers[2]; };
+// Who last touched a 4-byte word of device memory. Two readers are kept, since readers need no
+// order among themselves.
+struct WordAccess {
+  Epoch writer, readers[2];
+};
 
-enum class RegionState : unsigned { Live, Freed, Pending };  // Pending: allocated in stream order, but not yet
+enum class RegionState : unsigned {
+  Live,
+  Freed,
+  Pending
+};  // Pending: allocated in stream order, but not yet
 
 struct Region {
   uintptr_t begin, end;
-  uint64_t* initialised;   // one bit per byte; null when the memory counts as initialised
-  WordAccess* accesses;    // one per 4-byte word; null when races are not followed
+  uint64_t* initialised;  // one bit per byte; null when the memory counts as initialised
+  WordAccess* accesses;   // one per 4-byte word; null when races are not followed
   RegionState state;
 };
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// Ends a launch with an error: found by a check, or by the host's memory protection (guard pages, freed memory).
+// Ends a launch with an error: found by a check, or by the host's memory protection (guard pages,
+// freed memory).
 #include "fault.h"
 
 #include <csignal>
@@ -17,11 +18,12 @@ void fail(FailureKind kind, uintptr_t code_address, const char* format, ...) {
   if (failure.kind == FailureKind::None) {
     failure.kind = kind;
     failure.code_address = code_address;
-    int used = snprintf(failure.text, sizeof failure.text, "kernel %s, block (%u,%u,%u)", launch->kernel->name, block_index.x, block_index.y,
-                        block_index.z);
+    int used = snprintf(failure.text, sizeof failure.text, "kernel %s, block (%u,%u,%u)",
+                        launch->kernel->name, block_index.x, block_index.y, block_index.z);
     if (current) {
       const uint3 thread = current->index;
-      used += snprintf(failure.text + used, sizeof failure.text - used, ", thread (%u,%u,%u)", thread.x, thread.y, thread.z);
+      used += snprintf(failure.text + used, sizeof failure.text - used, ", thread (%u,%u,%u)",
+                       thread.x, thread.y, thread.z);
     }
     used += snprintf(failure.text + used, sizeof failure.text - used, ": ");
     va_list values;
@@ -45,7 +47,8 @@ static void continue_after_fault() {
   char text[256];
   const auto stack = reinterpret_cast<uintptr_t>(running->stack);
   if (fault_address < stack && fault_address >= stack - 4096) {
-    fail(FailureKind::LaunchFailed, fault_code, "stack overflow (a simulated thread has %zu bytes)", stack_bytes);
+    fail(FailureKind::LaunchFailed, fault_code, "stack overflow (a simulated thread has %zu bytes)",
+         stack_bytes);
   }
   describe_address(fault_address, text, sizeof text);
   fail(FailureKind::IllegalAddress, fault_code, "illegal access: %s", text);

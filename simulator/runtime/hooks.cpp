@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// Checked kernels are compiled with -fsanitize=thread,alignment: the compiler calls a hook before each access to memory.
-// These are the hooks; no sanitizer's own runtime is linked.
+// Checked kernels are compiled with -fsanitize=thread,alignment: the compiler calls a hook before
+// each access to memory. These are the hooks; no sanitizer's own runtime is linked.
 #include "../simt/atomics.h"
 #include "memory.h"
 
@@ -12,41 +12,56 @@ extern const char _end[] SIMT_HIDDEN;
 }
 // Tables and literals of the kernels themselves.
 static bool in_module(uintptr_t address) {
-  return address >= reinterpret_cast<uintptr_t>(__ehdr_start) && address < reinterpret_cast<uintptr_t>(_end);
+  return address >= reinterpret_cast<uintptr_t>(__ehdr_start) &&
+         address < reinterpret_cast<uintptr_t>(_end);
 }
 
 enum class Alignment { Natural, Any };
 
-static void check(void* pointer, unsigned bytes, Access access, Alignment alignment, uintptr_t code_address) {
+static void check(void* pointer, unsigned bytes, Access access, Alignment alignment,
+                  uintptr_t code_address) {
   const auto address = reinterpret_cast<uintptr_t>(pointer);
   if (!running || on_stack(running, address)) return;
   if (alignment == Alignment::Natural && (address & (bytes - 1))) {
-    fail(FailureKind::Misaligned, code_address, "misaligned %s of %u bytes at %p", verb(access), bytes, pointer);
+    fail(FailureKind::Misaligned, code_address, "misaligned %s of %u bytes at %p", verb(access),
+         bytes, pointer);
   }
   if (in_shared(pointer, bytes)) {
     note_shared(pointer, bytes, access, *this_thread(), code_address);
   } else if (Region* region = find_live(address, bytes)) {
     note_global(*region, address, bytes, access, code_address);
   } else if (in_shared(pointer, 1)) {
-    fail(FailureKind::IllegalAddress, code_address, "%s of %u bytes passes the end of a shared array", verb(access), bytes);
+    fail(FailureKind::IllegalAddress, code_address,
+         "%s of %u bytes passes the end of a shared array", verb(access), bytes);
   } else if (!in_module(address)) {
     fail_outside(verb(access), address, bytes, code_address);
   } else if (access != Access::Read) {
-    fail(FailureKind::IllegalAddress, code_address, "%s of a variable outside device memory", verb(access));
+    fail(FailureKind::IllegalAddress, code_address, "%s of a variable outside device memory",
+         verb(access));
   }
 }
 
 void note_atomic(void* address, unsigned bytes) {
-  if (checked) check(address, bytes, Access::Atomic, Alignment::Natural, reinterpret_cast<uintptr_t>(__builtin_return_address(0)));
+  if (checked)
+    check(address, bytes, Access::Atomic, Alignment::Natural,
+          reinterpret_cast<uintptr_t>(__builtin_return_address(0)));
 }
 
 #ifdef KILN_SIMT_CHECKED
 #define CALLER reinterpret_cast<uintptr_t>(__builtin_return_address(0))
-#define ACCESS_HOOKS(bytes)                                                                                          \
-  SIMT_HIDDEN void __tsan_read##bytes(void* p) { check(p, bytes, Access::Read, Alignment::Natural, CALLER); }          \
-  SIMT_HIDDEN void __tsan_write##bytes(void* p) { check(p, bytes, Access::Write, Alignment::Natural, CALLER); }        \
-  SIMT_HIDDEN void __tsan_unaligned_read##bytes(void* p) { check(p, bytes, Access::Read, Alignment::Natural, CALLER); } \
-  SIMT_HIDDEN void __tsan_unaligned_write##bytes(void* p) { check(p, bytes, Access::Write, Alignment::Natural, CALLER); }
+#define ACCESS_HOOKS(bytes)                                     \
+  SIMT_HIDDEN void __tsan_read##bytes(void* p) {                \
+    check(p, bytes, Access::Read, Alignment::Natural, CALLER);  \
+  }                                                             \
+  SIMT_HIDDEN void __tsan_write##bytes(void* p) {               \
+    check(p, bytes, Access::Write, Alignment::Natural, CALLER); \
+  }                                                             \
+  SIMT_HIDDEN void __tsan_unaligned_read##bytes(void* p) {      \
+    check(p, bytes, Access::Read, Alignment::Natural, CALLER);  \
+  }                                                             \
+  SIMT_HIDDEN void __tsan_unaligned_write##bytes(void* p) {     \
+    check(p, bytes, Access::Write, Alignment::Natural, CALLER); \
+  }
 
 extern "C" {
 ACCESS_HOOKS(1)
@@ -54,10 +69,15 @@ ACCESS_HOOKS(2)
 ACCESS_HOOKS(4)
 ACCESS_HOOKS(8)
 ACCESS_HOOKS(16)
-SIMT_HIDDEN void __tsan_read_range(void* p, size_t bytes) { check(p, static_cast<unsigned>(bytes), Access::Read, Alignment::Any, CALLER); }
-SIMT_HIDDEN void __tsan_write_range(void* p, size_t bytes) { check(p, static_cast<unsigned>(bytes), Access::Write, Alignment::Any, CALLER); }
+SIMT_HIDDEN void __tsan_read_range(void* p, size_t bytes) {
+  check(p, static_cast<unsigned>(bytes), Access::Read, Alignment::Any, CALLER);
+}
+SIMT_HIDDEN void __tsan_write_range(void* p, size_t bytes) {
+  check(p, static_cast<unsigned>(bytes), Access::Write, Alignment::Any, CALLER);
+}
 SIMT_HIDDEN void* __tsan_memcpy(void* to, const void* from, size_t bytes) {
-  check(const_cast<void*>(from), static_cast<unsigned>(bytes), Access::Read, Alignment::Any, CALLER);
+  check(const_cast<void*>(from), static_cast<unsigned>(bytes), Access::Read, Alignment::Any,
+        CALLER);
   check(to, static_cast<unsigned>(bytes), Access::Write, Alignment::Any, CALLER);
   return std::memcpy(to, from, bytes);
 }
@@ -71,7 +91,8 @@ SIMT_HIDDEN void __tsan_func_exit() {}
 SIMT_HIDDEN void __tsan_vptr_update(void**, void*) {}
 SIMT_HIDDEN void __tsan_vptr_read(void**) {}
 
-// A vector access may be split before the thread hooks see it; this one is called for the access as it was written.
+// A vector access may be split before the thread hooks see it; this one is called for the access as
+// it was written.
 struct TypeMismatch {
   const char* file;
   unsigned line, column;
@@ -80,8 +101,9 @@ struct TypeMismatch {
 };
 SIMT_HIDDEN void __ubsan_handle_type_mismatch_v1(TypeMismatch* mismatch, uintptr_t address) {
   if (!running) return;
-  fail(FailureKind::Misaligned, 0, "misaligned access (%s:%u): %#zx is not aligned to %u bytes", mismatch->file, mismatch->line,
-       static_cast<size_t>(address), 1u << mismatch->log2_alignment);
+  fail(FailureKind::Misaligned, 0, "misaligned access (%s:%u): %#zx is not aligned to %u bytes",
+       mismatch->file, mismatch->line, static_cast<size_t>(address),
+       1u << mismatch->log2_alignment);
 }
 }
 #endif

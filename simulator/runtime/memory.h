@@ -15,7 +15,8 @@ constexpr bool checked = false;
 enum class Access { Read, Write, Atomic };
 const char* verb(Access access);
 
-// Where an access stands in a kernel: an address in its code, or the source line when the shim knows it.
+// Where an access stands in a kernel: an address in its code, or the source line when the shim
+// knows it.
 struct Origin {
   uintptr_t code_address = 0;
   Site site{nullptr, 0};
@@ -30,14 +31,18 @@ void begin_launch_shared();
 void begin_block_shared();
 bool in_shared(const void* address, size_t bytes);
 // Checks a range that lies in shared memory; does nothing in plain builds.
-void note_shared(const void* address, unsigned bytes, Access access, const SimulatedThread& thread, const Origin& origin);
-void mark_in_flight(const void* address, unsigned bytes, const SimulatedThread& thread, const Origin& origin);
+void note_shared(const void* address, unsigned bytes, Access access, const SimulatedThread& thread,
+                 const Origin& origin);
+void mark_in_flight(const void* address, unsigned bytes, const SimulatedThread& thread,
+                    const Origin& origin);
 void mark_landed(const void* address, unsigned bytes, const SimulatedThread& thread);
 size_t static_shared_bytes();
 
 // Device memory (global.cpp).
+void begin_launch_global();
 Region* find_live(uintptr_t address, size_t bytes);
-void note_global(Region& region, uintptr_t address, unsigned bytes, Access access, const Origin& origin);
+void note_global(Region& region, uintptr_t address, unsigned bytes, Access access,
+                 const Origin& origin);
 // Fails with the best description of why [address, address + bytes) may not be touched.
 void fail_outside(const char* what, uintptr_t address, size_t bytes, const Origin& origin);
 void describe_address(uintptr_t address, char* text, size_t size);

@@ -8,16 +8,20 @@
 namespace simt {
 
 static const char* checked_row(void** lanes, int lane) {
-  const auto* row = static_cast<const char*>(static_cast<LdmatrixArguments*>(lanes[lane])->row);
+  const auto* arguments = static_cast<LdmatrixArguments*>(lanes[lane]);
+  const auto* row = static_cast<const char*>(arguments->row);
+  const Site site = arguments->site;
   if (reinterpret_cast<uintptr_t>(row) & 15) {
-    fail(FailureKind::Misaligned, 0, "ldmatrix (%s:%d): the row address of lane %d is not 16-byte aligned", this_warp().site.file,
-         this_warp().site.line, lane);
+    fail(FailureKind::Misaligned, 0,
+         "ldmatrix (%s:%d): the row address of lane %d is not 16-byte aligned", site.file,
+         site.line, lane);
   }
   if (!in_shared(row, 16)) {
-    fail(FailureKind::IllegalAddress, 0, "ldmatrix (%s:%d): the row address of lane %d is not in shared memory", this_warp().site.file,
-         this_warp().site.line, lane);
+    fail(FailureKind::IllegalAddress, 0,
+         "ldmatrix (%s:%d): the row address of lane %d is not in shared memory", site.file,
+         site.line, lane);
   }
-  note_shared(row, 16, Access::Read, block.threads[this_thread()->warp * 32 + lane], this_warp().site);
+  note_shared(row, 16, Access::Read, block.threads[this_thread()->warp * 32 + lane], site);
   return row;
 }
 
@@ -41,7 +45,8 @@ void run_ldmatrix(void** lanes, unsigned mask) {
 // Eight columns at once, so that the host's compiler uses its vector unit.
 typedef float Row __attribute__((vector_size(32)));
 
-template <int Depth> struct Tile {
+template <int Depth>
+struct Tile {
   float a[16][Depth];
   Row b[Depth], d[16];
 
@@ -51,20 +56,23 @@ template <int Depth> struct Tile {
   }
 };
 
-template <int Depth> static void load_accumulators(Tile<Depth>& tile, void** lanes) {
+template <int Depth>
+static void load_accumulators(Tile<Depth>& tile, void** lanes) {
   for (int lane = 0; lane < 32; ++lane) {
     const float* d = static_cast<MmaArguments*>(lanes[lane])->d;
     for (int e = 0; e < 4; ++e) tile.d[lane / 4 + e / 2 * 8][lane % 4 * 2 + e % 2] = d[e];
   }
 }
-template <int Depth> static void store_accumulators(const Tile<Depth>& tile, void** lanes) {
+template <int Depth>
+static void store_accumulators(const Tile<Depth>& tile, void** lanes) {
   for (int lane = 0; lane < 32; ++lane) {
     float* d = static_cast<MmaArguments*>(lanes[lane])->d;
     for (int e = 0; e < 4; ++e) d[e] = tile.d[lane / 4 + e / 2 * 8][lane % 4 * 2 + e % 2];
   }
 }
 
-template <float (*Convert)(unsigned short)> static void run_mma_16bit(void** lanes, unsigned mask) {
+template <float (*Convert)(unsigned short)>
+static void run_mma_16bit(void** lanes, unsigned mask) {
   if (mask != ~0u) fail(FailureKind::LaunchFailed, 0, "mma needs all 32 lanes of a warp");
   Tile<16> tile;
   load_accumulators(tile, lanes);
@@ -72,7 +80,9 @@ template <float (*Convert)(unsigned short)> static void run_mma_16bit(void** lan
     const auto* own = static_cast<MmaArguments*>(lanes[lane]);
     const int g = lane / 4, t = lane % 4 * 2;
     for (int half = 0; half < 2; ++half) {
-      const auto value = [&](unsigned bits) { return Convert(static_cast<unsigned short>(bits >> (16 * half))); };
+      const auto value = [&](unsigned bits) {
+        return Convert(static_cast<unsigned short>(bits >> (16 * half)));
+      };
       tile.a[g][t + half] = value(own->a[0]);
       tile.a[g + 8][t + half] = value(own->a[1]);
       tile.a[g][t + 8 + half] = value(own->a[2]);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// Runs the threads of a block as fibers. A thread runs until it must wait; then another goes on, or a new one starts.
+// Runs the threads of a block as fibers. A thread runs until it must wait; then another goes on, or
+// a new one starts.
 #include "block.h"
 
 #include <sys/mman.h>
@@ -38,9 +39,11 @@ SimulatedThread* ReadyQueue::pop() {
 
 static Fiber* make_fiber() {
   constexpr size_t page = 4096;
-  void* memory = mmap(nullptr, stack_bytes + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* memory = mmap(nullptr, stack_bytes + page, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) {
-    fail(FailureKind::LaunchFailed, 0, "the host has no memory for another simulated thread's stack");
+    fail(FailureKind::LaunchFailed, 0,
+         "the host has no memory for another simulated thread's stack");
     return nullptr;
   }
   mprotect(memory, page, PROT_NONE);
@@ -85,12 +88,14 @@ static void fail_deadlock() {
   int used = 0, shown = 0;
   for (const auto& thread : block.threads) {
     if (thread.done || !thread.waits_for || shown == 4) continue;
-    used += snprintf(waits + used, sizeof waits - used, "%sthread %u waits at %s (%s:%d)", shown ? "; " : "", thread.linear,
-                     thread.waits_for, thread.wait_site.file, thread.wait_site.line);
+    used += snprintf(waits + used, sizeof waits - used, "%sthread %u waits at %s (%s:%d)",
+                     shown ? "; " : "", thread.linear, thread.waits_for, thread.wait_site.file,
+                     thread.wait_site.line);
     used = std::min(used, static_cast<int>(sizeof waits) - 1);
     ++shown;
   }
-  fail(FailureKind::LaunchFailed, 0, "deadlock: %u of %u threads have returned; %s", block.size - block.alive, block.size, waits);
+  fail(FailureKind::LaunchFailed, 0, "deadlock: %u of %u threads have returned; %s",
+       block.size - block.alive, block.size, waits);
 }
 
 void wait_for_others() {
@@ -111,7 +116,8 @@ void wait_for_others() {
 static SimulatedThread* start_next_thread(Fiber* fiber) {
   if (block.started == block.size) return nullptr;
   const unsigned position = block.started++;
-  SimulatedThread* thread = &block.threads[launch->order == Order::Descending ? block.size - 1 - position : position];
+  SimulatedThread* thread =
+      &block.threads[launch->order == Order::Descending ? block.size - 1 - position : position];
   thread->fiber = fiber;
   fiber->thread = thread;
   current = thread;
@@ -119,24 +125,29 @@ static SimulatedThread* start_next_thread(Fiber* fiber) {
 }
 static void finish_thread(SimulatedThread* thread) {
   if (!thread->copies.empty()) {
-    fail(FailureKind::LaunchFailed, 0, "the thread returned with cp.async still in flight: wait for every group");
+    fail(FailureKind::LaunchFailed, 0,
+         "the thread returned with cp.async still in flight: wait for every group");
   }
   thread->done = true;
   --block.alive;
   Warp& warp = block.warps[thread->warp];
   warp.alive &= ~(1u << thread->lane);
-  if (warp.arrived && (warp.expected >> thread->lane & 1)) {
-    fail(FailureKind::LaunchFailed, 0, "the thread returned while %s (%s:%d) waits for lane %u (mask %08x)", warp.name, warp.site.file,
-         warp.site.line, thread->lane, warp.expected);
+  for (const Gathering& waiting : warp.gatherings) {
+    if (!(waiting.expected >> thread->lane & 1)) continue;
+    fail(FailureKind::LaunchFailed, 0,
+         "divergent warp: the thread returned while %s (%s:%d) waits for lane %u (mask %08x)",
+         waiting.name, waiting.site.file, waiting.site.line, thread->lane, waiting.expected);
   }
   if (!block.at_barrier.empty()) {
-    fail(FailureKind::LaunchFailed, 0, "divergent barrier: the thread returned while %zu others wait at __syncthreads (%s:%d)",
+    fail(FailureKind::LaunchFailed, 0,
+         "divergent barrier: the thread returned while %zu others wait at __syncthreads (%s:%d)",
          block.at_barrier.size(), block.barrier_site.file, block.barrier_site.line);
   }
   thread->fiber->thread = nullptr;
 }
 
-// Starts threads on this stack, one after another, for as long as they do not wait; then gives the stack up.
+// Starts threads on this stack, one after another, for as long as they do not wait; then gives the
+// stack up.
 static void fiber_main() {
   Fiber* fiber = running;
   for (;;) {
@@ -163,7 +174,8 @@ static void reset_thread(unsigned linear) {
   thread.linear = linear;
   thread.lane = linear % 32;
   thread.warp = linear / 32;
-  thread.index = {linear % block_size.x, linear / block_size.x % block_size.y, linear / (block_size.x * block_size.y)};
+  thread.index = {linear % block_size.x, linear / block_size.x % block_size.y,
+                  linear / (block_size.x * block_size.y)};
   thread.done = false;
   thread.waits_for = nullptr;
   thread.copies.clear();
@@ -179,26 +191,34 @@ void run_block() {
   block.at_barrier.clear();
   block.ready.clear();
   block.threads.resize(block.size);
-  block.warps.assign((block.size + 31) / 32, Warp{});
+  block.warps.resize((block.size + 31) / 32);
+  for (Warp& warp : block.warps) {
+    warp.alive = warp.epoch = 0;
+    warp.gatherings.clear();
+  }
   for (unsigned linear = 0; linear < block.size; ++linear) reset_thread(linear);
   running = nullptr;
   if (Fiber* first = take_fiber()) resume(first);
   running = nullptr;
   current = nullptr;
-  // A failed block leaves threads in the middle of their kernels; nothing of theirs needs to be unwound.
+  // A failed block leaves threads in the middle of their kernels; nothing of theirs needs to be
+  // unwound.
   if (launch->failure.kind != FailureKind::None) free_fibers = all_fibers;
 }
 
 void block_barrier(Site site) {
   SimulatedThread* self = this_thread();
   const auto& others = block.barrier_site;
-  if (!block.at_barrier.empty() && (others.line != site.line || std::strcmp(others.file, site.file) != 0)) {
-    fail(FailureKind::LaunchFailed, 0, "divergent barrier: this thread is at __syncthreads (%s:%d), others at (%s:%d)", site.file, site.line,
-         others.file, others.line);
+  if (!block.at_barrier.empty() &&
+      (others.line != site.line || std::strcmp(others.file, site.file) != 0)) {
+    fail(FailureKind::LaunchFailed, 0,
+         "divergent barrier: this thread is at __syncthreads (%s:%d), others at (%s:%d)", site.file,
+         site.line, others.file, others.line);
   }
   if (block.alive < block.size) {
-    fail(FailureKind::LaunchFailed, 0, "divergent barrier: __syncthreads (%s:%d) after %u of %u threads have returned", site.file, site.line,
-         block.size - block.alive, block.size);
+    fail(FailureKind::LaunchFailed, 0,
+         "divergent barrier: __syncthreads (%s:%d) after %u of %u threads have returned", site.file,
+         site.line, block.size - block.alive, block.size);
   }
   block.barrier_site = site;
   if (block.at_barrier.size() + 1 < block.size) {

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// The shared memory of the running block: one arena, poisoned anew for each block, with a shadow in checked builds.
+// The shared memory of the running block: one arena, poisoned anew for each block, with a shadow in
+// checked builds.
 #include <algorithm>
 #include "memory.h"
 
 namespace simt {
 
 static constexpr size_t static_limit = 48 * 1024;
-static constexpr size_t gap = 64;  // between arrays, so that an overrun of one does not land in the next
+static constexpr size_t gap =
+    64;  // between arrays, so that an overrun of one does not land in the next
 
 enum class ByteState : unsigned char { Uninitialised, Initialised, InFlight };
 
@@ -19,9 +21,12 @@ struct Cell {
 
 static std::vector<unsigned char> storage;
 static char* arena;
-static size_t dynamic_bytes, static_base, static_used;
+static size_t dynamic_bytes, static_base, static_used;  // used: gaps included
+static size_t static_asked;
 static unsigned launch_number;
-struct Array { size_t begin, end; };
+struct Array {
+  size_t begin, end;
+};
 static std::vector<Array> arrays;  // of this launch, the dynamic one first
 static std::vector<ByteState> bytes_state;
 static std::vector<Cell> cells;
@@ -37,11 +42,12 @@ static void poison(size_t begin, size_t end) {
 void begin_launch_shared() {
   dynamic_bytes = launch->dynamic_bytes;
   static_base = (dynamic_bytes + gap + 255) & ~size_t{255};
-  static_used = 0;
+  static_used = static_asked = 0;
   ++launch_number;
-  const size_t capacity = static_base + static_limit + 2 * gap;
+  const size_t capacity = static_base + 2 * static_limit;
   if (storage.size() < capacity + 256) storage.resize(capacity + 256);
-  arena = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(storage.data()) + 255) & ~uintptr_t{255});
+  arena = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(storage.data()) + 255) &
+                                  ~uintptr_t{255});
   if (checked && bytes_state.size() < capacity) {
     bytes_state.resize(capacity);
     cells.resize(capacity / 2 + 1);
@@ -49,18 +55,20 @@ void begin_launch_shared() {
   arrays.assign(1, Array{0, dynamic_bytes});
 }
 void begin_block_shared() { poison(0, arena_bytes()); }
-size_t static_shared_bytes() { return static_used; }
+size_t static_shared_bytes() { return static_asked; }
 
 void* dynamic_shared() { return arena; }
 void* shared_slot(SharedSlot& slot) {
   if (slot.launch != launch_number) {
     const size_t begin = static_base + static_used, end = begin + slot.bytes;
-    if (static_used + slot.bytes > static_limit) {
-      fail(FailureKind::LaunchFailed, 0, "static shared memory passes 48 KiB; larger arrays must be dynamic");
+    static_asked += slot.bytes;
+    if (static_asked > static_limit || end + 128 + gap > static_base + 2 * static_limit) {
+      fail(FailureKind::LaunchFailed, 0,
+           "static shared memory passes 48 KiB; larger arrays must be dynamic");
     }
     slot.launch = launch_number;
     slot.offset = static_cast<unsigned>(begin);
-    static_used = ((end + 15) & ~size_t{15}) - static_base;
+    static_used = ((end + 127) & ~size_t{127}) - static_base;
     if (checked) static_used += gap;
     poison(begin, arena_bytes());
     arrays.push_back({begin, end});
@@ -77,35 +85,43 @@ unsigned shared_offset(const void* address) {
 bool in_shared(const void* address, size_t bytes) {
   const size_t offset = static_cast<size_t>(static_cast<const char*>(address) - arena);
   if (offset >= arena_bytes()) return false;
-  return std::any_of(arrays.begin(), arrays.end(), [&](const Array& array) { return offset >= array.begin && offset + bytes <= array.end; });
+  return std::any_of(arrays.begin(), arrays.end(), [&](const Array& array) {
+    return offset >= array.begin && offset + bytes <= array.end;
+  });
 }
 
 // Ordered: the same thread, a __syncthreads in between, or within one warp a __syncwarp in between.
-static bool ordered(const SimulatedThread& thread, unsigned other, unsigned epoch, unsigned warp_epoch) {
+static bool ordered(const SimulatedThread& thread, unsigned other, unsigned epoch,
+                    unsigned warp_epoch) {
   if (other == 0 || other == thread.linear + 1 || epoch != block.epoch) return true;
   return (other - 1) / 32 == thread.warp && warp_epoch != block.warps[thread.warp].epoch;
 }
-static void check_cell(const Cell& cell, size_t offset, unsigned bytes, Access access, const SimulatedThread& thread, const Origin& origin) {
+static void check_cell(const Cell& cell, size_t offset, unsigned bytes, Access access,
+                       const SimulatedThread& thread, const Origin& origin) {
   const bool both_atomic = access == Access::Atomic && cell.atomic_write;
   if (!both_atomic && !ordered(thread, cell.writer, cell.write_epoch, cell.write_warp_epoch)) {
     fail(FailureKind::LaunchFailed, origin.code_address,
-         "shared-memory race%s: %s of %u bytes at offset %zu after a write by thread %u with no barrier between", place(origin), verb(access),
-         bytes, offset, cell.writer - 1);
+         "shared-memory race%s: %s of %u bytes at offset %zu after a write by thread %u with no "
+         "barrier between",
+         place(origin), verb(access), bytes, offset, cell.writer - 1);
   }
   if (access == Access::Read) return;
-  const bool read_unordered = cell.many_warps_read ? cell.read_epoch == block.epoch
-                                                   : !ordered(thread, cell.reader, cell.read_epoch, cell.read_warp_epoch);
+  const bool read_unordered =
+      cell.many_warps_read ? cell.read_epoch == block.epoch
+                           : !ordered(thread, cell.reader, cell.read_epoch, cell.read_warp_epoch);
   if (read_unordered) {
     fail(FailureKind::LaunchFailed, origin.code_address,
-         "shared-memory race%s: %s of %u bytes at offset %zu after a read by thread %u with no barrier between", place(origin), verb(access),
-         bytes, offset, cell.reader - 1);
+         "shared-memory race%s: %s of %u bytes at offset %zu after a read by thread %u with no "
+         "barrier between",
+         place(origin), verb(access), bytes, offset, cell.reader - 1);
   }
 }
 static void update_cell(Cell& cell, Access access, const SimulatedThread& thread) {
   const unsigned self = thread.linear + 1, warp_epoch = block.warps[thread.warp].epoch;
   if (access == Access::Read) {
     const bool read_here_before = cell.reader && cell.read_epoch == block.epoch;
-    cell.many_warps_read = read_here_before && (cell.many_warps_read || (cell.reader - 1) / 32 != thread.warp);
+    cell.many_warps_read =
+        read_here_before && (cell.many_warps_read || (cell.reader - 1) / 32 != thread.warp);
     cell.reader = self;
     cell.read_epoch = block.epoch;
     cell.read_warp_epoch = warp_epoch;
@@ -116,7 +132,8 @@ static void update_cell(Cell& cell, Access access, const SimulatedThread& thread
   cell.write_warp_epoch = warp_epoch;
   cell.atomic_write = access == Access::Atomic;
 }
-static void note_cells(size_t offset, unsigned bytes, Access access, const SimulatedThread& thread, const Origin& origin) {
+static void note_cells(size_t offset, unsigned bytes, Access access, const SimulatedThread& thread,
+                       const Origin& origin) {
   for (size_t i = offset / 2; i <= (offset + bytes - 1) / 2; ++i) {
     // Two threads may each own one byte of a cell, so single bytes are followed but not reported.
     if (bytes > 1) check_cell(cells[i], offset, bytes, access, thread, origin);
@@ -124,16 +141,19 @@ static void note_cells(size_t offset, unsigned bytes, Access access, const Simul
   }
 }
 
-void note_shared(const void* address, unsigned bytes, Access access, const SimulatedThread& thread, const Origin& origin) {
+void note_shared(const void* address, unsigned bytes, Access access, const SimulatedThread& thread,
+                 const Origin& origin) {
   if (!checked) return;
   const size_t offset = static_cast<size_t>(static_cast<const char*>(address) - arena);
   for (size_t i = offset; i < offset + bytes; ++i) {
     if (bytes_state[i] == ByteState::InFlight) {
-      fail(FailureKind::LaunchFailed, origin.code_address, "%s of shared memory at offset %zu%s before the wait for the cp.async that fills it",
+      fail(FailureKind::LaunchFailed, origin.code_address,
+           "%s of shared memory at offset %zu%s before the wait for the cp.async that fills it",
            verb(access), offset, place(origin));
     }
     if (access != Access::Write && bytes_state[i] == ByteState::Uninitialised) {
-      fail(FailureKind::LaunchFailed, origin.code_address, "%s of %u bytes of uninitialised shared memory at offset %zu%s", verb(access), bytes,
+      fail(FailureKind::LaunchFailed, origin.code_address,
+           "%s of %u bytes of uninitialised shared memory at offset %zu%s", verb(access), bytes,
            offset, place(origin));
     }
     bytes_state[i] = ByteState::Initialised;
@@ -141,7 +161,8 @@ void note_shared(const void* address, unsigned bytes, Access access, const Simul
   note_cells(offset, bytes, access, thread, origin);
 }
 
-void mark_in_flight(const void* address, unsigned bytes, const SimulatedThread& thread, const Origin& origin) {
+void mark_in_flight(const void* address, unsigned bytes, const SimulatedThread& thread,
+                    const Origin& origin) {
   note_shared(address, bytes, Access::Write, thread, origin);
   if (!checked) return;
   const size_t offset = static_cast<size_t>(static_cast<const char*>(address) - arena);
@@ -151,7 +172,8 @@ void mark_landed(const void* address, unsigned bytes, const SimulatedThread& thr
   if (!checked) return;
   const size_t offset = static_cast<size_t>(static_cast<const char*>(address) - arena);
   std::fill_n(bytes_state.begin() + offset, bytes, ByteState::Initialised);
-  for (size_t i = offset / 2; i <= (offset + bytes - 1) / 2; ++i) update_cell(cells[i], Access::Write, thread);
+  for (size_t i = offset / 2; i <= (offset + bytes - 1) / 2; ++i)
+    update_cell(cells[i], Access::Write, thread);
 }
 
 }  // namespace simt

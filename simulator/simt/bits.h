@@ -19,10 +19,14 @@ static inline unsigned __float_as_uint(float value) {
   std::memcpy(&bits, &value, 4);
   return bits;
 }
-static inline float __int_as_float(int bits) { return __uint_as_float(static_cast<unsigned>(bits)); }
+static inline float __int_as_float(int bits) {
+  return __uint_as_float(static_cast<unsigned>(bits));
+}
 static inline int __float_as_int(float value) { return static_cast<int>(__float_as_uint(value)); }
 static inline int __popc(unsigned value) { return __builtin_popcount(value); }
-static inline int __clz(int value) { return value ? __builtin_clz(static_cast<unsigned>(value)) : 32; }
+static inline int __clz(int value) {
+  return value ? __builtin_clz(static_cast<unsigned>(value)) : 32;
+}
 static inline int __ffs(int value) { return __builtin_ffs(value); }
 static inline unsigned __brev(unsigned value) {
   unsigned reversed = 0;
@@ -38,7 +42,8 @@ static inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shi
   return shift ? low >> shift | high << (32 - shift) : low;
 }
 
-// prmt.b32: each selector nibble picks one of the eight bytes {b, a}; bit 3 replicates that byte's sign.
+// prmt.b32: each selector nibble picks one of the eight bytes {b, a}; bit 3 replicates that byte's
+// sign.
 static inline unsigned prmt(unsigned a, unsigned b, unsigned selector) {
   const unsigned long long bytes = static_cast<unsigned long long>(b) << 32 | a;
   unsigned result = 0;
@@ -50,7 +55,15 @@ static inline unsigned prmt(unsigned a, unsigned b, unsigned selector) {
   }
   return result;
 }
-static inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) { return prmt(a, b, selector & 0x7777u); }
+static inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) {
+  return prmt(a, b, selector & 0x7777u);
+}
 
-template <class T> static inline T min(T a, T b) { return b < a ? b : a; }
-template <class T> static inline T max(T a, T b) { return a < b ? b : a; }
+template <class T>
+static inline T min(T a, T b) {
+  return b < a ? b : a;
+}
+template <class T>
+static inline T max(T a, T b) {
+  return a < b ? b : a;
+}

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// The registry of kernels: KILN_EXPORT(name) records a kernel's name, its parameters' sizes and a way to call it.
+// The registry of kernels: KILN_EXPORT(name) records a kernel's name, its parameters' sizes and a
+// way to call it.
 #pragma once
 #include "types.h"
 
 namespace simt {
 
 enum class ParameterKind : unsigned { Value, Pointer };
-struct Parameter { unsigned bytes; ParameterKind kind; };
+struct Parameter {
+  unsigned bytes;
+  ParameterKind kind;
+};
 
 // Read by the driver (src/engine.rs), which repeats this layout.
 struct Kernel {
@@ -18,20 +22,27 @@ struct Kernel {
 };
 SIMT_HIDDEN void register_kernel(Kernel* kernel);
 
-template <auto Function> struct Export;
-template <class... Arguments, void (*Function)(Arguments...)> struct Export<Function> {
+template <auto Function>
+struct Export;
+template <class... Arguments, void (*Function)(Arguments...)>
+struct Export<Function> {
   template <size_t... Index>
-  __attribute__((no_sanitize("thread"))) static void call_with(void** arguments, std::index_sequence<Index...>) {
+  __attribute__((no_sanitize("thread"))) static void call_with(void** arguments,
+                                                               std::index_sequence<Index...>) {
     Function(*static_cast<std::remove_cv_t<Arguments>*>(arguments[Index])...);
   }
   __attribute__((no_sanitize("thread"))) static void call(void** arguments) {
     call_with(arguments, std::index_sequence_for<Arguments...>{});
   }
   static constexpr Parameter parameters[sizeof...(Arguments) + 1] = {
-      Parameter{sizeof(Arguments), std::is_pointer_v<Arguments> ? ParameterKind::Pointer : ParameterKind::Value}...,
+      Parameter{sizeof(Arguments),
+                std::is_pointer_v<Arguments> ? ParameterKind::Pointer : ParameterKind::Value}...,
       Parameter{0, ParameterKind::Value}};
   Kernel kernel;
-  explicit Export(const char* name) : kernel{name, &call, sizeof...(Arguments), parameters, nullptr} { register_kernel(&kernel); }
+  explicit Export(const char* name)
+      : kernel{name, &call, sizeof...(Arguments), parameters, nullptr} {
+    register_kernel(&kernel);
+  }
 };
 
 }  // namespace simt

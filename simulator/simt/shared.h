@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// Shared memory: one arena per block, the dynamic part first, then the static arrays as a launch reaches them.
+// Shared memory: one arena per block, the dynamic part first, then the static arrays as a launch
+// reaches them.
 #pragma once
 #include "thread.h"
 
@@ -17,8 +18,9 @@ SIMT_HIDDEN unsigned shared_offset(const void* address);
 
 }  // namespace simt
 
-#define KILN_SHARED(T, name, count)                                                  \
-  static constinit ::simt::SharedSlot simt_slot_##name{static_cast<unsigned>(sizeof(T) * (count))}; \
+#define KILN_SHARED(T, name, count)                     \
+  static constinit ::simt::SharedSlot simt_slot_##name{ \
+      static_cast<unsigned>(sizeof(T) * (count))};      \
   T* const name = static_cast<T*>(::simt::shared_slot(simt_slot_##name))
 #define KILN_DYNAMIC_SHARED(T, name) T* const name = static_cast<T*>(::simt::dynamic_shared())
 

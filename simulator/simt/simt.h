@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// The CUDA kernel dialect on the host. A kernel source includes this instead of inline PTX when KILN_SIMT is defined.
+// The CUDA kernel dialect on the host. A kernel source includes this instead of inline PTX when
+// KILN_SIMT is defined.
 //
-// Everything a kernel can name is in these headers; everything that needs the state of a running block is only
-// declared here and lives in ../runtime, which is never instrumented.
+// Everything a kernel can name is in these headers; everything that needs the state of a running
+// block is only declared here and lives in ../runtime, which is never instrumented.
 #pragma once
 #include "types.h"
 #include "thread.h"

@@ -15,7 +15,9 @@ struct Thread {
 struct Site {
   const char* file;
   int line;
-  static constexpr Site here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) { return {file, line}; }
+  static constexpr Site here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    return {file, line};
+  }
 };
 
 extern SIMT_HIDDEN Thread* current;  // null outside kernels
@@ -24,7 +26,8 @@ extern SIMT_HIDDEN dim3 block_size, grid_size;
 
 // A warp operation is run once, by the last lane of `mask` to arrive, over every lane's arguments.
 using WarpOperation = void (*)(void** lane_arguments, unsigned mask);
-SIMT_HIDDEN void warp_collective(unsigned mask, void* arguments, WarpOperation operation, const char* name, Site site);
+SIMT_HIDDEN void warp_collective(unsigned mask, void* arguments, WarpOperation operation,
+                                 const char* name, Site site);
 SIMT_HIDDEN void block_barrier(Site site);
 
 // By value, so that instrumented kernels hold only locals.

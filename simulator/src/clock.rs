@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Vector clocks. Work on one stream (or one lane of a graph) is a *track*; each piece of work is a *tick* of its track.
-//! One piece happens before another iff the other's clock has reached its tick.
+//! Vector clocks. Work on one stream (or one lane of a graph) is a *track*; each piece of work is a
+//! *tick* of its track. One piece happens before another iff the other's clock has reached its
+//! tick.
 
 /// A stream, or a lane of an executable graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +47,8 @@ impl Clock {
     }
 
     pub(crate) fn includes(&self, epoch: Epoch) -> bool {
-        epoch == Epoch::NONE || self.0.get(epoch.track()).is_some_and(|reached| *reached >= epoch.tick())
+        epoch == Epoch::NONE
+            || self.0.get(epoch.track()).is_some_and(|reached| *reached >= epoch.tick())
     }
 
     pub(crate) fn ticks(&self) -> &[u64] {

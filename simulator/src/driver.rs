@@ -18,7 +18,8 @@ use crate::settings::Settings;
 use crate::status::{Result, Status};
 use crate::stream::{Stream, StreamHandle};
 
-/// An opaque pointer of the driver's interface: a context, module, function, event, graph or executable graph.
+/// An opaque pointer of the driver's interface: a context, module, function, event, graph or
+/// executable graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(transparent)]
 pub(crate) struct Handle(pub(crate) usize);
@@ -114,6 +115,13 @@ impl Driver {
         }
     }
 
+    /// As the process began; handles keep counting, so that old ones stay invalid.
+    pub(crate) fn restart(&mut self) {
+        let next_handle = self.next_handle;
+        let texts = std::mem::take(&mut self.texts);
+        *self = Self { next_handle, texts, ..Self::new() };
+    }
+
     pub(crate) fn new_handle(&mut self) -> Handle {
         self.next_handle += 16;
         Handle(self.next_handle)
@@ -168,7 +176,8 @@ pub(crate) fn call_always(body: impl FnOnce(&mut Driver) -> Result<()>) -> Statu
         Ok(Ok(())) => Status::SUCCESS,
         Ok(Err(status)) => status,
         Err(_) => {
-            driver.last_error = Some((Status::UNKNOWN, "the simulated driver itself failed".into()));
+            driver.last_error =
+                Some((Status::UNKNOWN, "the simulated driver itself failed".into()));
             Status::UNKNOWN
         }
     }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A simulated CUDA driver for tests.
 //!
-//! The package is built twice from this source. As a shared object, `libkiln_simcuda.so`, it answers the driver's entry
-//! points (`cuInit`, `cuLaunchKernel`, ...): stream queues are run in an order chosen to expose missing waits, and kernels,
-//! compiled for the host, run thread by thread. As a Rust library it only finds that shared object, loads it and talks to
-//! its switches:
+//! The package is built twice from this source. As a shared object, `libkiln_simcuda.so`, it
+//! answers the driver's entry points (`cuInit`, `cuLaunchKernel`, ...): stream queues are run in an
+//! order chosen to expose missing waits, and kernels, compiled for the host, run thread by thread.
+//! As a Rust library it only finds that shared object, loads it and talks to its switches:
 //!
 //! ```no_run
 //! let simulator = kiln_simcuda::load()?.exclusive();   // before the first call to a CUDA driver
@@ -14,7 +14,8 @@
 //! # Ok::<(), kiln_simcuda::LoadError>(())
 //! ```
 //!
-//! What it shows are *simulated* results: what kernels compute and how they are ordered, never how fast they are.
+//! What it shows are *simulated* results: what kernels compute and how they are ordered, never how
+//! fast they are.
 
 #![allow(non_snake_case)] // the driver's own names
 

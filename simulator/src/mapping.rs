@@ -18,7 +18,9 @@ impl Mapping {
         let bytes = bytes.max(1).checked_next_multiple_of(PAGE)?;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: a fresh mapping at an address of the system's choice touches no existing memory.
-        let address = unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+        let address = unsafe {
+            libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)
+        };
         (address != libc::MAP_FAILED).then_some(Self { address: address as usize, bytes })
     }
 
@@ -33,7 +35,9 @@ impl Mapping {
     /// Makes pages from `offset` to the end inaccessible: touching them is a fault.
     pub(crate) fn forbid_from(&self, offset: usize) {
         // SAFETY: the range lies in this mapping, and nothing in Rust holds a reference into it.
-        unsafe { libc::mprotect((self.address + offset) as *mut _, self.bytes - offset, libc::PROT_NONE) };
+        unsafe {
+            libc::mprotect((self.address + offset) as *mut _, self.bytes - offset, libc::PROT_NONE)
+        };
     }
 }
 

@@ -8,8 +8,8 @@ pub enum Mode {
     /// Compiled for speed; only guard pages and poisoned memory catch errors.
     #[default]
     Plain,
-    /// Every access is checked: bounds, alignment, initialised bytes, shared-memory races and stream races.
-    /// Memory is followed from its allocation on, so choose this before allocating.
+    /// Every access is checked: bounds, alignment, initialised bytes, shared-memory races and
+    /// stream races. Memory is followed from its allocation on, so choose this before allocating.
     Checked,
 }
 
@@ -26,7 +26,8 @@ pub enum StreamOrder {
     Random,
 }
 
-/// The order of the threads of a block and of the blocks of a grid; also when an asynchronous copy lands.
+/// The order of the threads of a block and of the blocks of a grid; also when an asynchronous copy
+/// lands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u32)]
 pub enum ThreadOrder {
@@ -61,18 +62,26 @@ pub(crate) trait Named: Copy + 'static {
 }
 
 impl Named for Mode {
-    const VALUES: &'static [(&'static str, Self)] = &[("plain", Mode::Plain), ("checked", Mode::Checked)];
+    const VALUES: &'static [(&'static str, Self)] =
+        &[("plain", Mode::Plain), ("checked", Mode::Checked)];
 }
 impl Named for StreamOrder {
-    const VALUES: &'static [(&'static str, Self)] =
-        &[("eager", StreamOrder::Eager), ("lazy", StreamOrder::Lazy), ("random", StreamOrder::Random)];
+    const VALUES: &'static [(&'static str, Self)] = &[
+        ("eager", StreamOrder::Eager),
+        ("lazy", StreamOrder::Lazy),
+        ("random", StreamOrder::Random),
+    ];
 }
 impl Named for ThreadOrder {
-    const VALUES: &'static [(&'static str, Self)] =
-        &[("ascending", ThreadOrder::Ascending), ("descending", ThreadOrder::Descending), ("random", ThreadOrder::Random)];
+    const VALUES: &'static [(&'static str, Self)] = &[
+        ("ascending", ThreadOrder::Ascending),
+        ("descending", ThreadOrder::Descending),
+        ("random", ThreadOrder::Random),
+    ];
 }
 impl Named for DeviceModel {
-    const VALUES: &'static [(&'static str, Self)] = &[("sm_80", DeviceModel::Sm80), ("sm_90", DeviceModel::Sm90)];
+    const VALUES: &'static [(&'static str, Self)] =
+        &[("sm_80", DeviceModel::Sm80), ("sm_90", DeviceModel::Sm90)];
 }
 
 /// All switches.
@@ -95,12 +104,17 @@ impl Settings {
     /// # Errors
     /// Names the variable whose value is not understood, and what it may be.
     pub(crate) fn from_environment() -> Result<Self, String> {
+        Self::read(|variable| std::env::var(variable).ok())
+    }
+
+    fn read(value: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+        let named = Variables(&value);
         Ok(Self {
-            mode: named("KILN_SIM_MODE")?,
-            streams: named("KILN_SIM_STREAMS")?,
-            threads: named("KILN_SIM_THREADS")?,
-            device: named("KILN_SIM_DEVICE")?,
-            seed: number("KILN_SIM_SEED", 1)?,
+            mode: named.choice("KILN_SIM_MODE")?,
+            streams: named.choice("KILN_SIM_STREAMS")?,
+            threads: named.choice("KILN_SIM_THREADS")?,
+            device: named.choice("KILN_SIM_DEVICE")?,
+            seed: named.number("KILN_SIM_SEED", 1)?,
             memory: Self::DEFAULT_MEMORY,
         })
     }
@@ -119,16 +133,49 @@ impl Default for Settings {
     }
 }
 
-fn named<T: Named + Default>(variable: &str) -> Result<T, String> {
-    let Ok(text) = std::env::var(variable) else { return Ok(T::default()) };
-    let found = T::VALUES.iter().find(|value| value.0 == text).map(|value| value.1);
-    found.ok_or_else(|| {
-        let names: Vec<_> = T::VALUES.iter().map(|value| value.0).collect();
-        format!("{variable}={text}: expected one of {}", names.join(", "))
-    })
+/// Where the values of environment variables come from.
+struct Variables<'a, F>(&'a F);
+
+impl<F: Fn(&str) -> Option<String>> Variables<'_, F> {
+    fn choice<T: Named + Default>(&self, variable: &str) -> Result<T, String> {
+        let Some(text) = (self.0)(variable) else { return Ok(T::default()) };
+        let found = T::VALUES.iter().find(|value| value.0 == text).map(|value| value.1);
+        found.ok_or_else(|| {
+            let names: Vec<_> = T::VALUES.iter().map(|value| value.0).collect();
+            format!("{variable}={text}: expected one of {}", names.join(", "))
+        })
+    }
+
+    fn number(&self, variable: &str, default: u64) -> Result<u64, String> {
+        let Some(text) = (self.0)(variable) else { return Ok(default) };
+        text.parse().map_err(|_| format!("{variable}={text}: expected a whole number"))
+    }
 }
 
-fn number(variable: &str, default: u64) -> Result<u64, String> {
-    let Ok(text) = std::env::var(variable) else { return Ok(default) };
-    text.parse().map_err(|_| format!("{variable}={text}: expected a whole number"))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_is_read_or_refused() {
+        let settings = Settings::read(|variable| match variable {
+            "KILN_SIM_STREAMS" => Some("random".into()),
+            "KILN_SIM_SEED" => Some("42".into()),
+            _ => None,
+        });
+        let settings = settings.expect("known values");
+        assert_eq!((settings.streams, settings.seed), (StreamOrder::Random, 42));
+        assert_eq!((settings.mode, settings.device), (Mode::Plain, DeviceModel::Sm90));
+        let wrong = |name: &'static str| Settings::read(move |v| (v == name).then(|| "odd".into()));
+        let text = wrong("KILN_SIM_THREADS").expect_err("no such order");
+        assert!(text.contains("KILN_SIM_THREADS=odd") && text.contains("descending"), "{text}");
+        assert!(wrong("KILN_SIM_SEED").is_err());
+    }
+
+    #[test]
+    fn numbers_are_positions() {
+        assert_eq!(ThreadOrder::from_number(ThreadOrder::Random as u32), Some(ThreadOrder::Random));
+        assert_eq!(DeviceModel::from_number(DeviceModel::Sm80 as u32), Some(DeviceModel::Sm80));
+        assert_eq!(Mode::from_number(2), None);
+    }
 }

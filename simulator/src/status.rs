@@ -21,7 +21,10 @@ macro_rules! statuses {
             /// The driver's name for the code.
             fn name(self) -> Option<&'static CStr> {
                 match self.0 {
-                    $($code => CStr::from_bytes_with_nul(concat!("CUDA_ERROR_", stringify!($name), "\0").as_bytes()).ok(),)*
+                    $($code => {
+                        let name = concat!("CUDA_ERROR_", stringify!($name), "\0");
+                        CStr::from_bytes_with_nul(name.as_bytes()).ok()
+                    })*
                     _ => None,
                 }
             }
@@ -30,12 +33,35 @@ macro_rules! statuses {
 }
 
 statuses! {
-    SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, DEINITIALIZED = 4, NO_DEVICE = 100,
-    INVALID_DEVICE = 101, INVALID_IMAGE = 200, INVALID_CONTEXT = 201, NO_BINARY_FOR_GPU = 209, INVALID_PTX = 218,
-    FILE_NOT_FOUND = 301, OPERATING_SYSTEM = 304, INVALID_HANDLE = 400, ILLEGAL_STATE = 401, NOT_FOUND = 500, NOT_READY = 600,
-    ILLEGAL_ADDRESS = 700, LAUNCH_OUT_OF_RESOURCES = 701, MISALIGNED_ADDRESS = 716, LAUNCH_FAILED = 719,
-    NOT_SUPPORTED = 801, STREAM_CAPTURE_UNSUPPORTED = 900, STREAM_CAPTURE_INVALIDATED = 901, STREAM_CAPTURE_MERGE = 902,
-    STREAM_CAPTURE_UNMATCHED = 903, STREAM_CAPTURE_UNJOINED = 904, STREAM_CAPTURE_ISOLATION = 905, CAPTURED_EVENT = 907,
+    SUCCESS = 0,
+    INVALID_VALUE = 1,
+    OUT_OF_MEMORY = 2,
+    NOT_INITIALIZED = 3,
+    DEINITIALIZED = 4,
+    NO_DEVICE = 100,
+    INVALID_DEVICE = 101,
+    INVALID_IMAGE = 200,
+    INVALID_CONTEXT = 201,
+    NO_BINARY_FOR_GPU = 209,
+    INVALID_PTX = 218,
+    FILE_NOT_FOUND = 301,
+    OPERATING_SYSTEM = 304,
+    INVALID_HANDLE = 400,
+    ILLEGAL_STATE = 401,
+    NOT_FOUND = 500,
+    NOT_READY = 600,
+    ILLEGAL_ADDRESS = 700,
+    LAUNCH_OUT_OF_RESOURCES = 701,
+    MISALIGNED_ADDRESS = 716,
+    LAUNCH_FAILED = 719,
+    NOT_SUPPORTED = 801,
+    STREAM_CAPTURE_UNSUPPORTED = 900,
+    STREAM_CAPTURE_INVALIDATED = 901,
+    STREAM_CAPTURE_MERGE = 902,
+    STREAM_CAPTURE_UNMATCHED = 903,
+    STREAM_CAPTURE_UNJOINED = 904,
+    STREAM_CAPTURE_ISOLATION = 905,
+    CAPTURED_EVENT = 907,
     UNKNOWN = 999,
 }
 
@@ -60,7 +86,9 @@ unsafe extern "C" fn cuGetErrorString(code: Status, text: *mut *const c_char) ->
     let Some(name) = code.name() else { return Status::INVALID_VALUE };
     let mut driver = Driver::lock();
     let found = match &driver.last_error {
-        Some((status, detail)) if *status == code => CString::new(format!("simulated: {detail}")).unwrap_or_default(),
+        Some((status, detail)) if *status == code => {
+            CString::new(format!("simulated: {detail}")).unwrap_or_default()
+        }
         _ => name.to_owned(),
     };
     // The driver's strings live for ever, so a text is kept once it has been handed out.
@@ -86,4 +114,14 @@ pub(crate) unsafe fn put<T>(place: *mut T, value: T) -> Status {
     // SAFETY: not null, and valid by the caller's promise.
     unsafe { place.write(value) };
     Status::SUCCESS
+}
+
+impl Status {
+    /// For `?` in the body of an entry point.
+    pub(crate) fn ok(self) -> Result<()> {
+        match self {
+            Status::SUCCESS => Ok(()),
+            failed => Err(failed),
+        }
+    }
 }

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A context on the simulated driver, through cudarc alone.
+
+#![allow(dead_code, unreachable_pub)] // each test program uses a part
+
+use std::sync::Arc;
+
+use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DeviceRepr, LaunchConfig};
+use cudarc::nvrtc::Ptx;
+use kiln_simcuda::{Exclusive, Mode};
+
+pub struct Gpu {
+    pub context: Arc<CudaContext>,
+    pub module: Arc<CudaModule>,
+    pub stream: Arc<CudaStream>,
+    /// Dropped last, so that the next test finds no context.
+    pub simulator: Exclusive,
+}
+
+const KERNELS: &[&str] = &[
+    "sim_warp",
+    "sim_bits",
+    "sim_convert",
+    "sim_mma_bf16",
+    "sim_mma_f16",
+    "sim_mma_tf32",
+    "sim_ldmatrix",
+    "sim_async_copy",
+    "sim_atomics",
+    "sim_reverse",
+    "sim_scale",
+    "sim_axpy",
+    "sim_large_shared",
+    "bug_missing_barrier",
+    "bug_missing_second_barrier",
+    "bug_missing_warp_barrier",
+    "bug_divergent_barrier",
+    "bug_early_return",
+    "bug_divergent_shuffle",
+    "bug_uninitialised_shared",
+    "bug_past_shared",
+    "bug_early_async_read",
+    "bug_async_without_barrier",
+    "bug_misaligned",
+    "bug_async_not_waited",
+    "bug_deep_stack",
+];
+
+pub fn exclusive() -> Exclusive {
+    kiln_simcuda::load().expect("built with this test").exclusive()
+}
+
+impl Gpu {
+    pub fn new(mode: Mode) -> Self {
+        Self::with(exclusive(), mode)
+    }
+
+    pub fn with(simulator: Exclusive, mode: Mode) -> Self {
+        simulator.set_mode(mode);
+        let context = CudaContext::new(0).expect("a simulated GPU");
+        // SAFETY: the tests order their streams themselves.
+        unsafe { context.disable_event_tracking() };
+        let image: String = KERNELS.iter().map(|k| format!(".visible .entry {k}\n")).collect();
+        let module = context.load_module(Ptx::from_src(image)).expect("every kernel is built");
+        let stream = context.new_stream().expect("a stream");
+        Self { context, module, stream, simulator }
+    }
+
+    pub fn kernel(&self, name: &str) -> CudaFunction {
+        self.module.load_function(name).expect("a kernel of this name")
+    }
+
+    /// Runs what is queued; the text of the error if there is one.
+    pub fn failure(&self) -> Option<String> {
+        self.stream.synchronize().err().map(|_| self.simulator.last_error())
+    }
+
+    pub fn no_reports(&self) {
+        assert_eq!(self.simulator.take_reports(), Vec::<String>::new());
+    }
+}
+
+pub fn grid(blocks: u32, threads: u32) -> LaunchConfig {
+    LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (threads, 1, 1), shared_mem_bytes: 0 }
+}
+
+/// The parameters of `sim_scale`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ScaleParams {
+    pub y: u64,
+    pub x: u64,
+    pub n: i32,
+    pub factor: f32,
+}
+
+// SAFETY: plain data with the kernel's layout.
+unsafe impl DeviceRepr for ScaleParams {}
+
+/// Numbers in [-1, 1) from a small generator.
+pub struct Numbers(pub u64);
+
+impl Numbers {
+    pub fn word(&mut self) -> u32 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 32) as u32
+    }
+
+    pub fn float(&mut self) -> f32 {
+        (self.word() >> 8) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    pub fn floats(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.float()).collect()
+    }
+}
