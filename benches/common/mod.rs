@@ -15,7 +15,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
-pub(crate) use network::{Network, SIMPLE};
+pub(crate) use network::Network;
 use network::{CLASSES, INPUTS};
 pub(crate) use rates::{Rates, Unit};
 

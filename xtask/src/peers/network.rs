@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The networks of the cases, layer by layer as the peer has them.
+//! The networks of the cases, and what the peer must know of their dropout layers.
 
-use kiln::nn::{Dropout, Linear, Module, Scope};
-use kiln::Var;
+use kiln::models::{SimpleNet, VariableDropoutNet};
+use kiln::nn::{Module, Scope};
 
 use super::case::Network;
 use super::workload::{CLASSES, INPUTS};
@@ -27,31 +27,9 @@ impl Network {
 
     /// Builds the network.
     pub(super) fn build(self, p: &Scope) -> Box<dyn Module> {
-        let [first, second] = self.dropout_sites();
-        Box::new(Classifier {
-            fc1: Linear::new(&p.at("fc1"), INPUTS, first.features),
-            dropout1: Dropout::new(&p.at(first.layer), first.p),
-            fc2: Linear::new(&p.at("fc2"), first.features, second.features),
-            dropout2: Dropout::new(&p.at(second.layer), second.p),
-            fc3: Linear::new(&p.at("fc3"), second.features, CLASSES),
-        })
-    }
-}
-
-/// Two hidden layers with dropout after each.
-#[derive(Debug)]
-struct Classifier {
-    fc1: Linear,
-    dropout1: Dropout,
-    fc2: Linear,
-    dropout2: Dropout,
-    fc3: Linear,
-}
-
-impl Module for Classifier {
-    fn forward(&self, x: &Var) -> Var {
-        let x = self.dropout1.forward(&self.fc1.forward(x).relu());
-        let x = self.dropout2.forward(&self.fc2.forward(&x).relu());
-        self.fc3.forward(&x)
+        match self {
+            Network::Simple => Box::new(SimpleNet::new(p, INPUTS, 512, CLASSES, 0.5)),
+            Network::VariableDropout => Box::new(VariableDropoutNet::new(p)),
+        }
     }
 }
