@@ -287,7 +287,10 @@ impl<M: Module> Net<M> {
         trace(self.specs().clone(), &key.inputs, |inputs: &[Var]| {
             let output = self.module.forward(&inputs[0]);
             match loss {
-                Some(loss) => vec![loss.forward(&output, &inputs[1..]), output],
+                Some(loss) => {
+                    let own = 2 + loss.inputs().len();
+                    vec![loss.forward(&output, &inputs[1..own.min(inputs.len())]), output]
+                }
                 None => vec![output],
             }
         })

@@ -80,6 +80,26 @@ impl<'n, M: Module> View<'n, M> {
         self.backward(&inputs, Some(loss), Seed::One)
     }
 
+    /// Losses and gradients for a loss with one value per sample or element, given the gradient
+    /// `dloss` with respect to those values.
+    ///
+    /// # Errors
+    /// As [`loss_gradients`](View::loss_gradients); [`Error::Shape`] if `dloss` has not the loss's
+    /// shape.
+    pub fn loss_gradients_from(
+        &mut self,
+        loss: &dyn Loss,
+        x: &Tensor,
+        target: &Tensor,
+        dloss: &Tensor,
+    ) -> Result<Gradients> {
+        loss.check(target)?;
+        let mut inputs = vec![x.clone(), target.clone()];
+        inputs.extend(loss.inputs());
+        inputs.push(dloss.clone());
+        self.backward(&inputs, Some(loss), Seed::Input)
+    }
+
     /// Loss of outputs against targets, without gradients.
     ///
     /// # Errors

@@ -19,7 +19,11 @@ pub(super) fn append(graph: Graph, goal: &Goal) -> Result<Graph> {
     let target = outputs[0];
     let mut builder = Builder::extend(graph);
     let start = match seed {
-        Seed::Input => last_input(builder.graph())?,
+        Seed::Input => {
+            let cotangent = last_input(builder.graph())?;
+            check_cotangent(builder.graph(), target, cotangent)?;
+            cotangent
+        }
         Seed::One => {
             check_scalar(builder.graph(), target)?;
             builder.add(Op::Scalar(Scalar::Share), &[]).map_err(broken("gradient"))?
@@ -110,6 +114,19 @@ fn last_input(graph: &Graph) -> Result<NodeId> {
     last.map(|(id, _)| id).ok_or_else(|| Error::Internal {
         pass: "gradient",
         message: "the traced function has no inputs".into(),
+    })
+}
+
+fn check_cotangent(graph: &Graph, result: NodeId, cotangent: NodeId) -> Result<()> {
+    let (expected, got) = (&graph.node(result).ty, &graph.node(cotangent).ty);
+    if expected == got {
+        return Ok(());
+    }
+    Err(Error::Shape {
+        layer: String::new(),
+        op: "gradients".into(),
+        expected: format!("a gradient of the result's type {expected}"),
+        got: got.to_string(),
     })
 }
 
