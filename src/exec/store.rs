@@ -59,11 +59,6 @@ impl Store {
         Ok(())
     }
 
-    /// Number of moments in use.
-    pub(crate) fn moments(&self) -> usize {
-        self.moments.len()
-    }
-
     /// The memory of a run in `plan`'s arena.
     pub(crate) fn memory(&self, plan: Arena) -> Memory {
         Memory {

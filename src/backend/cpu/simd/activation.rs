@@ -4,7 +4,7 @@
 use super::isa::{dispatch, Kernel};
 use super::math;
 use super::vector::{for_each_vector, load, store, Vector};
-use super::{split, split_by, Isa, Pool, SharedSlice};
+use super::{split_by, Isa, Pool, SharedSlice};
 
 /// An activation function.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -65,32 +65,6 @@ pub(crate) fn activate_gradient(
         let backward = Backward { activation, saved: &saved[range.clone()], dy: &dy[range], dx };
         // SAFETY: the kernel uses slices of one length.
         unsafe { dispatch(isa, backward) }
-    });
-}
-
-/// `y = activation(y + bias)` for every row of `y`, as long as the bias.
-///
-/// # Panics
-/// If `y` is not whole rows.
-pub(crate) fn add_bias_activate(
-    pool: &Pool,
-    isa: Isa,
-    activation: Activation,
-    bias: &[f32],
-    y: &mut [f32],
-) {
-    if y.is_empty() {
-        return;
-    }
-    assert!(y.len().is_multiple_of(bias.len()), "rows as long as the bias");
-    let rows = y.len() / bias.len();
-    let y = SharedSlice::new(y);
-    pool.run(&|index| {
-        let rows = split(rows, pool.threads(), index);
-        // SAFETY: the threads' rows are disjoint.
-        let y = unsafe { y.part(rows.start * bias.len()..rows.end * bias.len()) };
-        // SAFETY: the kernel uses slices.
-        unsafe { dispatch(isa, Biased { activation, bias, y }) }
     });
 }
 
@@ -178,33 +152,6 @@ impl Kernel for Backward<'_> {
             Activation::Silu => each!(|x, dy| dy.mul(math::silu_slope(x))),
             Activation::Gelu => each!(|x, dy| dy.mul(math::gelu_slope(x))),
             Activation::GeluTanh => each!(|x, dy| dy.mul(math::gelu_tanh_slope(x))),
-        }
-    }
-}
-
-struct Biased<'a> {
-    activation: Activation,
-    bias: &'a [f32],
-    y: &'a mut [f32],
-}
-
-impl Kernel for Biased<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        for row in self.y.chunks_exact_mut(self.bias.len()) {
-            for_each_vector!(V, self.bias.len(), |at, lanes| {
-                // SAFETY: a row is as long as the bias.
-                unsafe {
-                    let to = row.as_mut_ptr().add(at);
-                    let sum = load::<V>(to, lanes).add(load(self.bias.as_ptr().add(at), lanes));
-                    store(sum, to, lanes);
-                }
-            });
-            if self.activation != Activation::None {
-                activate_in_place::<V>(self.activation, row);
-            }
         }
     }
 }

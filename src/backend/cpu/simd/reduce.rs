@@ -50,34 +50,6 @@ impl Kernel for Squares<'_> {
     }
 }
 
-/// `x = x * factor`.
-pub(crate) fn scale(pool: &Pool, isa: Isa, factor: f32, x: &mut [f32]) {
-    let shared = SharedSlice::new(x);
-    pool.run(&|index| {
-        let range = split_by(64, shared.len(), pool.threads(), index);
-        // SAFETY: the threads' ranges are disjoint.
-        let x = unsafe { shared.part(range) };
-        // SAFETY: the kernel uses a slice.
-        unsafe { dispatch(isa, Scaled { factor, x }) }
-    });
-}
-
-struct Scaled<'a> {
-    factor: f32,
-    x: &'a mut [f32],
-}
-
-impl Kernel for Scaled<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        for value in self.x {
-            *value *= self.factor;
-        }
-    }
-}
-
 /// The sum of each column of a matrix with rows `stride` apart, in the order of the rows.
 ///
 /// # Panics
@@ -126,21 +98,5 @@ impl Kernel for Columns<'_> {
                 }
             });
         }
-    }
-}
-
-/// Copies `rows` rows of `columns` elements between matrices of the given strides.
-///
-/// # Panics
-/// If a matrix is shorter than its rows.
-pub(crate) fn copy_rows(
-    rows: usize,
-    columns: usize,
-    (from, from_stride): (&[f32], usize),
-    (to, to_stride): (&mut [f32], usize),
-) {
-    for row in 0..rows {
-        let from = &from[row * from_stride..][..columns];
-        to[row * to_stride..][..columns].copy_from_slice(from);
     }
 }

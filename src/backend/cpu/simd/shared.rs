@@ -42,9 +42,4 @@ impl<'a, T> SharedSlice<'a, T> {
         // SAFETY: in bounds, just checked, of a slice borrowed for 'a; exclusive by the caller.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }
-
-    /// The address of the first element, for kernels that write strided parts.
-    pub(super) fn as_mut_ptr(&self) -> *mut T {
-        self.start
-    }
 }
