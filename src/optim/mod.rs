@@ -4,7 +4,7 @@
 mod schedule;
 
 pub use crate::op::Nesterov;
-pub use schedule::{Anneal, Schedule};
+pub use schedule::{Anneal, Phases, Schedule};
 
 use crate::op::{Decay, UpdateRule};
 use crate::{Error, Result};

@@ -56,6 +56,8 @@ pub enum Schedule {
         rise: f64,
         /// Shape of rise and fall.
         anneal: Anneal,
+        /// Whether the fall pauses at the first rate.
+        phases: Phases,
         /// `peak` over the first rate; 25 in PyTorch.
         start_divisor: f64,
         /// First rate over the last; 10,000 in PyTorch.
@@ -76,11 +78,28 @@ pub enum Anneal {
     Linear,
 }
 
+/// The course of [`Schedule::OneCycle`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phases {
+    /// Up to the peak, then down to almost nothing.
+    #[default]
+    Two,
+    /// Up to the peak, down to the first rate in as many updates, then down to almost nothing.
+    Three,
+}
+
 impl Schedule {
     /// One cycle with PyTorch's defaults.
     pub fn one_cycle(peak: f64, steps: u64) -> Self {
-        let anneal = Anneal::Cosine;
-        Schedule::OneCycle { peak, steps, rise: 0.3, anneal, start_divisor: 25.0, end_divisor: 1e4 }
+        Schedule::OneCycle {
+            peak,
+            steps,
+            rise: 0.3,
+            anneal: Anneal::Cosine,
+            phases: Phases::Two,
+            start_divisor: 25.0,
+            end_divisor: 1e4,
+        }
     }
 
     /// The learning rate of update `step`, counted from 0.
@@ -98,16 +117,24 @@ impl Schedule {
                 let share = step.min(*steps) as f64 / (*steps).max(1) as f64;
                 base * (start + (end - start) * share)
             }
-            Schedule::OneCycle { peak, steps, rise, anneal, start_divisor, end_divisor } => {
-                let (first, top) = (peak / start_divisor, rise * *steps as f64 - 1.0);
-                let bottom = *steps as f64 - 1.0;
-                let step = (step as f64).min(bottom);
-                if step <= top {
-                    anneal.between(first, *peak, step / top)
-                } else {
-                    let share = (step - top) / (bottom - top);
-                    anneal.between(*peak, first / end_divisor, share)
-                }
+            Schedule::OneCycle {
+                peak,
+                steps,
+                rise,
+                anneal,
+                phases,
+                start_divisor,
+                end_divisor,
+            } => {
+                let (first, last) = (peak / start_divisor, peak / start_divisor / end_divisor);
+                let (top, bottom) = (rise * *steps as f64 - 1.0, *steps as f64 - 1.0);
+                let turns = match phases {
+                    Phases::Two => vec![(top, first, *peak), (bottom, *peak, last)],
+                    Phases::Three => {
+                        vec![(top, first, *peak), (2.0 * top, *peak, first), (bottom, first, last)]
+                    }
+                };
+                anneal.through(&turns, (step as f64).min(bottom))
             }
             Schedule::Chain(parts) => {
                 let current = parts.iter().rev().find(|(start, _)| *start <= step);
@@ -166,6 +193,18 @@ impl Schedule {
 }
 
 impl Anneal {
+    /// The rate at `step` on the way through phases, each with its last step, first and last rate.
+    fn through(self, phases: &[(f64, f64, f64)], step: f64) -> f64 {
+        let mut begin = 0.0;
+        for &(end, from, to) in phases {
+            if step <= end {
+                return self.between(from, to, (step - begin) / (end - begin));
+            }
+            begin = end;
+        }
+        phases.last().map_or(0.0, |&(_, _, to)| to)
+    }
+
     fn between(self, from: f64, to: f64, share: f64) -> f64 {
         match self {
             Anneal::Cosine => to + (from - to) * (1.0 + (PI * share).cos()) / 2.0,

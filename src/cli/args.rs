@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Arguments as they are given. What they mean together is checked in `settings.rs`.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
+use tracing::level_filters::LevelFilter;
+
+use super::data::Source;
+
+/// Trains neural networks as compiled plans. Without a command: compare.
+#[derive(Debug, Parser)]
+#[command(name = "kiln", version, about)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) common: Common,
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Common {
+    /// Print one JSON object instead of text
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// Print the result only
+    #[arg(long, short, global = true)]
+    pub(super) quiet: bool,
+    /// Write logs to the standard error
+    #[arg(long, global = true, value_enum, value_name = "LEVEL", default_value_t = Level::Warn)]
+    pub(super) log: Level,
+    /// Number of threads; all that the machine has if not given. Results do not depend on it
+    #[arg(long, global = true, value_name = "N")]
+    pub(super) threads: Option<NonZeroUsize>,
+    /// auto, cpu or cuda:N
+    #[arg(long, global = true, default_value = "auto")]
+    pub(super) device: DeviceName,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Level {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DeviceName {
+    Auto,
+    Cpu,
+    Cuda(usize),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Train a network; checkpoints, metrics and curves go to a run directory
+    Train(TrainArgs),
+    /// Measure accuracy and loss of a checkpoint
+    Eval(EvalArgs),
+    /// Train the same network without and with dropout and tell whether dropout helps
+    Compare(CompareArgs),
+    /// Print the compiled plan of a step
+    Plan(PlanArgs),
+    /// Show what the engine found on this machine
+    Doctor,
+}
+
+#[derive(Debug, Default, Args)]
+pub(super) struct NetArgs {
+    /// The network
+    #[arg(long, value_enum)]
+    pub(super) net: Option<NetName>,
+    /// Width of the hidden layers of --net simple
+    #[arg(long, value_name = "N")]
+    pub(super) hidden: Option<NonZeroUsize>,
+    /// Dropout rate of --net simple
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
+    pub(super) p: Option<f32>,
+}
+
+#[derive(Debug, Default, Args)]
+pub(super) struct DataArgs {
+    /// digits, mnist:DIR or fashion:DIR, where DIR holds the four IDX files
+    #[arg(long)]
+    pub(super) data: Option<Source>,
+    /// Train on this many samples; of the digits, the others are the test set
+    #[arg(long, value_name = "N")]
+    pub(super) train_samples: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Default, Args)]
+pub(super) struct StepArgs {
+    /// Samples in a batch
+    #[arg(long, value_name = "N")]
+    pub(super) batch: Option<NonZeroUsize>,
+    /// The optimiser
+    #[arg(long, value_enum)]
+    pub(super) optimizer: Option<OptimizerName>,
+    /// Learning rate
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
+    pub(super) lr: Option<f64>,
+    /// Momentum of --optimizer sgd
+    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
+    pub(super) momentum: Option<f64>,
+    /// Weight decay
+    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
+    pub(super) weight_decay: Option<f64>,
+    /// Largest global norm of the gradients
+    #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
+    pub(super) clip: Option<f64>,
+}
+
+#[derive(Debug, Default, Args)]
+pub(super) struct FitArgs {
+    #[command(flatten)]
+    pub(super) net: NetArgs,
+    #[command(flatten)]
+    pub(super) data: DataArgs,
+    #[command(flatten)]
+    pub(super) step: StepArgs,
+    /// Share of the training labels to make wrong
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    pub(super) label_noise: Option<f64>,
+    /// Passes over the training set
+    #[arg(long, value_name = "N")]
+    pub(super) epochs: Option<NonZeroUsize>,
+    /// Seed of parameters, masks and the order of the samples
+    #[arg(long)]
+    pub(super) seed: Option<u64>,
+    /// How the learning rate changes
+    #[arg(long, value_enum)]
+    pub(super) schedule: Option<ScheduleName>,
+    /// Run each batch in this many parts
+    #[arg(long, value_name = "K")]
+    pub(super) micro_batches: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TrainArgs {
+    #[command(flatten)]
+    pub(super) fit: FitArgs,
+    /// Run directory, new or empty; runs/NET-DATA-N if not given
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+    /// Continue the run in this directory (that of --out if not given) up to --epochs; other
+    /// settings are those it began with
+    #[arg(long, value_name = "DIR", num_args = 0..=1)]
+    pub(super) resume: Option<Option<PathBuf>>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct EvalArgs {
+    /// A run directory or a safetensors file
+    #[arg(long, value_name = "DIR|FILE")]
+    pub(super) checkpoint: PathBuf,
+    #[command(flatten)]
+    pub(super) net: NetArgs,
+    #[command(flatten)]
+    pub(super) data: DataArgs,
+}
+
+#[derive(Debug, Default, Args)]
+pub(super) struct CompareArgs {
+    #[command(flatten)]
+    pub(super) fit: FitArgs,
+    /// Run directory, new or empty; runs/compare-DATA-N if not given
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PlanArgs {
+    #[command(flatten)]
+    pub(super) net: NetArgs,
+    #[command(flatten)]
+    pub(super) step: StepArgs,
+    /// A training step or an eval-mode forward pass
+    #[arg(long, value_enum, default_value_t = PlanMode::Train)]
+    pub(super) mode: PlanMode,
+    /// Print the plan's graph instead
+    #[arg(long, value_enum)]
+    pub(super) graph: Option<GraphFormat>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum NetName {
+    /// 784-512-512-10, one dropout rate
+    Simple,
+    /// 784-1024-512-10, dropout 0.2 and 0.5
+    Variable,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum OptimizerName {
+    Sgd,
+    Adam,
+    Adamw,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ScheduleName {
+    /// The same throughout
+    Constant,
+    /// Down to 0 along half a cosine
+    Cosine,
+    /// A tenth after each third of the updates
+    Step,
+    /// Up to --lr and down again
+    OneCycle,
+    /// Up to --lr over the first tenth of the updates
+    Warmup,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum PlanMode {
+    Train,
+    Eval,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum GraphFormat {
+    Text,
+    Dot,
+}
+
+impl Level {
+    pub(super) fn filter(self) -> LevelFilter {
+        match self {
+            Level::Off => LevelFilter::OFF,
+            Level::Error => LevelFilter::ERROR,
+            Level::Warn => LevelFilter::WARN,
+            Level::Info => LevelFilter::INFO,
+            Level::Debug => LevelFilter::DEBUG,
+            Level::Trace => LevelFilter::TRACE,
+        }
+    }
+}
+
+impl std::str::FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(DeviceName::Auto),
+            "cpu" => Ok(DeviceName::Cpu),
+            _ => text
+                .strip_prefix("cuda:")
+                .and_then(|index| index.parse().ok())
+                .map(DeviceName::Cuda)
+                .ok_or_else(|| "expected auto, cpu or cuda:N".into()),
+        }
+    }
+}

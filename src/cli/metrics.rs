@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is measured after each epoch, and the file it goes to.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
+use kiln::checkpoint::write_atomically;
+use kiln::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Loss and accuracy on a data set, in eval mode.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Scores {
+    pub(super) loss: f64,
+    /// Correct answers.
+    pub(super) correct: usize,
+    /// Samples asked about.
+    pub(super) samples: usize,
+}
+
+/// One line of `metrics.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Epoch {
+    /// Counted from 1.
+    pub(super) epoch: usize,
+    /// Dropout rate, if the network has but one.
+    pub(super) p: Option<f32>,
+    #[serde(deserialize_with = "number_or_nan")]
+    pub(super) train_loss: f64,
+    pub(super) train_accuracy: f64,
+    #[serde(deserialize_with = "number_or_nan")]
+    pub(super) test_loss: f64,
+    pub(super) test_accuracy: f64,
+    /// Time that training took, without evaluation.
+    pub(super) seconds: f64,
+    /// Learning rate of the epoch's last update.
+    pub(super) learning_rate: f64,
+}
+
+impl Scores {
+    /// Share of correct answers.
+    pub(super) fn accuracy(&self) -> f64 {
+        self.correct as f64 / self.samples.max(1) as f64
+    }
+}
+
+impl Epoch {
+    /// A line for people.
+    pub(super) fn line(&self, epochs: usize) -> String {
+        format!(
+            "epoch {:>width$}/{epochs}  train {:6.2} %, loss {:.4}  test {:6.2} %, loss {:.4}  {:.2} s",
+            self.epoch,
+            100.0 * self.train_accuracy,
+            self.train_loss,
+            100.0 * self.test_accuracy,
+            self.test_loss,
+            self.seconds,
+            width = epochs.to_string().len(),
+        )
+    }
+}
+
+/// Appends a line to a file of metrics.
+pub(super) fn append(path: &Path, epoch: &Epoch) -> Result<()> {
+    let file = OpenOptions::new().create(true).append(true).open(path);
+    let written = file.and_then(|mut file| file.write_all(line(epoch)?.as_bytes()));
+    written.map_err(Error::io("write", path))
+}
+
+/// Writes a file of metrics anew, without the lines of epochs that a crash cut off.
+pub(super) fn rewrite(path: &Path, history: &[Epoch]) -> Result<()> {
+    let lines: std::io::Result<String> = history.iter().map(line).collect();
+    write_atomically(path, lines.map_err(Error::io("write", path))?.as_bytes())
+}
+
+fn line(epoch: &Epoch) -> std::io::Result<String> {
+    Ok(serde_json::to_string(epoch)? + "\n")
+}
+
+/// JSON has no NaN and no infinity; a diverged loss is written as null.
+fn number_or_nan<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}

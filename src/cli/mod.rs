@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The command line: raw arguments, checked settings, one file per command.
+
+mod args;
+mod chart;
+mod compare;
+mod data;
+mod doctor;
+mod eval;
+mod metrics;
+mod network;
+mod output;
+mod plan;
+mod run_dir;
+mod session;
+mod settings;
+mod train;
+mod verdict;
+
+use std::io::ErrorKind;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind as Usage;
+use clap::Parser;
+use kiln::{Error, Result};
+
+use args::{Cli, Command, Common};
+use output::Output;
+
+const FAILED: u8 = 1;
+const MISUSED: u8 = 2;
+
+/// Runs the program on the process's arguments. Exit codes: 0 done, 1 failed, 2 misused.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misuse(&error),
+    };
+    start_logging(&cli.common);
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read the output has seen enough.
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(&error.to_string());
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let device = network::device(&cli.common)?;
+    let mut output = Output::new(&cli.common);
+    match cli.command.unwrap_or_else(|| Command::Compare(args::CompareArgs::default())) {
+        Command::Train(args) => train::run(&args, device, &mut output),
+        Command::Eval(args) => eval::run(&args, device, &mut output),
+        Command::Compare(args) => compare::run(&args, device, &mut output),
+        Command::Plan(args) => plan::run(&args, device, &mut output),
+        Command::Doctor => doctor::run(&device, &mut output),
+    }
+}
+
+/// Logs go to the standard error, results to the standard output.
+fn start_logging(common: &Common) {
+    tracing_subscriber::fmt()
+        .with_max_level(common.log.filter())
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+}
+
+/// Help and versions as clap prints them; everything else as one line.
+fn misuse(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), Usage::DisplayHelp | Usage::DisplayVersion) {
+        error.exit();
+    }
+    let text = error.to_string();
+    let text = text.trim_start_matches("error: ");
+    let end = ["\n\nUsage:", "\n\nFor more"].iter().filter_map(|mark| text.find(mark)).min();
+    let message = text[..end.unwrap_or(text.len())].trim();
+    complain(&format!("{message} (see kiln --help)"));
+    ExitCode::from(MISUSED)
+}
+
+#[expect(clippy::print_stderr, reason = "the one place where the program reports a failure")]
+fn complain(message: &str) {
+    let line: Vec<&str> = message.split_whitespace().collect();
+    eprintln!("error: {}", line.join(" "));
+}

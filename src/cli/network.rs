@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The networks and devices that the program knows, by name.
+
+use std::num::NonZeroUsize;
+
+use kiln::loss::CrossEntropy;
+use kiln::models::{SimpleNet, VariableDropoutNet};
+use kiln::nn::Module;
+use kiln::{Device, Error, Net, Result, Seed, Trainer};
+
+use super::args::{Common, DeviceName, NetName};
+use super::settings::{NetSettings, StepSettings};
+
+/// A network of any kind.
+pub(super) type AnyNet = Net<Box<dyn Module>>;
+
+/// A trainer of a network of any kind.
+pub(super) type AnyTrainer = Trainer<Box<dyn Module>>;
+
+/// Elements of a sample that both networks take: 28 x 28 pixels.
+pub(super) const FEATURES: usize = 784;
+
+/// Classes that both networks tell apart.
+pub(super) const CLASSES: usize = 10;
+
+impl NetName {
+    /// The name, as given on the command line.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            NetName::Simple => "simple",
+            NetName::Variable => "variable",
+        }
+    }
+}
+
+impl NetSettings {
+    /// The sizes of the layers, for people.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            NetSettings::Simple { hidden, .. } => {
+                format!("SimpleNet {FEATURES}-{hidden}-{hidden}-{CLASSES}")
+            }
+            NetSettings::Variable => format!("VariableDropoutNet {FEATURES}-1024-512-{CLASSES}"),
+        }
+    }
+}
+
+/// The device that was asked for.
+pub(super) fn device(common: &Common) -> Result<Device> {
+    match (common.device, common.threads) {
+        (DeviceName::Auto | DeviceName::Cpu, Some(threads)) => {
+            Ok(Device::cpu_with_threads(threads))
+        }
+        (DeviceName::Auto, None) => Device::best(),
+        (DeviceName::Cpu, None) => Ok(Device::cpu()),
+        (DeviceName::Cuda(index), _) => Err(Error::Device {
+            device: format!("cuda:{index}"),
+            message: "this build has no CUDA backend yet; use --device cpu".into(),
+        }),
+    }
+}
+
+/// A network with its first parameters.
+pub(super) fn net(settings: NetSettings, device: Device, seed: u64) -> Result<AnyNet> {
+    Net::new(device, Seed(seed), |p| -> Box<dyn Module> {
+        match settings {
+            NetSettings::Simple { hidden, p: rate } => {
+                Box::new(SimpleNet::new(p, FEATURES, hidden.get(), CLASSES, rate))
+            }
+            NetSettings::Variable => Box::new(VariableDropoutNet::new(p)),
+        }
+    })
+}
+
+/// A trainer of the network, without a schedule.
+pub(super) fn trainer(
+    net: AnyNet,
+    step: &StepSettings,
+    micro_batches: NonZeroUsize,
+) -> Result<AnyTrainer> {
+    let trainer = Trainer::new(net, CrossEntropy::default(), step.optimizer())?
+        .with_micro_batches(micro_batches.get())?;
+    match step.clip {
+        Some(norm) => trainer.with_clipping(norm),
+        None => Ok(trainer),
+    }
+}

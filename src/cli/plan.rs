@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `kiln plan`: the steps of a compiled plan and their sums.
+
+use std::fmt::Write;
+use std::num::NonZeroUsize;
+
+use kiln::graph::NodeId;
+use kiln::op::TensorType;
+use kiln::plan::{BufferId, Place, Plan, Step};
+use kiln::{Device, Mode, Result};
+use serde_json::{json, Value};
+
+use super::args::{GraphFormat, PlanArgs, PlanMode};
+use super::network::{self, FEATURES};
+use super::output::Output;
+use super::settings::{NetSettings, StepSettings};
+
+pub(super) fn run(args: &PlanArgs, device: Device, output: &mut Output) -> Result<()> {
+    let step = StepSettings::new(&args.step)?;
+    let net = network::net(NetSettings::new(&args.net)?, device, 0)?;
+    let mut trainer = network::trainer(net, &step, NonZeroUsize::MIN)?;
+    let batch = step.batch.get();
+    let x = TensorType::f32([batch, FEATURES].into());
+    let plan = match args.mode {
+        PlanMode::Train => trainer.plan(&x, &TensorType::i32([batch].into()))?,
+        PlanMode::Eval => trainer.net().plan(Mode::Eval, &[x])?,
+    };
+    match args.graph {
+        Some(GraphFormat::Text) => output.result(plan.graph.to_string().trim_end()),
+        Some(GraphFormat::Dot) => output.result(plan.graph.to_dot().trim_end()),
+        None => {
+            output.result(&table(plan))?;
+            output.result(&sums(plan))
+        }
+    }?;
+    output.json(&object(plan))
+}
+
+fn table(plan: &Plan) -> String {
+    let mut rows = vec![HEADINGS.map(String::from)];
+    for (index, step) in plan.steps.iter().enumerate() {
+        rows.push([
+            index.to_string(),
+            step.kernel.name().into(),
+            ops(plan, step).join("+"),
+            step.layer.clone(),
+            shapes(plan, step),
+            grouped(step.bytes),
+            grouped(step.flops),
+            step.lane.index().to_string(),
+            step.writes.iter().map(|&buffer| place(plan, buffer)).collect::<Vec<_>>().join(" "),
+        ]);
+    }
+    let mut widths = [0; HEADINGS.len()];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for ((cell, width), alignment) in row.iter().zip(widths).zip(ALIGNMENTS) {
+            let _ = match alignment {
+                Alignment::Left => write!(line, "{cell:<width$}  "),
+                Alignment::Right => write!(line, "{cell:>width$}  "),
+            };
+        }
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    text
+}
+
+const HEADINGS: [&str; 9] =
+    ["step", "kernel", "ops", "layer", "shapes", "bytes", "flops", "lane", "writes"];
+
+#[derive(Clone, Copy)]
+enum Alignment {
+    Left,
+    Right,
+}
+
+const ALIGNMENTS: [Alignment; 9] = {
+    use Alignment::{Left, Right};
+    [Right, Left, Left, Left, Left, Right, Right, Right, Left]
+};
+
+fn sums(plan: &Plan) -> String {
+    let totals = plan.totals();
+    format!(
+        "steps {}, of them random {}\nbytes moved {}\nflops {}\n\
+         arena {} bytes, without sharing {}\nmasks {} bytes",
+        totals.steps,
+        totals.random_steps,
+        grouped(totals.bytes),
+        grouped(totals.flops),
+        grouped(totals.arena_bytes),
+        grouped(totals.unshared_bytes),
+        totals.mask_bytes,
+    )
+}
+
+fn object(plan: &Plan) -> Value {
+    let totals = plan.totals();
+    let steps: Vec<Value> = plan.steps.iter().map(|step| step_object(plan, step)).collect();
+    json!({
+        "steps": totals.steps,
+        "launches": totals.steps,
+        "bytes": totals.bytes,
+        "flops": totals.flops,
+        "arena_bytes": totals.arena_bytes,
+        "unshared_bytes": totals.unshared_bytes,
+        "mask_bytes": totals.mask_bytes,
+        "random_steps": totals.random_steps,
+        "lanes": plan.lanes,
+        "plan": steps,
+    })
+}
+
+fn step_object(plan: &Plan, step: &Step) -> Value {
+    let types = |nodes: &[NodeId]| -> Vec<String> {
+        nodes.iter().map(|&id| plan.graph.node(id).ty.to_string()).collect()
+    };
+    let buffers = |ids: &mut dyn Iterator<Item = BufferId>| -> Vec<Value> {
+        ids.map(|id| {
+            let buffer = plan.buffer(id);
+            let offset = match buffer.place {
+                Place::Arena(offset) => Some(offset.0),
+                _ => None,
+            };
+            json!({ "buffer": id.index(), "place": place(plan, id), "arena_offset": offset })
+        })
+        .collect()
+    };
+    json!({
+        "kernel": step.kernel.name(),
+        "ops": ops(plan, step),
+        "layer": step.layer,
+        "inputs": types(&step.inputs),
+        "outputs": types(&step.outputs),
+        "reads": buffers(&mut step.reads.iter().flatten().copied()),
+        "writes": buffers(&mut step.writes.iter().copied()),
+        "bytes": step.bytes,
+        "flops": step.flops,
+        "lane": step.lane.index(),
+        "waits": step.waits.iter().map(|event| event.index()).collect::<Vec<_>>(),
+        "records": step.records.map(|event| event.index()),
+    })
+}
+
+fn ops(plan: &Plan, step: &Step) -> Vec<&'static str> {
+    step.nodes.iter().map(|&id| plan.graph.node(id).op.name()).collect()
+}
+
+/// `[256, 784] [512, 784] -> [256, 512]`
+fn shapes(plan: &Plan, step: &Step) -> String {
+    let list = |nodes: &[NodeId]| {
+        let shapes = nodes.iter().map(|&id| plan.graph.node(id).ty.shape.to_string());
+        shapes.collect::<Vec<_>>().join(" ")
+    };
+    format!("{} -> {}", list(&step.inputs), list(&step.outputs)).trim().to_string()
+}
+
+fn place(plan: &Plan, id: BufferId) -> String {
+    let parameter = |index: usize| plan.graph.parameters()[index].name.as_str();
+    match plan.buffer(id).place {
+        Place::Arena(offset) => format!("arena+{}", offset.0),
+        Place::Input(input) => format!("input {}", input.index()),
+        Place::Output(slot) => format!("output {slot}"),
+        Place::Parameter(id) => parameter(id.index()).into(),
+        Place::Gradient(id) => format!("gradient of {}", parameter(id.index())),
+    }
+}
+
+/// `1234567` as `1,234,567`.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A training: network, data and history, epoch by epoch, resumable after each.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use kiln::checkpoint::{self, Progress};
+use kiln::data::{Dataset, Loader, LoaderConfig, Shuffle};
+use kiln::loss::CrossEntropy;
+use kiln::op::TensorType;
+use kiln::{Device, Error, Result};
+use serde::{Deserialize, Serialize};
+
+use super::data::{tensors, Sets};
+use super::metrics::{Epoch, Scores};
+use super::network::{self, AnyNet, AnyTrainer};
+use super::output::Output;
+use super::settings::Settings;
+
+/// Samples per batch of an evaluation; large enough for full speed.
+const EVAL_BATCH: usize = 256;
+
+/// A training.
+pub(super) struct Session {
+    settings: Settings,
+    trainer: AnyTrainer,
+    loader: Loader,
+    sets: Sets,
+    history: Vec<Epoch>,
+}
+
+/// What a checkpoint keeps for the program.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Notes {
+    pub(super) settings: Settings,
+    pub(super) history: Vec<Epoch>,
+}
+
+impl Session {
+    /// A training at its beginning. Its step is compiled at once, so that settings that do not fit
+    /// the data are found before anything is written.
+    pub(super) fn new(settings: Settings, device: Device) -> Result<Self> {
+        let sets = settings.data.load(settings.choice())?;
+        let config = LoaderConfig {
+            batch_size: settings.step.batch.get(),
+            shuffle: Shuffle::Seeded(settings.seed),
+            ..LoaderConfig::default()
+        };
+        let loader = Loader::new(Arc::clone(&sets.train), config)?;
+        let updates = (loader.len() * settings.epochs.get()) as u64;
+        let net = network::net(settings.net, device, settings.seed)?;
+        let trainer = network::trainer(net, &settings.step, settings.micro_batches)?;
+        let mut trainer = trainer.with_schedule(settings.schedule(updates))?;
+        let samples = settings.step.batch.get().min(sets.train.len());
+        let x = TensorType::f32([samples, sets.features()].into());
+        trainer.plan(&x, &TensorType::i32([samples].into()))?;
+        Ok(Session { settings, trainer, loader, sets, history: Vec::new() })
+    }
+
+    /// Continues from a directory's checkpoint.
+    pub(super) fn resume(&mut self, directory: &Path) -> Result<()> {
+        let progress = checkpoint::load(&mut self.trainer, directory)?;
+        self.loader.seek(progress.position)?;
+        self.history = Notes::of(directory, progress)?.history;
+        Ok(())
+    }
+
+    /// Epochs that are still to be trained.
+    pub(super) fn remaining(&self) -> usize {
+        self.settings.epochs.get().saturating_sub(self.history.len())
+    }
+
+    /// What was measured so far.
+    pub(super) fn history(&self) -> &[Epoch] {
+        &self.history
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(super) fn sets(&self) -> &Sets {
+        &self.sets
+    }
+
+    /// Writes a checkpoint.
+    pub(super) fn save(&mut self, directory: &Path) -> Result<()> {
+        let notes = Notes { settings: self.settings.clone(), history: self.history.clone() };
+        let notes = serde_json::to_value(notes)
+            .map_err(|error| Error::Internal { pass: "checkpoint", message: error.to_string() })?;
+        let progress = Progress { position: self.loader.position(), notes };
+        checkpoint::save(&mut self.trainer, &progress, directory)?;
+        tracing::debug!(directory = %directory.display(), epochs = self.history.len(), "saved");
+        Ok(())
+    }
+
+    /// Trains for one epoch and measures.
+    pub(super) fn epoch(&mut self, output: &mut Output) -> Result<&Epoch> {
+        let number = self.history.len() + 1;
+        output.start(format!("epoch {number}/{}", self.settings.epochs), self.loader.len());
+        let start = Instant::now();
+        let mut learning_rate = self.trainer.rate();
+        for batch in self.loader.epoch() {
+            let (x, labels) = tensors(batch?)?;
+            learning_rate = self.trainer.rate();
+            let loss = self.trainer.step(&x, &labels)?;
+            tracing::trace!(update = self.trainer.updates(), loss = loss.value()?, "step");
+            output.advance();
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        let train = evaluate(self.trainer.net(), &self.sets.train)?;
+        let test = evaluate(self.trainer.net(), &self.sets.test)?;
+        output.finish();
+        if !train.loss.is_finite() {
+            tracing::warn!(epoch = number, loss = train.loss, "training has diverged");
+        }
+        tracing::info!(epoch = number, train = train.loss, test = test.loss, seconds, "epoch");
+        self.history.push(Epoch {
+            epoch: number,
+            p: self.settings.net.rate(),
+            train_loss: train.loss,
+            train_accuracy: train.accuracy(),
+            test_loss: test.loss,
+            test_accuracy: test.accuracy(),
+            seconds,
+            learning_rate,
+        });
+        Ok(&self.history[number - 1])
+    }
+}
+
+impl Notes {
+    /// The program's part of a checkpoint.
+    pub(super) fn of(directory: &Path, progress: Progress) -> Result<Self> {
+        serde_json::from_value(progress.notes).map_err(|error| Error::Checkpoint {
+            path: directory.join(checkpoint::TRAINING_FILE),
+            mismatches: vec![format!("notes of another program: {error}")],
+        })
+    }
+}
+
+/// Loss and accuracy of a network in eval mode.
+pub(super) fn evaluate(net: &mut AnyNet, set: &Arc<dyn Dataset>) -> Result<Scores> {
+    let config = LoaderConfig { batch_size: EVAL_BATCH, ..LoaderConfig::default() };
+    let mut loader = Loader::new(Arc::clone(set), config)?;
+    let criterion = CrossEntropy::default();
+    let (mut loss, mut correct) = (0.0, 0);
+    for batch in loader.epoch() {
+        let (x, labels) = tensors(batch?)?;
+        let (mean, scores) = net.eval().loss_and_output(&criterion, &x, &labels)?;
+        let labels = labels.integers()?;
+        loss += f64::from(mean.item()?) * labels.len() as f64;
+        let guesses = scores.argmax()?;
+        correct += guesses.iter().zip(labels).filter(|(a, b)| **a == **b as usize).count();
+    }
+    Ok(Scores { loss: loss / set.len() as f64, correct, samples: set.len() })
+}

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The program as its users meet it: results, files, exit codes, and what survives `kill -9`.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use assert_cmd::cargo::cargo_bin;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Quick settings of a training on the digits.
+const QUICK: [&str; 6] = ["train", "--hidden", "32", "--train-samples", "200", "--quiet"];
+
+fn kiln(directory: &Path) -> Command {
+    let mut command = Command::new(cargo_bin("kiln"));
+    command.current_dir(directory);
+    command
+}
+
+fn run(directory: &Path, args: &[&str]) -> Output {
+    kiln(directory).args(args).output().unwrap()
+}
+
+/// Runs with success and nothing on the standard error; the standard output.
+fn succeed(directory: &Path, args: &[&str]) -> String {
+    let output = run(directory, args);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), stderr.as_str()), (Some(0), ""), "{args:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn json(directory: &Path, args: &[&str]) -> Value {
+    let text = succeed(directory, args);
+    assert_eq!(text.lines().count(), 1, "one object: {text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+fn model(directory: &Path, run: &str) -> Vec<u8> {
+    fs::read(directory.join(run).join("model.safetensors")).unwrap()
+}
+
+fn epochs(directory: &Path, run: &str) -> Vec<u64> {
+    let metrics = fs::read_to_string(directory.join(run).join("metrics.jsonl")).unwrap();
+    let number =
+        |line: &str| serde_json::from_str::<Value>(line).unwrap()["epoch"].as_u64().unwrap();
+    metrics.lines().map(number).collect()
+}
+
+#[test]
+fn six_epochs_are_three_and_three() {
+    let dir = TempDir::new().unwrap();
+    let at = dir.path();
+    for extra in [&["--optimizer", "adam", "--clip", "1", "--micro-batches", "3"][..], &[]] {
+        let _ = (fs::remove_dir_all(at.join("A")), fs::remove_dir_all(at.join("B")));
+        succeed(at, &[&QUICK[..], extra, &["--epochs", "6", "--out", "A"]].concat());
+        succeed(at, &[&QUICK[..], extra, &["--epochs", "3", "--out", "B"]].concat());
+        assert_ne!(model(at, "A"), model(at, "B"));
+        succeed(at, &["train", "--quiet", "--resume", "B", "--epochs", "6"]);
+        assert_eq!(model(at, "A"), model(at, "B"), "{extra:?}");
+        assert_eq!(epochs(at, "B"), [1, 2, 3, 4, 5, 6]);
+    }
+}
+
+#[test]
+fn a_killed_run_ends_with_the_same_weights() {
+    let dir = TempDir::new().unwrap();
+    let at = dir.path();
+    // Batches of 4, so that most of the time is spent in the middle of an epoch.
+    let args = [&QUICK[..], &["--epochs", "6", "--batch", "4", "--out"]].concat();
+    succeed(at, &[&args[..], &["whole"]].concat());
+    let mut command = vec![&args[..], &["killed"]].concat();
+    for kill in 0..4 {
+        let mut child = kiln(at).args(&command).stdout(Stdio::null()).spawn().unwrap();
+        let checkpoint = at.join("killed/training.safetensors");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let begun = || checkpoint.is_file() && epochs_so_far(at) >= kill;
+        while !begun() && child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "no checkpoint within a minute");
+            sleep(Duration::from_millis(1));
+        }
+        sleep(Duration::from_millis(3 * kill as u64));
+        child.kill().unwrap(); // SIGKILL
+        child.wait().unwrap();
+        command = vec!["train", "--quiet", "--resume", "killed"];
+    }
+    succeed(at, &command);
+    assert_eq!(model(at, "whole"), model(at, "killed"));
+    assert_eq!(epochs(at, "killed"), [1, 2, 3, 4, 5, 6]);
+}
+
+fn epochs_so_far(at: &Path) -> usize {
+    let metrics = fs::read_to_string(at.join("killed/metrics.jsonl")).unwrap_or_default();
+    metrics.lines().count()
+}
+
+#[test]
+fn threads_do_not_change_the_result() {
+    let dir = TempDir::new().unwrap();
+    for threads in ["1", "2", "3"] {
+        let args = ["--epochs", "2", "--threads", threads, "--out", threads];
+        succeed(dir.path(), &[&QUICK[..], &args].concat());
+    }
+    assert_eq!(model(dir.path(), "1"), model(dir.path(), "2"));
+    assert_eq!(model(dir.path(), "1"), model(dir.path(), "3"));
+}
+
+#[test]
+fn a_run_leaves_everything_that_eval_needs() {
+    let dir = TempDir::new().unwrap();
+    let at = dir.path();
+    let trained = json(at, &[&QUICK[..], &["--epochs", "2", "--out", "A", "--json"]].concat());
+    let evaluated = json(at, &["eval", "--checkpoint", "A", "--json"]);
+    assert_eq!(evaluated["accuracy"], trained["test_accuracy"]);
+    assert_eq!(evaluated["loss"], trained["test_loss"]);
+    assert_eq!(evaluated["samples"], 1597);
+    let file = ["--checkpoint", "A/model.safetensors", "--hidden", "32", "--train-samples", "200"];
+    assert_eq!(json(at, &[&["eval", "--json"], &file[..]].concat())["loss"], trained["test_loss"]);
+    let metrics = fs::read_to_string(at.join("A/metrics.jsonl")).unwrap();
+    let last: Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
+    let keys: Vec<&str> = last.as_object().unwrap().keys().map(String::as_str).collect();
+    let mut expected = ["epoch", "p", "train_loss", "train_accuracy", "test_loss"].to_vec();
+    expected.extend(["test_accuracy", "seconds", "learning_rate"]);
+    expected.sort_unstable();
+    assert_eq!(keys, expected);
+    let svg = fs::read_to_string(at.join("A/curves.svg")).unwrap();
+    assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+    assert!(["epoch", "accuracy", "loss", "train", "test"].iter().all(|word| svg.contains(word)));
+}
+
+#[test]
+fn runs_without_a_directory_get_numbers() {
+    let dir = TempDir::new().unwrap();
+    for _ in 0..2 {
+        succeed(dir.path(), &[&QUICK[..], &["--epochs", "1"]].concat());
+    }
+    assert!(dir.path().join("runs/simple-digits-1/model.safetensors").is_file());
+    assert!(dir.path().join("runs/simple-digits-2/model.safetensors").is_file());
+}
+
+#[test]
+fn compare_tells_machines() {
+    let dir = TempDir::new().unwrap();
+    let args =
+        ["--epochs", "2", "--hidden", "16", "--train-samples", "100", "--out", "C", "--json"];
+    let object = json(dir.path(), &[&["compare"], &args[..]].concat());
+    assert_eq!((&object["net"], &object["data"]), (&"simple".into(), &"digits".into()));
+    let runs = object["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 2);
+    for (run, p) in runs.iter().zip([0.0, 0.5]) {
+        let number = |key: &str| run[key].as_f64().unwrap_or_else(|| panic!("{key} in {run}"));
+        assert_eq!(number("p"), p);
+        assert!((0.0..=1.0).contains(&number("train_accuracy")));
+        assert!((0.0..=1.0).contains(&number("test_accuracy")));
+        assert!(number("train_loss") > 0.0 && number("test_loss") > 0.0);
+        assert!(number("seconds") > 0.0);
+    }
+    let test = |run: usize| runs[run]["test_accuracy"].as_f64().unwrap();
+    assert_eq!(object["gain"].as_f64().unwrap(), test(1) - test(0));
+    for file in ["metrics.jsonl", "curves.svg", "p0/model.safetensors", "p0.5/model.safetensors"] {
+        assert!(dir.path().join("C").join(file).is_file(), "{file}");
+    }
+}
+
+/// The claim of the program: with a fifth of the labels wrong, dropout gains 5 points and more.
+#[test]
+fn without_arguments_it_shows_that_dropout_helps() {
+    let dir = TempDir::new().unwrap();
+    let text = succeed(dir.path(), &[]);
+    assert!(text.contains("verdict: dropout helps, by +"), "{text}");
+    assert!(!text.contains('\u{1b}'), "plain text where there is no terminal");
+    let result = fs::read(dir.path().join("runs/compare-digits-1/result.json")).unwrap();
+    let result: Value = serde_json::from_slice(&result).unwrap();
+    assert!(result["gain"].as_f64().unwrap() >= 0.05, "{result}");
+}
+
+#[test]
+fn plan_counts() {
+    let dir = TempDir::new().unwrap();
+    let plan = json(dir.path(), &["plan", "--net", "simple", "--batch", "256", "--json"]);
+    let number = |key: &str| plan[key].as_u64().unwrap_or_else(|| panic!("{key}"));
+    assert_eq!(plan["plan"].as_array().unwrap().len() as u64, number("steps"));
+    assert_eq!(number("steps"), number("launches"));
+    assert_eq!(number("mask_bytes"), 0);
+    assert_eq!(number("random_steps"), 2);
+    assert!(number("arena_bytes") < number("unshared_bytes"));
+    let sum = |key: &str| -> u64 {
+        plan["plan"].as_array().unwrap().iter().map(|step| step[key].as_u64().unwrap()).sum()
+    };
+    assert_eq!((sum("bytes"), sum("flops")), (number("bytes"), number("flops")));
+
+    let eval = json(dir.path(), &["plan", "--mode", "eval", "--json"]);
+    assert_eq!(eval["random_steps"], 0);
+    let random = |step: &Value| step["ops"].as_array().unwrap().contains(&"dropout".into());
+    assert!(plan["plan"].as_array().unwrap().iter().any(random));
+    assert!(!eval["plan"].as_array().unwrap().iter().any(random));
+
+    let text = succeed(dir.path(), &["plan"]);
+    assert!(text.contains("matmul+broadcast+add+relu+dropout") && text.contains("masks 0 bytes"));
+    assert!(succeed(dir.path(), &["plan", "--graph", "dot"]).starts_with("digraph"));
+    assert!(succeed(dir.path(), &["plan", "--graph", "text"]).contains("dropout[p=16384/32768]"));
+}
+
+#[test]
+fn doctor_reports() {
+    let dir = TempDir::new().unwrap();
+    let object = json(dir.path(), &["doctor", "--json", "--threads", "1"]);
+    assert_eq!(object["device"], "cpu, 1 thread");
+    assert!(object["instruction_set"].is_string() && object["threads"].as_u64() >= Some(1));
+    assert!(succeed(dir.path(), &["doctor"]).contains("no CUDA backend"));
+}
+
+/// Each mistake is one line that says what is wrong, an exit code, and no trace on the disk.
+#[test]
+fn mistakes_are_one_line() {
+    let dir = TempDir::new().unwrap();
+    let at = dir.path();
+    write_idx(&at.join("small"), 10, 0);
+    write_idx(&at.join("cut"), 28, 5);
+    let table: &[(&[&str], i32, &[&str])] = &[
+        (&["train", "--p", "1.5"], 1, &["dropout1", "p", "[0, 1]", "1.5"]),
+        (&["train", "--p", "NaN"], 1, &["dropout1", "p", "NaN"]),
+        (&["train", "--p", "-0.1"], 1, &["dropout1", "-0.1"]),
+        (&["compare", "--p", "1.5"], 1, &["dropout1", "p", "1.5"]),
+        (&["compare", "--net", "variable"], 1, &["net", "variable"]),
+        (&["train", "--lr", "-1"], 1, &["learning rate", "-1"]),
+        (&["train", "--momentum", "NaN"], 1, &["momentum", "NaN"]),
+        (&["train", "--optimizer", "adam", "--momentum", "0.5"], 1, &["momentum", "sgd"]),
+        (&["train", "--clip", "0"], 1, &["max_norm", "more than 0"]),
+        (&["train", "--label-noise", "2"], 1, &["fraction", "2"]),
+        (&["train", "--train-samples", "1797"], 1, &["train-samples", "1796"]),
+        (&["train", "--net", "variable", "--p", "0.5"], 1, &["p", "--net simple"]),
+        (&["train", "--data", "mnist:small"], 1, &["fc1", "784", "100"]),
+        (&["train", "--data", "mnist:cut"], 1, &["train-images-idx3-ubyte", "at byte"]),
+        (&["train", "--data", "mnist:none"], 1, &["none/train-images-idx3-ubyte"]),
+        (&["train", "--out", "/dev/null/x"], 1, &["cannot create /dev/null/x"]),
+        (&["train", "--out", "."], 1, &["out", "new or empty", "--resume"]),
+        (&["train", "--resume", "none"], 1, &["none/training.safetensors"]),
+        (&["train", "--resume"], 1, &["resume", "--out"]),
+        (&["eval", "--checkpoint", "none"], 1, &["cannot read none"]),
+        (&["eval", "--checkpoint", "small/t10k-labels-idx1-ubyte"], 1, &["safetensors file"]),
+        (&["doctor", "--device", "cuda:0"], 1, &["cuda:0", "no CUDA backend"]),
+        (&["doctor", "--device", "tpu"], 2, &["--device", "cuda:N"]),
+        (&["doctor", "--threads", "0"], 2, &["--threads"]),
+        (&["train", "--net", "huge"], 2, &["--net", "simple, variable"]),
+        (&["train", "--data", "cifar"], 2, &["--data", "mnist:DIR"]),
+        (&["train", "--epochs", "0"], 2, &["--epochs"]),
+        (&["train", "--batch", "0"], 2, &["--batch"]),
+        (&["eval"], 2, &["--checkpoint"]),
+        (&["fly"], 2, &["fly"]),
+    ];
+    let before = listing(at);
+    for (args, code, words) in table {
+        let output = run(at, args);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(*code), "{args:?}: {stderr}");
+        assert!(stderr.starts_with("error: ") && stderr.lines().count() == 1, "{args:?}: {stderr}");
+        for word in *words {
+            assert!(stderr.contains(word), "{args:?}: no {word} in {stderr}");
+        }
+        assert!(output.stdout.is_empty(), "{args:?}");
+        assert_eq!(listing(at), before, "{args:?} left something behind");
+    }
+}
+
+#[test]
+fn a_checkpoint_of_another_network_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let at = dir.path();
+    succeed(at, &[&QUICK[..], &["--epochs", "1", "--out", "A"]].concat());
+    let before = model(at, "A");
+    let refused = |args: &[&str], words: &[&str]| {
+        let output = run(at, args);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(words.iter().all(|word| stderr.contains(word)), "{args:?}: {stderr}");
+    };
+    let shapes = ["fc1.weight: expected f32[1024, 784], got f32[32, 784]", "fc3.weight"];
+    refused(&["eval", "--checkpoint", "A", "--net", "variable"], &shapes);
+    refused(&["train", "--resume", "A", "--seed", "3"], &["seed", "expected 0", "got 3"]);
+    refused(&["train", "--resume", "A", "--p", "0.1", "--lr", "1"], &["p: expected 0.5", "lr"]);
+    refused(&[&QUICK[..], &["--out", "A"]].concat(), &["new or empty"]);
+    assert_eq!(model(at, "A"), before);
+}
+
+fn listing(directory: &Path) -> Vec<std::ffi::OsString> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    names
+}
+
+/// Four IDX files of square images; the last bytes of the training images may be missing.
+fn write_idx(directory: &Path, side: u32, missing: usize) {
+    fs::create_dir(directory).unwrap();
+    for (part, count, missing) in [("train", 40_u32, missing), ("t10k", 20, 0)] {
+        let mut images = Vec::new();
+        for word in [0x803, count, side, side] {
+            images.extend(word.to_be_bytes());
+        }
+        images.resize(16 + (count * side * side) as usize - missing, 7);
+        let mut labels = [0x801_u32.to_be_bytes(), count.to_be_bytes()].concat();
+        labels.extend((0..count).map(|index| (index % 10) as u8));
+        fs::write(directory.join(format!("{part}-images-idx3-ubyte")), images).unwrap();
+        fs::write(directory.join(format!("{part}-labels-idx1-ubyte")), labels).unwrap();
+    }
+}
