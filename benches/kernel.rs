@@ -15,7 +15,7 @@ mod reference;
 
 use std::num::NonZeroUsize;
 
-use common::{Network, Rates, Unit};
+use common::{Rates, Unit};
 use criterion::{Criterion, Throughput};
 use isolated::Isolated;
 use kiln::graph::NodeId;
@@ -113,7 +113,7 @@ fn step_plan(
     max_norm: Option<f64>,
     [x, labels]: &[Tensor; 2],
 ) -> Result<Plan> {
-    let mut trainer = common::trainer(Network::Simple, optimizer, NonZeroUsize::MIN)?;
+    let mut trainer = common::trainer(common::simple, optimizer, NonZeroUsize::MIN)?;
     if let Some(max_norm) = max_norm {
         trainer = trainer.with_clipping(max_norm)?;
     }

@@ -11,15 +11,22 @@ use std::num::NonZeroUsize;
 
 use common::{Network, Rates, Unit};
 use criterion::{Criterion, Throughput};
+use kiln::models::VariableDropoutNet;
+use kiln::nn::{Module, Scope};
 use kiln::optim::{Adam, Optimizer, Sgd};
 
 const SAMPLES: Unit = Unit { name: "samples/s", per_nanosecond: 1e9 };
 /// The networks and batch sizes that the comparison with other engines uses.
 const SUBJECTS: [(&str, Network, usize); 3] = [
-    ("simple", Network::Simple, 64),
-    ("simple", Network::Simple, 256),
-    ("variable_dropout", Network::VariableDropout, 128),
+    ("simple", common::simple, 64),
+    ("simple", common::simple, 256),
+    ("variable_dropout", variable_dropout, 128),
 ];
+
+/// 784-1024-512-10, dropped little early and much late.
+fn variable_dropout(p: &Scope) -> Box<dyn Module> {
+    Box::new(VariableDropoutNet::new(p))
+}
 
 fn main() -> kiln::Result<()> {
     let mut criterion = common::criterion(SAMPLES);

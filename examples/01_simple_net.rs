@@ -3,6 +3,8 @@
 //!
 //! `cargo run --release --example 01_simple_net`
 
+#![expect(clippy::print_stdout, reason = "an example shows its results")]
+
 use std::sync::Arc;
 
 use kiln::data::{Batch, Dataset, Digits, Loader, LoaderConfig, Shuffle};

@@ -4,6 +4,8 @@
 //!
 //! `cargo run --release --example 03_train_and_eval_modes`
 
+#![expect(clippy::print_stdout, reason = "an example shows its results")]
+
 use kiln::models::SimpleNet;
 use kiln::{Device, Net, Result, Seed, Tensor};
 

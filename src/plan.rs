@@ -134,7 +134,9 @@ impl Plan {
         for scheduled in &schedule.steps {
             let cluster = &scheduled.cluster;
             let cost = cluster.kernel.cost(&graph, cluster);
-            let root = cluster.outputs.first().or(cluster.nodes.last());
+            // A fused step counts to the layer that begins it: the linear layer, not its dropout.
+            let path = |id: &NodeId| graph.layer(*id).path.as_str();
+            let layer = cluster.nodes.iter().map(path).find(|path| !path.is_empty());
             steps.push(Step {
                 kernel: cluster.kernel.clone(),
                 nodes: cluster.nodes.clone(),
@@ -145,7 +147,7 @@ impl Plan {
                 lane: scheduled.lane,
                 waits: scheduled.waits.clone(),
                 records: scheduled.records,
-                layer: root.map_or(String::new(), |&id| graph.layer(id).path.clone()),
+                layer: layer.unwrap_or_default().to_string(),
                 bytes: cost.bytes,
                 flops: cost.flops,
             });

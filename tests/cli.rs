@@ -71,7 +71,7 @@ fn a_killed_run_ends_with_the_same_weights() {
     // Batches of 4, so that most of the time is spent in the middle of an epoch.
     let args = [&QUICK[..], &["--epochs", "6", "--batch", "4", "--out"]].concat();
     succeed(at, &[&args[..], &["whole"]].concat());
-    let mut command = vec![&args[..], &["killed"]].concat();
+    let mut command = [&args[..], &["killed"]].concat();
     for kill in 0..4 {
         let mut child = kiln(at).args(&command).stdout(Stdio::null()).spawn().unwrap();
         let checkpoint = at.join("killed/training.safetensors");
@@ -224,6 +224,7 @@ fn mistakes_are_one_line() {
         (&["train", "--p", "NaN"], 1, &["dropout1", "p", "NaN"]),
         (&["train", "--p", "-0.1"], 1, &["dropout1", "-0.1"]),
         (&["compare", "--p", "1.5"], 1, &["dropout1", "p", "1.5"]),
+        (&["compare", "--p", "0"], 1, &["p", "more than 0"]),
         (&["compare", "--net", "variable"], 1, &["net", "variable"]),
         (&["train", "--lr", "-1"], 1, &["learning rate", "-1"]),
         (&["train", "--momentum", "NaN"], 1, &["momentum", "NaN"]),

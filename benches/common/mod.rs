@@ -1,25 +1,34 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the benches share: networks and data, numbers of threads, and rates with honest units.
 
-mod network;
 mod rates;
 
 use std::num::NonZeroUsize;
 
 use criterion::Criterion;
 use kiln::loss::CrossEntropy;
-use kiln::nn::Module;
+use kiln::models::SimpleNet;
+use kiln::nn::{Module, Scope};
 use kiln::optim::Optimizer;
 use kiln::{Device, Net, Result, Seed, Tensor, Trainer};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
-pub(crate) use network::Network;
-use network::{CLASSES, INPUTS};
 pub(crate) use rates::{Rates, Unit};
 
 const SEED: u64 = 7;
+/// Features of a sample: 28x28 pixels.
+const INPUTS: usize = 784;
+const CLASSES: usize = 10;
+
+/// Builds a network under measurement.
+pub(crate) type Network = fn(&Scope) -> Box<dyn Module>;
+
+/// 784-512-512-10.
+pub(crate) fn simple(p: &Scope) -> Box<dyn Module> {
+    Box::new(SimpleNet::new(p, INPUTS, 512, CLASSES, 0.5))
+}
 
 /// A criterion that prints rates in a unit, configured by the command line.
 pub(crate) fn criterion(unit: Unit) -> Criterion<Rates> {
@@ -36,7 +45,7 @@ pub(crate) fn thread_counts() -> Vec<NonZeroUsize> {
 
 /// A network with its first parameters.
 pub(crate) fn net(network: Network, threads: NonZeroUsize) -> Result<Net<Box<dyn Module>>> {
-    Net::new(Device::cpu_with_threads(threads), Seed(SEED), |p| network.build(p))
+    Net::new(Device::cpu_with_threads(threads), Seed(SEED), network)
 }
 
 /// A trainer with cross-entropy.

@@ -122,9 +122,7 @@ fn draw_curve(
     axes.draw_series(DashedLineSeries::new(points(panel.train), 6, 4, dashed))
         .map_err(undrawn)?
         .label(label("train"))
-        .legend(move |(x, y)| {
-            DashedPathElement::new([(x, y), (x + 22, y)].into_iter(), 6, 4, dashed)
-        });
+        .legend(move |(x, y)| DashedPathElement::new([(x, y), (x + 22, y)], 6, 4, dashed));
     Ok(())
 }
 

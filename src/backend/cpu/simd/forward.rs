@@ -4,11 +4,11 @@
 use super::activation::{activate_in_place, Activation};
 use super::dropout::Dropout;
 use super::isa::{dispatch, Kernel};
-use super::keep::{keep_runs, KeepSchedule, Run};
+use super::keep::{keep_runs, KeepSchedule};
 use super::panels::PANEL;
 use super::tile::{accumulate, next_tile_rows, pack_rows, rows_per_block, tile_rows, with_packed};
 use super::tile::{Factors, Tiled, MAX_TILE_ROWS};
-use super::vector::{load, store, Vector};
+use super::vector::{store, Vector};
 use super::{split, Isa, PanelLayout, Pool};
 use std::ops::Range;
 
@@ -19,8 +19,6 @@ pub(crate) enum Start<'a> {
     Zero,
     /// A bias of `padded_outputs` values.
     Bias(&'a [f32]),
-    /// What the output holds, as for the second product of a recurrent cell.
-    Output,
 }
 
 /// `y = dropout(activation(x * weight^T + start))`.
@@ -259,7 +257,7 @@ impl Tiled for Tiles<'_> {
         let panel = column / PANEL;
         // SAFETY: the tile lies inside the product, whose slices were checked by `Forward::job`.
         unsafe {
-            let mut tile = self.start::<V, R, C>(row, column);
+            let mut tile = self.start::<V, R, C>(column);
             let factors = Factors {
                 steps: layout.inputs,
                 left: self.packed,
@@ -280,28 +278,15 @@ impl Tiles<'_> {
     #[inline(always)]
     unsafe fn start<V: Vector, const R: usize, const C: usize>(
         &self,
-        row: usize,
         column: usize,
     ) -> [[V; C]; R] {
         let mut tile = [[V::splat(0.0); C]; R];
-        for vector in 0..C {
-            let column = column + vector * V::LANES;
-            // SAFETY: a bias covers the padding; of the output only real columns are read.
-            unsafe {
-                match self.product.start {
-                    Start::Zero => {}
-                    Start::Bias(bias) => {
-                        let bias = V::load(bias.as_ptr().add(column));
-                        for row in &mut tile {
-                            row[vector] = bias;
-                        }
-                    }
-                    Start::Output => {
-                        let lanes = self.real_lanes::<V>(column);
-                        for index in 0..R {
-                            tile[index][vector] = load(self.output(row + index, column), lanes);
-                        }
-                    }
+        if let Start::Bias(bias) = self.product.start {
+            for vector in 0..C {
+                // SAFETY: a bias covers the padding of the last panel.
+                let bias = unsafe { V::load(bias.as_ptr().add(column + vector * V::LANES)) };
+                for row in &mut tile {
+                    row[vector] = bias;
                 }
             }
         }

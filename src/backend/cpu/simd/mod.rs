@@ -35,8 +35,8 @@ mod weight_gradient;
 pub(crate) use activation::{activate, activate_gradient, Activation};
 pub(crate) use cross_entropy::{cross_entropy, target_weight, CrossEntropy};
 pub(crate) use dropout::{dropout, mask_non_zero, Dropout};
-pub(crate) use forward::{Forward, ForwardJob, Start};
-pub(crate) use input_gradient::{InputGradient, InputGradientJob, MaskNonZero};
+pub(crate) use forward::{Forward, Start};
+pub(crate) use input_gradient::{InputGradient, MaskNonZero};
 pub(crate) use isa::Isa;
 pub(crate) use panels::PanelLayout;
 pub(crate) use product::{matmul, Strides};
@@ -44,7 +44,7 @@ pub(crate) use reduce::{column_sums, sum_of_squares};
 pub(crate) use shared::SharedSlice;
 pub(crate) use softmax::{log_softmax_rows, softmax_rows};
 pub(crate) use update::{update, Decay, Moments, Nesterov, Step, UpdateRule, Updated};
-pub(crate) use weight_gradient::{GradientTail, WeightGradient, WeightGradientJob};
+pub(crate) use weight_gradient::{GradientTail, WeightGradient};
 
 use super::pool::{split, split_by, Pool};
 
