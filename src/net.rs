@@ -230,9 +230,9 @@ impl<M: Module> Net<M> {
         let inputs = call.inputs.iter().map(Tensor::ty).collect();
         let index = self.executable(call.request, call.loss, inputs)?;
         if let Some(loss) = call.loss {
-            let plan = self.plans[index].1.plan();
-            let output = plan.outputs.get(1).map(|(node, _)| &plan.graph.node(*node).ty.shape);
-            output.map_or(Ok(()), |output| loss.check_output(&call.inputs[1], output))?;
+            if let Some(output) = self.plans[index].1.plan().results().get(1) {
+                loss.check_output(&call.inputs[1], output)?;
+            }
         }
         self.plans[index].1.run(&mut *self.backend, &self.store, &call.scalars, call.inputs)
     }

@@ -194,6 +194,11 @@ impl Plan {
         }
     }
 
+    /// Shapes of the values that a run returns.
+    pub fn results(&self) -> Vec<&crate::Shape> {
+        self.outputs.iter().map(|(node, _)| &self.graph.node(*node).ty.shape).collect()
+    }
+
     /// Parameters whose gradients the plan stores.
     pub fn stored_gradients(&self) -> impl Iterator<Item = ParamId> + '_ {
         self.graph.nodes().filter_map(|(_, node)| match node.op {

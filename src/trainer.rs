@@ -112,6 +112,15 @@ impl<M: Module> Trainer<M> {
             .map(|index| self.request(index == 0, index + 1 == ranges.len()))
             .collect();
         let loss = &*self.loss;
+        if ranges.len() > 1 {
+            let (start, end) = ranges[0];
+            let mut types = vec![x.samples(start, end)?.ty(), target.samples(start, end)?.ty()];
+            types.extend(loss.inputs().iter().map(Tensor::ty));
+            let plan = self.net.plan_for(requests[0].clone(), Some(loss), &types)?;
+            if let Some(output) = plan.results().get(1) {
+                loss.check_output(target, output)?;
+            }
+        }
         let whole = loss.weight(target);
         let step = self.net.attempt(|net| {
             let mut scalars = net.begin_pass(Mode::Train);

@@ -198,7 +198,9 @@ impl Anneal {
         let mut begin = 0.0;
         for &(end, from, to) in phases {
             if step <= end {
-                return self.between(from, to, (step - begin) / (end - begin));
+                // A phase without length is at its end.
+                let share = if end > begin { (step - begin) / (end - begin) } else { 1.0 };
+                return self.between(from, to, share);
             }
             begin = end;
         }

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * What the host and the kernels agree on: one parameter structure per family of kernels, passed by value, the enums and
+ * the sizes of tiles. Plain C with fixed-size types; the Rust side is generated from this file.
+ *
+ * Pointers are device addresses. Buffers are aligned to 16 bytes. Matrices are row-major; `ld*` are row strides in
+ * elements. T is the storage type in the kernel's name: f32, bf16 or f16. "null" pointers switch their feature off.
+ */
+#ifndef KILN_ABI_H
+#define KILN_ABI_H
+
+#define KILN_ABI_VERSION 1
+
+/* Threads per block of every kernel that is not a matrix product. */
+#define KILN_BLOCK_THREADS 256
+/* Rows per block of the kernels that give each row a warp. */
+#define KILN_ROWS_PER_BLOCK 8
+/* Longest row, in elements, that the warp_per_row kernels hold in registers. */
+#define KILN_ROW_REGISTERS 1024
+/* Elements per thread and step of the flat optimisers. */
+#define KILN_OPTIMIZER_VECTOR 4
+/* Edge of the square tiles of the transposing copy; its block is KILN_TRANSPOSE_TILE x KILN_TRANSPOSE_ROWS threads. */
+#define KILN_TRANSPOSE_TILE 32
+#define KILN_TRANSPOSE_ROWS 8
+/* Most extents of a strided copy. */
+#define KILN_MAX_RANK 6
+
+#define KILN_PHILOX_ROUNDS 10
+
+/* Everything that changes from run to run while a captured graph stays: read from device memory by each kernel. */
+typedef struct KilnScalars {
+  unsigned int pass;          /* number of this train-mode pass; Monte Carlo passes set bit 31 */
+  unsigned int sample_offset; /* index in the global batch of this run's first sample */
+  unsigned int update;        /* number of this parameter update, counted from 1 */
+  float learning_rate;
+  float share;                  /* this micro-batch's share of the whole batch's loss */
+  float moment1_correction;     /* 1 / (1 - beta1^update) */
+  float moment2_correction_root; /* 1 / sqrt(1 - beta2^update) */
+  float reserved;
+} KilnScalars;
+
+/* The mask function of one dropout site. Its seed is fixed for a network's life, so the round keys are launch parameters
+ * and lie in constant memory; pass and sample offset are in KilnScalars. */
+typedef struct KilnMask {
+  unsigned int round_keys[2 * KILN_PHILOX_ROUNDS]; /* [2r], [2r+1]: seed words + r * (0x9e3779b9, 0xbb67ae85) */
+  unsigned int site;                               /* FNV-1a of the layer's path and call */
+  unsigned int threshold;                          /* (32768 - drop15) * 0x00010001 */
+  float scale;                                     /* 32768 / (32768 - drop15), 0 if everything is dropped */
+} KilnMask;
+
+/* A divisor known to the host: n / divisor == (umulhi(n, multiplier) + n) >> shift, in 64 bits. */
+typedef struct KilnDivider {
+  unsigned int divisor;
+  unsigned int multiplier; /* ceil(2^(32 + shift) / divisor) - 2^32, for 2^shift the next power of two >= divisor */
+  unsigned int shift;
+} KilnDivider;
+
+/* Functions of one element. Gradients take the function's output where noted, else its input. */
+enum KilnUnary {
+  KILN_UNARY_NONE = 0,
+  KILN_UNARY_RELU = 1,       /* gradient from the output */
+  KILN_UNARY_LEAKY_RELU = 2, /* parameter: slope */
+  KILN_UNARY_GELU = 3,
+  KILN_UNARY_GELU_TANH = 4,
+  KILN_UNARY_SILU = 5,
+  KILN_UNARY_TANH = 6,    /* gradient from the output */
+  KILN_UNARY_SIGMOID = 7, /* gradient from the output */
+  KILN_UNARY_SOFTPLUS = 8,
+  KILN_UNARY_EXP = 9, /* gradient from the output */
+  KILN_UNARY_LOG = 10,
+  KILN_UNARY_SQUARE = 11,
+  KILN_UNARY_SCALE = 12 /* parameter: factor */
+};
+
+enum KilnBinary {
+  KILN_BINARY_ADD = 0,
+  KILN_BINARY_SUBTRACT = 1,
+  KILN_BINARY_MULTIPLY = 2,
+  KILN_BINARY_DIVIDE = 3
+};
+
+/* Whether a result replaces what its buffer holds or is added to it. */
+enum KilnStore { KILN_STORE_OVERWRITE = 0, KILN_STORE_ACCUMULATE = 1 };
+
+/* unary_T: y = f(a). unary_gradient_T: y = df(a) * b. mask_nonzero_T: y = a != 0 ? parameter * b : 0. binary_T: y = a o b.
+ * y may be a or b. */
+typedef struct KilnElementwiseParams {
+  void* y;       /* T [count] */
+  const void* a; /* T [count] */
+  const void* b; /* T [count]; unused by unary_T */
+  unsigned int count;
+  unsigned int function; /* KilnUnary or KilnBinary; unused by mask_nonzero_T */
+  float parameter;
+} KilnElementwiseParams;
+
+/* dropout_T: y = kept ? scale * x : 0. The gradient is the same kernel on dy. y may be x. */
+typedef struct KilnDropoutParams {
+  void* y;                    /* T [samples, elements] */
+  const void* x;              /* T [samples, elements] */
+  const KilnScalars* scalars; /* pass, sample_offset */
+  unsigned int samples;
+  unsigned int elements; /* per sample, in mask order */
+  KilnDivider blocks;    /* ceil(elements / 8), the Philox calls per sample */
+  KilnMask mask;
+} KilnDropoutParams;
+
+/* dropout_channels_T: whole channels of x are dropped; y may be x. */
+typedef struct KilnChannelDropoutParams {
+  void* y;                    /* T [samples, positions, channels], channels last */
+  const void* x;              /* T, the same */
+  const KilnScalars* scalars; /* pass, sample_offset */
+  unsigned int samples;
+  unsigned int positions;
+  unsigned int channels;
+  KilnDivider blocks; /* ceil(channels / 8) */
+  KilnDivider rows;   /* positions */
+  KilnMask mask;
+} KilnChannelDropoutParams;
+
+/* sum_rows_T, sum_middle_T: y[o, i] = (accumulate ? y : 0) + scale * sum over r of x[o, r, i], always in the same order. */
+typedef struct KilnReduceParams {
+  float* y;              /* [outer, inner] */
+  const void* x;         /* T [outer, reduced, inner]; sum_rows_T needs inner == 1 */
+  float* partials;       /* [splits, outer, inner], if splits > 1 */
+  unsigned int* tickets; /* one per block of (x, y), zero before and after, if splits > 1 */
+  unsigned int outer;
+  unsigned int reduced;
+  unsigned int inner;
+  unsigned int splits;
+  float scale;
+  enum KilnStore store;
+} KilnReduceParams;
+
+/* square_sum_f32: the Euclidean norm of a flat array and PyTorch's clipping factor min(max_norm / (norm + 1e-6), 1).
+ * Gaps between parameters count too and must hold zeros. */
+typedef struct KilnNormParams {
+  const float* x;        /* [count] */
+  float* norm;           /* [1] */
+  float* coefficient;    /* [1] or null */
+  float* partials;       /* [grid] */
+  unsigned int* tickets; /* [1], zero before and after */
+  unsigned int count;
+  float max_norm;
+} KilnNormParams;
+
+/* softmax_T over the innermost extent, y may be x; softmax_gradient_T: (y, dy) -> dx, dx may be dy. */
+typedef struct KilnSoftmaxParams {
+  void* out;      /* T [rows, columns]: y or dx */
+  const void* a;  /* T [rows, columns]: x or y */
+  const void* dy; /* T [rows, columns], gradient only */
+  unsigned int rows;
+  unsigned int columns;
+  unsigned int logarithm; /* 0: softmax, 1: log_softmax */
+} KilnSoftmaxParams;
+
+enum KilnReduction { KILN_REDUCTION_MEAN = 0, KILN_REDUCTION_SUM = 1, KILN_REDUCTION_NONE = 2 };
+
+/* What PyTorch's CrossEntropyLoss is told. */
+typedef struct KilnCrossEntropyLoss {
+  const int* labels;          /* [rows] */
+  const float* class_weights; /* [classes] or null */
+  const float* dloss;         /* [1], [rows] for KILN_REDUCTION_NONE, or null for scalars->share */
+  const KilnScalars* scalars; /* share, if dloss is null; may be null where no gradient is wanted */
+  float* loss;                /* [1], or [rows] for KILN_REDUCTION_NONE */
+  float* partials;            /* [grid.x], unused for KILN_REDUCTION_NONE */
+  unsigned int* tickets;      /* [1], zero before and after, unused for KILN_REDUCTION_NONE */
+  unsigned int rows;
+  unsigned int classes;
+  int ignore_index;
+  float smoothing;
+  enum KilnReduction reduction;
+} KilnCrossEntropyLoss;
+
+/* cross_entropy_T: loss and gradient in one launch. A label outside [0, classes) that is not ignored makes the loss NaN. */
+typedef struct KilnCrossEntropyParams {
+  KilnCrossEntropyLoss loss;
+  const void* scores; /* T [rows, classes] */
+  void* d_scores;     /* T [rows, classes] or null; may be scores */
+} KilnCrossEntropyParams;
+
+/* linear_cross_entropy_T: scores = x * weight^T + bias never leave the chip; classes <= KILN_LINEAR_LOSS_CLASSES. */
+typedef struct KilnLinearCrossEntropyParams {
+  KilnCrossEntropyLoss loss;
+  const void* x;      /* T [rows, features] */
+  const void* weight; /* T [classes, features] */
+  const float* bias;  /* [classes] or null */
+  void* d_scores;     /* T [rows, classes] or null */
+  void* scores;       /* T [rows, classes] or null */
+  unsigned int features;
+} KilnLinearCrossEntropyParams;
+
+enum KilnNesterov { KILN_NESTEROV_OFF = 0, KILN_NESTEROV_ON = 1 };
+enum KilnDecay { KILN_DECAY_GRADIENT = 0, KILN_DECAY_DECOUPLED = 1 };
+
+/* sgd, sgd_momentum, adam over one flat array, with PyTorch's rules. count is a multiple of KILN_OPTIMIZER_VECTOR. */
+typedef struct KilnOptimizerParams {
+  float* values;           /* [count] */
+  const float* gradients;  /* [count] */
+  float* moment1;          /* [count]: momentum buffer or first moment; unused by sgd */
+  float* moment2;          /* [count]: second moment; adam only */
+  unsigned short* shadow;  /* bf16 [count] copy of the new values, or null */
+  const float* coefficient; /* [1] factor of all gradients, or null */
+  const KilnScalars* scalars; /* learning_rate, update, corrections */
+  unsigned int count;
+  float momentum;
+  float dampening;
+  float beta1;
+  float beta2;
+  float eps;
+  float weight_decay;
+  enum KilnNesterov nesterov;
+  enum KilnDecay decay;
+} KilnOptimizerParams;
+
+/* cast_S_T: y = x in another format. */
+typedef struct KilnCastParams {
+  void* y;
+  const void* x;
+  unsigned int count;
+} KilnCastParams;
+
+/* transpose_16, transpose_32: y = x^T for elements of 16 or 32 bits. */
+typedef struct KilnTransposeParams {
+  void* y;       /* [batch, columns, rows] */
+  const void* x; /* [batch, rows, columns] */
+  unsigned int rows;
+  unsigned int columns;
+} KilnTransposeParams;
+
+/* copy_strided_16, copy_strided_32: y, dense, gathers x by strides; stride 0 repeats. Innermost extent last. */
+typedef struct KilnStridedCopyParams {
+  void* y;
+  const void* x;
+  unsigned int count; /* product of the extents */
+  unsigned int rank;
+  KilnDivider extents[KILN_MAX_RANK];
+  int strides[KILN_MAX_RANK]; /* of x, in elements */
+} KilnStridedCopyParams;
+
+/* ---- matrix products ---- */
+
+/* Tiles: rows x columns of the output per block. The 128 and 64 tiles need aligned operands and extents no smaller than
+ * the tile; `any` takes the rest. Depth in bytes of a k-step, so 32 elements of 16 bits or 16 of 32 bits. */
+#define KILN_GEMM_DEPTH_BYTES 64
+#define KILN_GEMM_STAGES 4
+/* On devices with 100 KB of shared memory per multiprocessor (8.6, 8.9, 12.x), so that two blocks fit. */
+#define KILN_GEMM_STAGES_SMALL 3
+/* Threads per block of every tensor-core product. */
+#define KILN_GEMM_THREADS 128
+/* gemm_*_f32: depth in elements; 256 threads for the 128 tile, 128 for the others. */
+#define KILN_GEMM_F32_DEPTH 16
+/* Elements that pad a row of the f32 product's shared tiles. */
+#define KILN_GEMM_F32_PAD 4
+/* Most classes of linear_cross_entropy_T, and its rows per block. */
+#define KILN_LINEAR_LOSS_CLASSES 64
+#define KILN_LINEAR_LOSS_ROWS 32
+/* Most products of one gemm_tn launch. */
+#define KILN_GEMM_GROUP 8
+/* Columns of dy whose sums one block of a gemm_tn launch computes. */
+#define KILN_GEMM_BIAS_COLUMNS 64
+
+/* What gemm_nt does with a sum before it is stored: bias, activation, dropout, residual, in this order. */
+typedef struct KilnLinearTail {
+  const float* bias;          /* [n] or null */
+  void* pre_activation;       /* T [m, n], receives sum + bias, or null */
+  const void* residual;       /* T [m, n], added last, or null */
+  const KilnScalars* scalars; /* pass, sample_offset, if there is dropout */
+  enum KilnUnary activation;
+  float activation_parameter;
+  unsigned int dropout; /* 0: off. 1: on; sample = sample_offset + row, element = column */
+  KilnMask mask;
+} KilnLinearTail;
+
+/* What gemm_nn does with a sum before it is stored: mask, then residual. */
+typedef struct KilnInputGradientTail {
+  const void* mask_source; /* T [m, n]: sums where it is zero become zero, others are scaled; or null */
+  const void* residual;    /* T [m, n], added last, or null */
+  float mask_scale;
+} KilnInputGradientTail;
+
+/* Partial sums of a product that is split along k. The last block to arrive adds them in the order of the splits. */
+typedef struct KilnSplitK {
+  float* partials;       /* [splits * padded m * padded n], if splits > 1 */
+  unsigned int* tickets; /* one per tile, zero before and after, if splits > 1 */
+  int splits;            /* grid.z; 1 for none */
+} KilnSplitK;
+
+/* gemm_nt_*: d = tail(a [m, k] * b [n, k]^T); T is the type of a, b and d. */
+typedef struct KilnLinearParams {
+  void* d;
+  const void* a;
+  const void* b;
+  int m, n, k;
+  int lda, ldb, ldd;
+  KilnSplitK split;
+  KilnLinearTail tail;
+} KilnLinearParams;
+
+/* gemm_nn_*: d = tail(a [m, k] * b [k, n]). */
+typedef struct KilnInputGradientParams {
+  void* d;
+  const void* a;
+  const void* b;
+  int m, n, k;
+  int lda, ldb, ldd;
+  KilnSplitK split;
+  KilnInputGradientTail tail;
+} KilnInputGradientParams;
+
+/* One product of a gemm_tn launch: d = a [k, m]^T * b [k, n], in f32, and the column sums of a. */
+typedef struct KilnWeightGradient {
+  float* d;       /* [m, n] */
+  float* d_bias;  /* [m] or null */
+  const void* a;  /* T: dy */
+  const void* b;  /* T: x */
+  int m, n, k;
+  int lda, ldb;
+  unsigned int first_block; /* of this product in the launch: its tiles, row of tiles by row, then its bias blocks */
+  int ticket;               /* its first in split.tickets */
+  enum KilnStore store;
+  unsigned long long partials; /* its first element in split.partials */
+} KilnWeightGradient;
+
+/* gemm_tn_*: grid.x runs over the blocks of all products, grid.z over the splits. */
+typedef struct KilnWeightGradientParams {
+  KilnWeightGradient products[KILN_GEMM_GROUP];
+  KilnSplitK split;
+  int count;
+} KilnWeightGradientParams;
+
+#endif

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+// The main loop of a matrix product: a ring of stages filled by cp.async, fragments double-buffered in registers.
+#pragma once
+#include "fragment.cuh"
+#include "lib/reduce.cuh"
+#include "load.cuh"
+
+// Sums of one warp: lane l holds of fragment (i, j) the elements (16i + l/4 (+ 8), 8j + 2(l%4) (+ 1)).
+template <class Shape> struct Sums {
+  float v[Shape::kFragmentsM][Shape::kFragmentsN][4];
+};
+
+// The part of k that a split works on.
+struct Range {
+  int begin, end;
+};
+template <class T> KILN_DEVICE Range split_range(int k, int splits, int split) {
+  const int depth = ceil_div(ceil_div(k, kDepth<T>), splits) * kDepth<T>;
+  return Range{min(k, split * depth), min(k, (split + 1) * depth)};
+}
+
+template <class T, class Tile, Along along_a, Along along_b, Bounds bounds> class Product {
+  using SharedA = SharedTile<T, Tile::kM, along_a>;
+  using SharedB = SharedTile<T, Tile::kN, along_b>;
+  static constexpr u32 kStageBytes = SharedA::kBytes + SharedB::kBytes;
+  static constexpr int kM = Tile::kFragmentsM, kN = Tile::kFragmentsN;
+
+ public:
+  using Element = T;
+  using Shape = Tile;
+  static constexpr Bounds kBounds = bounds;
+
+  // (row, column): the tile's corner; the operands' extents are m and n.
+  __device__ __forceinline__ Product(u8* shared, const Operand<T>& a, const Operand<T>& b, int row, int column, int m, int n,
+                                     Range k)
+      : from_a_(a, row, k.begin, m, k.end),
+        from_b_(b, column, k.begin, n, k.end),
+        to_a_(shared, warp() % Tile::kWarpsM * Tile::kWarpM),
+        to_b_(shared + SharedA::kBytes, warp() / Tile::kWarpsM * Tile::kWarpN),
+        tiles_(ceil_div(k.end - k.begin, kDepth<T>)) {}
+
+  __device__ __forceinline__ static int warp() { return static_cast<int>(threadIdx.x) / 32; }
+
+  // Afterwards the shared memory is free for other uses.
+  __device__ __forceinline__ Sums<Tile> run(u8* shared) {
+    Sums<Tile> sums = {};
+    if (tiles_ > 0) {
+      start(shared);
+#pragma unroll 1
+      for (int left = tiles_ - 1; left > 0; --left) step<Position::Middle>(shared, sums, left);
+      step<Position::Last>(shared, sums, 0);
+    }
+    cp_async_wait<0>();
+    __syncthreads();
+    return sums;
+  }
+
+ private:
+  enum class Position { Middle, Last };
+
+  __device__ __forceinline__ void start(u8* shared) {
+    from_a_.first(shared);
+    from_b_.first(shared + SharedA::kBytes);
+    cp_async_commit();
+#pragma unroll
+    for (int stage = 1; stage < kStages - 1; ++stage) fill(shared + stage * kStageBytes, stage < tiles_);
+    read_ = 0;
+    write_ = (kStages - 1) * kStageBytes;
+    cp_async_wait<kStages - 2>();
+    __syncthreads();
+    load(0, 0);
+  }
+
+  // One group of copies per stage, be it empty, so that the count of groups tells which stage has landed.
+  __device__ __forceinline__ void fill(u8* stage, bool exists) {
+    if (exists) {
+      from_a_.next(stage);
+      from_b_.next(stage + SharedA::kBytes);
+    }
+    cp_async_commit();
+  }
+
+  // Multiplies one stage, after which `left` are left. While the tensor cores work on a step, the next one's fragments are on their way.
+  template <Position position> __device__ __forceinline__ void step(u8* shared, Sums<Tile>& sums, int left) {
+    load(read_, 1);
+    if (position == Position::Middle) {
+      // The stage written here was last read before the barrier of the step before.
+      fill(shared + write_, left >= kStages - 1);
+      write_ = following(write_);
+    }
+    multiply(sums, 0);
+    if (position == Position::Middle) {
+      cp_async_wait<kStages - 2>();
+      __syncthreads();
+      read_ = following(read_);
+      load(read_, 0);
+    }
+    multiply(sums, 1);
+  }
+
+  __device__ __forceinline__ static u32 following(u32 stage) {
+    return stage == (kStages - 1) * kStageBytes ? 0 : stage + kStageBytes;
+  }
+
+  __device__ __forceinline__ void load(u32 stage, int step) {
+#pragma unroll
+    for (int i = 0; i < kM; ++i) to_a_.load(a_[step][i], stage, i, step);
+#pragma unroll
+    for (int j = 0; j < kN / 2; ++j) to_b_.load(b_[step][j], stage, j, step);
+  }
+
+  // Back and forth along n, so that neighbouring instructions share an operand.
+  __device__ __forceinline__ void multiply(Sums<Tile>& sums, int step) {
+#pragma unroll
+    for (int i = 0; i < kM; ++i) {
+#pragma unroll
+      for (int turn = 0; turn < kN; ++turn) {
+        const int j = i % 2 == 0 ? turn : kN - 1 - turn;
+        const u32(&b)[4] = b_[step][j / 2];
+        multiply_add(sums.v[i][j], a_[step][i], b[j % 2 * 2], b[j % 2 * 2 + 1], T{});
+      }
+    }
+  }
+
+  Loader<T, Tile::kM, along_a, bounds> from_a_;
+  Loader<T, Tile::kN, along_b, bounds> from_b_;
+  Fragments<T, Tile::kM, along_a, Side::A> to_a_;
+  Fragments<T, Tile::kN, along_b, Side::B> to_b_;
+  u32 a_[kSteps][kM][4], b_[kSteps][kN / 2][4];
+  int tiles_;
+  u32 read_, write_;  // byte offsets of stages
+};
+
+// Where a tile's sums are, fragment row by fragment row: in registers, or, if k was split, in parts in global memory, to
+// be added in the order of the splits whichever block came last.
+template <class Shape> struct TileSums {
+  const Sums<Shape>& sums;
+  const float4* parts;  // [splits][fragments][threads], at this thread; null if k was not split
+  int splits;
+
+  static constexpr int kFragments = Shape::kFragmentsM * Shape::kFragmentsN;
+  static constexpr int kArea = kFragments * Shape::kThreads;  // float4 per split
+
+  // Calls put(j, v) for the fragments of row i. Registers have no index, hence the search; all threads agree on it.
+  template <class Put> __device__ __forceinline__ void row(int i, Put put) const {
+    if (splits == 1) {
+#pragma unroll
+      for (int known = 0; known < Shape::kFragmentsM; ++known) {
+        if (i != known) continue;
+#pragma unroll
+        for (int j = 0; j < Shape::kFragmentsN; ++j) put(j, sums.v[known][j]);
+      }
+      return;
+    }
+    float total[Shape::kFragmentsN][4] = {};
+#pragma unroll 1
+    for (int split = 0; split < splits; ++split) {
+      const float4* const row = parts + split * kArea + i * Shape::kFragmentsN * Shape::kThreads;
+#pragma unroll
+      for (int j = 0; j < Shape::kFragmentsN; ++j) {
+        const float4 part = __ldcg(row + j * Shape::kThreads);
+        total[j][0] += part.x;
+        total[j][1] += part.y;
+        total[j][2] += part.z;
+        total[j][3] += part.w;
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < Shape::kFragmentsN; ++j) put(j, total[j]);
+  }
+};
+
+// True in the block that goes on with the tile: the only one, or the last to store its part of `tile`.
+template <class Shape> KILN_DEVICE bool joins_splits(const TileSums<Shape>& tile, u32* ticket, u8* shared) {
+  if (tile.splits == 1) return true;
+  float4* const mine = const_cast<float4*>(tile.parts) + blockIdx.z * tile.kArea;
+#pragma unroll
+  for (int f = 0; f < tile.kFragments; ++f) {
+    const float(&v)[4] = tile.sums.v[f / Shape::kFragmentsN][f % Shape::kFragmentsN];
+    mine[f * Shape::kThreads] = make_float4(v[0], v[1], v[2], v[3]);
+  }
+  return arrives_last(ticket, tile.splits, reinterpret_cast<u32*>(shared + Shape::kStagingBytes));
+}
+template <class Shape>
+KILN_DEVICE TileSums<Shape> tile_sums(const Sums<Shape>& sums, const KilnSplitK& split, size_t first, size_t tile) {
+  const size_t area = static_cast<size_t>(split.splits) * Shape::kM * Shape::kN;
+  const float4* const parts = reinterpret_cast<const float4*>(split.partials + first + tile * area);
+  return TileSums<Shape>{sums, parts + threadIdx.x, split.splits};
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+// From shared memory to the registers of mma.sync. Fragment layouts: PTX ISA, "Matrix Fragments".
+#pragma once
+#include "tile.cuh"
+
+KILN_DEVICE void multiply_add(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1, Bf16) { mma_m16n8k16_bf16(d, a, b0, b1); }
+KILN_DEVICE void multiply_add(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1, F16) { mma_m16n8k16_f16(d, a, b0, b1); }
+// tf32: the tensor core ignores the low 13 bits of each f32 operand.
+KILN_DEVICE void multiply_add(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1, float) { mma_m16n8k8_tf32(d, a, b0, b1); }
+
+enum class Side { A, B };
+
+// One register quadruple: for A the 16 x k fragment i, for B the two k x 8 fragments 2i and 2i + 1, at a step of k.
+// The lane's addresses are made once; in the main loop only the stage is added, and that as an operand of the load.
+template <class T, int Extent, Along along, Side side> class Fragments {
+  using Shared = SharedTile<T, Extent, along>;
+  static constexpr bool kScalar = along == Along::Outer && sizeof(T) == 4;  // ldmatrix transposes 16-bit elements only
+
+ public:
+  // `tile`: this operand's in the first stage. `outer`: first row (of A) or column (of B) of the warp within it.
+  __device__ __forceinline__ Fragments(const u8* tile, int outer) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int low = lane & 7, bit3 = lane >> 3 & 1, bit4 = lane >> 4;
+    // Lane 8j + r names row r of matrix j: of A (rows 0, k 0), (rows 8, k 0), (rows 0, k 8), (rows 8, k 8);
+    // of B (n 0, k 0), (n 0, k 8), (n 8, k 0), (n 8, k 8).
+    const int outer8 = side == Side::A ? bit3 : bit4, k8 = side == Side::A ? bit4 : bit3;
+#pragma unroll
+    for (int way = 0; way < kWays; ++way) {
+      if constexpr (kScalar) {
+        // Element (k = lane % 4, outer = lane / 4); ways: 8 columns on.
+        at_[way] = tile + Shared::offset(lane & 3, outer / 4 + way * 2 + bit4) + (lane >> 2 & 3) * 4;
+      } else if constexpr (along == Along::K) {
+        at_[way] = tile + Shared::offset(outer + outer8 * 8 + low, way * 2 + k8);
+      } else {
+        at_[way] = tile + Shared::offset(k8 * 8 + low, outer / 8 + way * 2 + outer8);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void load(u32 (&r)[4], u32 stage, int i, int step) const {
+    if constexpr (kScalar) {
+      load_scalars(r, stage, i, step);
+    } else if constexpr (along == Along::K) {
+      ldmatrix_x4(r, at_[step] + stage + i * 16 * Shared::kRowBytes);
+    } else {
+      ldmatrix_x4_trans(r, at_[i] + stage + step * 16 * Shared::kRowBytes);
+    }
+  }
+
+ private:
+  // Permuted chunks are no constant distance apart, so each way to reach one has its own address: per step of k where
+  // rows run along k, else per 16 columns, or per 8 of the 32 after which the permutation of tf32 repeats.
+  static constexpr int kWays = along == Along::K ? kSteps : 4;
+
+  // A: (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4). B: (t, g), (t + 4, g), then the same 8 columns on.
+  __device__ __forceinline__ void load_scalars(u32 (&r)[4], u32 stage, int i, int step) const {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const u8* from = at_[i % 2 * 2 + half] + stage + i / 2 * 128 + step * 8 * Shared::kRowBytes;
+      const u32 first = *reinterpret_cast<const u32*>(from);
+      const u32 second = *reinterpret_cast<const u32*>(from + 4 * Shared::kRowBytes);
+      r[side == Side::A ? half : 2 * half] = first;
+      r[side == Side::A ? half + 2 : 2 * half + 1] = second;
+    }
+  }
+
+  const u8* at_[kWays];
+};

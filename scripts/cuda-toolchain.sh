@@ -1,0 +1,31 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# Installs CUDA's compiler into a virtual environment: no root, no GPU, under a minute.
+#
+#     eval "$(scripts/cuda-toolchain.sh [DIR])"      # DIR defaults to target/cuda
+#
+# Prints the line that makes NVCC point at it. Versions are pinned, since registers and instruction counts, which
+# `cargo xtask kernels --check` holds to, are properties of one compiler.
+set -eu
+
+dir=${1:-target/cuda}
+
+[ -x "$dir/bin/pip" ] || python3 -m venv "$dir" >&2
+"$dir/bin/pip" install --quiet --disable-pip-version-check \
+    nvidia-cuda-nvcc==13.5.37 \
+    nvidia-cuda-crt==13.5.37 \
+    nvidia-nvvm==13.5.37 \
+    nvidia-cuda-nvrtc==13.5.37 \
+    nvidia-cuda-runtime==13.5.37 \
+    nvidia-cuda-cccl==13.3.5.0.6 \
+    nvidia-cuda-cuobjdump==13.5.37 \
+    nvidia-cuda-nvdisasm==13.5.37 >&2
+
+for nvcc in "$dir"/lib/python3*/site-packages/nvidia/cu13/bin/nvcc; do
+    if [ -x "$nvcc" ]; then
+        echo "export NVCC=$(cd "$(dirname "$nvcc")" && pwd)/nvcc"
+        exit 0
+    fi
+done
+echo "cuda-toolchain: no nvcc below $dir after installing" >&2
+exit 1

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The bars that compiled kernels must meet, as data: a family of kernels, its launch, its limits, and the reason where
+//! a limit is looser than its relatives'.
+//!
+//! They hold for nvcc 13.5 (scripts/cuda-toolchain.sh). The numbers are what was attained on the architecture that does
+//! worst, with little room, so that a regression shows.
+
+use super::device::Device;
+use super::measure::{MainLoop, Measured};
+
+/// A family of kernels and its limits.
+struct Bar {
+    /// Every part must occur in the kernel's name; the first family that fits is taken.
+    parts: &'static [&'static str],
+    threads: u32,
+    dynamic: Dynamic,
+    /// Outputs per thread and turn of the tail's loop, where the tail is measured.
+    outputs_per_turn: Option<u32>,
+    registers: u32,
+    /// Least blocks per multiprocessor.
+    occupancy: u32,
+    /// Most accesses to global memory of fewer than 16 bytes.
+    narrow: usize,
+    main: Option<Main>,
+    /// Why this family's limits differ from what its relatives meet; printed with a miss.
+    why: &'static str,
+}
+
+/// Limits of a main loop.
+#[derive(Clone, Copy)]
+struct Main {
+    /// Least share of multiplying instructions, in percent.
+    share: f64,
+    /// Most instructions per multiplying one.
+    per_multiply: f64,
+    matrix_loads: usize,
+    copies: usize,
+    narrow_copies: bool,
+}
+
+/// Dynamic shared memory of a launch.
+#[derive(Clone, Copy)]
+enum Dynamic {
+    None,
+    /// Rows of operands per stage, 64 bytes each, in the architecture's number of stages.
+    Stages(u32),
+    Bytes(u32),
+}
+
+/// How the host launches a kernel.
+pub(super) struct Launch {
+    pub(super) threads: u32,
+    pub(super) dynamic_shared: u32,
+    pub(super) outputs_per_turn: Option<u32>,
+}
+
+const CODE_BYTES: usize = 48 * 1024;
+const LOOP_BYTES: usize = 4 * 1024;
+/// S9: with one Philox call per eight outputs, decided by 15 bits each.
+const TAIL_PER_OUTPUT: f64 = 17.0;
+const WIDE_MULTIPLIES_PER_OUTPUT: f64 = 2.6;
+
+const LARGE: Main =
+    Main { share: 50.0, per_multiply: 2.0, matrix_loads: 16, copies: 8, narrow_copies: false };
+const FFMA_LARGE: Main =
+    Main { share: 85.0, per_multiply: 1.2, matrix_loads: 0, copies: 16, narrow_copies: true };
+const FFMA_SMALL: Main = Main { share: 77.0, per_multiply: 1.35, ..FFMA_LARGE };
+const SMALL: Main =
+    Main { share: 27.5, per_multiply: 3.65, matrix_loads: 8, copies: 4, narrow_copies: false };
+const ANY_SIZE: &str = "guards every element: right for every size and alignment, not fast";
+const TF32_UPRIGHT: &str =
+    "ldmatrix transposes 16-bit elements only; f32 operands that run along n or m take LDS";
+const FOUR_BLOCKS: &str =
+    "all activations in one tail; what matters is that four blocks fit, which 128 registers allow";
+const LAST_FEW: &str = "the last elements of an array, fewer than 16 bytes, go one by one";
+const ONE_BY_ONE: &str = "rows are not aligned to 16 bytes: element by element";
+const FFMA: &str = "copies of 4 bytes put rows upright and take any alignment; FFMA dominates";
+
+const POINTWISE: Bar = Bar {
+    parts: &[""],
+    threads: 256,
+    dynamic: Dynamic::None,
+    outputs_per_turn: None,
+    registers: 40,
+    occupancy: 4,
+    narrow: 0,
+    main: None,
+    why: "",
+};
+const GEMM_LARGE: Bar = Bar {
+    threads: 128,
+    dynamic: Dynamic::Stages(256),
+    registers: 244,
+    occupancy: 2,
+    // Learning what pass it is, tickets of splits.
+    narrow: 4,
+    main: Some(LARGE),
+    ..POINTWISE
+};
+const GEMM_SMALL: Bar = Bar {
+    dynamic: Dynamic::Stages(128),
+    registers: 104,
+    occupancy: 4,
+    main: Some(SMALL),
+    ..GEMM_LARGE
+};
+const GEMM_ANY: Bar =
+    Bar { registers: 136, occupancy: 3, narrow: 220, main: None, why: ANY_SIZE, ..GEMM_SMALL };
+/// Of gemm_tn: the bias blocks finish columns one by one, and their unaligned rows.
+const BIAS_COLUMNS: usize = 24;
+/// Of the general tail: scalars of the mask, the last columns of a bias, tickets.
+const TICKETS: usize = 12;
+
+/// No limit: single numbers are what the kernel is about.
+const SCALARS: usize = usize::MAX;
+
+#[rustfmt::skip]
+const BARS: &[Bar] = &[
+    Bar { parts: &["linear_cross_entropy_f32"], registers: 72, occupancy: 4, narrow: SCALARS, dynamic: Dynamic::Bytes(18432), why: ANY_SIZE, ..GEMM_ANY },
+    Bar { parts: &["linear_cross_entropy"], registers: 96, occupancy: 4, narrow: SCALARS, dynamic: Dynamic::Stages(96), why: ANY_SIZE, ..GEMM_ANY },
+
+    Bar { parts: &["gemm_nt_relu_dropout", "128x128"], outputs_per_turn: Some(32), ..GEMM_LARGE },
+    Bar { parts: &["gemm_nt_relu_dropout", "64x64"], outputs_per_turn: Some(16), ..GEMM_SMALL },
+    Bar { parts: &["gemm_tn_tf32_128x128"], registers: 255, narrow: BIAS_COLUMNS, main: Some(Main { share: 34.0, per_multiply: 2.9, matrix_loads: 0, ..LARGE }), why: TF32_UPRIGHT, ..GEMM_LARGE },
+    Bar { parts: &["gemm_nn_tf32_128x128"], main: Some(Main { share: 40.0, per_multiply: 2.5, matrix_loads: 8, ..LARGE }), why: TF32_UPRIGHT, ..GEMM_LARGE },
+    Bar { parts: &["gemm_tn_tf32_64x64"], registers: 120, narrow: BIAS_COLUMNS, main: Some(Main { share: 17.5, per_multiply: 5.6, matrix_loads: 0, ..SMALL }), why: TF32_UPRIGHT, ..GEMM_SMALL },
+    Bar { parts: &["gemm_nn_tf32_64x64"], main: Some(Main { share: 20.0, per_multiply: 5.0, matrix_loads: 4, ..SMALL }), why: TF32_UPRIGHT, ..GEMM_SMALL },
+    Bar { parts: &["gemm", "_f32_128x128"], threads: 256, registers: 128, narrow: SCALARS, dynamic: Dynamic::Bytes(33792), main: Some(FFMA_LARGE), why: FFMA, ..GEMM_LARGE },
+    Bar { parts: &["gemm", "_f32_64x64"], registers: 128, narrow: SCALARS, dynamic: Dynamic::Bytes(17408), main: Some(FFMA_SMALL), why: FFMA, ..GEMM_SMALL },
+    Bar { parts: &["gemm_tn", "128x128"], narrow: BIAS_COLUMNS, ..GEMM_LARGE },
+    Bar { parts: &["gemm_tn", "64x64"], narrow: BIAS_COLUMNS, ..GEMM_SMALL },
+    Bar { parts: &["gemm", "128x128"], narrow: TICKETS, ..GEMM_LARGE },
+    Bar { parts: &["gemm_nt", "64x64"], registers: 112, narrow: TICKETS, why: FOUR_BLOCKS, ..GEMM_SMALL },
+    Bar { parts: &["gemm", "64x64"], ..GEMM_SMALL },
+    Bar { parts: &["gemm", "any"], ..GEMM_ANY },
+
+    Bar { parts: &["_strided"], narrow: SCALARS, why: ONE_BY_ONE, ..POINTWISE },
+    Bar { parts: &["cross_entropy"], registers: 64, narrow: 56, why: "labels, weights and losses are single numbers", ..POINTWISE },
+    Bar { parts: &["softmax_gradient"], ..POINTWISE },
+    Bar { parts: &["softmax"], registers: 64, ..POINTWISE },
+    Bar { parts: &["_ragged"], narrow: SCALARS, why: ONE_BY_ONE, ..POINTWISE },
+    Bar { parts: &["dropout_channels"], narrow: 18, why: ONE_BY_ONE, ..POINTWISE },
+    Bar { parts: &["dropout"], narrow: 2, why: "pass and sample offset", ..POINTWISE },
+    Bar { parts: &["sum_"], narrow: SCALARS, why: "sums are single numbers", ..POINTWISE },
+    Bar { parts: &["sgd"], narrow: 4, why: "scalars, and 8 bytes of the bf16 shadow", ..POINTWISE },
+    Bar { parts: &["adam"], narrow: 5, why: "scalars, and 8 bytes of the bf16 shadow", ..POINTWISE },
+    Bar { parts: &["transpose"], narrow: 8, why: "a tile's row is 32 elements, one per thread", ..POINTWISE },
+    Bar { parts: &["cast"], narrow: 16, why: LAST_FEW, ..POINTWISE },
+    Bar { parts: &["unary"], narrow: 24, why: LAST_FEW, ..POINTWISE },
+    Bar { parts: &["binary"], narrow: 24, why: LAST_FEW, ..POINTWISE },
+    Bar { parts: &["mask_nonzero"], narrow: 24, why: LAST_FEW, ..POINTWISE },
+];
+
+/// How a kernel is launched, by its name.
+pub(super) fn launch(name: &str, device: &Device) -> Launch {
+    let bar = bar(name).unwrap_or(&POINTWISE);
+    let dynamic_shared = match bar.dynamic {
+        Dynamic::None => 0,
+        Dynamic::Stages(rows) => device.stages * rows * 64,
+        Dynamic::Bytes(bytes) => bytes,
+    };
+    Launch { threads: bar.threads, dynamic_shared, outputs_per_turn: bar.outputs_per_turn }
+}
+
+/// The bars that a kernel misses, in words.
+pub(super) fn misses(measured: &Measured, arch: &str) -> Vec<String> {
+    let name = &measured.name;
+    let Some(bar) = bar(name) else {
+        return vec![format!("{name} on {arch}: no bar covers it; add a line to bars.rs")];
+    };
+    let mut missed = resource_misses(measured, bar);
+    if let Some(tail) = measured.tail_per_output.filter(|tail| *tail > TAIL_PER_OUTPUT) {
+        missed.push(format!("S9 {tail:.1} instructions per output > {TAIL_PER_OUTPUT}"));
+    }
+    let wide =
+        measured.wide_multiplies_per_output.filter(|wide| *wide > WIDE_MULTIPLIES_PER_OUTPUT);
+    if let Some(wide) = wide {
+        missed.push(format!("S9 {wide:.2} IMAD.WIDE per output > {WIDE_MULTIPLIES_PER_OUTPUT}"));
+    }
+    if let Some(limits) = bar.main {
+        if !limits.narrow_copies && measured.copies_narrow > 0 {
+            missed.push("S6 copies of fewer than 16 bytes".to_owned());
+        }
+        match &measured.main_loop {
+            Some(main) => missed.extend(main_misses(main, limits)),
+            None => missed.push("S5 no main loop found".to_owned()),
+        }
+    }
+    let reason = if bar.why.is_empty() { String::new() } else { format!(" (limits: {})", bar.why) };
+    missed.into_iter().map(|what| format!("{name} on {arch}: {what}{reason}")).collect()
+}
+
+/// S8: the large tile's traffic with shared memory must leave an A100's tensor cores the bottleneck.
+pub(super) fn shared_traffic_misses() -> Option<String> {
+    let ratio = shared_per_tensor_cycle([128, 128], [64, 64]);
+    (ratio > 0.75).then(|| format!("S8 shared-memory cycles per tensor cycle: {ratio:.2} > 0.75"))
+}
+
+/// Cycles in which shared memory is busy per cycle of the tensor cores, for 16-bit operands on sm_80: 128 bytes and
+/// 1024 multiplications per cycle.
+fn shared_per_tensor_cycle(tile: [u32; 2], warp: [u32; 2]) -> f64 {
+    let warps = tile[0] / warp[0] * (tile[1] / warp[1]);
+    let rows = warps * (warp[0] + warp[1]) + tile[0] + tile[1];
+    f64::from(rows * 2) / 128.0 / (f64::from(tile[0] * tile[1]) / 1024.0)
+}
+
+fn resource_misses(measured: &Measured, bar: &Bar) -> Vec<String> {
+    let resources = measured.resources;
+    let spills = resources.spilled + resources.stack > 0 || measured.local > 0;
+    let over = |what: &str, value: usize, limit: usize| {
+        (value > limit).then(|| format!("{what}: {value} > {limit}"))
+    };
+    let occupancy = measured.occupancy;
+    let found = [
+        spills.then(|| "S1 spills or uses the stack".to_owned()),
+        over("S2 registers", resources.registers as usize, bar.registers as usize),
+        (occupancy < bar.occupancy).then(|| format!("S4 blocks: {occupancy} < {}", bar.occupancy)),
+        over("S6 narrow accesses", measured.narrow, bar.narrow),
+        over("S10 bytes of code", measured.code_bytes, CODE_BYTES),
+    ];
+    found.into_iter().flatten().collect()
+}
+
+fn main_misses(main: &MainLoop, limits: Main) -> Vec<String> {
+    let mut missed = Vec::new();
+    let mut hold = |met: bool, what: String| {
+        if !met {
+            missed.push(format!("S5 {what}"));
+        }
+    };
+    hold(
+        main.share() >= limits.share,
+        format!("multiplies are {:.1}% < {}%", main.share(), limits.share),
+    );
+    let per = main.per_multiply();
+    hold(
+        per <= limits.per_multiply,
+        format!("{per:.2} instructions per multiply > {}", limits.per_multiply),
+    );
+    hold(main.barriers == 1, format!("{} barriers per step, not 1", main.barriers));
+    hold(
+        main.matrix_loads == limits.matrix_loads,
+        format!("{} LDSM, not {}", main.matrix_loads, limits.matrix_loads),
+    );
+    hold(main.copies == limits.copies, format!("{} LDGSTS, not {}", main.copies, limits.copies));
+    hold(
+        main.loads + main.strays == 0,
+        format!("{} LDG, {} conversions or MUFU", main.loads, main.strays),
+    );
+    hold(
+        limits.narrow_copies || main.instructions * 16 <= LOOP_BYTES,
+        "loop longer than 4 KB".into(),
+    );
+    missed
+}
+
+fn bar(name: &str) -> Option<&'static Bar> {
+    BARS.iter().find(|bar| bar.parts.iter().all(|part| name.contains(part)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_traffic_is_as_anchored() {
+        assert_eq!(shared_per_tensor_cycle([128, 128], [64, 64]), 0.75);
+        assert_eq!(shared_per_tensor_cycle([64, 64], [32, 32]), 1.5);
+    }
+
+    #[test]
+    fn the_first_family_that_fits_is_taken() {
+        let found = |name| bar(name).map(|bar| bar.parts);
+        assert_eq!(found("gemm_nn_tf32_128x128"), Some(["gemm_nn_tf32_128x128"].as_slice()));
+        assert_eq!(found("linear_cross_entropy_bf16"), Some(["linear_cross_entropy"].as_slice()));
+        assert_eq!(found("conv_bf16"), None);
+    }
+}

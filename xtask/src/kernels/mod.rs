@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `cargo xtask kernels`: compiles every kernel for every architecture and holds the machine code to the bars in
+//! [`bars`]. Needs CUDA's compiler, no GPU.
+
+mod banks;
+mod bars;
+mod device;
+mod measure;
+mod ptxas;
+mod sass;
+mod toolchain;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::Result;
+use device::Device;
+use measure::Measured;
+use toolchain::Toolchain;
+
+/// Compile the CUDA kernels and report registers, occupancy and instruction mix.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Fail where a bar is missed.
+    #[arg(long)]
+    check: bool,
+    /// Architectures, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = device::ALL)]
+    arch: Vec<String>,
+    /// Only kernels whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Folder of the kernels.
+    #[arg(long, default_value = "kernels")]
+    kernels: PathBuf,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let toolchain = Toolchain::find()?;
+    let sources = toolchain::sources(&args.kernels)?;
+    let mut missed = banks::misses();
+    missed.extend(bars::shared_traffic_misses());
+    let mut count = 0;
+    for arch in &args.arch {
+        let device = Device::named(arch)?;
+        println!("{}", measure::heading(arch));
+        for built in toolchain.compile_all(&args.kernels, &sources, arch)? {
+            let resources = ptxas::parse(&built.log);
+            for function in sass::parse(&built.assembly) {
+                if !function.name.contains(&args.only) {
+                    continue;
+                }
+                let resources = resources.get(&function.name).copied().unwrap_or_default();
+                let measured = Measured::new(&function, resources, &device);
+                println!("{measured}");
+                missed.extend(bars::misses(&measured, arch));
+                count += 1;
+            }
+        }
+    }
+    for miss in &missed {
+        println!("missed: {miss}");
+    }
+    println!("{count} kernels, {} bars missed", missed.len());
+    let failed = args.check && (count == 0 || !missed.is_empty());
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}

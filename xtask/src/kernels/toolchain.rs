@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Finds CUDA's compiler and runs it.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::Mutex;
+use std::thread;
+
+use crate::Result;
+
+/// The compiler and the disassembler beside it.
+pub(super) struct Toolchain {
+    nvcc: PathBuf,
+}
+
+/// What one source became.
+pub(super) struct Built {
+    /// What `ptxas -v` said.
+    pub(super) log: String,
+    /// What `nvdisasm` printed.
+    pub(super) assembly: String,
+}
+
+impl Toolchain {
+    /// Looks in `NVCC`, `CUDA_HOME`, `PATH` and what `scripts/cuda-toolchain.sh` installed, in this order.
+    pub(super) fn find() -> Result<Self> {
+        let named = env::var_os("NVCC").map(PathBuf::from);
+        let home = env::var_os("CUDA_HOME").map(|home| Path::new(&home).join("bin/nvcc"));
+        let path = env::var_os("PATH").unwrap_or_default();
+        let on_path = env::split_paths(&path).map(|folder| folder.join("nvcc"));
+        let mut candidates = named.into_iter().chain(home).chain(on_path).chain(installed());
+        let nvcc = candidates.find(|nvcc| nvcc.is_file());
+        let nvcc = nvcc.ok_or(
+            "no nvcc in NVCC, CUDA_HOME, PATH or target/cuda; run scripts/cuda-toolchain.sh",
+        )?;
+        Ok(Toolchain { nvcc })
+    }
+
+    /// Compiles all sources, as many at a time as there are processors; the results are in the order of the sources.
+    pub(super) fn compile_all(
+        &self,
+        kernels: &Path,
+        sources: &[PathBuf],
+        arch: &str,
+    ) -> Result<Vec<Built>> {
+        let next = AtomicUsize::new(0);
+        let slots: Vec<Mutex<Option<Built>>> = sources.iter().map(|_| Mutex::new(None)).collect();
+        let work = || {
+            while let Some(at) = Some(next.fetch_add(1, Relaxed)).filter(|at| *at < sources.len()) {
+                let built =
+                    self.compile(kernels, &sources[at], arch).map_err(|error| error.to_string())?;
+                *slots[at].lock().map_err(|error| error.to_string())? = Some(built);
+            }
+            Ok::<(), String>(())
+        };
+        let workers = thread::available_parallelism().map_or(1, usize::from);
+        thread::scope(|scope| {
+            let running: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+            running
+                .into_iter()
+                .try_for_each(|worker| worker.join().map_err(|_| "a worker panicked")?)
+        })?;
+        Ok(slots.into_iter().filter_map(|slot| slot.into_inner().ok().flatten()).collect())
+    }
+
+    fn compile(&self, kernels: &Path, source: &Path, arch: &str) -> Result<Built> {
+        let folder = env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| "target".into(), PathBuf::from)
+            .join("kernels");
+        fs::create_dir_all(&folder)?;
+        let stem = source.file_stem().unwrap_or_default().to_string_lossy();
+        let cubin = folder.join(format!("{stem}.{arch}.cubin"));
+        let mut nvcc = Command::new(&self.nvcc);
+        nvcc.args(["-std=c++17", "-cubin", "-Xptxas", "-v", "-arch", arch, "-I"]).arg(kernels);
+        let log = output(nvcc.arg("-o").arg(&cubin).arg(source))?.1;
+        let mut nvdisasm = Command::new(self.nvcc.with_file_name("nvdisasm"));
+        let assembly = output(nvdisasm.arg("-c").arg(&cubin))?.0;
+        Ok(Built { log, assembly })
+    }
+}
+
+/// The kernel sources in a folder, sorted.
+pub(super) fn sources(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let mut sources: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    sources.retain(|path| path.extension().is_some_and(|extension| extension == "cu"));
+    sources.sort();
+    Ok(sources)
+}
+
+/// `target/cuda/lib/python*/site-packages/nvidia/cu*/bin/nvcc`.
+fn installed() -> Vec<PathBuf> {
+    let below = |folder: PathBuf, prefix: &'static str| {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|e| e.path()).filter(move |path| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix))
+        })
+    };
+    below("target/cuda/lib".into(), "python")
+        .flat_map(|python| below(python.join("site-packages/nvidia"), "cu"))
+        .map(|toolkit| toolkit.join("bin/nvcc"))
+        .collect()
+}
+
+fn output(command: &mut Command) -> Result<(String, String)> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().map_err(|error| format!("{program}: {error}"))?;
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    if !output.status.success() {
+        return Err(format!("{program}: {}\n{errors}", output.status).into());
+    }
+    Ok((String::from_utf8_lossy(&output.stdout).into_owned(), errors))
+}
