@@ -30,6 +30,7 @@ impl Vector for Avx2 {
     const LANES: usize = 8;
     /// 12 of 16 registers hold the tile; three more hold the panel's row and a broadcast.
     const TILE_ROWS: usize = 6;
+    const HAS_COMPRESS: bool = true;
 
     one_instruction! {
         add(other) = _mm256_add_ps;
@@ -172,6 +173,23 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    fn non_zero_bits(self) -> u32 {
+        // SAFETY: values of this type exist only where the machine has AVX2.
+        unsafe { _mm256_movemask_ps(self.differs(Self::splat(0.0))) as u32 }
+    }
+
+    #[inline(always)]
+    unsafe fn compress(self, bits: u32, first: u32, indices: *mut u32, values: *mut f32) {
+        // SAFETY: the caller's: room for whole vectors. `bits` has eight bits.
+        unsafe {
+            let lanes = _mm256_loadu_si256(COMPRESSED[(bits & 0xff) as usize].as_ptr().cast());
+            let positions = _mm256_add_epi32(lanes, _mm256_set1_epi32(first as i32));
+            _mm256_storeu_si256(indices.cast(), positions);
+            _mm256_storeu_ps(values, _mm256_permutevar8x32_ps(self.0, lanes));
+        }
+    }
+
+    #[inline(always)]
     fn keep_bits(schedule: &KeepSchedule, groups: &[Group; 4]) -> [u32; 4] {
         let [a, b, c, d] = *groups;
         // SAFETY: this type is named only where the machine has AVX2.
@@ -179,6 +197,24 @@ impl Vector for Avx2 {
         [low[0], low[1], high[0], high[1]]
     }
 }
+
+/// For every mask the lanes that are set, in order, then zeros.
+static COMPRESSED: [[u32; 8]; 256] = {
+    let mut table = [[0; 8]; 256];
+    let mut bits = 0;
+    while bits < 256 {
+        let (mut lane, mut count) = (0, 0);
+        while lane < 8 {
+            if bits >> lane & 1 != 0 {
+                table[bits][count] = lane;
+                count += 1;
+            }
+            lane += 1;
+        }
+        bits += 1;
+    }
+    table
+};
 
 /// The mask of the first `count` lanes.
 #[target_feature(enable = "avx2,fma")]

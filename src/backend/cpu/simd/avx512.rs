@@ -30,6 +30,7 @@ impl Vector for Avx512 {
     const LANES: usize = 16;
     /// 24 of 32 registers hold the tile; two more hold the panel's row.
     const TILE_ROWS: usize = 12;
+    const HAS_COMPRESS: bool = true;
 
     one_instruction! {
         add(other) = _mm512_add_ps;
@@ -145,6 +146,25 @@ impl Vector for Avx512 {
     unsafe fn transpose_8x8(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
         // SAFETY: the caller's; a machine with AVX-512 has AVX2.
         unsafe { Avx2::transpose_8x8(from, from_stride, to, to_stride) }
+    }
+
+    #[inline(always)]
+    fn non_zero_bits(self) -> u32 {
+        u32::from(self.differs(Self::splat(0.0)))
+    }
+
+    #[inline(always)]
+    unsafe fn compress(self, bits: u32, first: u32, indices: *mut u32, values: *mut f32) {
+        // Compressed in registers: compression on the way to memory is slow microcode on Zen 4.
+        // SAFETY: the caller's: room for whole vectors.
+        unsafe {
+            let bits = bits as __mmask16;
+            let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let positions = _mm512_add_epi32(lanes, _mm512_set1_epi32(first as i32));
+            let positions = _mm512_maskz_compress_epi32(bits, positions);
+            _mm512_storeu_si512(indices.cast(), positions);
+            _mm512_storeu_ps(values, _mm512_maskz_compress_ps(bits, self.0));
+        }
     }
 
     #[inline(always)]

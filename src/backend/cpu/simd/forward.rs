@@ -6,10 +6,11 @@ use super::dropout::Dropout;
 use super::isa::{dispatch, Kernel};
 use super::keep::{keep_runs, KeepSchedule};
 use super::panels::PANEL;
+use super::sparse::{density, may_be_sparse, SPARSE_DENSITY};
 use super::tile::{accumulate, next_tile_rows, pack_rows, rows_per_block, tile_rows, with_packed};
 use super::tile::{Factors, Tiled, MAX_TILE_ROWS};
 use super::vector::{store, Vector};
-use super::{split, Isa, PanelLayout, Pool};
+use super::{sparse_forward, split, Isa, PanelLayout, Pool};
 use std::ops::Range;
 
 /// What the products are added to.
@@ -111,7 +112,12 @@ impl ForwardJob<'_> {
         let (panels, rows) = share_of(self.product.layout.panels(), self.rows, index, shares);
         let masks = self.dropout.as_ref().map(|dropout| (dropout, KeepSchedule::new(&dropout.key)));
         // SAFETY: `job` checked the lengths; the shares' tiles are disjoint.
-        unsafe { dispatch(self.isa, Share { product: self.product, masks, panels, rows }) }
+        unsafe {
+            dispatch(
+                self.isa,
+                Share { product: self.product, masks, panels, rows, all_rows: self.rows },
+            )
+        }
     }
 }
 
@@ -140,11 +146,11 @@ pub(super) fn share_of(
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Product<'a> {
-    layout: PanelLayout,
-    x: *const f32,
-    x_stride: usize,
-    weight: *const f32,
+pub(super) struct Product<'a> {
+    pub(super) layout: PanelLayout,
+    pub(super) x: *const f32,
+    pub(super) x_stride: usize,
+    pub(super) weight: *const f32,
     start: Start<'a>,
     activation: Activation,
     y: *mut f32,
@@ -152,11 +158,12 @@ struct Product<'a> {
 }
 
 /// Some panels of some rows.
-struct Share<'a> {
-    product: Product<'a>,
+pub(super) struct Share<'a> {
+    pub(super) product: Product<'a>,
     masks: Option<(&'a Dropout, KeepSchedule)>,
-    panels: Range<usize>,
-    rows: Range<usize>,
+    pub(super) panels: Range<usize>,
+    pub(super) rows: Range<usize>,
+    all_rows: usize,
 }
 
 impl Kernel for Share<'_> {
@@ -165,6 +172,12 @@ impl Kernel for Share<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let inputs = self.product.layout.inputs;
+        // SAFETY: `job` checked the lengths.
+        unsafe {
+            if self.is_sparse::<V>() {
+                return sparse_forward::run::<V>(&self);
+            }
+        }
         let block = rows_per_block(inputs).min(self.rows.len().max(1));
         with_packed(block * inputs, |packed| {
             for start in self.rows.clone().step_by(block) {
@@ -183,6 +196,21 @@ impl Kernel for Share<'_> {
 }
 
 impl Share<'_> {
+    /// Whether to skip the zeros of `x`. All shares look at the same rows, so the answer does not
+    /// depend on their number.
+    ///
+    /// # Safety
+    /// `x` is valid for all rows of the product.
+    #[inline(always)]
+    unsafe fn is_sparse<V: Vector>(&self) -> bool {
+        let Product { layout, x, x_stride, .. } = self.product;
+        let rows = self.all_rows;
+        // SAFETY: the caller's.
+        rows >= MAX_TILE_ROWS
+            && may_be_sparse::<V>(1, layout.inputs, layout.outputs)
+            && unsafe { density::<V>(x, x_stride, rows, layout.inputs) } < SPARSE_DENSITY
+    }
+
     /// One panel of a block of rows.
     ///
     /// # Safety
@@ -199,14 +227,12 @@ impl Share<'_> {
         while row < block.end {
             let rows = next_tile_rows::<V>(block.end - row);
             let mut bits = [u32::MAX; MAX_TILE_ROWS];
-            if let Some((dropout, schedule)) = &self.masks {
-                keep_tile::<V>(dropout, schedule, row, rows, panel, layout, &mut bits);
-            }
+            let scale = self.keep_tile::<V>(row, rows, panel, &mut bits);
             let done = row - block.start;
             let tiles = Tiles {
                 product: self.product,
                 packed: packed.wrapping_add(done * layout.inputs),
-                masks: self.masks.as_ref().map(|(dropout, _)| (&bits, dropout.scale())),
+                masks: scale.map(|scale| (&bits, scale)),
                 width,
                 ahead: next.wrapping_add(done / V::TILE_ROWS * lines * 16),
                 ahead_step,
@@ -216,38 +242,38 @@ impl Share<'_> {
             row += rows;
         }
     }
-}
 
-/// The keep bits of `rows` rows of one panel.
-#[inline(always)]
-fn keep_tile<V: Vector>(
-    dropout: &Dropout,
-    schedule: &KeepSchedule,
-    row: usize,
-    rows: usize,
-    panel: usize,
-    layout: PanelLayout,
-    bits: &mut [u32; MAX_TILE_ROWS],
-) {
-    for first in (0..rows).step_by(4) {
-        let runs = [0, 1, 2, 3]
-            .map(|index: usize| dropout.run(row + first + index, layout.outputs, panel * PANEL));
-        let four: [u32; 4] = keep_runs::<V>(schedule, &runs);
-        bits[first..first + 4].copy_from_slice(&four);
+    /// The keep bits of `rows` rows of one panel, and the scale, if there is dropout.
+    #[inline(always)]
+    pub(super) fn keep_tile<V: Vector>(
+        &self,
+        row: usize,
+        rows: usize,
+        panel: usize,
+        bits: &mut [u32; MAX_TILE_ROWS],
+    ) -> Option<f32> {
+        let (dropout, schedule) = self.masks.as_ref()?;
+        let (outputs, column) = (self.product.layout.outputs, panel * PANEL);
+        for first in (0..rows).step_by(4) {
+            let runs =
+                [0, 1, 2, 3].map(|index: usize| dropout.run(row + first + index, outputs, column));
+            bits[first..first + 4].copy_from_slice(&keep_runs::<V>(schedule, &runs));
+        }
+        Some(dropout.scale())
     }
 }
 
 /// The tiles of one panel, and what they share.
 #[derive(Clone, Copy)]
-struct Tiles<'a> {
-    product: Product<'a>,
+pub(super) struct Tiles<'a> {
+    pub(super) product: Product<'a>,
     /// The tile's rows of `x`.
-    packed: *const f32,
+    pub(super) packed: *const f32,
     /// The keep bits of the panel's 32 columns for each row of the tile, and the scale.
-    masks: Option<(&'a [u32; MAX_TILE_ROWS], f32)>,
-    width: usize,
-    ahead: *const f32,
-    ahead_step: usize,
+    pub(super) masks: Option<(&'a [u32; MAX_TILE_ROWS], f32)>,
+    pub(super) width: usize,
+    pub(super) ahead: *const f32,
+    pub(super) ahead_step: usize,
 }
 
 impl Tiled for Tiles<'_> {
@@ -276,7 +302,7 @@ impl Tiled for Tiles<'_> {
 impl Tiles<'_> {
     /// The tile before the products are added.
     #[inline(always)]
-    unsafe fn start<V: Vector, const R: usize, const C: usize>(
+    pub(super) unsafe fn start<V: Vector, const R: usize, const C: usize>(
         &self,
         column: usize,
     ) -> [[V; C]; R] {
@@ -295,7 +321,7 @@ impl Tiles<'_> {
 
     /// Activation, dropout and store.
     #[inline(always)]
-    unsafe fn finish<V: Vector, const R: usize, const C: usize>(
+    pub(super) unsafe fn finish<V: Vector, const R: usize, const C: usize>(
         &self,
         mut tile: [[V; C]; R],
         row: usize,

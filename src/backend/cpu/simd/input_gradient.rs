@@ -4,10 +4,11 @@
 use super::forward::{matrix_len, share_of};
 use super::isa::{dispatch, Kernel};
 use super::panels::{HALF_PANEL, PANEL};
+use super::sparse::{density, may_be_sparse, on_line, LINE, SPARSE_DENSITY};
 use super::tile::{accumulate, next_tile_rows, pack_rows, rows_per_block, tile_rows, with_packed};
-use super::tile::{Factors, Tiled};
+use super::tile::{Factors, Tiled, MAX_TILE_ROWS};
 use super::vector::{load, store, Vector};
-use super::{Isa, PanelLayout, Pool};
+use super::{sparse_input_gradient, Isa, PanelLayout, Pool};
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -101,12 +102,13 @@ impl InputGradientJob<'_> {
         let blocks = self.product.layout.inputs.div_ceil(PANEL);
         let (blocks, rows) = share_of(blocks, self.rows, index, shares);
         TRANSPOSED.with_borrow_mut(|transposed| {
-            let needed = self.product.layout.padded_outputs() * PANEL;
+            let needed = 2 * self.product.layout.padded_outputs() * PANEL + LINE;
             if transposed.len() < needed {
                 transposed.resize(needed, 0.0);
             }
-            let transposed = transposed.as_mut_ptr();
-            let share = Share { product: self.product, transposed, blocks, rows };
+            let transposed = on_line(transposed.as_mut_ptr());
+            let share =
+                Share { product: self.product, transposed, blocks, rows, all_rows: self.rows };
             // SAFETY: `job` checked the lengths; the shares' tiles are disjoint; the scratch
             // is this thread's and just made long enough.
             unsafe { dispatch(self.isa, share) }
@@ -115,27 +117,29 @@ impl InputGradientJob<'_> {
 }
 
 thread_local! {
-    /// The weights of 32 inputs, `[outputs][32]`. It grows to the largest layer and stays.
+    /// The weights of 32 inputs, `[outputs][32]`, and of 32 more. It grows to the largest layer and stays.
     static TRANSPOSED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Product<'a> {
-    layout: PanelLayout,
-    dy: *const f32,
-    dy_stride: usize,
+pub(super) struct Product<'a> {
+    pub(super) layout: PanelLayout,
+    pub(super) dy: *const f32,
+    pub(super) dy_stride: usize,
     weight: *const f32,
-    mask: Option<MaskNonZero<'a>>,
+    pub(super) mask: Option<MaskNonZero<'a>>,
     dx: *mut f32,
-    dx_stride: usize,
+    pub(super) dx_stride: usize,
 }
 
 /// Some blocks of 32 columns of some rows.
-struct Share<'a> {
-    product: Product<'a>,
-    transposed: *mut f32,
-    blocks: Range<usize>,
-    rows: Range<usize>,
+pub(super) struct Share<'a> {
+    pub(super) product: Product<'a>,
+    /// Room for two blocks of columns.
+    pub(super) transposed: *mut f32,
+    pub(super) blocks: Range<usize>,
+    pub(super) rows: Range<usize>,
+    all_rows: usize,
 }
 
 impl Kernel for Share<'_> {
@@ -144,6 +148,12 @@ impl Kernel for Share<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let outputs = self.product.layout.outputs;
+        // SAFETY: `job` checked the lengths.
+        unsafe {
+            if self.is_sparse::<V>() {
+                return sparse_input_gradient::run::<V>(&self);
+            }
+        }
         let block = rows_per_block(outputs).min(self.rows.len().max(1));
         with_packed(block * outputs, |packed| {
             for start in self.rows.clone().step_by(block) {
@@ -162,6 +172,21 @@ impl Kernel for Share<'_> {
 }
 
 impl Share<'_> {
+    /// Whether to skip the zeros of `dy`. All shares look at the same rows, so the answer does not
+    /// depend on their number.
+    ///
+    /// # Safety
+    /// `dy` is valid for all rows of the product.
+    #[inline(always)]
+    unsafe fn is_sparse<V: Vector>(&self) -> bool {
+        let Product { layout, dy, dy_stride, .. } = self.product;
+        let rows = self.all_rows;
+        // SAFETY: the caller's.
+        rows >= MAX_TILE_ROWS
+            && may_be_sparse::<V>(1, layout.outputs, layout.inputs)
+            && unsafe { density::<V>(dy, dy_stride, rows, layout.outputs) } < SPARSE_DENSITY
+    }
+
     /// One block of columns of a block of rows.
     ///
     /// # Safety
@@ -196,7 +221,7 @@ impl Share<'_> {
 /// # Safety
 /// `columns` are inputs of the layer; `transposed` is valid for `padded_outputs * 32` values.
 #[inline(always)]
-unsafe fn transpose_block<V: Vector>(
+pub(super) unsafe fn transpose_block<V: Vector>(
     product: &Product<'_>,
     columns: Range<usize>,
     transposed: *mut f32,
@@ -229,19 +254,18 @@ unsafe fn transpose_block<V: Vector>(
 
 /// The tiles of one block of columns.
 #[derive(Clone, Copy)]
-struct Tiles<'a> {
-    product: Product<'a>,
+pub(super) struct Tiles<'a> {
+    pub(super) product: Product<'a>,
     /// The tile's rows of `dy`.
-    packed: *const f32,
-    transposed: *const f32,
+    pub(super) packed: *const f32,
+    pub(super) transposed: *const f32,
 }
 
 impl Tiled for Tiles<'_> {
     #[inline(always)]
     unsafe fn tile<V: Vector, const R: usize, const C: usize>(self, row: usize, column: usize) {
-        let Product { layout, mask, dx, dx_stride, .. } = self.product;
-        // SAFETY: the tile lies inside the product, whose slices `InputGradient::job` checked;
-        // `lanes` stops at the last column.
+        let Product { layout, mask, dx_stride, .. } = self.product;
+        // SAFETY: the tile lies inside the product, whose slices `InputGradient::job` checked.
         unsafe {
             let mut tile = [[V::splat(0.0); C]; R];
             if let Some(mask) = mask {
@@ -262,6 +286,26 @@ impl Tiled for Tiles<'_> {
                 ahead_step: 0,
             };
             accumulate(&mut tile, &factors);
+            self.finish(tile, row, column);
+        }
+    }
+}
+
+impl Tiles<'_> {
+    /// Masks and stores a tile of sums.
+    ///
+    /// # Safety
+    /// The tile lies inside the product.
+    #[inline(always)]
+    pub(super) unsafe fn finish<V: Vector, const R: usize, const C: usize>(
+        &self,
+        tile: [[V; C]; R],
+        row: usize,
+        column: usize,
+    ) {
+        let Product { layout, mask, dx, dx_stride, .. } = self.product;
+        // SAFETY: the slices were checked by `InputGradient::job`; `lanes` stops at the last column.
+        unsafe {
             for vector in 0..C {
                 let column = column + vector * V::LANES;
                 let lanes = layout.inputs.saturating_sub(column).min(V::LANES);

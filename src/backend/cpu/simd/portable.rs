@@ -29,6 +29,8 @@ impl Vector for Portable {
     /// Two vectors of eight lanes are eight registers a row on aarch64, which has 32 of them, and
     /// SSE2 has half as many.
     const TILE_ROWS: usize = if cfg!(target_arch = "aarch64") { 4 } else { 2 };
+    /// Lane by lane it costs more than the zeros.
+    const HAS_COMPRESS: bool = false;
 
     #[inline(always)]
     unsafe fn enter<K: Kernel>(kernel: K) -> K::Output {
@@ -198,6 +200,23 @@ impl Vector for Portable {
                 unsafe {
                     *to.add(column * to_stride + row) = *from.add(row * from_stride + column);
                 }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn non_zero_bits(self) -> u32 {
+        (0..8).fold(0, |bits, lane| bits | u32::from(self.0[lane] != 0.0) << lane)
+    }
+
+    #[inline(always)]
+    unsafe fn compress(self, bits: u32, first: u32, indices: *mut u32, values: *mut f32) {
+        let set = (0..8).filter(|lane| bits >> lane & 1 != 0);
+        for (count, lane) in set.enumerate() {
+            // SAFETY: the caller's: at most eight values are stored.
+            unsafe {
+                *indices.add(count) = first + lane;
+                *values.add(count) = self.0[lane as usize];
             }
         }
     }

@@ -17,6 +17,9 @@ pub(super) trait Vector: Copy {
     /// Rows of a register tile two vectors wide: as many as the registers hold.
     const TILE_ROWS: usize;
 
+    /// Whether [`Vector::compress`] is fast enough to list a sparse matrix.
+    const HAS_COMPRESS: bool;
+
     /// Runs a kernel as a function of its own, compiled for this instruction set.
     ///
     /// # Safety
@@ -82,6 +85,14 @@ pub(super) trait Vector: Copy {
     /// # Safety
     /// `from` and `to` are valid for 8 rows of 8 values at their strides, and do not overlap.
     unsafe fn transpose_8x8(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize);
+
+    /// Bit `i` is set if lane `i` is not 0; NaN is not.
+    fn non_zero_bits(self) -> u32;
+    /// Stores the lanes whose bits are set next to one another, and `first` plus their positions as
+    /// indices. What follows them up to a whole vector is overwritten with anything.
+    /// # Safety
+    /// Both destinations are valid for writing `LANES` values; `bits` has no others set.
+    unsafe fn compress(self, bits: u32, first: u32, indices: *mut u32, values: *mut f32);
 
     /// The keep bits of four groups of 32 elements; bit `i` is the group's element `i`.
     fn keep_bits(schedule: &KeepSchedule, groups: &[Group; 4]) -> [u32; 4];

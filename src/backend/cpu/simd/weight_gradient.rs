@@ -4,10 +4,12 @@
 use super::forward::matrix_len;
 use super::isa::{dispatch, Kernel};
 use super::panels::PANEL;
+use super::sparse::{on_line, LINE};
+use super::sparse_weight_gradient::Sparse;
 use super::tile::{accumulate, next_tile_rows, tile_rows, Factors, Tiled, MAX_TILE_ROWS};
 use super::update::Target;
 use super::vector::{load, store, Vector};
-use super::{split, Isa, PanelLayout, Pool, UpdateRule, Updated};
+use super::{sparse_weight_gradient, split, Isa, PanelLayout, Pool, UpdateRule, Updated};
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -93,9 +95,9 @@ impl<'a> WeightGradient<'a> {
 #[derive(Debug)]
 pub(crate) struct WeightGradientJob<'a> {
     isa: Isa,
-    product: Product,
-    weight: Tail,
-    bias: Option<Tail>,
+    pub(super) product: Product,
+    pub(super) weight: Tail,
+    pub(super) bias: Option<Tail>,
     borrow: std::marker::PhantomData<&'a mut [f32]>,
 }
 
@@ -121,11 +123,11 @@ impl WeightGradientJob<'_> {
             let block = self.product.rows.min(BATCH_BLOCK);
             // Partial sums are kept between blocks of the batch, if there is more than one.
             let partial = if self.product.rows > BATCH_BLOCK { layout.inputs * PANEL } else { 0 };
-            let needed = block * PANEL + partial;
+            let needed = block * PANEL + partial + LINE;
             if scratch.len() < needed {
                 scratch.resize(needed, 0.0);
             }
-            let packed = scratch.as_mut_ptr();
+            let packed = on_line(scratch.as_mut_ptr());
             let partial = packed.wrapping_add(block * PANEL);
             let share = Share { job: self, panels, inputs, packed, partial };
             // SAFETY: `job` checked the lengths; the shares' panels or inputs are disjoint; the
@@ -141,18 +143,18 @@ thread_local! {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Product {
-    layout: PanelLayout,
-    rows: usize,
-    x: *const f32,
-    x_stride: usize,
-    dy: *const f32,
-    dy_stride: usize,
+pub(super) struct Product {
+    pub(super) layout: PanelLayout,
+    pub(super) rows: usize,
+    pub(super) x: *const f32,
+    pub(super) x_stride: usize,
+    pub(super) dy: *const f32,
+    pub(super) dy_stride: usize,
 }
 
 /// A [`GradientTail`] whose parts several threads write.
 #[derive(Clone, Copy, Debug)]
-enum Tail {
+pub(super) enum Tail {
     Overwrite(*mut f32),
     Accumulate(*mut f32),
     Update(Target),
@@ -176,7 +178,7 @@ impl Tail {
     /// # Safety
     /// The elements from `offset` on are in bounds and no other thread uses them.
     #[inline(always)]
-    unsafe fn apply<V: Vector>(&self, offset: usize, gradient: &[f32]) {
+    pub(super) unsafe fn apply<V: Vector>(&self, offset: usize, gradient: &[f32]) {
         // SAFETY: the caller's. A tile's rows and a bias panel are whole vectors.
         unsafe {
             match self {
@@ -196,18 +198,23 @@ impl Tail {
     }
 
     #[inline(always)]
-    fn prefetch<V: Vector>(&self, offset: usize, count: usize) {
-        if let Tail::Update(target) = self {
-            target.prefetch::<V>(offset, count);
+    pub(super) fn prefetch<V: Vector>(&self, offset: usize, count: usize) {
+        match self {
+            Tail::Update(target) => target.prefetch::<V>(offset, count),
+            Tail::Overwrite(to) | Tail::Accumulate(to) => {
+                for line in (0..count).step_by(LINE) {
+                    V::prefetch(to.wrapping_add(offset + line));
+                }
+            }
         }
     }
 }
 
 /// Some inputs of some panels.
-struct Share<'a> {
-    job: &'a WeightGradientJob<'a>,
-    panels: Range<usize>,
-    inputs: Range<usize>,
+pub(super) struct Share<'a> {
+    pub(super) job: &'a WeightGradientJob<'a>,
+    pub(super) panels: Range<usize>,
+    pub(super) inputs: Range<usize>,
     packed: *mut f32,
     partial: *mut f32,
 }
@@ -217,6 +224,12 @@ impl Kernel for Share<'_> {
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
+        // SAFETY: `job` checked the lengths; the share lies inside the product.
+        unsafe {
+            if let Some(sparse) = Sparse::choose::<V>(&self) {
+                return sparse_weight_gradient::run::<V>(&self, sparse);
+            }
+        }
         let Share { job, panels, inputs, packed, partial } = self;
         let product = job.product;
         for panel in panels {
@@ -260,7 +273,7 @@ impl Kernel for Share<'_> {
 /// # Safety
 /// `packed` is valid for all these rows.
 #[inline(always)]
-unsafe fn pack_panel<V: Vector>(
+pub(super) unsafe fn pack_panel<V: Vector>(
     product: &Product,
     panel: usize,
     rows: Range<usize>,
@@ -324,7 +337,7 @@ unsafe fn panel_tiles<V: Vector>(tail: &Tail, tiles: Tiles, inputs: Range<usize>
 
 /// Padding stays 0 even where an input is infinite or NaN.
 #[inline(always)]
-fn clear_padding(tile: &mut [f32], real: usize, width: usize) {
+pub(super) fn clear_padding(tile: &mut [f32], real: usize, width: usize) {
     if real < width {
         for row in tile.chunks_exact_mut(width) {
             row[real..].fill(0.0);

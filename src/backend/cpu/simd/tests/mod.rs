@@ -7,6 +7,7 @@ mod gradients;
 mod linear;
 mod loss;
 mod optimiser;
+mod sparse;
 
 use super::{Isa, PanelLayout, Pool};
 use std::num::NonZeroUsize;

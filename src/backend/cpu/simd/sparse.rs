@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Products with a factor that is mostly zeros, as ReLU and dropout leave it.
+//!
+//! The non-zero values of a row are listed once and only they are multiplied. Each output element
+//! is one chain of fused additions in the order of the reduction, here as in the dense kernels, so
+//! skipping a zero changes no bit of a sum of finite terms (but for the sign of a sum that is zero).
+//! A zero also ignores an infinite or NaN partner, for which a dense kernel returns NaN.
+
+use super::isa::Kernel;
+use super::panels::PANEL;
+use super::vector::{for_each_vector, load, Vector};
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// Steps of the reduction per visit of a table: 64 steps of two panels are half of a first cache of
+/// 32 KiB, where the other half streams sums and lists.
+pub(super) const STEPS: usize = 64;
+
+/// Rows whose sums are kept between visits: 64 rows of two panels are 16 KiB.
+pub(super) const GROUP: usize = 64;
+
+/// Sums of two panels of [`GROUP`] rows, on cache lines of their own.
+#[repr(align(64))]
+pub(super) struct Sums([[f32; GROUP * PANEL]; 2]);
+
+impl Sums {
+    pub(super) fn new() -> Self {
+        Sums([[0.0; GROUP * PANEL]; 2])
+    }
+
+    /// The two panels.
+    pub(super) fn panels(&mut self) -> [*mut f32; 2] {
+        let [one, two] = &mut self.0;
+        [one.as_mut_ptr(), two.as_mut_ptr()]
+    }
+}
+
+/// Moves a pointer to the next cache line, at most [`LINE`] - 1 elements on: a vector that
+/// straddles two lines takes as long to load as two.
+pub(super) fn on_line(pointer: *mut f32) -> *mut f32 {
+    pointer.wrapping_add(pointer.align_offset(4 * LINE))
+}
+
+/// Elements of a cache line.
+pub(super) const LINE: usize = 16;
+
+/// Columns below which too few sums run side by side for skipping to pay.
+const MIN_COLUMNS: usize = 2 * PANEL;
+
+/// Steps below which lists are too short to pay.
+const MIN_STEPS: usize = 32;
+
+/// Fraction of non-zero values below which skipping the others is faster than multiplying all.
+pub(super) const SPARSE_DENSITY: f32 = 0.5;
+
+/// Rows looked at to tell how many values are zero.
+const SAMPLED_ROWS: usize = 16;
+
+/// Elements whose lists may be held at a time: 32 MiB of them if nothing is zero.
+const MAX_LISTED: usize = 4 << 20;
+
+/// Whether a matrix of these extents is worth a list at all.
+pub(super) fn may_be_sparse<V: Vector>(rows: usize, steps: usize, columns: usize) -> bool {
+    V::HAS_COMPRESS
+        && steps >= MIN_STEPS
+        && columns >= MIN_COLUMNS
+        && rows.saturating_mul(steps) <= MAX_LISTED
+}
+
+/// The fraction of non-zero values in a matrix, from a few rows spread over it.
+///
+/// # Safety
+/// `from` is valid for `rows` rows of `columns` values, `stride` apart.
+#[inline(always)]
+pub(super) unsafe fn density<V: Vector>(
+    from: *const f32,
+    stride: usize,
+    rows: usize,
+    columns: usize,
+) -> f32 {
+    let sampled = rows.min(SAMPLED_ROWS);
+    let mut count = 0;
+    for index in 0..sampled {
+        let row = from.wrapping_add((rows * index / sampled) * stride);
+        for_each_vector!(V, columns, |at, lanes| {
+            // SAFETY: the row is one of the caller's, and `lanes` stops at its end.
+            count += unsafe { load::<V>(row.add(at), lanes) }.non_zero_bits().count_ones();
+        });
+    }
+    count as f32 / (sampled * columns).max(1) as f32
+}
+
+/// The non-zero values of some rows, in order, cut into blocks of [`STEPS`] steps.
+#[derive(Debug, Default)]
+pub(super) struct Lists {
+    /// The step of each value.
+    indices: Vec<u32>,
+    values: Vec<f32>,
+    /// Where the list of block `b` of row `r` ends, at `r * blocks + b + 1`; 0 comes first.
+    ends: Vec<u32>,
+    blocks: usize,
+    /// Columns turned into rows, while column lists are built.
+    turned: Vec<f32>,
+}
+
+thread_local! {
+    /// Grows to the largest operand and stays.
+    static LISTS: RefCell<Lists> = RefCell::default();
+}
+
+impl Lists {
+    /// This thread's buffers, to be given back by [`Lists::keep`].
+    pub(super) fn take() -> Self {
+        LISTS.take()
+    }
+
+    /// Keeps the buffers for this thread's next product.
+    pub(super) fn keep(self) {
+        LISTS.set(self);
+    }
+
+    /// Forgets all rows and makes room for `rows` rows of `steps` values.
+    pub(super) fn clear(&mut self, rows: usize, steps: usize) {
+        // Whole vectors are stored, past the end of the last list.
+        let room = rows * steps + PANEL;
+        if self.values.len() < room {
+            self.values.resize(room, 0.0);
+            self.indices.resize(room, 0);
+        }
+        self.blocks = steps.div_ceil(STEPS);
+        self.ends.clear();
+        self.ends.reserve(rows * self.blocks + 1);
+        self.ends.push(0);
+    }
+
+    /// Lists rows of `steps` values, `stride` apart.
+    ///
+    /// # Safety
+    /// `from` is valid for the rows, for which [`Lists::clear`] made room.
+    #[inline(always)]
+    pub(super) unsafe fn add_rows<V: Vector>(
+        &mut self,
+        from: *const f32,
+        stride: usize,
+        rows: usize,
+        steps: usize,
+    ) {
+        let mut count = *self.ends.last().unwrap_or(&0) as usize;
+        let (indices, values) = (self.indices.as_mut_ptr(), self.values.as_mut_ptr());
+        debug_assert!(count + rows * steps + V::LANES <= self.values.len());
+        for row in 0..rows {
+            let from = from.wrapping_add(row * stride);
+            for block in (0..steps).step_by(STEPS) {
+                for_each_vector!(V, STEPS.min(steps - block), |at, lanes| {
+                    let at = block + at;
+                    // SAFETY: the caller's row; there are never more non-zeros than values, and
+                    // room for a vector beyond them.
+                    unsafe {
+                        let vector = load::<V>(from.add(at), lanes);
+                        let bits = vector.non_zero_bits();
+                        vector.compress(bits, at as u32, indices.add(count), values.add(count));
+                        count += bits.count_ones() as usize;
+                    }
+                });
+                self.ends.push(count as u32);
+            }
+        }
+    }
+
+    /// Lists `columns` columns of `steps` values, rows of the matrix `stride` apart.
+    ///
+    /// # Safety
+    /// `from` is valid for the columns, for which [`Lists::clear`] made room.
+    #[inline(always)]
+    pub(super) unsafe fn add_columns<V: Vector>(
+        &mut self,
+        from: *const f32,
+        stride: usize,
+        columns: usize,
+        steps: usize,
+    ) {
+        let mut turned = std::mem::take(&mut self.turned);
+        if turned.len() < 8 * steps {
+            turned.resize(8 * steps, 0.0);
+        }
+        for column in (0..columns).step_by(8) {
+            let here = (columns - column).min(8);
+            let whole = if here == 8 { steps / 8 * 8 } else { 0 };
+            // SAFETY: the caller's columns; `turned` holds eight columns of all steps.
+            unsafe {
+                let (from, to) = (from.add(column), turned.as_mut_ptr());
+                for step in (0..whole).step_by(8) {
+                    V::transpose_8x8(from.add(step * stride), stride, to.add(step), steps);
+                }
+                for step in whole..steps {
+                    for index in 0..here {
+                        *to.add(index * steps + step) = *from.add(step * stride + index);
+                    }
+                }
+                self.add_rows::<V>(to, steps, here, steps);
+            }
+        }
+        self.turned = turned;
+    }
+}
+
+/// The factors that a list's values are multiplied by: a row of columns for every step.
+///
+/// One panel, `[steps][width]`, or two of them, whose rows are side by side in the product.
+#[derive(Clone, Copy)]
+pub(super) struct Table {
+    pub(super) panels: [*const f32; 2],
+    pub(super) columns: Columns,
+}
+
+/// How many columns a table has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Columns {
+    /// One panel of 16.
+    Half,
+    /// One panel of 32.
+    One,
+    /// Two panels of 32.
+    Two,
+}
+
+impl Columns {
+    /// Those of a panel of this width, and of a second panel if there is one as wide.
+    pub(super) fn new(width: usize, second: Option<usize>) -> Self {
+        match (width, second) {
+            (PANEL, Some(PANEL)) => Columns::Two,
+            (PANEL, _) => Columns::One,
+            _ => Columns::Half,
+        }
+    }
+
+    /// Panels of the table.
+    pub(super) fn panels(self) -> usize {
+        match self {
+            Columns::Half | Columns::One => 1,
+            Columns::Two => 2,
+        }
+    }
+}
+
+/// What the products are added to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Before {
+    /// Nothing: whatever the sums hold is overwritten.
+    Zero,
+    /// What the sums hold.
+    Sums,
+}
+
+/// Adds the products of some listed rows with a table to their sums, block of steps by block.
+///
+/// `sums` are one or two panels, `[rows][width]`.
+///
+/// # Safety
+/// The lists hold the rows, the table all their steps, and `sums` the rows' sums.
+#[inline(always)]
+pub(super) unsafe fn add_products<V: Vector>(
+    lists: &Lists,
+    rows: Range<usize>,
+    table: Table,
+    before: Before,
+    sums: [*mut f32; 2],
+) {
+    for block in 0..lists.blocks {
+        let before = if block == 0 { before } else { Before::Sums };
+        let visit = Visit { lists, rows: (rows.start, rows.end), block, table, before, sums };
+        // SAFETY: the caller's. Guards that are constant for `V` choose one kernel each.
+        unsafe {
+            match (table.columns, V::LANES) {
+                (Columns::Two, 16) => V::enter(Sized::<4, PANEL>(visit)),
+                (Columns::Two, _) => V::enter(Sized::<8, PANEL>(visit)),
+                (Columns::One, 16) => V::enter(Sized::<2, PANEL>(visit)),
+                (Columns::One, _) => V::enter(Sized::<4, PANEL>(visit)),
+                (Columns::Half, 16) => V::enter(Sized::<1, 16>(visit)),
+                (Columns::Half, _) => V::enter(Sized::<2, 16>(visit)),
+            }
+        }
+    }
+}
+
+/// One block of steps of some rows.
+#[derive(Clone, Copy)]
+struct Visit<'a> {
+    lists: &'a Lists,
+    rows: (usize, usize),
+    block: usize,
+    table: Table,
+    before: Before,
+    sums: [*mut f32; 2],
+}
+
+/// A visit of `C` vectors of columns in panels of width `W`.
+struct Sized<'a, const C: usize, const W: usize>(Visit<'a>);
+
+impl<const C: usize, const W: usize> Kernel for Sized<'_, C, W> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Visit { lists, rows, block, table, before, sums } = self.0;
+        let (indices, values) = (lists.indices.as_ptr(), lists.values.as_ptr());
+        let [first, second] = table.panels;
+        let per_panel = W / V::LANES;
+        // SAFETY: the caller's: lists, table and sums hold these rows and their steps.
+        unsafe {
+            let mut ends = lists.ends.as_ptr().add(rows.0 * lists.blocks + block);
+            for row in 0..rows.1 - rows.0 {
+                let (mut at, end) = (*ends as usize, *ends.add(1) as usize);
+                ends = ends.add(lists.blocks);
+                let places = std::array::from_fn::<_, C, _>(|vector| {
+                    let (panel, vector) = (vector / per_panel, vector % per_panel);
+                    sums[panel].wrapping_add(row * W + vector * V::LANES)
+                });
+                let mut tile = [V::splat(0.0); C];
+                if before == Before::Sums {
+                    for vector in 0..C {
+                        tile[vector] = V::load(places[vector]);
+                    }
+                }
+                while at < end {
+                    let offset = *indices.add(at) as usize * W;
+                    let value = V::splat(*values.add(at));
+                    for vector in 0..C {
+                        let panel = if vector < per_panel { first } else { second };
+                        let factor = V::load(panel.add(offset + vector % per_panel * V::LANES));
+                        tile[vector] = value.mul_add(factor, tile[vector]);
+                    }
+                    at += 1;
+                }
+                for vector in 0..C {
+                    tile[vector].store(places[vector]);
+                }
+            }
+        }
+    }
+}
