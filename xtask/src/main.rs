@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Chores of this repository: `cargo xtask COMMAND`.
 
+mod abi;
 mod peers;
 
 use std::process::ExitCode;
@@ -19,11 +20,13 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Abi(abi::Args),
     Peers(peers::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
+        Command::Abi(args) => abi::run(&args),
         Command::Peers(args) => peers::run(&args),
     };
     done.unwrap_or_else(|error| {
