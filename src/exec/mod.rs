@@ -63,9 +63,7 @@ impl Executable {
             let elements = self.plan.graph.node(*node).ty.shape.elements();
             outputs.push(match self.plan.buffer(*buffer).place {
                 Place::Output(slot) if slot != index => Vec::new(),
-                Place::Output(_) | Place::Arena(_) => {
-                    recycle(&mut self.recycled[index], elements)
-                }
+                Place::Output(_) | Place::Arena(_) => recycle(&mut self.recycled[index], elements),
                 _ => Vec::new(),
             });
         }

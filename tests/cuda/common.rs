@@ -52,9 +52,11 @@ pub(crate) fn assert_close(what: &str, got: &Tensor, reference: &Tensor, toleran
     assert_eq!(got.shape(), reference.shape(), "{what}");
     let (got, reference) = (got.values().expect("f32"), reference.values().expect("f32"));
     let scale = reference.iter().fold(1e-6f32, |largest, x| largest.max(x.abs()));
-    let worst = got.iter().zip(reference).enumerate().max_by(|(_, a), (_, b)| {
-        (a.0 - a.1).abs().total_cmp(&(b.0 - b.1).abs())
-    });
+    let worst = got
+        .iter()
+        .zip(reference)
+        .enumerate()
+        .max_by(|(_, a), (_, b)| (a.0 - a.1).abs().total_cmp(&(b.0 - b.1).abs()));
     if let Some((index, (got, reference))) = worst {
         let error = (got - reference).abs() / scale;
         assert!(error <= tolerance, "{what}[{index}]: {got}, reference {reference}: {error:e}");

@@ -150,7 +150,9 @@ fn check_driver(device: &str) -> Result<()> {
         return error("no CUDA driver on this machine (libcuda was not found)".into());
     }
     match ENTRY_POINTS.iter().find(|name| !has_entry_point(name)) {
-        Some(missing) => error(format!("the CUDA driver has no {missing}: CUDA 12 or later is needed")),
+        Some(missing) => {
+            error(format!("the CUDA driver has no {missing}: CUDA 12 or later is needed"))
+        }
         None => Ok(()),
     }
 }

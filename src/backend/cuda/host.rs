@@ -33,7 +33,11 @@ pub(super) fn compute(
     if let Some(node) = step.nodes.iter().find(changes) {
         return Err(Error::Device {
             device: gpu.name().into(),
-            message: format!("no kernel for {} of layer {:?}", graph.node(*node).op.name(), step.layer),
+            message: format!(
+                "no kernel for {} of layer {:?}",
+                graph.node(*node).op.name(),
+                step.layer
+            ),
         });
     }
     tracing::debug!(layer = %step.layer, kernel = step.kernel.name(), "computed by the host");

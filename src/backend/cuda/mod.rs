@@ -19,6 +19,7 @@ mod memory;
 mod nvrtc;
 mod options;
 mod program;
+mod self_test;
 mod transfer;
 
 use std::collections::BTreeMap;
@@ -36,6 +37,7 @@ use lower::Places;
 use memory::{Address, DeviceMemory};
 pub use options::{Capture, CudaImage, CudaOptions, Precision};
 use program::{Program, Work};
+pub use self_test::{self_test, Check};
 use transfer::{bytes_of, tensor_bytes, Downloads, Uploads};
 
 use super::{

@@ -9,12 +9,7 @@ use super::memory::{Address, Pinned};
 use crate::{Result, Tensor};
 
 /// Writes to the device and waits until it is done.
-pub(super) fn write_now(
-    gpu: &Gpu,
-    stream: &CudaStream,
-    at: Address,
-    bytes: &[u8],
-) -> Result<()> {
+pub(super) fn write_now(gpu: &Gpu, stream: &CudaStream, at: Address, bytes: &[u8]) -> Result<()> {
     if bytes.is_empty() {
         return Ok(());
     }

@@ -129,8 +129,7 @@ impl Lowering<'_> {
     fn nt(&mut self, extents: Extents, mut params: KilnLinearParams, relu_dropout: bool) -> Launch {
         let tiling = Tiling::choose(Form::Nt, &[extents], self.precision, self.machine);
         params.split = self.split(&tiling, &[extents]);
-        let has_special =
-            tiling.precision != super::Precision::F32 && tiling.tile != Tile::Guarded;
+        let has_special = tiling.precision != super::Precision::F32 && tiling.tile != Tile::Guarded;
         let tail = if relu_dropout && has_special { "_relu_dropout" } else { "" };
         let grid = tiling.grid(tiles(&tiling, extents), self.machine);
         Launch::new(tiling.kernel(Form::Nt, tail), grid, params)

@@ -27,7 +27,9 @@ impl Lowering<'_> {
         };
         let loss = self.loss(nll, [rows, classes], 1, &grid)?;
         let params = KilnCrossEntropyParams { loss, scores: self.read(0)?, d_scores };
-        let variant = row_variant(classes, KILN_ROW_REGISTERS as usize);
+        // The variant that holds rows in registers knows no smoothing.
+        let longest = if nll.smoothing == 0.0 { KILN_ROW_REGISTERS as usize } else { 0 };
+        let variant = row_variant(classes, longest);
         Ok(vec![Launch::new(format!("cross_entropy{variant}_f32"), grid, params)])
     }
 
