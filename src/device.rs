@@ -60,6 +60,14 @@ impl Device {
         Device { kind: Kind::Cpu { threads } }
     }
 
+    /// The options of a GPU.
+    pub(crate) fn cuda_options(&self) -> Option<CudaOptions> {
+        match self.kind {
+            Kind::Cpu { .. } => None,
+            Kind::Cuda { options, .. } => Some(options),
+        }
+    }
+
     /// Opens the device.
     pub(crate) fn open(&self) -> Result<Box<dyn Backend>> {
         match self.kind {

@@ -4,6 +4,8 @@
 
 #[path = "cuda/common.rs"]
 mod common;
+#[path = "cuda/failures.rs"]
+mod failures;
 #[path = "cuda/kernels.rs"]
 mod kernels;
 #[path = "cuda/training.rs"]

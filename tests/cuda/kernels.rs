@@ -10,6 +10,7 @@ use crate::common::*;
 /// Runs the comparisons and lists those that fail.
 fn failures(device: &Device, size: usize) -> Vec<String> {
     let checks = self_test(device, size).expect("the device works");
+    assert!(checks.len() > 30, "only {} comparisons", checks.len());
     checks.iter().filter(|check| !check.passed()).map(ToString::to_string).collect()
 }
 
@@ -18,6 +19,17 @@ fn kernels_compute_what_the_cpu_does() {
     let simulator = simulator();
     for size in [1, 31, 33, 65] {
         assert_eq!(failures(&gpu(), size), Vec::<String>::new());
+    }
+    assert_eq!(simulator.take_reports(), Vec::<String>::new());
+}
+
+#[test]
+fn tensor_cores_compute_what_the_cpu_does() {
+    let simulator = simulator();
+    let options = CudaOptions { precision: Precision::Tf32, ..CudaOptions::default() };
+    let device = Device::cuda_with(0, options).expect("the simulated driver has a device");
+    for size in [33, 72] {
+        assert_eq!(failures(&device, size), Vec::<String>::new());
     }
     assert_eq!(simulator.take_reports(), Vec::<String>::new());
 }

@@ -106,6 +106,12 @@ impl Lowering<'_> {
     pub(super) fn launches(mut self) -> Result<Option<Vec<Launch>>> {
         let step = self.step;
         let launches = match &step.kernel {
+            // Without rows there is no block to write the loss.
+            Kernel::LinearCrossEntropy(_) | Kernel::CrossEntropy { .. }
+                if self.input_shape(0).elements() == 0 =>
+            {
+                return Ok(None)
+            }
             Kernel::Linear { tail } => self.linear(tail)?,
             Kernel::InputGradient { mask } => self.input_gradient(*mask)?,
             Kernel::WeightGradient { sink, bias } => {

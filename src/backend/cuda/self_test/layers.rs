@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One small network per kernel: output and all gradients.
 
-use super::{difference, labels, largest, numbers, reference, Check};
+use super::{difference, labels, largest, numbers, reference, tolerance, Check};
 use crate::graph::Var;
 use crate::loss::{CrossEntropy, Reduction};
 use crate::nn::{Bias, Dropout, Linear, Module, Scope};
@@ -62,10 +62,11 @@ fn cases() -> Vec<Case> {
         function("linear, silu", |p, n| layer(p, n, Bias::Added, |y| y.silu())),
         function("linear, tanh", |p, n| layer(p, n, Bias::Added, |y| y.tanh())),
         function("linear, sigmoid", |p, n| layer(p, n, Bias::Added, |y| y.sigmoid())),
-        mask("linear, relu, dropout", |p, n| dropped(p, n, 0.5)),
+        function("linear, relu, dropout", |p, n| dropped(p, n, |y| y.relu())),
+        mask("linear, sigmoid, dropout", |p, n| dropped(p, n, |y| y.sigmoid())),
         Case {
             sequence: true,
-            ..mask("linear, relu, dropout of sequences", |p, n| dropped(p, n, 0.3))
+            ..mask("linear, sigmoid, dropout of sequences", |p, n| dropped(p, n, |y| y.sigmoid()))
         },
         mask("dropout", |p, _| {
             let dropout = Dropout::new(&p.at("dropout"), 0.3);
@@ -110,10 +111,10 @@ fn layer(p: &Scope, size: usize, bias: Bias, tail: fn(Var) -> Var) -> Function {
     Function(Box::new(move |x| second.forward(&tail(first.forward(x)))))
 }
 
-fn dropped(p: &Scope, size: usize, rate: f32) -> Function {
+fn dropped(p: &Scope, size: usize, tail: fn(Var) -> Var) -> Function {
     let first = Linear::new(&p.at("first"), size, 2 * size + 3);
-    let dropout = Dropout::new(&p.at("dropout"), rate);
-    Function(Box::new(move |x| dropout.forward(&first.forward(x).relu())))
+    let dropout = Dropout::new(&p.at("dropout"), 0.3);
+    Function(Box::new(move |x| dropout.forward(&tail(first.forward(x)))))
 }
 
 fn compare_case(device: &Device, size: usize, case: &Case) -> Result<Check> {
@@ -142,7 +143,11 @@ fn compare_case(device: &Device, size: usize, case: &Case) -> Result<Check> {
             worst = f32::INFINITY;
         }
     }
-    Ok(Check { what: format!("{} ({size})", case.what), worst, tolerance: TOLERANCE })
+    Ok(Check {
+        what: format!("{} ({size})", case.what),
+        worst,
+        tolerance: tolerance(device, TOLERANCE),
+    })
 }
 
 fn same_zeros(got: &Tensor, reference: &Tensor) -> Result<bool> {
@@ -195,5 +200,5 @@ fn compare_loss(
     for (got, reference) in got.iter().zip(&reference) {
         worst = largest(worst, difference(got, reference)?);
     }
-    Ok(Check { what: format!("{what} ({size})"), worst, tolerance: TOLERANCE })
+    Ok(Check { what: format!("{what} ({size})"), worst, tolerance: tolerance(device, TOLERANCE) })
 }

@@ -7,6 +7,7 @@ mod steps;
 use std::fmt;
 use std::num::NonZeroUsize;
 
+use super::Precision;
 use crate::{Device, Result, Tensor};
 
 /// What one comparison found.
@@ -48,6 +49,15 @@ pub fn self_test(device: &Device, size: usize) -> Result<Vec<Check>> {
     let mut checks = layers::compare(device, size.max(1))?;
     checks.extend(steps::compare(device, size.max(1))?);
     Ok(checks)
+}
+
+/// How far a device may be from the CPU: `full` where it computes in full precision.
+fn tolerance(device: &Device, full: f32) -> f32 {
+    match device.cuda_options().map(|options| options.precision) {
+        // 2^-10 per product, a few products deep, of sums that may cancel.
+        Some(Precision::Tf32) => full.max(2e-2),
+        _ => full,
+    }
 }
 
 /// What to compare with.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Whole training steps of a small classifier, one comparison per optimiser.
 
-use super::{difference, labels, largest, numbers, reference, Check};
+use super::{difference, labels, largest, numbers, reference, tolerance, Check};
 use crate::loss::CrossEntropy;
 use crate::models::SimpleNet;
 use crate::op::Nesterov;
@@ -49,7 +49,7 @@ fn compare_setting(device: &Device, size: usize, setting: Setting) -> Result<Che
         worst = largest(worst, difference(got, reference)?);
     }
     let what = format!("training steps: {} ({size})", setting.what);
-    Ok(Check { what, worst, tolerance: TOLERANCE })
+    Ok(Check { what, worst, tolerance: tolerance(device, TOLERANCE) })
 }
 
 /// Losses, norms and the parameters at the end.
