@@ -30,13 +30,13 @@ fn settings() -> Vec<Setting> {
     let setting = |what, optimizer| Setting { what, optimizer, max_norm: None, micro_batches: 1 };
     let momentum = Sgd { weight_decay: 0.01, ..Sgd::new(0.05).momentum(0.9) };
     // With PyTorch's eps the first steps of Adam take the sign of gradients that are only rounding.
-    let adam = Adam { eps: 1e-4, ..Adam::new(1e-3) };
+    let adam = Adam { eps: 1e-2, ..Adam::new(1e-3) };
     vec![
         setting("SGD", Sgd::new(0.1).into()),
         setting("SGD with momentum", momentum.into()),
         setting("SGD, Nesterov", Sgd { nesterov: Nesterov::On, ..momentum }.into()),
         setting("Adam", Adam { weight_decay: 0.01, ..adam }.into()),
-        setting("AdamW", AdamW { eps: 1e-4, ..AdamW::new(1e-3) }.into()),
+        setting("AdamW", AdamW { eps: 1e-2, ..AdamW::new(1e-3) }.into()),
         Setting { max_norm: Some(0.5), ..setting("Adam with clipping", adam.into()) },
         Setting { micro_batches: 3, ..setting("SGD of micro-batches", Sgd::new(0.1).into()) },
     ]
