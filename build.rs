@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Architectures with machine code of their own; others compile the PTX when the program starts.
 const ARCHITECTURES: &[u32] = &[80, 86, 89, 90, 100, 120];
@@ -23,23 +24,28 @@ fn main() {
     for name in ["NVCC", "CUDA_HOME", "PATH", "KILN_CUDA_PREBUILT"] {
         println!("cargo:rerun-if-env-changed={name}");
     }
+    let paths = sources(&kernels);
+    for path in &paths {
+        let text = Flattened::of(path, &kernels);
+        fs::write(out.join(name(path) + ".cu"), text).expect("OUT_DIR can be written");
+    }
     let compiler = compiler();
+    if let Some(compiler) = &compiler {
+        compile_all(compiler, &out, &paths);
+    }
     let mut table = String::from("&[\n");
-    for path in sources(&kernels) {
-        let name = path.file_stem().expect("a source has a name").to_string_lossy().into_owned();
-        let text = Flattened::of(&path, &kernels);
-        let flat = out.join(format!("{name}.cu"));
-        fs::write(&flat, &text).expect("OUT_DIR can be written");
-        let images = compiler.as_ref().map(|compiler| compile(compiler, &flat, &out, &name));
-        let (cubins, ptx) = match images {
-            Some((cubins, ptx)) => (
-                format!("Some(include_bytes!({:?}))", cubins.display().to_string()),
-                format!("Some(include_str!({:?}))", ptx.display().to_string()),
+    for path in &paths {
+        let name = name(path);
+        let file = |extension: &str| format!("{:?}", out.join(format!("{name}.{extension}")));
+        let (cubins, ptx) = match &compiler {
+            Some(_) => (
+                format!("Some(include_bytes!({}))", file("fatbin")),
+                format!("Some(include_str!({}))", file("ptx")),
             ),
             None => ("None".into(), "None".into()),
         };
-        let text = format!("include_str!({:?})", flat.display().to_string());
-        let kernels = exports(&path);
+        let text = format!("include_str!({})", file("cu"));
+        let kernels = exports(path);
         writeln!(table, "    Source {{ name: {name:?}, text: {text}, kernels: &{kernels:?}, cubins: {cubins}, ptx: {ptx} }},")
             .expect("a string can be written");
     }
@@ -49,6 +55,11 @@ fn main() {
 
 fn variable(name: &str) -> String {
     env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"))
+}
+
+/// A source's name without its extension.
+fn name(path: &Path) -> String {
+    path.file_stem().expect("a source has a name").to_string_lossy().into_owned()
 }
 
 /// The kernels' sources, in a fixed order.
@@ -125,17 +136,29 @@ fn compiler() -> Option<PathBuf> {
     folders.map(|folder| folder.join(&file)).find(|path| path.is_file())
 }
 
+/// Compiles every source, as many at a time as the machine has processors.
+fn compile_all(compiler: &Path, out: &Path, sources: &[PathBuf]) {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(source) = sources.get(next.fetch_add(1, Ordering::Relaxed)) {
+            compile(compiler, &out.join(name(source)));
+        }
+    };
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| (0..workers).for_each(|_| drop(scope.spawn(work))));
+}
+
 /// Machine code for all architectures in one file, and PTX in another.
-fn compile(compiler: &Path, source: &Path, out: &Path, name: &str) -> (PathBuf, PathBuf) {
-    let (cubins, ptx) = (out.join(format!("{name}.fatbin")), out.join(format!("{name}.ptx")));
+fn compile(compiler: &Path, stem: &Path) {
+    let source = stem.with_extension("cu");
     let mut machine: Vec<String> = vec!["-fatbin".into()];
     for architecture in ARCHITECTURES {
         let code = format!("arch=compute_{architecture},code=sm_{architecture}");
         machine.extend(["-gencode".into(), code]);
     }
-    run(compiler, source, &cubins, &machine);
-    run(compiler, source, &ptx, &["-ptx".into(), format!("-arch=compute_{PTX_ARCHITECTURE}")]);
-    (cubins, ptx)
+    run(compiler, &source, &stem.with_extension("fatbin"), &machine);
+    let ptx = ["-ptx".into(), format!("-arch=compute_{PTX_ARCHITECTURE}")];
+    run(compiler, &source, &stem.with_extension("ptx"), &ptx);
 }
 
 fn run(compiler: &Path, source: &Path, target: &Path, arguments: &[String]) {

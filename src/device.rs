@@ -86,3 +86,22 @@ impl std::fmt::Display for Device {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On a machine without a driver this is the message; on one with a driver the device opens.
+    #[test]
+    fn a_missing_driver_is_one_clear_line() {
+        match Device::cuda(0) {
+            Ok(device) => assert_eq!(device.to_string(), "cuda:0"),
+            Err(error) => {
+                let text = error.to_string();
+                assert!(text.starts_with("cuda:0: ") && !text.contains('\n'), "{text}");
+            }
+        }
+        assert!(Device::cuda(1000).is_err());
+        assert!(Device::best().is_ok());
+    }
+}

@@ -6,6 +6,8 @@
 mod common;
 #[path = "cuda/failures.rs"]
 mod failures;
+#[path = "cuda/images.rs"]
+mod images;
 #[path = "cuda/kernels.rs"]
 mod kernels;
 #[path = "cuda/training.rs"]

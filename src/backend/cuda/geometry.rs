@@ -272,6 +272,27 @@ mod tests {
     }
 
     #[test]
+    fn every_choice_names_a_kernel() {
+        let known = |name: &String| {
+            use crate::backend::cuda::image::SOURCES;
+            SOURCES.iter().any(|source| source.kernels.contains(&name.as_str()))
+        };
+        for form in [Form::Nt, Form::Nn, Form::Tn] {
+            for precision in [Precision::F32, Precision::Tf32] {
+                for edge in [1, 64, 65, 128, 2048] {
+                    let product = Extents { m: edge, n: edge, k: edge };
+                    let tiling = Tiling::choose(form, &[product], precision, &H100);
+                    assert!(known(&tiling.kernel(form, "")), "{form:?} {tiling:?}");
+                    let special = precision == Precision::Tf32 && tiling.tile != Tile::Guarded;
+                    if form == Form::Nt && special {
+                        assert!(known(&tiling.kernel(form, "_relu_dropout")), "{tiling:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn shared_memory_meets_the_bars() {
         let tiling = Tiling { precision: Precision::Tf32, tile: Tile::Large, splits: 1 };
         assert_eq!(tiling.grid([1, 1], &H100).shared, 64 << 10);

@@ -202,7 +202,7 @@ impl Lowering<'_> {
 
 /// The variant of a kernel that gives each row a warp: held in registers by vectors, or strided.
 pub(super) fn row_variant(columns: usize, longest: usize) -> &'static str {
-    match columns % VECTOR == 0 && columns <= longest {
+    match columns.is_multiple_of(VECTOR) && columns <= longest {
         true => "",
         false => "_strided",
     }
