@@ -4,6 +4,7 @@
 use std::num::NonZeroUsize;
 
 use crate::backend::cpu::Cpu;
+use crate::backend::cuda::{self, Cuda, CudaOptions};
 use crate::backend::Backend;
 use crate::Result;
 
@@ -16,15 +17,36 @@ pub struct Device {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
     Cpu { threads: NonZeroUsize },
+    Cuda { ordinal: usize, options: CudaOptions },
 }
 
 impl Device {
-    /// The best device of this machine.
+    /// The best device of this machine: the first GPU that a driver answers for, else the CPU.
     ///
     /// # Errors
-    /// None at present; a device that answers but cannot be opened will be one.
+    /// None at present; a GPU that answers but cannot be used shows when a network is built.
     pub fn best() -> Result<Self> {
-        Ok(Self::cpu())
+        match cuda::devices() {
+            Ok(found) if found.iter().any(|gpu| gpu.capability >= (8, 0)) => Self::cuda(0),
+            _ => Ok(Self::cpu()),
+        }
+    }
+
+    /// A GPU by its number, with default options.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) if there is no CUDA driver or no such device.
+    pub fn cuda(ordinal: usize) -> Result<Self> {
+        Self::cuda_with(ordinal, CudaOptions::default())
+    }
+
+    /// A GPU by its number.
+    ///
+    /// # Errors
+    /// As [`cuda`](Device::cuda).
+    pub fn cuda_with(ordinal: usize, options: CudaOptions) -> Result<Self> {
+        cuda::check(ordinal)?;
+        Ok(Device { kind: Kind::Cuda { ordinal, options } })
     }
 
     /// The CPU, with as many threads as the machine runs at the same time.
@@ -38,10 +60,19 @@ impl Device {
         Device { kind: Kind::Cpu { threads } }
     }
 
+    /// The options of a GPU.
+    pub(crate) fn cuda_options(&self) -> Option<CudaOptions> {
+        match self.kind {
+            Kind::Cpu { .. } => None,
+            Kind::Cuda { options, .. } => Some(options),
+        }
+    }
+
     /// Opens the device.
     pub(crate) fn open(&self) -> Result<Box<dyn Backend>> {
         match self.kind {
             Kind::Cpu { threads } => Ok(Box::new(Cpu::new(threads))),
+            Kind::Cuda { ordinal, options } => Ok(Box::new(Cuda::new(ordinal, options)?)),
         }
     }
 }
@@ -51,6 +82,26 @@ impl std::fmt::Display for Device {
         match self.kind {
             Kind::Cpu { threads: NonZeroUsize::MIN } => write!(f, "cpu, 1 thread"),
             Kind::Cpu { threads } => write!(f, "cpu, {threads} threads"),
+            Kind::Cuda { ordinal, .. } => write!(f, "cuda:{ordinal}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On a machine without a driver this is the message; on one with a driver the device opens.
+    #[test]
+    fn a_missing_driver_is_one_clear_line() {
+        match Device::cuda(0) {
+            Ok(device) => assert_eq!(device.to_string(), "cuda:0"),
+            Err(error) => {
+                let text = error.to_string();
+                assert!(text.starts_with("cuda:0: ") && !text.contains('\n'), "{text}");
+            }
+        }
+        assert!(Device::cuda(1000).is_err());
+        assert!(Device::best().is_ok());
     }
 }

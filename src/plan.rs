@@ -42,8 +42,10 @@ pub struct Buffer {
 pub enum Place {
     /// In the plan's arena, at an offset.
     Arena(Bytes),
-    /// A tensor given with the run.
+    /// A tensor given with the run, which kernels read where it is.
     Input(InputId),
+    /// A tensor given with the run, copied to the plan's arena, at an offset, before the first step.
+    Uploaded(InputId, Bytes),
     /// A tensor returned from the run.
     Output(usize),
     /// A parameter's value, in the backend's layout.
@@ -177,7 +179,8 @@ impl Plan {
 
     /// Sums over the plan.
     pub fn totals(&self) -> Totals {
-        let arena = |buffer: &&Buffer| matches!(buffer.place, Place::Arena(_));
+        let arena =
+            |buffer: &&Buffer| matches!(buffer.place, Place::Arena(_) | Place::Uploaded(..));
         let size = |ty: &TensorType| ty.shape.elements() * ty.dtype.bytes();
         let draws = |id: &NodeId| self.graph.node(*id).op.is_random();
         // A random operation without a tensor to act on yields nothing but its decisions.

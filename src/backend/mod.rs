@@ -2,6 +2,7 @@
 //! Backends: what runs a plan. A backend knows nothing of networks, and a plan nothing of devices.
 
 pub mod cpu;
+pub mod cuda;
 mod layout;
 
 use std::fmt::Debug;
@@ -26,6 +27,18 @@ pub struct Facts {
     pub host_memory: HostMemory,
     /// Where the optimiser runs when nothing has to see all gradients first.
     pub update_place: UpdatePlace,
+    /// How far kernels reach.
+    pub fusion: Fusion,
+}
+
+/// How far kernels reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fusion {
+    /// A kernel computes within one layer.
+    WithinLayers,
+    /// Kernels also span layers, where launches cost more than what they compute: the last linear
+    /// layer with its loss, all layers' weight gradients together.
+    AcrossLayers,
 }
 
 /// How a run's inputs and outputs reach the kernels.
@@ -101,6 +114,15 @@ pub struct Run<'a> {
     pub outputs: &'a mut [Vec<f32>],
 }
 
+/// What is left to do for a run that has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// Its steps have to be issued.
+    Issue,
+    /// Nothing: the backend replays what it captured of an earlier run.
+    Replayed,
+}
+
 /// The whole contract of a backend.
 pub trait Backend: Debug + Send {
     /// What the passes need to know.
@@ -126,6 +148,24 @@ pub trait Backend: Debug + Send {
     /// # Errors
     /// [`crate::Error::Device`] with the driver's message.
     fn read(&mut self, at: Span) -> Result<Vec<f32>>;
+
+    /// Begins a run: brings its inputs and scalars to where kernels read them.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] with the driver's message.
+    fn begin(&mut self, run: &Run<'_>) -> Result<Begun> {
+        let _ = run;
+        Ok(Begun::Issue)
+    }
+
+    /// Ends a run: brings its outputs back.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] with the driver's message.
+    fn finish(&mut self, run: &mut Run<'_>) -> Result<()> {
+        let _ = run;
+        Ok(())
+    }
 
     /// Issues one step of a run on its lane.
     ///

@@ -166,6 +166,7 @@ fn place(plan: &Plan, id: BufferId) -> String {
     match plan.buffer(id).place {
         Place::Arena(offset) => format!("arena+{}", offset.0),
         Place::Input(input) => format!("input {}", input.index()),
+        Place::Uploaded(input, at) => format!("input {} at arena+{}", input.index(), at.0),
         Place::Output(slot) => format!("output {slot}"),
         Place::Parameter(id) => parameter(id.index()).into(),
         Place::Gradient(id) => format!("gradient of {}", parameter(id.index())),

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 pub(crate) use store::Store;
 
-use crate::backend::{Arena, Backend, HostMemory, Run};
+use crate::backend::{Arena, Backend, Begun, Run};
 use crate::plan::{Place, Plan};
 use crate::scalars::Scalars;
-use crate::{Error, Result, Tensor};
+use crate::{Result, Tensor};
 
 /// A plan with its memory on a device, ready to run.
 #[derive(Debug)]
@@ -50,7 +50,10 @@ impl Executable {
         let mut outputs = self.take_outputs();
         let mut run =
             Run { plan: &self.plan, memory: &memory, scalars, inputs, outputs: &mut outputs };
-        issue(backend, &mut run)?;
+        if backend.begin(&run)? == Begun::Issue {
+            issue(backend, &mut run)?;
+        }
+        backend.finish(&mut run)?;
         self.finish(backend, store, inputs, outputs)
     }
 
@@ -59,9 +62,8 @@ impl Executable {
         for (index, (node, buffer)) in self.plan.outputs.iter().enumerate() {
             let elements = self.plan.graph.node(*node).ty.shape.elements();
             outputs.push(match self.plan.buffer(*buffer).place {
-                Place::Output(slot) if slot == index => {
-                    recycle(&mut self.recycled[index], elements)
-                }
+                Place::Output(slot) if slot != index => Vec::new(),
+                Place::Output(_) | Place::Arena(_) => recycle(&mut self.recycled[index], elements),
                 _ => Vec::new(),
             });
         }
@@ -80,20 +82,24 @@ impl Executable {
         for (index, (node, buffer)) in self.plan.outputs.iter().enumerate() {
             let shape = self.plan.graph.node(*node).ty.shape.clone();
             tensors.push(match self.plan.buffer(*buffer).place {
-                Place::Output(slot) => {
-                    let data = shared[slot].clone();
+                Place::Output(slot) if slot != index => {
+                    Tensor::from_shared(shape, shared[slot].clone())
+                }
+                Place::Output(_) | Place::Arena(_) => {
+                    let data = shared[index].clone();
                     let kept = &mut self.recycled[index];
-                    if slot == index && kept.len() < RECYCLED_OUTPUTS {
+                    if kept.len() < RECYCLED_OUTPUTS {
                         kept.push(data.clone());
                     }
                     Tensor::from_shared(shape, data)
                 }
-                Place::Input(input) => inputs[input.index()].reshaped(shape)?,
+                Place::Input(input) | Place::Uploaded(input, _) => {
+                    inputs[input.index()].reshaped(shape)?
+                }
                 Place::Parameter(parameter) => store.read(backend, parameter)?.reshaped(shape)?,
                 Place::Gradient(parameter) => {
                     store.read_gradient(backend, parameter)?.reshaped(shape)?
                 }
-                Place::Arena(_) => return Err(unreachable_output(backend)),
             });
         }
         Ok(tensors)
@@ -122,12 +128,4 @@ fn recycle(kept: &mut Vec<Arc<Vec<f32>>>, elements: usize) -> Vec<f32> {
         Some(Ok(buffer)) => buffer,
         _ => vec![0.0; elements],
     }
-}
-
-fn unreachable_output(backend: &dyn Backend) -> Error {
-    let how = match backend.facts().host_memory {
-        HostMemory::Direct => "written directly",
-        HostMemory::Copied => "copied",
-    };
-    Error::Internal { pass: "exec", message: format!("an output that should be {how} was not") }
 }

@@ -7,8 +7,10 @@
 mod cross_entropy;
 mod input_gradient;
 mod linear;
+mod linear_cross_entropy;
 mod optimizer;
 mod weight_gradient;
+mod weight_gradients;
 
 use crate::graph::{Graph, NodeId};
 use crate::op::{Binary, Dropout, MatMul, Nll, Op, Softmax, Store, Unary, UpdateRule};
@@ -35,6 +37,11 @@ pub enum Kernel {
         /// Whether the bias gradient, the column sums of `dy`, is computed along.
         bias: BiasGradient,
     },
+    /// `(dy, x)... -> (d_weight[, d_bias])...`: [`Kernel::WeightGradient`] of several layers.
+    WeightGradients(Vec<LayerGradient>),
+    /// `(x, weight[, bias], labels[, class_weights]) -> loss[, d_scores][, scores]`: a linear layer
+    /// and [`Kernel::CrossEntropy`] of its output.
+    LinearCrossEntropy(LinearCrossEntropy),
     /// `(scores, labels[, class_weights]) -> loss[, d_scores]`: log-softmax, likelihood and, in
     /// training, their gradient.
     CrossEntropy {
@@ -69,6 +76,11 @@ pub enum Kernel {
     StoreGradient(Store),
     /// `gradients -> norm`.
     GlobalNorm,
+    /// `gradients -> (norm, coefficient)`: the norm and the factor that clips it.
+    ClipNorm {
+        /// The largest norm that is left alone.
+        max_norm: f64,
+    },
     /// `(gradients...[, coefficient])`: the optimiser over all parameters in one pass.
     FlatUpdate {
         /// The optimiser's rule.
@@ -98,6 +110,37 @@ pub enum Sink {
     Store(Store),
     /// Into the optimiser, element by element, with no gradient stored at all.
     Update(UpdateRule),
+}
+
+/// One layer of [`Kernel::WeightGradients`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LayerGradient {
+    /// Where the gradients go.
+    pub sink: Sink,
+    /// Whether the bias gradient is computed along.
+    pub bias: BiasGradient,
+}
+
+/// What [`Kernel::LinearCrossEntropy`] computes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LinearCrossEntropy {
+    /// Whether the layer adds a bias.
+    pub bias: crate::nn::Bias,
+    /// The loss's options.
+    pub nll: Nll,
+    /// Whether the gradient is computed along.
+    pub gradient: LossGradient,
+    /// Whether the scores are wanted.
+    pub scores: Scores,
+}
+
+/// What [`Kernel::LinearCrossEntropy`] does with the scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scores {
+    /// They are returned from the run.
+    Stored,
+    /// Nothing: the loss and its gradient are all that is wanted.
+    Dropped,
 }
 
 /// Whether [`Kernel::WeightGradient`] computes the bias gradient along.
@@ -141,6 +184,9 @@ pub(crate) type Find = fn(&Finder<'_>, NodeId) -> Option<Cluster>;
 
 /// The searches, in the order in which they are tried.
 pub(crate) const FINDERS: &[Find] = &[
+    linear_cross_entropy::find,
+    weight_gradients::find,
+    optimizer::find_clip_norm,
     cross_entropy::find,
     weight_gradient::find,
     linear::find,
@@ -188,6 +234,8 @@ impl Kernel {
             Kernel::Linear { .. } => "linear",
             Kernel::InputGradient { .. } => "linear_input_gradient",
             Kernel::WeightGradient { .. } => "linear_weight_gradient",
+            Kernel::WeightGradients(_) => "linear_weight_gradients",
+            Kernel::LinearCrossEntropy(_) => "linear_cross_entropy",
             Kernel::CrossEntropy { .. } => "cross_entropy",
             Kernel::Dropout(_) => "dropout",
             Kernel::MaskNonZero(_) => "mask_nonzero",
@@ -202,6 +250,7 @@ impl Kernel {
             Kernel::ColumnSum => "column_sum",
             Kernel::StoreGradient(_) => "store_gradient",
             Kernel::GlobalNorm => "global_norm",
+            Kernel::ClipNorm { .. } => "clip_norm",
             Kernel::FlatUpdate { .. } => "flat_update",
             Kernel::Plain => "plain",
         }

@@ -2,9 +2,27 @@
 //! The optimiser over all parameters in one flat pass.
 
 use super::{Clip, Kernel};
+use crate::backend::Fusion;
 use crate::graph::NodeId;
 use crate::op::Op;
 use crate::passes::{Cluster, Finder};
+
+/// `global_norm -> clip_coefficient`: one pass over the gradients gives both.
+pub(super) fn find_clip_norm(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
+    let graph = finder.graph;
+    if finder.facts.fusion != Fusion::AcrossLayers || graph.node(root).op != Op::GlobalNorm {
+        return None;
+    }
+    let clips = |id: &NodeId| matches!(graph.node(*id).op, Op::ClipCoefficient(_));
+    let coefficient = finder.users(root).iter().copied().find(clips)?;
+    let Op::ClipCoefficient(max_norm) = graph.node(coefficient).op else { return None };
+    Some(Cluster {
+        kernel: Kernel::ClipNorm { max_norm },
+        nodes: vec![root, coefficient],
+        inputs: graph.node(root).inputs.clone(),
+        outputs: vec![root, coefficient],
+    })
+}
 
 /// All updates by the same rule that no other kernel took along.
 pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {

@@ -76,6 +76,11 @@ impl<'g> Finder<'g> {
         !self.claimed[id.index()]
     }
 
+    /// Whether the value is one that the run returns.
+    pub(crate) fn is_returned(&self, id: NodeId) -> bool {
+        self.returned[id.index()]
+    }
+
     /// All users of a node's value.
     pub(crate) fn users(&self, id: NodeId) -> &[NodeId] {
         &self.users[id.index()]

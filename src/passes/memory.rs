@@ -26,7 +26,8 @@ pub(crate) struct Placement {
 struct Lifetime {
     buffer: usize,
     bytes: usize,
-    written: usize,
+    /// The step that writes it; `None` for what is uploaded before the first step.
+    written: Option<usize>,
     uses: Vec<usize>,
 }
 
@@ -39,14 +40,25 @@ pub(super) fn place(graph: &Graph, schedule: &Schedule, facts: &Facts) -> Placem
         let ty = graph.node(node).ty.clone();
         buffers.push(Buffer { ty, place });
     };
+    let lifetime = |buffer: usize, node: NodeId, written: Option<usize>| {
+        let ty = &graph.node(node).ty;
+        let bytes = ty.shape.elements() * ty.dtype.bytes();
+        Lifetime { buffer, bytes, written, uses: uses(graph, schedule, node) }
+    };
+    let mut lifetimes = Vec::new();
     for (id, node) in graph.nodes() {
-        match node.op {
-            Op::Input(input) => add(&mut buffers, id, Place::Input(input)),
-            Op::Parameter(parameter) => add(&mut buffers, id, Place::Parameter(parameter)),
+        match (&node.op, facts.host_memory) {
+            (Op::Input(input), HostMemory::Direct) => {
+                add(&mut buffers, id, Place::Input(*input));
+            }
+            (Op::Input(input), HostMemory::Copied) => {
+                lifetimes.push(lifetime(buffers.len(), id, None));
+                add(&mut buffers, id, Place::Uploaded(*input, Bytes(0)));
+            }
+            (Op::Parameter(parameter), _) => add(&mut buffers, id, Place::Parameter(*parameter)),
             _ => {}
         }
     }
-    let mut lifetimes = Vec::new();
     for (index, step) in schedule.steps.iter().enumerate() {
         for &output in &step.cluster.outputs {
             let place = match graph.node(output).op {
@@ -59,10 +71,7 @@ pub(super) fn place(graph: &Graph, schedule: &Schedule, facts: &Facts) -> Placem
             };
             add(&mut buffers, output, place);
             if let Place::Arena(_) = place {
-                let ty = &graph.node(output).ty;
-                let bytes = ty.shape.elements() * ty.dtype.bytes();
-                let uses = uses(graph, schedule, output);
-                lifetimes.push(Lifetime { buffer: buffers.len() - 1, bytes, written: index, uses });
+                lifetimes.push(lifetime(buffers.len() - 1, output, Some(index)));
             }
         }
     }
@@ -118,7 +127,11 @@ fn assign(
             }
             offset = offset.max(stop.next_multiple_of(alignment));
         }
-        buffers[life.buffer].place = Place::Arena(Bytes(offset));
+        let place = &mut buffers[life.buffer].place;
+        *place = match *place {
+            Place::Uploaded(input, _) => Place::Uploaded(input, Bytes(offset)),
+            _ => Place::Arena(Bytes(offset)),
+        };
         placed.push((offset, offset + life.bytes, life));
         end = end.max((offset + life.bytes).next_multiple_of(alignment));
     }
@@ -128,8 +141,9 @@ fn assign(
 /// Whether one buffer's last use is certain to come before the other's writer starts.
 fn apart(schedule: &Schedule, a: &Lifetime, b: &Lifetime) -> bool {
     let done_before = |first: &Lifetime, second: &Lifetime| {
-        let ends = std::iter::once(&first.written).chain(&first.uses);
-        ends.into_iter().all(|&step| step != usize::MAX && schedule.ordered(step, second.written))
+        let Some(writer) = second.written else { return false };
+        let mut ends = first.written.iter().chain(&first.uses);
+        ends.all(|&step| step != usize::MAX && schedule.ordered(step, writer))
     };
     done_before(a, b) || done_before(b, a)
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Chores of this repository: `cargo xtask COMMAND`.
 
+mod abi;
 mod kernels;
 mod peers;
 
@@ -20,12 +21,14 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Abi(abi::Args),
     Kernels(kernels::Args),
     Peers(peers::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
+        Command::Abi(args) => abi::run(&args),
         Command::Kernels(args) => kernels::run(&args),
         Command::Peers(args) => peers::run(&args),
     };

@@ -36,7 +36,7 @@ pub(super) fn launch(
 ) -> Result<()> {
     let (plan, memory, scalars) = (run.plan, run.memory, run.scalars);
     let step = &plan.steps[index];
-    if step.kernel == Kernel::Plain || reads_foreign_layout(run, step) {
+    if has_no_loop(&step.kernel) || reads_foreign_layout(run, step) {
         return plain::launch(arenas, run, index);
     }
     let rule = match &step.kernel {
@@ -48,6 +48,17 @@ pub(super) fn launch(
     let numbers: Vec<f32> = step.inputs.iter().map(|&node| number(plan, scalars, node)).collect();
     let operands = operands(arenas, run, step, &numbers, moments)?;
     Launch { engine, plan, scalars, memory, step, operands }.dispatch()
+}
+
+/// Whether a kernel is interpreted: plain ones, and those that plans for the CPU do not contain.
+fn has_no_loop(kernel: &Kernel) -> bool {
+    matches!(
+        kernel,
+        Kernel::Plain
+            | Kernel::WeightGradients(_)
+            | Kernel::LinearCrossEntropy(_)
+            | Kernel::ClipNorm { .. }
+    )
 }
 
 /// Whether a step reads a parameter in a layout that its kernel does not know: all kernels but those
@@ -103,7 +114,10 @@ impl Launch<'_> {
             Kernel::StoreGradient(store) => self.store_gradient(*store),
             Kernel::GlobalNorm => self.global_norm(),
             Kernel::FlatUpdate { rule, clip } => self.flat_update(rule, *clip),
-            Kernel::Plain => Err(internal("plain steps are interpreted")),
+            Kernel::WeightGradients(_)
+            | Kernel::LinearCrossEntropy(_)
+            | Kernel::ClipNorm { .. }
+            | Kernel::Plain => Err(internal("a step without a loop of its own is interpreted")),
         }
     }
 

@@ -17,7 +17,7 @@ use pool::Pool;
 use simd::Isa;
 pub(super) use simd::PanelLayout;
 
-use super::{Arena, Backend, Facts, HostMemory, Layout, Run, Span, UpdatePlace};
+use super::{Arena, Backend, Facts, Fusion, HostMemory, Layout, Run, Span, UpdatePlace};
 use crate::graph::{ParamSpec, ParamUsage};
 use crate::plan::{Bytes, Event, Lane};
 use crate::Result;
@@ -45,6 +45,7 @@ impl Cpu {
             alignment: ALIGNMENT,
             host_memory: HostMemory::Direct,
             update_place: UpdatePlace::WeightGradient,
+            fusion: Fusion::WithinLayers,
         };
         let engine = Engine { pool: Pool::new(threads), isa: Isa::best() };
         Cpu { facts, engine, arenas: Arenas::default() }

@@ -126,7 +126,7 @@ fn located(plan: &Plan, memory: &Memory, id: BufferId) -> Result<Located> {
     Ok(match buffer.place {
         Place::Input(input) => Located::Input(input.index()),
         Place::Output(slot) => Located::Output(slot),
-        Place::Arena(start) => {
+        Place::Arena(start) | Place::Uploaded(_, start) => {
             let length = Bytes(buffer.ty.shape.elements() * buffer.ty.dtype.bytes());
             Located::Span(Span { arena: memory.plan, start, length })
         }

@@ -42,7 +42,7 @@ fn load(arenas: &Arenas, run: &Run<'_>, node: NodeId, id: BufferId) -> Result<Ar
     let shape = run.plan.graph.node(node).ty.shape.clone();
     let wide = |values: &[f32]| values.iter().map(|&x| f64::from(x)).collect();
     let data = match run.plan.buffer(id).place {
-        Place::Input(input) => {
+        Place::Input(input) | Place::Uploaded(input, _) => {
             let tensor = &run.inputs[input.index()];
             match tensor.integers() {
                 Ok(integers) => integers.iter().map(|&i| f64::from(i)).collect(),

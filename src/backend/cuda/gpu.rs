@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Finding devices and opening them, without a panic where there is no driver.
+
+use std::fmt;
+use std::sync::Arc;
+
+use cudarc::driver::sys::{self, CUdevice_attribute};
+use cudarc::driver::{result, CudaContext, DriverError};
+
+use crate::{Error, Result};
+
+/// Entry points that kiln calls; any driver of CUDA 12 has them.
+const ENTRY_POINTS: &[&str] = &[
+    "cuInit",
+    "cuDeviceGet",
+    "cuDeviceGetCount",
+    "cuDeviceGetName",
+    "cuDeviceGetAttribute",
+    "cuDeviceTotalMem_v2",
+    "cuDevicePrimaryCtxRetain",
+    "cuDevicePrimaryCtxRelease_v2",
+    "cuCtxSetCurrent",
+    "cuCtxGetCurrent",
+    "cuMemAlloc_v2",
+    "cuMemFree_v2",
+    "cuMemGetInfo_v2",
+    "cuMemHostAlloc",
+    "cuMemFreeHost",
+    "cuMemsetD8Async",
+    "cuMemcpyHtoDAsync_v2",
+    "cuMemcpyDtoHAsync_v2",
+    "cuStreamCreate",
+    "cuStreamDestroy_v2",
+    "cuStreamSynchronize",
+    "cuStreamWaitEvent",
+    "cuStreamBeginCapture_v2",
+    "cuStreamEndCapture",
+    "cuEventCreate",
+    "cuEventDestroy_v2",
+    "cuEventRecord",
+    "cuModuleLoadData",
+    "cuModuleUnload",
+    "cuModuleGetFunction",
+    "cuFuncSetAttribute",
+    "cuLaunchKernel",
+    "cuGraphInstantiateWithFlags",
+    "cuGraphLaunch",
+    "cuGraphDestroy",
+    "cuGraphExecDestroy",
+    "cuGetErrorName",
+    "cuGetErrorString",
+];
+
+/// An entry point that only the simulated driver has.
+const SIMULATOR_MARK: &str = "kiln_sim_reset";
+
+/// A CUDA device of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// Its number: `N` of `cuda:N`.
+    pub ordinal: usize,
+    /// The model's name.
+    pub model: String,
+    /// Compute capability, major and minor: `(9, 0)`.
+    pub capability: (u32, u32),
+    /// Number of multiprocessors.
+    pub multiprocessors: usize,
+    /// Device memory in bytes.
+    pub memory: usize,
+    /// Whether the driver is the simulated one: its results are real, its speed is not.
+    pub simulated: bool,
+}
+
+impl fmt::Display for DeviceInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (major, minor) = self.capability;
+        let memory = self.memory >> 20;
+        write!(f, "cuda:{}: {}, sm_{major}{minor}, ", self.ordinal, self.model)?;
+        write!(f, "{} multiprocessors, {memory} MiB", self.multiprocessors)?;
+        match self.simulated {
+            true => write!(f, " (simulated)"),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The devices that a CUDA driver answers for.
+///
+/// # Errors
+/// [`Error::Device`] if there is no driver, or none that kiln can use.
+pub fn devices() -> Result<Vec<DeviceInfo>> {
+    check_driver("cuda")?;
+    let count = result::init()
+        .and_then(|()| result::device::get_count())
+        .map_err(|error| device_error("cuda", "starting the driver", error))?;
+    (0..usize::try_from(count).unwrap_or(0)).map(describe).collect()
+}
+
+/// Whether a device can be used.
+///
+/// # Errors
+/// [`Error::Device`] if there is no driver, no such device, or if it is too old.
+pub fn check(ordinal: usize) -> Result<DeviceInfo> {
+    let device = format!("cuda:{ordinal}");
+    check_driver(&device)?;
+    let found = devices()?;
+    let Some(info) = found.get(ordinal).cloned() else {
+        let message = format!("no such device: the driver answers for {}", found.len());
+        return Err(Error::Device { device, message });
+    };
+    match info.capability < (8, 0) {
+        true => Err(Error::Device {
+            device,
+            message: format!("{info}: compute capability 8.0 or later is needed"),
+        }),
+        false => Ok(info),
+    }
+}
+
+fn describe(ordinal: usize) -> Result<DeviceInfo> {
+    let read = || {
+        let device = result::device::get(ordinal as i32)?;
+        // SAFETY: the handle comes from the driver.
+        let attribute = |what: CUdevice_attribute| unsafe {
+            result::device::get_attribute(device, what).map(|value| value.max(0) as u32)
+        };
+        Ok(DeviceInfo {
+            ordinal,
+            model: result::device::get_name(device)?,
+            capability: (
+                attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+                attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+            ),
+            multiprocessors: attribute(
+                CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
+            )? as usize,
+            // SAFETY: as above.
+            memory: unsafe { result::device::total_mem(device)? },
+            simulated: has_entry_point(SIMULATOR_MARK),
+        })
+    };
+    read().map_err(|error| device_error(&format!("cuda:{ordinal}"), "asking the device", error))
+}
+
+/// An error where there is no usable driver; from then on calls to the driver cannot panic.
+fn check_driver(device: &str) -> Result<()> {
+    let error = |message: String| Err(Error::Device { device: device.into(), message });
+    // SAFETY: loads the driver's library, whose initialisers any CUDA program runs.
+    if !unsafe { sys::is_culib_present() } {
+        return error("no CUDA driver on this machine (libcuda was not found)".into());
+    }
+    match ENTRY_POINTS.iter().find(|name| !has_entry_point(name)) {
+        Some(missing) => {
+            error(format!("the CUDA driver has no {missing}: CUDA 12 or later is needed"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whether the driver, which is present, has a function of this name.
+fn has_entry_point(name: &str) -> bool {
+    // SAFETY: the driver's library is present; the symbol is looked up, not called.
+    unsafe { sys::culib().get::<unsafe extern "C" fn()>(name.as_bytes()).is_ok() }
+}
+
+/// A device in use.
+#[derive(Clone, Debug)]
+pub(super) struct Gpu {
+    context: Arc<CudaContext>,
+    info: DeviceInfo,
+    name: String,
+}
+
+impl Gpu {
+    /// Opens a device.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if there is no driver or no such device.
+    pub(super) fn open(ordinal: usize) -> Result<Self> {
+        let name = format!("cuda:{ordinal}");
+        let info = check(ordinal)?;
+        let context = CudaContext::new(ordinal)
+            .map_err(|error| device_error(&name, "opening the device", error))?;
+        // SAFETY: plans order their steps by events of their own.
+        unsafe { context.disable_event_tracking() };
+        Ok(Gpu { context, info, name })
+    }
+
+    pub(super) fn context(&self) -> &Arc<CudaContext> {
+        &self.context
+    }
+
+    pub(super) fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    /// As a user names it: `"cuda:0"`.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn model(&self) -> &str {
+        &self.info.model
+    }
+
+    /// Makes the device's context the calling thread's.
+    pub(super) fn bind(&self) -> Result<()> {
+        self.context.bind_to_thread().map_err(|error| self.error("using the device", error))
+    }
+
+    /// An error with what was tried and the driver's words.
+    pub(super) fn error(&self, what: impl fmt::Display, error: DriverError) -> Error {
+        device_error(&self.name, what, error)
+    }
+}
+
+fn device_error(device: &str, what: impl fmt::Display, error: DriverError) -> Error {
+    let text = |words: Result<&std::ffi::CStr, DriverError>| {
+        words.map_or_else(|_| "unknown".into(), |words| words.to_string_lossy().into_owned())
+    };
+    let (name, words) = (text(error.error_name()), text(error.error_string()));
+    Error::Device { device: device.into(), message: format!("{what}: {name}: {words}") }
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Steps without a kernel, computed by the host by the plain meaning of their nodes. They are rare
+//! and slow: their operands travel to the host and their results back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cudarc::driver::CudaStream;
+
+use super::gpu::Gpu;
+use super::lower::{address, Places};
+use super::transfer::{bytes_of, read_now, write_now};
+use crate::backend::Run;
+use crate::exec::reference::{interpret, State};
+use crate::graph::{NodeId, ParamId};
+use crate::op::{Array, Op};
+use crate::plan::{BufferId, Plan, Step};
+use crate::{DType, Error, Result};
+
+/// Computes a step and returns when its results are on the device.
+///
+/// # Errors
+/// [`Error::Device`] that names the operation and the layer if the step changes parameters.
+pub(super) fn compute(
+    gpu: &Gpu,
+    lane: &Arc<CudaStream>,
+    run: &Run<'_>,
+    places: &Places<'_>,
+    step: &Step,
+) -> Result<()> {
+    let (plan, graph) = (run.plan, &run.plan.graph);
+    let changes = |id: &&NodeId| matches!(graph.node(**id).op, Op::Gradient(..) | Op::Update(..));
+    if let Some(node) = step.nodes.iter().find(changes) {
+        return Err(Error::Device {
+            device: gpu.name().into(),
+            message: format!(
+                "no kernel for {} of layer {:?}",
+                graph.node(*node).op.name(),
+                step.layer
+            ),
+        });
+    }
+    tracing::debug!(layer = %step.layer, kernel = step.kernel.name(), "computed by the host");
+    let mut values = BTreeMap::new();
+    for (&node, read) in step.inputs.iter().zip(&step.reads) {
+        if let Some(buffer) = read {
+            values.insert(node, load(gpu, lane, plan, places, (node, *buffer))?);
+        }
+    }
+    interpret(graph, &step.nodes, run.scalars, &mut Untouched, &mut values);
+    for (node, &buffer) in step.outputs.iter().zip(&step.writes) {
+        let results: Vec<f32> = values[node].data.iter().map(|&x| x as f32).collect();
+        write_now(gpu, lane, address(plan, places, buffer)?, bytes_of(&results))?;
+    }
+    Ok(())
+}
+
+fn load(
+    gpu: &Gpu,
+    lane: &Arc<CudaStream>,
+    plan: &Plan,
+    places: &Places<'_>,
+    (node, buffer): (NodeId, BufferId),
+) -> Result<Array> {
+    let ty = &plan.graph.node(node).ty;
+    let mut bytes = vec![0; 4 * ty.shape.elements()];
+    read_now(gpu, lane, address(plan, places, buffer)?, &mut bytes)?;
+    let words = bytes.as_chunks::<4>().0.iter();
+    let data = match ty.dtype {
+        DType::F32 => words.map(|word| f64::from(f32::from_ne_bytes(*word))).collect(),
+        DType::I32 => words.map(|word| f64::from(i32::from_ne_bytes(*word))).collect(),
+    };
+    Ok(Array::new(ty.shape.clone(), data))
+}
+
+/// The state of steps that have none: parameters come as values, and nothing is stored.
+struct Untouched;
+
+impl State for Untouched {
+    fn value(&self, _: ParamId) -> Array {
+        Array::scalar(f64::NAN)
+    }
+    fn gradient(&self, _: ParamId) -> Array {
+        Array::scalar(f64::NAN)
+    }
+    fn moments(&self, _: ParamId) -> Vec<Array> {
+        Vec::new()
+    }
+    fn set_gradient(&mut self, _: ParamId, _: &Array) {}
+    fn set_value(&mut self, _: ParamId, _: &Array, _: &[Array]) {}
+}

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Matrix products: linear layers forward and backward.
+
+use super::{internal, unary, Lowering};
+use crate::backend::cuda::abi::*;
+use crate::backend::cuda::geometry::{Extents, Form, Tile, Tiling};
+use crate::backend::cuda::launch::Launch;
+use crate::backend::cuda::memory::Address;
+use crate::kernel::{BiasGradient, LayerGradient, LinearTail, Sink};
+use crate::nn::Bias;
+use crate::op::{MatMul, Order, Store, Unary};
+use crate::Result;
+
+impl Lowering<'_> {
+    /// One launch, or two: the product's tail knows a row as a sample, so dropout of several rows
+    /// per sample runs on its own.
+    pub(super) fn linear(&mut self, tail: &LinearTail) -> Result<Vec<Launch>> {
+        let extents = self.forward_extents();
+        let output = self.output_shape(0).clone();
+        let y = self.write(0)?;
+        let fused = tail.dropout.filter(|_| output.samples() == extents.m);
+        let mut params = self.linear_params(extents)?;
+        if tail.bias == Bias::Added {
+            params.tail.bias = self.read(2)?;
+        }
+        let activation = tail.activation.map_or((KILN_UNARY_NONE, 0.0), unary);
+        (params.tail.activation, params.tail.activation_parameter) = activation;
+        if let Some(dropout) = fused {
+            params.tail.dropout = 1;
+            params.tail.scalars = self.scratch.scalars();
+            params.tail.mask = self.mask(dropout);
+        }
+        let plain_relu = tail.bias == Bias::Added && tail.activation == Some(Unary::Relu);
+        let mut launches = vec![self.nt(extents, params, plain_relu && fused.is_some())];
+        if let Some(dropout) = tail.dropout.filter(|_| fused.is_none()) {
+            launches.push(self.dropout_of(dropout, &output, y, y));
+        }
+        Ok(launches)
+    }
+
+    pub(super) fn input_gradient(&mut self, mask: Option<f64>) -> Result<Vec<Launch>> {
+        let weight = self.input_shape(1);
+        let (n, k) = (weight.last(), weight.rows());
+        let extents = Extents { m: self.input_shape(0).elements() / k.max(1), n, k };
+        let mut params = self.input_gradient_params(extents)?;
+        if let Some(scale) = mask {
+            params.tail.mask_source = self.read(2)?;
+            params.tail.mask_scale = scale as f32;
+        }
+        Ok(vec![self.nn(extents, params)])
+    }
+
+    /// The gradients of several layers in as few launches as their number allows.
+    pub(super) fn weight_gradients(&mut self, layers: &[LayerGradient]) -> Result<Vec<Launch>> {
+        let mut products = Vec::with_capacity(layers.len());
+        let mut written = 0;
+        for (index, layer) in layers.iter().enumerate() {
+            let Sink::Store(store) = layer.sink else {
+                return Err(internal("an optimiser in a weight gradient's tail"));
+            };
+            let weight = self.output_shape(written);
+            let (m, n) = (weight.rows(), weight.last());
+            let extents = Extents { m, n, k: self.input_shape(2 * index).rows() };
+            let d = self.write(written)?;
+            let d_bias = match layer.bias {
+                BiasGradient::Computed => self.write(written + 1)?,
+                BiasGradient::Absent => Address::NONE,
+            };
+            written += if layer.bias == BiasGradient::Computed { 2 } else { 1 };
+            let (a, b) = (self.read(2 * index)?, self.read(2 * index + 1)?);
+            products.push(Product { extents, d, d_bias, a, b, store });
+        }
+        let groups: Vec<&[Product]> = products.chunks(KILN_GEMM_GROUP as usize).collect();
+        Ok(groups.into_iter().map(|group| self.tn(group)).collect())
+    }
+
+    /// A product of two matrices; `None` where both are transposed.
+    pub(super) fn matmul(&mut self, product: MatMul) -> Result<Option<Vec<Launch>>> {
+        let output = self.output_shape(0);
+        let (m, n) = (output.rows(), output.last());
+        let left = self.input_shape(0);
+        let k = match product.left {
+            Order::Plain => left.last(),
+            Order::Transposed => left.rows(),
+        };
+        let extents = Extents { m, n, k };
+        let launch = match (product.left, product.right) {
+            (Order::Plain, Order::Transposed) => {
+                let params = self.linear_params(extents)?;
+                self.nt(extents, params, false)
+            }
+            (Order::Plain, Order::Plain) => {
+                let params = self.input_gradient_params(extents)?;
+                self.nn(extents, params)
+            }
+            (Order::Transposed, Order::Plain) => {
+                let (a, b, d) = (self.read(0)?, self.read(1)?, self.write(0)?);
+                let store = Store::Overwrite;
+                self.tn(&[Product { extents, d, d_bias: Address::NONE, a, b, store }])
+            }
+            (Order::Transposed, Order::Transposed) => return Ok(None),
+        };
+        Ok(Some(vec![launch]))
+    }
+
+    /// Rows, outputs and inputs of a linear layer whose input and weight the step reads first.
+    pub(super) fn forward_extents(&self) -> Extents {
+        let weight = self.input_shape(1);
+        let (n, k) = (weight.rows(), weight.last());
+        Extents { m: self.input_shape(0).elements() / k.max(1), n, k }
+    }
+
+    fn linear_params(&mut self, Extents { m, n, k }: Extents) -> Result<KilnLinearParams> {
+        let (m, n, k) = (m as i32, n as i32, k as i32);
+        let (a, b, d) = (self.read(0)?, self.read(1)?, self.write(0)?);
+        Ok(KilnLinearParams { d, a, b, m, n, k, lda: k, ldb: k, ldd: n, ..Default::default() })
+    }
+
+    fn input_gradient_params(
+        &mut self,
+        Extents { m, n, k }: Extents,
+    ) -> Result<KilnInputGradientParams> {
+        let (m, n, k) = (m as i32, n as i32, k as i32);
+        let (a, b, d) = (self.read(0)?, self.read(1)?, self.write(0)?);
+        let (lda, ldb, ldd) = (k, n, n);
+        Ok(KilnInputGradientParams { d, a, b, m, n, k, lda, ldb, ldd, ..Default::default() })
+    }
+
+    fn nt(&mut self, extents: Extents, mut params: KilnLinearParams, relu_dropout: bool) -> Launch {
+        let tiling = Tiling::choose(Form::Nt, &[extents], self.precision, self.machine);
+        params.split = self.split(&tiling, &[extents]);
+        let has_special = tiling.precision != super::Precision::F32 && tiling.tile != Tile::Guarded;
+        let tail = if relu_dropout && has_special { "_relu_dropout" } else { "" };
+        let grid = tiling.grid(tiles(&tiling, extents), self.machine);
+        Launch::new(tiling.kernel(Form::Nt, tail), grid, params)
+    }
+
+    fn nn(&mut self, extents: Extents, mut params: KilnInputGradientParams) -> Launch {
+        let tiling = Tiling::choose(Form::Nn, &[extents], self.precision, self.machine);
+        params.split = self.split(&tiling, &[extents]);
+        let grid = tiling.grid(tiles(&tiling, extents), self.machine);
+        Launch::new(tiling.kernel(Form::Nn, ""), grid, params)
+    }
+
+    fn tn(&mut self, products: &[Product]) -> Launch {
+        let extents: Vec<Extents> = products.iter().map(|product| product.extents).collect();
+        let tiling = Tiling::choose(Form::Tn, &extents, self.precision, self.machine);
+        let mut params = KilnWeightGradientParams {
+            split: self.split(&tiling, &extents),
+            count: products.len() as i32,
+            ..Default::default()
+        };
+        let (mut blocks, mut tickets, mut partials) = (0, 0, 0);
+        for (product, entry) in products.iter().zip(&mut params.products) {
+            let Extents { m, n, k } = product.extents;
+            *entry = KilnWeightGradient {
+                d: product.d,
+                d_bias: product.d_bias,
+                a: product.a,
+                b: product.b,
+                m: m as i32,
+                n: n as i32,
+                k: k as i32,
+                lda: m as i32,
+                ldb: n as i32,
+                first_block: blocks as u32,
+                ticket: tickets as i32,
+                store: store(product.store),
+                partials: partials as u64,
+            };
+            let tiles = tiling.tile.count(product.extents);
+            let bias_blocks = match product.d_bias {
+                Address::NONE => 0,
+                _ => m.div_ceil(KILN_GEMM_BIAS_COLUMNS as usize),
+            };
+            blocks += tiles + bias_blocks;
+            tickets += tiles;
+            partials += tiling.partials(product.extents);
+        }
+        let grid = tiling.grid([blocks as u32, 1], self.machine);
+        Launch::new(tiling.kernel(Form::Tn, ""), grid, params)
+    }
+
+    /// Memory for the parts of products that are split along `k`.
+    fn split(&mut self, tiling: &Tiling, products: &[Extents]) -> KilnSplitK {
+        let splits = tiling.splits as i32;
+        if splits == 1 {
+            return KilnSplitK { splits, ..Default::default() };
+        }
+        let tiles = products.iter().map(|product| tiling.tile.count(*product)).sum();
+        let partials = products.iter().map(|product| tiling.partials(*product)).sum();
+        let (partials, tickets) = (self.scratch.numbers(partials), self.scratch.numbers(tiles));
+        KilnSplitK { partials, tickets, splits }
+    }
+}
+
+/// One product of a weight-gradient launch.
+struct Product {
+    extents: Extents,
+    d: Address,
+    d_bias: Address,
+    a: Address,
+    b: Address,
+    store: Store,
+}
+
+fn tiles(tiling: &Tiling, extents: Extents) -> [u32; 2] {
+    let edge = tiling.tile.edge();
+    [extents.m.div_ceil(edge) as u32, extents.n.div_ceil(edge) as u32]
+}
+
+pub(super) fn store(store: Store) -> KilnStore {
+    match store {
+        Store::Overwrite => KILN_STORE_OVERWRITE,
+        Store::Accumulate => KILN_STORE_ACCUMULATE,
+    }
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Cross-entropy, alone and with the linear layer before it.
+
+use super::elements::row_variant;
+use super::Lowering;
+use crate::backend::cuda::abi::*;
+use crate::backend::cuda::geometry::{linear_loss_grid, Grid};
+use crate::backend::cuda::launch::Launch;
+use crate::backend::cuda::memory::Address;
+use crate::kernel::{LinearCrossEntropy, LossGradient, Scores};
+use crate::nn::Bias;
+use crate::op::{Nll, Reduction};
+use crate::Result;
+
+impl Lowering<'_> {
+    pub(super) fn cross_entropy(
+        &mut self,
+        nll: &Nll,
+        gradient: LossGradient,
+    ) -> Result<Vec<Launch>> {
+        let scores = self.input_shape(0);
+        let (rows, classes) = (scores.rows(), scores.last());
+        let grid = Grid::over_rows(rows);
+        let d_scores = match gradient {
+            LossGradient::Computed => self.write(1)?,
+            LossGradient::Absent => Address::NONE,
+        };
+        let loss = self.loss(nll, [rows, classes], 1, &grid)?;
+        let params = KilnCrossEntropyParams { loss, scores: self.read(0)?, d_scores };
+        // The variant that holds rows in registers knows no smoothing.
+        let longest = if nll.smoothing == 0.0 { KILN_ROW_REGISTERS as usize } else { 0 };
+        let variant = row_variant(classes, longest);
+        Ok(vec![Launch::new(format!("cross_entropy{variant}_f32"), grid, params)])
+    }
+
+    pub(super) fn linear_cross_entropy(
+        &mut self,
+        options: &LinearCrossEntropy,
+    ) -> Result<Vec<Launch>> {
+        let extents = self.forward_extents();
+        let grid = linear_loss_grid(extents.m);
+        let (bias, labels) = match options.bias {
+            Bias::Added => (self.read(2)?, 3),
+            Bias::Absent => (Address::NONE, 2),
+        };
+        let mut written = 1;
+        let mut next = |wanted: bool| {
+            let index = written;
+            written += usize::from(wanted);
+            wanted.then_some(index)
+        };
+        let d_scores = next(options.gradient == LossGradient::Computed);
+        let scores = next(options.scores == Scores::Stored);
+        let output = |index: Option<usize>| match index {
+            Some(index) => self.write(index),
+            None => Ok(Address::NONE),
+        };
+        let (d_scores, scores) = (output(d_scores)?, output(scores)?);
+        let params = KilnLinearCrossEntropyParams {
+            loss: self.loss(&options.nll, [extents.m, extents.n], labels, &grid)?,
+            x: self.read(0)?,
+            weight: self.read(1)?,
+            bias,
+            d_scores,
+            scores,
+            features: extents.k as u32,
+        };
+        Ok(vec![Launch::new("linear_cross_entropy_f32", grid, params)])
+    }
+
+    /// The loss's part of the parameters; `labels` is the index of the labels among the inputs,
+    /// class weights follow them.
+    fn loss(
+        &mut self,
+        nll: &Nll,
+        [rows, classes]: [usize; 2],
+        labels: usize,
+        grid: &Grid,
+    ) -> Result<KilnCrossEntropyLoss> {
+        let class_weights = match self.step.inputs.len() > labels + 1 {
+            true => self.read(labels + 1)?,
+            false => Address::NONE,
+        };
+        Ok(KilnCrossEntropyLoss {
+            labels: self.read(labels)?,
+            class_weights,
+            dloss: Address::NONE,
+            scalars: self.scratch.scalars(),
+            loss: self.write(0)?,
+            partials: self.scratch.numbers(grid.blocks[0] as usize),
+            tickets: self.scratch.numbers(1),
+            rows: rows as u32,
+            classes: classes as u32,
+            ignore_index: nll.ignore_index,
+            smoothing: nll.smoothing as f32,
+            reduction: match nll.reduction {
+                Reduction::Mean => KILN_REDUCTION_MEAN,
+                Reduction::Sum => KILN_REDUCTION_SUM,
+                Reduction::None => KILN_REDUCTION_NONE,
+            },
+        })
+    }
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! From the steps of a plan to launches: plain data from plain data, without a device.
+
+mod elements;
+mod linear;
+mod loss;
+mod update;
+
+use super::abi::*;
+use super::geometry::Machine;
+use super::launch::Launch;
+use super::memory::Address;
+use super::options::Precision;
+use crate::backend::Slot;
+use crate::graph::{NodeId, ParamId};
+use crate::kernel::Kernel;
+use crate::op::{Op, Unary};
+use crate::passes::origin;
+use crate::plan::{BufferId, Place, Plan, Step};
+use crate::scalars::Scalar;
+use crate::{Error, Result, Shape};
+
+/// Where everything that a plan touches lies on the device.
+#[derive(Clone, Debug)]
+pub(super) struct Places<'a> {
+    pub(super) plan: Address,
+    pub(super) values: Address,
+    pub(super) gradients: Option<Address>,
+    pub(super) moments: Vec<Address>,
+    pub(super) slots: &'a [Slot],
+    /// The network's seed, which makes the keys of masks.
+    pub(super) seed: u64,
+}
+
+/// Memory of a plan that only its kernels know: the run's scalars first, then partial sums, tickets
+/// and constants. It is zero at first.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    base: Address,
+    bytes: usize,
+    /// Constants of the graph and where they lie.
+    pub(super) constants: Vec<(Address, f32)>,
+}
+
+/// Alignment of what kernels share no cache line of.
+const SCRATCH_ALIGNMENT: usize = 256;
+
+impl Scratch {
+    /// Scratch memory at `base`; counting alone does not need a base that exists.
+    pub(super) fn at(base: Address) -> Self {
+        let mut scratch = Scratch { base, bytes: 0, constants: Vec::new() };
+        scratch.take(std::mem::size_of::<KilnScalars>());
+        scratch
+    }
+
+    /// Bytes taken so far.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The run's scalars.
+    pub(super) fn scalars(&self) -> Address {
+        self.base
+    }
+
+    fn take(&mut self, bytes: usize) -> Address {
+        let at = self.base.plus(self.bytes);
+        self.bytes = (self.bytes + bytes).next_multiple_of(SCRATCH_ALIGNMENT);
+        at
+    }
+
+    /// Room for numbers of four bytes; none for none.
+    fn numbers(&mut self, count: usize) -> Address {
+        match count {
+            0 => Address::NONE,
+            count => self.take(4 * count),
+        }
+    }
+
+    fn constant(&mut self, value: f32) -> Address {
+        let known = self.constants.iter().find(|(_, known)| known.to_bits() == value.to_bits());
+        if let Some((address, _)) = known {
+            return *address;
+        }
+        let address = self.take(4);
+        self.constants.push((address, value));
+        address
+    }
+}
+
+/// One step on its way to launches.
+pub(super) struct Lowering<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) step: &'a Step,
+    pub(super) places: &'a Places<'a>,
+    pub(super) machine: &'a Machine,
+    pub(super) precision: Precision,
+    pub(super) scratch: &'a mut Scratch,
+}
+
+impl Lowering<'_> {
+    /// The launches of the step, in order; `None` if no kernel computes it.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if the plan contradicts itself.
+    pub(super) fn launches(mut self) -> Result<Option<Vec<Launch>>> {
+        let step = self.step;
+        let launches = match &step.kernel {
+            // Without rows there is no block to write the loss.
+            Kernel::LinearCrossEntropy(_) | Kernel::CrossEntropy { .. }
+                if self.input_shape(0).elements() == 0 =>
+            {
+                return Ok(None)
+            }
+            Kernel::Linear { tail } => self.linear(tail)?,
+            Kernel::InputGradient { mask } => self.input_gradient(*mask)?,
+            Kernel::WeightGradient { sink, bias } => {
+                self.weight_gradients(&[crate::kernel::LayerGradient { sink: *sink, bias: *bias }])?
+            }
+            Kernel::WeightGradients(layers) => self.weight_gradients(layers)?,
+            Kernel::LinearCrossEntropy(options) => self.linear_cross_entropy(options)?,
+            Kernel::CrossEntropy { nll, gradient } => self.cross_entropy(nll, *gradient)?,
+            Kernel::MatMul(product) => return self.matmul(*product),
+            Kernel::Dropout(dropout) => self.dropout(*dropout)?,
+            Kernel::MaskNonZero(scale) => self.mask_nonzero(*scale)?,
+            Kernel::Map(function) => self.map(*function)?,
+            Kernel::MapGradient(function) => self.map_gradient(*function)?,
+            Kernel::Zip(function) => self.zip(*function)?,
+            Kernel::Softmax(kind) => self.softmax(*kind)?,
+            Kernel::SoftmaxGradient(kind) => self.softmax_gradient(*kind)?,
+            Kernel::Repeat => self.repeat()?,
+            Kernel::Sum => self.sum()?,
+            Kernel::ColumnSum => self.column_sum()?,
+            Kernel::StoreGradient(store) => self.store_gradient(*store)?,
+            Kernel::GlobalNorm => return self.norm(None),
+            Kernel::ClipNorm { max_norm } => return self.norm(Some(*max_norm)),
+            Kernel::FlatUpdate { rule, clip } => self.flat_update(rule, *clip)?,
+            Kernel::Plain => return Ok(None),
+        };
+        Ok(Some(launches))
+    }
+
+    fn shape(&self, node: NodeId) -> &Shape {
+        &self.plan.graph.node(node).ty.shape
+    }
+
+    fn input_shape(&self, index: usize) -> &Shape {
+        self.shape(self.step.inputs[index])
+    }
+
+    fn output_shape(&self, index: usize) -> &Shape {
+        self.shape(self.step.outputs[index])
+    }
+
+    /// Where an input of the step lies.
+    fn read(&mut self, index: usize) -> Result<Address> {
+        let node = *self.step.inputs.get(index).ok_or_else(|| internal("an input is missing"))?;
+        if let Some(buffer) = self.step.reads[index] {
+            return self.address(buffer);
+        }
+        match self.plan.graph.node(origin(&self.plan.graph, node)).op {
+            Op::Constant(value) => Ok(self.scratch.constant(value as f32)),
+            Op::Scalar(Scalar::Share) => {
+                Ok(self.scratch.scalars().plus(std::mem::offset_of!(KilnScalars, share)))
+            }
+            _ => Err(internal("a step reads a value that has no buffer")),
+        }
+    }
+
+    /// Where an output of the step lies.
+    fn write(&self, index: usize) -> Result<Address> {
+        let buffer = self.step.writes.get(index).ok_or_else(|| internal("an output is missing"))?;
+        self.address(*buffer)
+    }
+
+    fn address(&self, id: BufferId) -> Result<Address> {
+        address(self.plan, self.places, id)
+    }
+}
+
+/// Where a buffer lies on the device.
+pub(super) fn address(plan: &Plan, places: &Places<'_>, id: BufferId) -> Result<Address> {
+    match plan.buffer(id).place {
+        Place::Arena(offset) | Place::Uploaded(_, offset) => Ok(places.plan.plus(offset.0)),
+        Place::Parameter(id) => Ok(slot(places, places.values, id)),
+        Place::Gradient(id) => {
+            let base = places.gradients.ok_or_else(|| internal("no gradients were reserved"))?;
+            Ok(slot(places, base, id))
+        }
+        Place::Input(_) | Place::Output(_) => Err(internal("a buffer lies in host memory")),
+    }
+}
+
+fn slot(places: &Places<'_>, base: Address, id: ParamId) -> Address {
+    base.plus(places.slots[id.index()].start.0)
+}
+
+/// A function and its parameter as kernels know them.
+fn unary(function: Unary) -> (KilnUnary, f32) {
+    match function {
+        Unary::Relu => (KILN_UNARY_RELU, 0.0),
+        Unary::LeakyRelu(slope) => (KILN_UNARY_LEAKY_RELU, slope as f32),
+        Unary::Gelu => (KILN_UNARY_GELU, 0.0),
+        Unary::GeluTanh => (KILN_UNARY_GELU_TANH, 0.0),
+        Unary::Silu => (KILN_UNARY_SILU, 0.0),
+        Unary::Tanh => (KILN_UNARY_TANH, 0.0),
+        Unary::Sigmoid => (KILN_UNARY_SIGMOID, 0.0),
+        Unary::Softplus => (KILN_UNARY_SOFTPLUS, 0.0),
+        Unary::Exp => (KILN_UNARY_EXP, 0.0),
+        Unary::Log => (KILN_UNARY_LOG, 0.0),
+        Unary::Square => (KILN_UNARY_SQUARE, 0.0),
+        Unary::Scale(factor) => (KILN_UNARY_SCALE, factor as f32),
+    }
+}
+
+pub(super) fn internal(message: &str) -> Error {
+    Error::Internal { pass: "cuda", message: message.into() }
+}

@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The CUDA backend: plans run by hand-written kernels on streams, and replayed as CUDA graphs.
+//!
+//! A plan is lowered once, at its first run, to launches as plain data (`lower`, `geometry`);
+//! everything that changes from run to run is read by kernels from one structure in device memory,
+//! so that the second run can be captured whole and later runs replay it. Steps without a kernel
+//! are computed by the host from what they read; plans that have such steps are not captured.
+
+#[rustfmt::skip]
+#[allow(dead_code, unreachable_pub, missing_docs)] // as generated
+mod abi;
+mod geometry;
+mod gpu;
+mod host;
+mod image;
+mod launch;
+mod lower;
+mod memory;
+mod nvrtc;
+mod options;
+mod program;
+mod self_test;
+mod transfer;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+use cudarc::driver::{CudaEvent, CudaStream};
+
+use geometry::Machine;
+use gpu::Gpu;
+pub use gpu::{check, devices, DeviceInfo};
+use image::Kernels;
+pub use image::LoadedImage;
+use lower::Places;
+use memory::{Address, DeviceMemory};
+pub use options::{Capture, CudaImage, CudaOptions, Precision};
+use program::{Program, Work};
+pub use self_test::{self_test, Check};
+use transfer::{bytes_of, tensor_bytes, Downloads, Uploads};
+
+use super::{
+    Arena, Backend, Begun, Facts, Fusion, HostMemory, Layout, Memory, Run, Span, UpdatePlace,
+};
+use crate::graph::ParamSpec;
+use crate::plan::{Bytes, Event, Lane, Place};
+use crate::Result;
+
+/// Alignment of buffers: `cudaMalloc`'s, of which 16 bytes matter to kernels.
+const ALIGNMENT: usize = 256;
+/// Streams: the two gradients of a layer and one more run side by side where they are not joined.
+const LANES: usize = 3;
+
+/// What the passes know about a CUDA device; plans can be made without one.
+pub fn facts(ordinal: usize) -> Facts {
+    Facts {
+        name: format!("cuda:{ordinal}"),
+        lanes: LANES,
+        alignment: ALIGNMENT,
+        host_memory: HostMemory::Copied,
+        update_place: UpdatePlace::Flat,
+        fusion: Fusion::AcrossLayers,
+    }
+}
+
+/// A CUDA device.
+#[derive(Debug)]
+pub struct Cuda {
+    facts: Facts,
+    options: CudaOptions,
+    machine: Machine,
+    phase: Phase,
+    /// The plan that is running.
+    current: Option<Arena>,
+    programs: BTreeMap<Arena, Program>,
+    kernels: Kernels,
+    uploads: Uploads,
+    downloads: Downloads,
+    arenas: Vec<DeviceMemory>,
+    fork: CudaEvent,
+    joins: Vec<CudaEvent>,
+    lanes: Vec<Arc<CudaStream>>,
+    gpu: Gpu,
+}
+
+/// Where the backend is between `begin` and `finish`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    /// Steps go to the streams.
+    Issuing,
+    /// Steps go to a graph.
+    Capturing,
+    /// A graph is running.
+    Replaying,
+}
+
+impl Cuda {
+    /// Opens a device.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] if there is no driver, no such device, or no image for it.
+    pub fn new(ordinal: usize, options: CudaOptions) -> Result<Self> {
+        let gpu = Gpu::open(ordinal)?;
+        let image = LoadedImage::choose(gpu.info(), options.image)?;
+        let machine = Machine {
+            multiprocessors: gpu.info().multiprocessors,
+            architecture: image.architecture(gpu.info()),
+        };
+        let failed = |error| gpu.error("making streams", error);
+        let streams = (0..LANES).map(|_| gpu.context().new_stream());
+        let lanes: Vec<_> = streams.collect::<std::result::Result<_, _>>().map_err(failed)?;
+        let event = || gpu.context().new_event(None);
+        let joins = (1..LANES).map(|_| event()).collect::<std::result::Result<_, _>>();
+        Ok(Cuda {
+            facts: facts(ordinal),
+            options,
+            machine,
+            phase: Phase::Idle,
+            current: None,
+            programs: BTreeMap::new(),
+            kernels: Kernels::new(image),
+            uploads: Uploads::default(),
+            downloads: Downloads::default(),
+            arenas: Vec::new(),
+            fork: event().map_err(failed)?,
+            joins: joins.map_err(failed)?,
+            lanes,
+            gpu,
+        })
+    }
+
+    /// The device.
+    pub fn info(&self) -> &DeviceInfo {
+        self.gpu.info()
+    }
+
+    /// The form in which its kernels are loaded.
+    pub fn image(&self) -> LoadedImage {
+        self.kernels.image()
+    }
+
+    /// Makes sure that the program of a run is there and is that of the network's seed.
+    fn prepare(&mut self, run: &Run<'_>) -> Result<()> {
+        let key = run.memory.plan;
+        if self.programs.get(&key).is_some_and(|program| program.seed == run.scalars.seed) {
+            return Ok(());
+        }
+        self.programs.remove(&key);
+        let places = places(&self.arenas, run.memory, run.scalars.seed);
+        let chosen = (&self.machine, self.options.precision);
+        let (gpu, kernels, lane) = (&self.gpu, &mut self.kernels, &self.lanes[0]);
+        let program = Program::new(gpu, kernels, lane, run.plan, &places, chosen)?;
+        self.programs.insert(key, program);
+        Ok(())
+    }
+
+    fn program(&self, run: &Run<'_>) -> Result<&Program> {
+        let program = self.programs.get(&run.memory.plan);
+        program.ok_or_else(|| lower::internal("a run was not begun"))
+    }
+
+    /// Brings scalars and inputs to the device.
+    fn upload(&mut self, run: &Run<'_>) -> Result<()> {
+        let program = self.program(run)?;
+        let scalars = program.scalars(run.scalars);
+        let scalars = transfer::scalars_bytes(&scalars);
+        let mut parts: Vec<(Address, &[u8])> = vec![(program.scalars_address(), &scalars)];
+        let base = self.arenas[run.memory.plan.0 as usize].address();
+        for buffer in &run.plan.buffers {
+            if let Place::Uploaded(input, offset) = buffer.place {
+                parts.push((base.plus(offset.0), tensor_bytes(&run.inputs[input.index()])?));
+            }
+        }
+        self.uploads.copy(&self.gpu, &self.lanes[0], &parts)
+    }
+
+    /// Lets the other lanes begin where the first is.
+    fn fork(&self) -> Result<()> {
+        let forked = self.fork.record(&self.lanes[0]);
+        let waits = || self.lanes[1..].iter().try_for_each(|lane| lane.wait(&self.fork));
+        forked.and_then(|()| waits()).map_err(|error| self.gpu.error("starting lanes", error))
+    }
+
+    /// Lets the first lane go on when the others are done.
+    fn join(&self) -> Result<()> {
+        for (lane, join) in self.lanes[1..].iter().zip(&self.joins) {
+            let joined = join.record(lane).and_then(|()| self.lanes[0].wait(join));
+            joined.map_err(|error| self.gpu.error("joining lanes", error))?;
+        }
+        Ok(())
+    }
+
+    /// Ends a capture and runs what was captured.
+    fn replay_captured(&mut self, run: &Run<'_>) -> Result<()> {
+        let flags = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
+        let captured = self.lanes[0].end_capture(flags);
+        let captured = captured.map_err(|error| self.gpu.error("capturing a plan", error))?;
+        if let Some(graph) = &captured {
+            let launched = graph.launch();
+            launched.map_err(|error| self.gpu.error("running a captured plan", error))?;
+        }
+        if let Some(program) = self.programs.get_mut(&run.memory.plan) {
+            program.graph.0 = captured;
+        }
+        Ok(())
+    }
+
+    /// Forgets a run that failed half way.
+    fn abandon(&mut self) {
+        if self.phase == Phase::Capturing {
+            let flags = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
+            // Whatever it says, the error that led here says more.
+            let _ = self.lanes[0].end_capture(flags);
+        }
+        self.phase = Phase::Idle;
+    }
+
+    fn issue(&mut self, run: &mut Run<'_>, index: usize) -> Result<()> {
+        let step = &run.plan.steps[index];
+        let lane = self.lanes[step.lane.index()].clone();
+        let Work::Launches(launches) = &self.program(run)?.steps[index] else {
+            let places = places(&self.arenas, run.memory, run.scalars.seed);
+            return host::compute(&self.gpu, &lane, run, &places, step);
+        };
+        for ready in launches {
+            // SAFETY: the lowering fills the structure that the kernel's header names, with
+            // addresses in arenas that live as long as this backend, which waits for its lanes
+            // before it frees them.
+            unsafe { ready.launch.params.launch(&ready.function, &ready.launch.grid, &lane) }
+                .map_err(|error| {
+                    let (kernel, layer) = (&ready.launch.kernel, &step.layer);
+                    self.gpu.error(format_args!("kernel {kernel} of layer {layer:?}"), error)
+                })?;
+        }
+        Ok(())
+    }
+
+    /// An event of the plan that is running.
+    fn event(&self, event: Event) -> Result<&CudaEvent> {
+        let program = self.current.and_then(|plan| self.programs.get(&plan));
+        let event = program.and_then(|program| program.events.get(event.index()));
+        event.ok_or_else(|| lower::internal("an event of a run that was not begun"))
+    }
+
+    fn at(&self, span: Span) -> Address {
+        self.arenas[span.arena.0 as usize].address().plus(span.start.0)
+    }
+}
+
+impl Backend for Cuda {
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    fn layout(&self, _parameter: &ParamSpec) -> Layout {
+        Layout::RowMajor
+    }
+
+    fn reserve(&mut self, bytes: Bytes) -> Result<Arena> {
+        self.arenas.push(DeviceMemory::zeroed(&self.gpu, &self.lanes[0], bytes.0)?);
+        Ok(Arena((self.arenas.len() - 1) as u32))
+    }
+
+    fn write(&mut self, at: Span, data: &[f32]) -> Result<()> {
+        self.sync()?;
+        transfer::write_now(&self.gpu, &self.lanes[0], self.at(at), bytes_of(data))
+    }
+
+    fn read(&mut self, at: Span) -> Result<Vec<f32>> {
+        self.sync()?;
+        let mut values = vec![0.0; at.length.0 / std::mem::size_of::<f32>()];
+        let mut parts = [(self.at(at), values.as_mut_slice())];
+        self.downloads.copy(&self.gpu, &self.lanes[0], &mut parts)?;
+        Ok(values)
+    }
+
+    fn begin(&mut self, run: &Run<'_>) -> Result<Begun> {
+        self.abandon();
+        self.gpu.bind()?;
+        self.current = Some(run.memory.plan);
+        self.prepare(run)?;
+        self.upload(run)?;
+        let program = self.program(run)?;
+        if let Some(graph) = &program.graph.0 {
+            let launched = graph.launch();
+            launched.map_err(|error| self.gpu.error("running a captured plan", error))?;
+            self.phase = Phase::Replaying;
+            return Ok(Begun::Replayed);
+        }
+        let captures = self.options.capture == Capture::On && program.has_run;
+        let captures = captures && program.is_on_device();
+        self.phase = Phase::Issuing;
+        if captures {
+            let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+            let begun = self.lanes[0].begin_capture(mode);
+            begun.map_err(|error| self.gpu.error("capturing a plan", error))?;
+            self.phase = Phase::Capturing;
+        }
+        self.fork()?;
+        Ok(Begun::Issue)
+    }
+
+    fn launch(&mut self, run: &mut Run<'_>, step: usize) -> Result<()> {
+        self.issue(run, step).inspect_err(|_| self.abandon())
+    }
+
+    fn finish(&mut self, run: &mut Run<'_>) -> Result<()> {
+        if matches!(self.phase, Phase::Issuing | Phase::Capturing) {
+            self.join()?;
+        }
+        if self.phase == Phase::Capturing {
+            self.phase = Phase::Idle;
+            self.replay_captured(run)?;
+        }
+        self.phase = Phase::Idle;
+        if let Some(program) = self.programs.get_mut(&run.memory.plan) {
+            program.has_run = true;
+        }
+        let base = self.arenas[run.memory.plan.0 as usize].address();
+        let mut parts = Vec::with_capacity(run.outputs.len());
+        for ((_, buffer), output) in run.plan.outputs.iter().zip(&mut *run.outputs) {
+            if let Place::Arena(offset) = run.plan.buffer(*buffer).place {
+                parts.push((base.plus(offset.0), output.as_mut_slice()));
+            }
+        }
+        self.downloads.copy(&self.gpu, &self.lanes[0], &mut parts)
+    }
+
+    fn record(&mut self, lane: Lane, event: Event) -> Result<()> {
+        let (lane, event) = (&self.lanes[lane.index()], self.event(event)?);
+        event.record(lane).map_err(|error| self.gpu.error("recording an event", error))
+    }
+
+    fn wait(&mut self, lane: Lane, event: Event) -> Result<()> {
+        let (lane, event) = (&self.lanes[lane.index()], self.event(event)?);
+        lane.wait(event).map_err(|error| self.gpu.error("waiting for an event", error))
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        for lane in &self.lanes {
+            lane.synchronize().map_err(|error| self.gpu.error("waiting for the device", error))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Cuda {
+    fn drop(&mut self) {
+        self.abandon();
+        // A lost device says so here too; there is nobody left to tell.
+        let _ = self.sync();
+    }
+}
+
+/// Where the state of a network and a plan's arena lie.
+fn places<'a>(arenas: &[DeviceMemory], memory: &'a Memory, seed: u64) -> Places<'a> {
+    let address = |arena: Arena| arenas[arena.0 as usize].address();
+    Places {
+        plan: address(memory.plan),
+        values: address(memory.values),
+        gradients: memory.gradients.map(address),
+        moments: memory.moments.iter().map(|&arena| address(arena)).collect(),
+        slots: &memory.slots,
+        seed,
+    }
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A plan made ready for a device: its launches, the memory that they share, its events.
+
+use cudarc::driver::{CudaEvent, CudaFunction, CudaGraph, CudaStream};
+
+use super::abi::KilnScalars;
+use super::geometry::Machine;
+use super::gpu::Gpu;
+use super::image::Kernels;
+use super::launch::Launch;
+use super::lower::{Lowering, Places, Scratch};
+use super::memory::{Address, DeviceMemory};
+use super::options::Precision;
+use crate::kernel::Kernel;
+use crate::op::UpdateRule;
+use crate::plan::Plan;
+use crate::scalars::Scalars;
+use crate::Result;
+
+/// A plan's launches with their kernels.
+#[derive(Debug)]
+pub(super) struct Program {
+    /// The network's seed, which is part of the launches.
+    pub(super) seed: u64,
+    /// What each step does.
+    pub(super) steps: Vec<Work>,
+    /// The plan's events.
+    pub(super) events: Vec<CudaEvent>,
+    /// The captured run, if there is one.
+    pub(super) graph: Captured,
+    /// Whether it has run before.
+    pub(super) has_run: bool,
+    scratch: DeviceMemory,
+    rule: Option<UpdateRule>,
+}
+
+/// What a step does.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// It launches kernels.
+    Launches(Vec<Ready>),
+    /// It has no kernel: the host computes it from what it reads.
+    Host,
+}
+
+/// A launch with its kernel.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) launch: Launch,
+    pub(super) function: CudaFunction,
+}
+
+/// A captured run.
+#[derive(Default)]
+pub(super) struct Captured(pub(super) Option<CudaGraph>);
+
+// SAFETY: the graph's handles belong to this value alone and are used through `&mut` only; the
+// driver lets any thread use them, one at a time.
+unsafe impl Send for Captured {}
+
+impl std::fmt::Debug for Captured {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "captured" } else { "not captured" })
+    }
+}
+
+impl Program {
+    /// Lowers a plan, loads its kernels and reserves what they share.
+    pub(super) fn new(
+        gpu: &Gpu,
+        kernels: &mut Kernels,
+        stream: &CudaStream,
+        plan: &Plan,
+        places: &Places<'_>,
+        (machine, precision): (&Machine, Precision),
+    ) -> Result<Self> {
+        // Once to count, once for good: the same plan takes the same memory.
+        let mut counted = Scratch::at(Address::NONE);
+        lower(plan, places, machine, precision, &mut counted)?;
+        let memory = DeviceMemory::zeroed(gpu, stream, counted.bytes())?;
+        let mut scratch = Scratch::at(memory.address());
+        let lowered = lower(plan, places, machine, precision, &mut scratch)?;
+        for (address, value) in &scratch.constants {
+            super::transfer::write_now(gpu, stream, *address, &value.to_ne_bytes())?;
+        }
+        let mut steps = Vec::with_capacity(lowered.len());
+        for launches in lowered {
+            let Some(launches) = launches else {
+                steps.push(Work::Host);
+                continue;
+            };
+            let mut ready = Vec::with_capacity(launches.len());
+            for launch in launches.into_iter().filter(|launch| !launch.grid.is_empty()) {
+                let function = kernels.get(gpu, &launch.kernel, launch.grid.shared)?;
+                ready.push(Ready { launch, function });
+            }
+            steps.push(Work::Launches(ready));
+        }
+        let event = |_| gpu.context().new_event(None);
+        let events: std::result::Result<Vec<_>, _> = (0..plan.events).map(event).collect();
+        Ok(Program {
+            seed: places.seed,
+            steps,
+            events: events.map_err(|error| gpu.error("making an event", error))?,
+            graph: Captured::default(),
+            has_run: false,
+            scratch: memory,
+            rule: plan.steps.iter().find_map(|step| match step.kernel {
+                Kernel::FlatUpdate { rule, .. } => Some(rule),
+                _ => None,
+            }),
+        })
+    }
+
+    /// Whether all steps are kernels.
+    pub(super) fn is_on_device(&self) -> bool {
+        self.steps.iter().all(|work| matches!(work, Work::Launches(_)))
+    }
+
+    /// Where kernels read a run's scalars.
+    pub(super) fn scalars_address(&self) -> Address {
+        self.scratch.address()
+    }
+
+    /// A run's scalars as kernels read them.
+    pub(super) fn scalars(&self, run: &Scalars) -> KilnScalars {
+        let (correction1, correction2_root) = match self.rule {
+            Some(UpdateRule::Adam { beta1, beta2, .. }) => {
+                let update = f64::from(run.update);
+                (1.0 / (1.0 - beta1.powf(update)), 1.0 / (1.0 - beta2.powf(update)).sqrt())
+            }
+            _ => (1.0, 1.0),
+        };
+        KilnScalars {
+            pass: run.pass,
+            sample_offset: run.sample_offset,
+            update: run.update,
+            learning_rate: run.learning_rate,
+            share: run.share,
+            moment1_correction: correction1 as f32,
+            moment2_correction_root: correction2_root as f32,
+            reserved: 0.0,
+        }
+    }
+}
+
+/// The launches of every step; `None` for steps without a kernel.
+pub(super) fn lower(
+    plan: &Plan,
+    places: &Places<'_>,
+    machine: &Machine,
+    precision: Precision,
+    scratch: &mut Scratch,
+) -> Result<Vec<Option<Vec<Launch>>>> {
+    let mut lowered = Vec::with_capacity(plan.steps.len());
+    for step in &plan.steps {
+        let lowering = Lowering { plan, step, places, machine, precision, scratch: &mut *scratch };
+        lowered.push(lowering.launches()?);
+    }
+    Ok(lowered)
+}

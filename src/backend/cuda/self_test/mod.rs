@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! First contact with a device: every kernel and whole training steps, compared with the CPU.
+
+mod layers;
+mod steps;
+
+use std::fmt;
+use std::num::NonZeroUsize;
+
+use super::Precision;
+use crate::{Device, Result, Tensor};
+
+/// What one comparison found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Check {
+    /// What was compared, and the kernels that computed it.
+    pub what: String,
+    /// The largest difference from the CPU, relative to the largest element; infinite where masks
+    /// differ.
+    pub worst: f32,
+    /// The largest difference that passes.
+    pub tolerance: f32,
+}
+
+impl Check {
+    /// Whether the device computes what the CPU does. NaN fails.
+    pub fn passed(&self) -> bool {
+        self.worst <= self.tolerance
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.passed() { "ok" } else { "FAILED" };
+        write!(
+            f,
+            "{:<60} worst {:>8.1e} of {:.0e}  {verdict}",
+            self.what, self.worst, self.tolerance
+        )
+    }
+}
+
+/// Runs every kernel and a few training steps on a device and on the CPU. `size` is about the
+/// extent of the matrices; sizes that are no multiple of anything try the edges.
+///
+/// # Errors
+/// [`crate::Error::Device`] if the device fails rather than computes something else.
+pub fn self_test(device: &Device, size: usize) -> Result<Vec<Check>> {
+    let mut checks = layers::compare(device, size.max(1))?;
+    checks.extend(steps::compare(device, size.max(1))?);
+    Ok(checks)
+}
+
+/// How far a device may be from the CPU: `full` where it computes in full precision.
+fn tolerance(device: &Device, full: f32) -> f32 {
+    match device.cuda_options().map(|options| options.precision) {
+        // 2^-10 per product, a few products deep, of sums that may cancel.
+        Some(Precision::Tf32) => full.max(2e-2),
+        _ => full,
+    }
+}
+
+/// What to compare with.
+fn reference() -> Device {
+    Device::cpu_with_threads(NonZeroUsize::MIN)
+}
+
+/// Numbers in [-1, 1) that are never zero, so that zeros in a result are a mask's.
+fn numbers(seed: u64, shape: impl Into<crate::Shape>) -> Result<Tensor> {
+    let shape = shape.into();
+    let mut state = seed.wrapping_mul(2).wrapping_add(1);
+    let next = || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 40) as f32 + 0.5) / (1 << 23) as f32 - 1.0
+    };
+    let data = std::iter::repeat_with(next).take(shape.elements()).collect();
+    Tensor::new(shape, data)
+}
+
+/// Class labels, some of them -100.
+fn labels(count: usize, classes: usize) -> Result<Tensor> {
+    let label = |index: usize| match index % 11 {
+        10 => -100,
+        _ => (index * 7 % classes) as i32,
+    };
+    Tensor::labels([count], (0..count).map(label).collect())
+}
+
+/// The largest difference, relative to the reference's largest element.
+fn difference(got: &Tensor, reference: &Tensor) -> Result<f32> {
+    let (got, reference) = (got.values()?, reference.values()?);
+    let scale = reference.iter().fold(1e-6f32, |largest, x| largest.max(x.abs()));
+    let error = |(got, reference): (&f32, &f32)| match got == reference {
+        true => 0.0,
+        false => (got - reference).abs() / scale,
+    };
+    Ok(got.iter().zip(reference).map(error).fold(0.0, largest))
+}
+
+/// The larger number, NaN if either is.
+fn largest(a: f32, b: f32) -> f32 {
+    match a.is_nan() || a > b {
+        true => a,
+        false => b,
+    }
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Whole training steps of a small classifier, one comparison per optimiser.
+
+use super::{difference, labels, largest, numbers, reference, tolerance, Check};
+use crate::loss::CrossEntropy;
+use crate::models::SimpleNet;
+use crate::op::Nesterov;
+use crate::optim::{Adam, AdamW, Optimizer, Sgd};
+use crate::{Device, Net, Result, Seed, Tensor, Trainer};
+
+/// Issued, captured and replayed.
+const STEPS: usize = 4;
+/// Rounding grows from step to step.
+const TOLERANCE: f32 = 3e-4;
+
+/// How a step is made.
+#[derive(Clone, Copy)]
+struct Setting {
+    what: &'static str,
+    optimizer: Optimizer,
+    max_norm: Option<f64>,
+    micro_batches: usize,
+}
+
+pub(super) fn compare(device: &Device, size: usize) -> Result<Vec<Check>> {
+    settings().into_iter().map(|setting| compare_setting(device, size, setting)).collect()
+}
+
+fn settings() -> Vec<Setting> {
+    let setting = |what, optimizer| Setting { what, optimizer, max_norm: None, micro_batches: 1 };
+    let momentum = Sgd { weight_decay: 0.01, ..Sgd::new(0.05).momentum(0.9) };
+    // With PyTorch's eps the first steps of Adam take the sign of gradients that are only rounding.
+    let adam = Adam { eps: 1e-2, ..Adam::new(1e-3) };
+    vec![
+        setting("SGD", Sgd::new(0.1).into()),
+        setting("SGD with momentum", momentum.into()),
+        setting("SGD, Nesterov", Sgd { nesterov: Nesterov::On, ..momentum }.into()),
+        setting("Adam", Adam { weight_decay: 0.01, ..adam }.into()),
+        setting("AdamW", AdamW { eps: 1e-2, ..AdamW::new(1e-3) }.into()),
+        Setting { max_norm: Some(0.5), ..setting("Adam with clipping", adam.into()) },
+        Setting { micro_batches: 3, ..setting("SGD of micro-batches", Sgd::new(0.1).into()) },
+    ]
+}
+
+fn compare_setting(device: &Device, size: usize, setting: Setting) -> Result<Check> {
+    let (got, reference) = (train(device, size, setting)?, train(&reference(), size, setting)?);
+    let mut worst = 0.0;
+    for (got, reference) in got.iter().zip(&reference) {
+        worst = largest(worst, difference(got, reference)?);
+    }
+    let what = format!("training steps: {} ({size})", setting.what);
+    Ok(Check { what, worst, tolerance: tolerance(device, TOLERANCE) })
+}
+
+/// Losses, norms and the parameters at the end.
+fn train(device: &Device, size: usize, setting: Setting) -> Result<Vec<Tensor>> {
+    let (inputs, hidden, classes) = (size + 3, 2 * size + 1, 10);
+    let net =
+        Net::new(device.clone(), Seed(7), |p| SimpleNet::new(p, inputs, hidden, classes, 0.5))?;
+    let mut fit = Trainer::new(net, CrossEntropy::default(), setting.optimizer)?;
+    if let Some(max_norm) = setting.max_norm {
+        fit = fit.with_clipping(max_norm)?;
+    }
+    fit = fit.with_micro_batches(setting.micro_batches)?;
+    let mut results = Vec::new();
+    for step in 0..STEPS {
+        let samples = size + 2;
+        let loss =
+            fit.step(&numbers(step as u64, [samples, inputs])?, &labels(samples, classes)?)?;
+        results.push(Tensor::new([1], vec![loss.value()?])?);
+        if let Some(norm) = loss.gradient_norm()? {
+            results.push(Tensor::new([1], vec![norm])?);
+        }
+    }
+    let net = fit.net();
+    let names: Vec<String> = net.parameter_names().into_iter().map(str::to_owned).collect();
+    for name in names {
+        results.push(net.parameter(&name)?);
+    }
+    Ok(results)
+}

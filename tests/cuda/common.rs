@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The simulated driver, one test at a time, and networks on it and on the CPU.
+
+use std::num::NonZeroUsize;
+
+use kiln::backend::cuda::{Capture, CudaOptions};
+use kiln::{Device, Tensor};
+pub(crate) use kiln_simcuda::{Exclusive, Mode, StreamOrder, ThreadOrder};
+
+/// The simulator, for as long as the value lives.
+pub(crate) fn simulator() -> Exclusive {
+    kiln_simcuda::load().expect("built with this test").exclusive()
+}
+
+/// The simulated GPU.
+pub(crate) fn gpu() -> Device {
+    Device::cuda(0).expect("the simulated driver has a device")
+}
+
+/// The simulated GPU, every run issued step by step.
+pub(crate) fn eager_gpu() -> Device {
+    let options = CudaOptions { capture: Capture::Off, ..CudaOptions::default() };
+    Device::cuda_with(0, options).expect("the simulated driver has a device")
+}
+
+/// The reference.
+pub(crate) fn cpu() -> Device {
+    Device::cpu_with_threads(NonZeroUsize::MIN)
+}
+
+/// Numbers in [-1, 1) from a small generator.
+pub(crate) fn numbers(seed: u64, shape: impl Into<kiln::Shape>) -> Tensor {
+    let shape = shape.into();
+    let mut state = seed.wrapping_mul(2).wrapping_add(1);
+    let next = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    let data = std::iter::repeat_with(next).take(shape.elements()).collect();
+    Tensor::new(shape, data).expect("as many numbers as the shape has")
+}
+
+/// Labels below `classes`, in no order.
+pub(crate) fn labels(seed: u64, count: usize, classes: usize) -> Tensor {
+    let label = |index: usize| ((index as u64 * 7 + seed * 3 + 5) % classes as u64) as i32;
+    Tensor::labels([count], (0..count).map(label).collect()).expect("one label per sample")
+}
+
+/// Fails with the worst element unless all are close: relative to the reference's largest element,
+/// since sums of either sign are compared.
+pub(crate) fn assert_close(what: &str, got: &Tensor, reference: &Tensor, tolerance: f32) {
+    assert_eq!(got.shape(), reference.shape(), "{what}");
+    let (got, reference) = (got.values().expect("f32"), reference.values().expect("f32"));
+    let scale = reference.iter().fold(1e-6f32, |largest, x| largest.max(x.abs()));
+    let worst = got
+        .iter()
+        .zip(reference)
+        .enumerate()
+        .max_by(|(_, a), (_, b)| (a.0 - a.1).abs().total_cmp(&(b.0 - b.1).abs()));
+    if let Some((index, (got, reference))) = worst {
+        let error = (got - reference).abs() / scale;
+        assert!(error <= tolerance, "{what}[{index}]: {got}, reference {reference}: {error:e}");
+    }
+}

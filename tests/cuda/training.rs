@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Whole training steps: against the CPU, captured against issued, in every order.
+
+use kiln::data::Digits;
+use kiln::loss::CrossEntropy;
+use kiln::models::{SimpleNet, VariableDropoutNet};
+use kiln::nn::{Dropout, Linear, Module, Scope};
+use kiln::optim::{Adam, Optimizer, Sgd};
+use kiln::{Device, Net, Seed, Tensor, Trainer, Var};
+
+use crate::common::*;
+
+#[derive(Debug, PartialEq)]
+struct Trained {
+    losses: Vec<f32>,
+    parameters: Vec<(String, Tensor)>,
+}
+
+/// `steps` steps of a network on a few batches.
+fn train<M: Module>(
+    device: Device,
+    make: impl FnOnce(&Scope) -> M,
+    inputs: usize,
+    optimizer: Optimizer,
+    steps: u64,
+) -> Trained {
+    let (classes, batch) = (10, 17);
+    let net = Net::new(device, Seed(7), make).expect("a network");
+    let fit = Trainer::new(net, CrossEntropy::default(), optimizer).expect("a trainer");
+    let mut fit = fit.with_clipping(1.0).expect("a norm");
+    let mut losses = Vec::new();
+    for step in 0..steps {
+        let (x, y) = (numbers(step % 3, [batch, inputs]), labels(step % 3, batch, classes));
+        losses.push(fit.step(&x, &y).expect("a step").value().expect("a loss"));
+    }
+    let net = fit.net();
+    let names: Vec<String> = net.parameter_names().into_iter().map(str::to_owned).collect();
+    let parameters = names.into_iter().map(|name| {
+        let value = net.parameter(&name).expect("known by name");
+        (name, value)
+    });
+    Trained { losses, parameters: parameters.collect() }
+}
+
+fn simple(device: Device, steps: u64) -> Trained {
+    train(device, |p| SimpleNet::new(p, 31, 33, 10, 0.5), 31, Adam::new(1e-2).into(), steps)
+}
+
+/// Two branches, so that several lanes have work at once.
+struct Branches {
+    trunk: Linear,
+    left: Linear,
+    right: Linear,
+    dropout: Dropout,
+    head: Linear,
+}
+
+impl Branches {
+    fn new(p: &Scope) -> Self {
+        Branches {
+            trunk: Linear::new(&p.at("trunk"), 12, 24),
+            left: Linear::new(&p.at("left"), 24, 24),
+            right: Linear::new(&p.at("right"), 24, 24),
+            dropout: Dropout::new(&p.at("dropout"), 0.4),
+            head: Linear::new(&p.at("head"), 24, 10),
+        }
+    }
+}
+
+impl Module for Branches {
+    fn forward(&self, x: &Var) -> Var {
+        let x = self.trunk.forward(x).relu();
+        let left = self.dropout.forward(&self.left.forward(&x).tanh());
+        let right = self.dropout.forward(&self.right.forward(&x).sigmoid());
+        self.head.forward(&(&left.gelu() + &right))
+    }
+}
+
+fn branches(device: Device, steps: u64) -> Trained {
+    train(device, Branches::new, 12, Sgd::new(0.1).momentum(0.9).into(), steps)
+}
+
+#[test]
+fn steps_follow_the_cpu() {
+    let simulator = simulator();
+    for run in [simple, branches] {
+        let (got, reference) = (run(gpu(), 5), run(cpu(), 5));
+        for (got, reference) in got.losses.iter().zip(&reference.losses) {
+            assert!((got - reference).abs() < 1e-4 * reference.abs(), "{got}, {reference}");
+        }
+        for ((name, got), (_, reference)) in got.parameters.iter().zip(&reference.parameters) {
+            assert_close(name, got, reference, 1e-3);
+        }
+    }
+    assert_eq!(simulator.take_reports(), Vec::<String>::new());
+}
+
+#[test]
+fn captured_steps_are_the_issued_ones_bit_for_bit() {
+    let simulator = simulator();
+    for run in [simple, branches] {
+        let captured = run(gpu(), 6);
+        assert!(simulator.counters().graph_launches >= 5, "nothing was replayed");
+        simulator.clear_counters();
+        assert_eq!(captured, run(eager_gpu(), 6));
+        assert_eq!(simulator.counters().graph_launches, 0);
+        assert_eq!(captured, run(gpu(), 6), "two runs differ");
+    }
+}
+
+#[test]
+fn no_order_of_streams_changes_a_bit() {
+    let simulator = simulator();
+    let expected = branches(gpu(), 4);
+    for order in [StreamOrder::Eager, StreamOrder::Random] {
+        for seed in 0..6 {
+            simulator.set_stream_order(order);
+            simulator.set_seed(seed);
+            assert_eq!(branches(gpu(), 4), expected, "{order:?} {seed}");
+            assert_eq!(branches(eager_gpu(), 4), expected, "{order:?} {seed}");
+        }
+    }
+}
+
+#[test]
+fn checked_steps_are_clean() {
+    let simulator = simulator();
+    simulator.set_mode(Mode::Checked);
+    simulator.set_stream_order(StreamOrder::Random);
+    for run in [simple, branches] {
+        run(gpu(), 4);
+        run(eager_gpu(), 2);
+        assert_eq!(simulator.take_reports(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_step_of_the_articles_networks_is_seven_launches_without_masks() {
+    let simulator = simulator();
+    let net = |p: &Scope| SimpleNet::new(p, 784, 512, 10, 0.5);
+    check_plan(net, 7, 33.6);
+    check_plan(VariableDropoutNet::new, 7, 61.7);
+    let device = gpu();
+    simple(device.clone(), 1);
+    simulator.clear_counters();
+    let fresh = Net::new(device, Seed(1), |p| SimpleNet::new(p, 31, 33, 10, 0.5)).expect("a net");
+    let mut fit = Trainer::new(fresh, CrossEntropy::default(), Adam::new(1e-3)).expect("a trainer");
+    let (x, y) = (numbers(1, [16, 31]), labels(1, 16, 10));
+    for _ in 0..3 {
+        fit.step(&x, &y).expect("a step");
+    }
+    simulator.clear_counters();
+    fit.step(&x, &y).expect("a step");
+    let counters = simulator.counters();
+    assert_eq!((counters.launches, counters.graph_launches), (7, 1));
+    assert_eq!(counters.allocations, 0);
+}
+
+fn check_plan<M: Module>(make: impl FnOnce(&Scope) -> M, launches: usize, megabytes: f64) {
+    let net = Net::new(gpu(), Seed(1), make).expect("a network");
+    let mut fit = Trainer::new(net, CrossEntropy::default(), Adam::new(1e-3)).expect("a trainer");
+    let (x, y) = (Tensor::zeros([256, 784]).ty(), labels(1, 256, 10).ty());
+    let totals = fit.plan(&x, &y).expect("a plan").totals();
+    assert_eq!((totals.steps, totals.mask_bytes), (launches, 0));
+    // Each value read and written once per launch that needs it: the least that these launches move.
+    assert!(totals.bytes as f64 <= 1.1 * megabytes * 1e6, "{} bytes", totals.bytes);
+}
+
+/// Trains on the scanned digits and counts correct answers on unseen ones.
+fn accuracy(device: Device) -> f64 {
+    let (train, test) = Digits::load().split(600, 1).expect("there are 1797 digits");
+    let make = |p: &Scope| SimpleNet::new(p, 784, 32, 10, 0.2);
+    let net = Net::new(device, Seed(3), make).expect("a network");
+    let adam = Adam::new(3e-3);
+    let mut fit = Trainer::new(net, CrossEntropy::default(), adam).expect("a trainer");
+    let batch = 40;
+    for step in 0..75 {
+        let first = step * batch % 600;
+        let x = train.inputs()[first * 784..(first + batch) * 784].to_vec();
+        let y = train.labels()[first..first + batch].to_vec();
+        let x = Tensor::new([batch, 784], x).expect("whole images");
+        fit.step(&x, &Tensor::labels([batch], y).expect("labels")).expect("a step");
+    }
+    let count = 500;
+    let x = Tensor::new([count, 784], test.inputs()[..count * 784].to_vec()).expect("images");
+    let scores = fit.net().eval().forward(&x).expect("scores");
+    let best =
+        |row: &[f32]| (0..10).max_by(|a, b| row[*a].total_cmp(&row[*b])).expect("ten") as i32;
+    let rows = scores.values().expect("f32").chunks(10).zip(test.labels());
+    rows.filter(|(row, label)| best(row) == **label).count() as f64 / count as f64
+}
+
+#[test]
+fn the_simulated_gpu_learns_digits_as_the_cpu_does() {
+    let _simulator = simulator();
+    let (got, reference) = (accuracy(gpu()), accuracy(cpu()));
+    assert!(reference > 0.85, "the reference learned nothing: {reference}");
+    assert!((got - reference).abs() <= 0.01, "{got}, reference {reference}");
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `cargo xtask abi`: writes `src/backend/cuda/abi.rs` from `kernels/abi.h`.
+//!
+//! Needs libclang (a package of the system, or the wheel `libclang` with `LIBCLANG_PATH` naming its
+//! folder); who only builds kiln does not.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::Result;
+
+/// Options of `cargo xtask abi`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Compare with the file instead of writing it; exit code 1 if it is out of date.
+    #[arg(long)]
+    check: bool,
+}
+
+const HEAD: &str = "// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the host and the kernels agree on. Written by `cargo xtask abi` from `kernels/abi.h`.
+
+use super::memory::Address;
+
+";
+
+/// Writes the file, or compares with it.
+///
+/// # Errors
+/// If the header cannot be read, or the file not be read or written.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let target = root.join("src/backend/cuda/abi.rs");
+    let text = generate(&root.join("kernels/abi.h"))?;
+    if !args.check {
+        fs::write(&target, text)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if fs::read_to_string(&target)? == text {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("{} is out of date: run `cargo xtask abi`", target.display());
+    Ok(ExitCode::FAILURE)
+}
+
+fn generate(header: &Path) -> Result<String> {
+    let bindings = bindgen::Builder::default()
+        .header(header.to_string_lossy())
+        .allowlist_item("Kiln.*|KILN_.*")
+        .blocklist_item("KILN_ABI_H")
+        .default_enum_style(bindgen::EnumVariation::Consts)
+        .prepend_enum_name(false)
+        .derive_partialeq(true)
+        .layout_tests(false)
+        .use_core()
+        .generate_comments(false)
+        .disable_header_comment()
+        .formatter(bindgen::Formatter::None)
+        .generate()?
+        .to_string();
+    format(&format!("{HEAD}{}", in_rust_terms(&with_addresses(&bindings))))
+}
+
+/// Fixed-size numbers under their own names; everything is zero by default.
+fn in_rust_terms(bindings: &str) -> String {
+    bindings
+        .replace(":: core :: ffi :: c_uint", "u32")
+        .replace(":: core :: ffi :: c_int", "i32")
+        .replace(":: core :: ffi :: c_ulonglong", "u64")
+        .replace("(Debug , Copy , Clone , PartialEq)", "(Debug, Default, Copy, Clone, PartialEq)")
+}
+
+/// Device pointers mean nothing on the host: they become plain addresses.
+fn with_addresses(bindings: &str) -> String {
+    let mut text = String::with_capacity(bindings.len());
+    let mut rest = bindings;
+    while let Some(at) = ["* mut ", "* const ", "*mut ", "*const "]
+        .iter()
+        .filter_map(|pointer| rest.find(pointer))
+        .min()
+    {
+        let end = at + rest[at..].find(',').unwrap_or(rest.len() - at);
+        text.push_str(&rest[..at]);
+        text.push_str("Address");
+        rest = &rest[end..];
+    }
+    text + rest
+}
+
+/// Runs rustfmt with the repository's settings.
+fn format(text: &str) -> Result<String> {
+    let folder = tempfile::tempdir()?;
+    let file: PathBuf = folder.path().join("abi.rs");
+    fs::write(&file, text)?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let status = std::process::Command::new("rustfmt")
+        .args(["--edition", "2021", "--config-path"])
+        .arg(root)
+        .arg(&file)
+        .status()?;
+    if !status.success() {
+        return Err("rustfmt refused the generated file".into());
+    }
+    Ok(fs::read_to_string(&file)?)
+}
