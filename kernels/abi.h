@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+// SPDX-License-Identifier: MIT OR Apache-2.0
 /*
  * What the host and the kernels agree on: one parameter structure per family of kernels, passed by value, the enums and
  * the sizes of tiles. Plain C with fixed-size types; the Rust side is generated from this file.

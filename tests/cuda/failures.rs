@@ -21,7 +21,7 @@ fn too_little_memory_says_how_much_was_needed() {
     let simulator = simulator();
     simulator.set_memory(64 << 20);
     let net = Net::new(gpu(), Seed(1), |p| Linear::new(&p.at("fc"), 8192, 8192));
-    let text = message(net.err().expect("256 MiB do not fit"));
+    let text = message(net.expect_err("256 MiB do not fit"));
     assert!(text.contains("out of memory: 257 MiB needed"), "{text}");
     assert!(text.contains("of 64 MiB free"), "{text}");
 }
