@@ -206,6 +206,8 @@ typedef struct KilnOptimizerParams {
   float dampening;
   float beta1;
   float beta2;
+  float one_minus_beta1; /* rounded once: 1 - beta2 in f32 is off by 5e-5 of itself at 0.999 */
+  float one_minus_beta2;
   float eps;
   float weight_decay;
   enum KilnNesterov nesterov;

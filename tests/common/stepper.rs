@@ -91,13 +91,15 @@ impl<'a> Stepper<'a> {
             }
         }
         let mut judged = Judged::default();
+        let (plan, memory) = (self.plan, self.memory.clone());
+        let run = Run { plan, memory: &memory, scalars, inputs, outputs: &mut outputs };
+        self.backend.begin(&run).map_err(|error| error.to_string())?;
         for index in 0..self.plan.steps.len() {
             let step = &self.plan.steps[index];
             let mut state = self.state();
             let mut meant = values.clone();
             interpret(&self.plan.graph, &step.nodes, scalars, &mut state, &mut meant);
-            let (plan, memory) = (self.plan, &self.memory);
-            let mut run = Run { plan, memory, scalars, inputs, outputs: &mut outputs };
+            let mut run = Run { plan, memory: &memory, scalars, inputs, outputs: &mut outputs };
             self.backend.launch(&mut run, index).map_err(|error| error.to_string())?;
             let what = format!("step {index} {} ({})", step.kernel.name(), step.layer);
             for (&node, &buffer) in step.outputs.iter().zip(&step.writes) {
