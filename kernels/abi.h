@@ -251,6 +251,7 @@ typedef struct KilnStridedCopyParams {
 #define KILN_GEMM_THREADS 128
 /* gemm_*_f32: depth in elements; 256 threads for the 128 tile, 128 for the others. */
 #define KILN_GEMM_F32_DEPTH 16
+#define KILN_GEMM_F32_STAGES 2
 /* Elements that pad a row of the f32 product's shared tiles. */
 #define KILN_GEMM_F32_PAD 4
 /* Most classes of linear_cross_entropy_T, and its rows per block. */

@@ -17,6 +17,7 @@ pub const KILN_GEMM_STAGES: u32 = 4;
 pub const KILN_GEMM_STAGES_SMALL: u32 = 3;
 pub const KILN_GEMM_THREADS: u32 = 128;
 pub const KILN_GEMM_F32_DEPTH: u32 = 16;
+pub const KILN_GEMM_F32_STAGES: u32 = 2;
 pub const KILN_GEMM_F32_PAD: u32 = 4;
 pub const KILN_LINEAR_LOSS_CLASSES: u32 = 64;
 pub const KILN_LINEAR_LOSS_ROWS: u32 = 32;
