@@ -18,9 +18,11 @@ mod lower;
 mod memory;
 mod nvrtc;
 mod options;
+mod paper;
 mod program;
 mod self_test;
 mod transfer;
+mod verdict;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,13 +34,17 @@ use geometry::Machine;
 use gpu::Gpu;
 pub use gpu::{check, devices, DeviceInfo};
 use image::Kernels;
-pub use image::LoadedImage;
+pub use image::{embedded, Embedded, LoadedImage};
 use lower::Places;
 use memory::{Address, DeviceMemory};
+pub use nvrtc::nvrtc_version;
 pub use options::{Capture, CudaImage, CudaOptions, Precision};
+pub(crate) use paper::Paper;
+pub use paper::{launches, Architecture, KernelLaunch};
 use program::{Program, Work};
-pub use self_test::{self_test, Check};
+pub use self_test::{self_test, self_test_networks, Check};
 use transfer::{bytes_of, tensor_bytes, Downloads, Uploads};
+pub use verdict::{kernel_hash, Verdict};
 
 use super::{
     Arena, Backend, Begun, Facts, Fusion, HostMemory, Layout, Memory, Run, Span, UpdatePlace,
