@@ -168,6 +168,13 @@ impl Kernels {
         Ok(function)
     }
 
+    /// Loads all kernels of all sources; their number.
+    pub(super) fn load_all(&mut self, gpu: &Gpu) -> Result<usize> {
+        let names = || SOURCES.iter().flat_map(|source| source.kernels);
+        names().try_for_each(|kernel| self.get(gpu, kernel, 0).map(drop))?;
+        Ok(names().count())
+    }
+
     fn module(&mut self, gpu: &Gpu, kernel: &str) -> Result<Arc<CudaModule>> {
         let source = SOURCES.iter().find(|source| source.kernels.contains(&kernel));
         let source = source.ok_or_else(|| Error::Internal {
