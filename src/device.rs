@@ -114,9 +114,22 @@ mod tests {
             Err(error) => {
                 let text = error.to_string();
                 assert!(text.starts_with("cuda:0: ") && !text.contains('\n'), "{text}");
+                assert_eq!(Device::best().ok(), Some(Device::cpu()));
             }
         }
         assert!(Device::cuda(1000).is_err());
-        assert!(Device::best().is_ok());
+    }
+
+    #[test]
+    fn a_device_on_paper_takes_plans_and_runs_none() -> Result<()> {
+        let device = Device::on_paper(Architecture::SM_90);
+        let make = |p: &crate::nn::Scope| crate::nn::Linear::new(&p.at("fc"), 4, 3);
+        let mut net = crate::Net::new(device, crate::Seed(1), make)?;
+        let x = crate::Tensor::zeros([2, 4]);
+        assert_eq!(net.plan(crate::Mode::Eval, &[x.ty()])?.steps.len(), 1);
+        let refused =
+            net.eval().forward(&x).map_or_else(|error| error.to_string(), |_| String::new());
+        assert_eq!(refused, "sm_90: plans are made for this architecture, not run");
+        Ok(())
     }
 }

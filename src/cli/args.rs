@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use kiln::backend::cuda::{Architecture, CudaImage, Precision};
+use kiln::backend::cuda::{Architecture, Capture, CudaImage, Precision};
 use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
 
@@ -45,6 +45,9 @@ pub(super) struct Common {
     /// The form in which kernels are loaded on a GPU
     #[arg(long, global = true, value_enum)]
     pub(super) cuda_image: Option<ImageName>,
+    /// Whether a GPU replays captured steps or gets each kernel by itself; the results are the same
+    #[arg(long, global = true, value_enum)]
+    pub(super) cuda_capture: Option<CaptureName>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -70,6 +73,12 @@ pub(super) enum PrecisionName {
     F32,
     /// On tensor cores, factors rounded to 10 bits of mantissa
     Tf32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum CaptureName {
+    On,
+    Off,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -221,7 +230,8 @@ pub(super) struct PlanArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorArgs {
-    /// Run every kernel and training steps on the GPU and compare with the CPU
+    /// Load every kernel on the GPU, run every layer, loss and optimiser in the --precision given and
+    /// training steps of each network, and compare with the CPU
     #[arg(long)]
     pub(super) self_test: bool,
 }
@@ -288,6 +298,15 @@ impl PrecisionName {
         match self {
             PrecisionName::F32 => Precision::F32,
             PrecisionName::Tf32 => Precision::Tf32,
+        }
+    }
+}
+
+impl CaptureName {
+    pub(super) fn capture(self) -> Capture {
+        match self {
+            CaptureName::On => Capture::On,
+            CaptureName::Off => Capture::Off,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::thread;
 
 use kiln::backend::cpu::Cpu;
-use kiln::backend::cuda::{self, DeviceInfo, Embedded, LoadedImage, Verdict};
+use kiln::backend::cuda::{self, Cuda, DeviceInfo, Embedded, LoadedImage, Verdict};
 use kiln::{Device, Error, Result};
 use serde_json::{json, Value};
 
@@ -134,7 +134,8 @@ fn self_test(common: &Common, output: &Output) -> Result<()> {
     let options = network::cuda_options(common);
     let image = LoadedImage::choose(&gpu, options.image)?;
     let device = Device::cuda_with(gpu.ordinal, options)?;
-    output.note(&format!("{gpu}; image: {image}"))?;
+    let loaded = Cuda::new(gpu.ordinal, options)?.load_kernels()?;
+    output.note(&format!("{gpu}; image: {image}; {loaded} kernels loaded"))?;
     let mut checks = Vec::new();
     for size in SELF_TEST_SIZES {
         checks.extend(cuda::self_test(&device, size)?);

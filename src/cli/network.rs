@@ -3,13 +3,13 @@
 
 use std::num::NonZeroUsize;
 
-use kiln::backend::cuda::{CudaImage, CudaOptions, Precision};
+use kiln::backend::cuda::{Capture, CudaImage, CudaOptions, Precision};
 use kiln::loss::CrossEntropy;
 use kiln::models::{SimpleNet, VariableDropoutNet};
 use kiln::nn::Module;
 use kiln::{Device, Error, Net, Result, Seed, Trainer};
 
-use super::args::{Common, DeviceName, ImageName, NetName, PrecisionName};
+use super::args::{CaptureName, Common, DeviceName, ImageName, NetName, PrecisionName};
 use super::settings::{NetSettings, StepSettings};
 
 /// A network of any kind.
@@ -61,6 +61,7 @@ pub(super) fn device(common: &Common) -> Result<Device> {
         false => Ok(()),
     };
     only_on_gpus("precision", common.precision.is_some_and(|name| name != PrecisionName::F32))?;
+    only_on_gpus("cuda-capture", common.cuda_capture == Some(CaptureName::Off))?;
     only_on_gpus("cuda-image", common.cuda_image.is_some_and(|name| name != ImageName::Auto))?;
     Ok(common.threads.map_or_else(Device::cpu, Device::cpu_with_threads))
 }
@@ -70,7 +71,7 @@ pub(super) fn cuda_options(common: &Common) -> CudaOptions {
     CudaOptions {
         precision: common.precision.map_or_else(Precision::default, PrecisionName::precision),
         image: common.cuda_image.map_or_else(CudaImage::default, ImageName::image),
-        ..CudaOptions::default()
+        capture: common.cuda_capture.map_or_else(Capture::default, CaptureName::capture),
     }
 }
 

@@ -97,6 +97,12 @@ fn networks_train_on_one_device_and_are_evaluated_on_any() {
         machine.json(&[&out[..], &quick[..]].concat())
     };
     let (gpu, cpu) = (train("auto"), train("cpu"));
+    let eager = ["train", "--cuda-capture", "off", "--out", "eager"];
+    machine.json(&[&eager[..], &quick[..]].concat());
+    let model = |run: &str| {
+        fs::read(machine.folder.path().join(run).join("model.safetensors")).expect("a file")
+    };
+    assert_eq!(model("auto"), model("eager"), "captured steps differ from issued ones");
     let accuracy = |object: &Value, key: &str| object[key].as_f64().expect("a number");
     let (got, reference) = (accuracy(&gpu, "test_accuracy"), accuracy(&cpu, "test_accuracy"));
     assert!((got - reference).abs() <= 0.01, "{got}, reference {reference}");

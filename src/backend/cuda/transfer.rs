@@ -167,6 +167,10 @@ pub(super) struct Download {
     arrived: CudaEvent,
 }
 
+/// A driver that works on its own does not say which kernel failed.
+const RUNNING: &str = "running a plan (without capture and with CUDA_LAUNCH_BLOCKING=1 in the \
+                       environment the error names the kernel)";
+
 /// Downloads kept for reuse; more are alive only if the user keeps what waits for them.
 const KEPT_DOWNLOADS: usize = 4;
 
@@ -244,7 +248,7 @@ impl Downloads {
 impl Download {
     fn wait(&self) -> Result<()> {
         self.gpu.bind()?;
-        self.arrived.synchronize().map_err(|error| self.gpu.error("running a plan", error))
+        self.arrived.synchronize().map_err(|error| self.gpu.error(RUNNING, error))
     }
 
     /// An output that has arrived.
