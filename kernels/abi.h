@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+// SPDX-License-Identifier: MIT OR Apache-2.0
 /*
  * What the host and the kernels agree on: one parameter structure per family of kernels, passed by value, the enums and
  * the sizes of tiles. Plain C with fixed-size types; the Rust side is generated from this file.
@@ -206,6 +206,8 @@ typedef struct KilnOptimizerParams {
   float dampening;
   float beta1;
   float beta2;
+  float one_minus_beta1; /* rounded once: 1 - beta2 in f32 is off by 5e-5 of itself at 0.999 */
+  float one_minus_beta2;
   float eps;
   float weight_decay;
   enum KilnNesterov nesterov;
@@ -249,6 +251,7 @@ typedef struct KilnStridedCopyParams {
 #define KILN_GEMM_THREADS 128
 /* gemm_*_f32: depth in elements; 256 threads for the 128 tile, 128 for the others. */
 #define KILN_GEMM_F32_DEPTH 16
+#define KILN_GEMM_F32_STAGES 2
 /* Elements that pad a row of the f32 product's shared tiles. */
 #define KILN_GEMM_F32_PAD 4
 /* Most classes of linear_cross_entropy_T, and its rows per block. */

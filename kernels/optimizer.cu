@@ -80,8 +80,8 @@ KILN_DEVICE void adam_step(const KilnOptimizerParams& p) {
 #pragma unroll
   for (int i = 0; i < kStep; ++i) {
     const float gradient = gradients.v[i] + penalty * values.v[i];
-    means.v[i] = p.beta1 * means.v[i] + (1.0f - p.beta1) * gradient;
-    squares.v[i] = p.beta2 * squares.v[i] + (1.0f - p.beta2) * gradient * gradient;
+    means.v[i] = p.beta1 * means.v[i] + p.one_minus_beta1 * gradient;
+    squares.v[i] = p.beta2 * squares.v[i] + p.one_minus_beta2 * gradient * gradient;
     const float denominator = sqrtf(squares.v[i]) * root_scale + p.eps;
     values.v[i] = shrink * values.v[i] - step * (means.v[i] / denominator);
   }

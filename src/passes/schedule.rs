@@ -61,7 +61,8 @@ pub(super) fn order(graph: &Graph, clusters: Vec<Cluster>, facts: &Facts) -> Sch
     let mut lane_length = vec![0usize; facts.lanes.max(1)];
     let mut events = 0;
     for index in sequence {
-        let earlier: Vec<usize> = before[index].iter().filter_map(|&b| placed[b]).collect();
+        let mut earlier: Vec<usize> = before[index].iter().filter_map(|&b| placed[b]).collect();
+        earlier.sort_unstable();
         let lane = choose_lane(&steps, &earlier, &lane_length);
         let mut clock = vec![0; lane_length.len()];
         if let Some(previous) = steps.iter().rev().find(|step| step.lane == lane) {
@@ -69,6 +70,7 @@ pub(super) fn order(graph: &Graph, clusters: Vec<Cluster>, facts: &Facts) -> Sch
         }
         clock[lane.index()] = lane_length[lane.index()];
         let mut waits = Vec::new();
+        // The latest first: what it waited for needs no wait of its own.
         for &dependency in earlier.iter().rev() {
             let (other, position) = (steps[dependency].lane, steps[dependency].position);
             if clock[other.index()] >= position {

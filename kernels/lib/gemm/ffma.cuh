@@ -94,8 +94,8 @@ template <class Tile, Along along_a, Along along_b> class FfmaProduct {
     for (int tile = 0; tile < tiles_; ++tile) {
       cp_async_wait<0>();
       __syncthreads();
-      if (tile + 1 < tiles_) fill(stages + (tile + 1) % 2 * kStage);
-      multiply(stages + tile % 2 * kStage, sums);
+      if (tile + 1 < tiles_) fill(stages + (tile + 1) % KILN_GEMM_F32_STAGES * kStage);
+      multiply(stages + tile % KILN_GEMM_F32_STAGES * kStage, sums);
     }
     __syncthreads();
     return sums;

@@ -200,6 +200,8 @@ pub struct KilnOptimizerParams {
     pub dampening: f32,
     pub beta1: f32,
     pub beta2: f32,
+    pub one_minus_beta1: f32,
+    pub one_minus_beta2: f32,
     pub eps: f32,
     pub weight_decay: f32,
     pub nesterov: KilnNesterov,

@@ -120,6 +120,8 @@ fn optimizer(rule: &UpdateRule) -> (&'static str, KilnOptimizerParams) {
         }
         UpdateRule::Adam { beta1, beta2, eps, weight_decay, decay } => {
             (params.beta1, params.beta2) = (beta1 as f32, beta2 as f32);
+            params.one_minus_beta1 = (1.0 - beta1) as f32;
+            params.one_minus_beta2 = (1.0 - beta2) as f32;
             (params.eps, params.weight_decay) = (eps as f32, weight_decay as f32);
             params.decay = match decay {
                 Decay::Gradient => KILN_DECAY_GRADIENT,

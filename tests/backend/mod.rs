@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What holds on every backend.
+
+mod laws;
+mod losses;
+mod steps;
+
+use crate::common::summary;
+use crate::common::targets::{targets, Target};
+use crate::common::zoo::{layers, losses as all_losses};
+
+/// A statement about one case on one backend: the share of its tolerance that was used, `None`
+/// where it says nothing about the case, or what is wrong.
+type Verdict = Result<Option<f64>, String>;
+
+/// Tries every law on every layer or loss on every backend, and names all that fail.
+#[test]
+fn every_law_holds() {
+    let mut ledger = Ledger::default();
+    for target in targets() {
+        for layer in layers() {
+            for (name, law) in laws::LAWS {
+                ledger.enter(name, &layer.label(), &target, law(&layer, &target));
+            }
+            for (name, law) in steps::LAWS {
+                ledger.enter(name, &layer.label(), &target, law(&layer, &target));
+            }
+        }
+        for loss in all_losses() {
+            for (name, law) in losses::LAWS {
+                ledger.enter(name, &loss.label(), &target, law(&loss, &target));
+            }
+        }
+    }
+    ledger.close();
+}
+
+#[derive(Default)]
+struct Ledger {
+    rows: Vec<Row>,
+    failures: Vec<String>,
+}
+
+struct Row {
+    name: &'static str,
+    cases: usize,
+    worst: f64,
+    worst_case: String,
+}
+
+impl Ledger {
+    fn enter(&mut self, name: &'static str, case: &str, target: &Target, verdict: Verdict) {
+        let index = self.rows.iter().position(|row| row.name == name).unwrap_or_else(|| {
+            self.rows.push(Row { name, cases: 0, worst: 0.0, worst_case: String::new() });
+            self.rows.len() - 1
+        });
+        let row = &mut self.rows[index];
+        match verdict {
+            Ok(None) => {}
+            Ok(Some(share)) => {
+                row.cases += 1;
+                if share > row.worst {
+                    (row.worst, row.worst_case) = (share, case.into());
+                }
+            }
+            Err(message) => {
+                let target = &target.name;
+                self.failures.push(format!("{name}: {case} on {target}: {message}"));
+            }
+        }
+    }
+
+    fn close(self) {
+        let mut total = 0;
+        for Row { name, cases, worst, worst_case } in self.rows {
+            assert!(cases > 0, "no case for the law `{name}`");
+            let worst = worst * 100.0;
+            summary(&format!("  {name}: {cases} cases, worst {worst:.0} % ({worst_case})"));
+            total += cases;
+        }
+        summary(&format!("laws: {total}"));
+        let failures = self.failures;
+        assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
+    }
+}

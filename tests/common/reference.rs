@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Networks by their plain meaning, in `f64`.
+
+use std::sync::Arc;
+
+use kiln::backend::{Facts, Fusion, HostMemory, UpdatePlace};
+use kiln::exec::reference::{evaluate, State};
+use kiln::graph::{trace, Graph, ParamId, ParamSpec, Traced, Var};
+use kiln::loss::Loss;
+use kiln::nn::Module;
+use kiln::op::{Array, TensorType};
+use kiln::passes::{self, Goal, Request};
+use kiln::plan::Plan;
+use kiln::{Mode, Net, Scalars, Tensor};
+
+use super::close::doubles;
+
+/// Parameters and what belongs to them, row-major.
+#[derive(Clone, Debug)]
+pub(crate) struct Parameters {
+    pub(crate) specs: Arc<Vec<ParamSpec>>,
+    pub(crate) values: Vec<Array>,
+    pub(crate) gradients: Vec<Array>,
+    pub(crate) moments: Vec<Vec<Array>>,
+}
+
+impl State for Parameters {
+    fn value(&self, parameter: ParamId) -> Array {
+        self.values[parameter.index()].clone()
+    }
+
+    fn gradient(&self, parameter: ParamId) -> Array {
+        self.gradients[parameter.index()].clone()
+    }
+
+    fn moments(&self, parameter: ParamId) -> Vec<Array> {
+        self.moments[parameter.index()].clone()
+    }
+
+    fn set_gradient(&mut self, parameter: ParamId, gradient: &Array) {
+        self.gradients[parameter.index()] = gradient.clone();
+    }
+
+    fn set_value(&mut self, parameter: ParamId, value: &Array, moments: &[Array]) {
+        self.values[parameter.index()] = value.clone();
+        self.moments[parameter.index()] = moments.to_vec();
+    }
+}
+
+impl Parameters {
+    /// The parameters of a network as they are now; no moments, no gradients.
+    pub(crate) fn of<M: Module>(net: &mut Net<M>, x: &TensorType) -> Self {
+        let plan = net.plan(Mode::Eval, std::slice::from_ref(x)).expect("a network that traces");
+        let specs = Arc::new(plan.graph.parameters().to_vec());
+        let read = |spec: &ParamSpec| array(&net.parameter(&spec.name).expect("its own name"));
+        let values: Vec<Array> = specs.iter().map(read).collect();
+        let gradients = specs.iter().map(|spec| Array::zeros(&spec.shape)).collect();
+        let moments = vec![vec![]; specs.len()];
+        Parameters { specs, values, gradients, moments }
+    }
+}
+
+/// Records a network and, with a loss, `[loss, output]`. Inputs that neither takes (the gradient
+/// of the result) come last.
+pub(crate) fn record(
+    module: &dyn Module,
+    loss: Option<&dyn Loss>,
+    specs: &Arc<Vec<ParamSpec>>,
+    inputs: &[TensorType],
+) -> Traced {
+    let function = |inputs: &[Var]| {
+        let output = module.forward(&inputs[0]);
+        match loss {
+            None => vec![output],
+            Some(loss) => {
+                let taken = 2 + loss.inputs().len();
+                vec![loss.forward(&output, &inputs[1..taken]), output]
+            }
+        }
+    };
+    trace(specs.clone(), inputs, function).expect("a network that traces")
+}
+
+/// Facts of a backend that exists only here, with kernels that compute within one layer.
+pub(crate) fn facts(lanes: usize, host_memory: HostMemory, update_place: UpdatePlace) -> Facts {
+    let (name, fusion) = ("imagined".into(), Fusion::WithinLayers);
+    Facts { name, lanes, alignment: 256, host_memory, update_place, fusion }
+}
+
+/// Facts of one that resembles the CPU.
+pub(crate) fn one_lane() -> Facts {
+    facts(1, HostMemory::Direct, UpdatePlace::WeightGradient)
+}
+
+/// A plan that must compile.
+pub(crate) fn compiled(traced: Traced, mode: Mode, goal: Goal, facts: &Facts) -> Plan {
+    passes::compile(traced, &Request { mode, goal }, facts).expect("a plan")
+}
+
+/// Outputs of a graph in the first pass of a network of the zoo.
+pub(crate) fn run(graph: &Graph, inputs: &[Array], parameters: &mut Parameters) -> Vec<Array> {
+    evaluate(graph, inputs, &Scalars::new(super::zoo::SEED), parameters)
+}
+
+/// A host tensor, widened.
+pub(crate) fn array(tensor: &Tensor) -> Array {
+    Array::new(tensor.shape().clone(), doubles(tensor))
+}

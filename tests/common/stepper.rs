@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Running a plan on a backend step by step, each step judged by the meaning of the nodes that it
+//! replaces, computed from the very numbers that the step was given.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kiln::backend::{Arena, Backend, Layout, Memory, Run, Slot, Span};
+use kiln::exec::reference::interpret;
+use kiln::graph::{NodeId, ParamSpec};
+use kiln::op::{Array, Op, TensorType};
+use kiln::plan::{Bytes, Place, Plan};
+use kiln::{DType, Scalars, Shape, Tensor};
+
+use super::close::{compare, Tolerance};
+use super::reference::{array, Parameters};
+
+const F32: usize = std::mem::size_of::<f32>();
+
+/// A plan on a backend, with a network's state.
+pub(crate) struct Stepper<'a> {
+    backend: &'a mut dyn Backend,
+    plan: &'a Plan,
+    memory: Memory,
+    specs: Arc<Vec<ParamSpec>>,
+}
+
+/// What a run of a stepper found.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Judged {
+    /// Steps judged.
+    pub(crate) steps: usize,
+    /// Largest share of the tolerance that was used.
+    pub(crate) worst: f64,
+}
+
+impl<'a> Stepper<'a> {
+    /// Reserves memory for a plan and brings the parameters there.
+    pub(crate) fn new(
+        backend: &'a mut dyn Backend,
+        plan: &'a Plan,
+        parameters: &Parameters,
+    ) -> Self {
+        let specs = parameters.specs.clone();
+        let alignment = backend.facts().alignment;
+        let mut slots = Vec::new();
+        let mut end = 0;
+        for spec in specs.iter() {
+            let layout = backend.layout(spec);
+            slots.push(Slot { start: Bytes(end), layout });
+            let bytes = layout.elements(&spec.shape) * F32;
+            end = (end + bytes).next_multiple_of(alignment);
+        }
+        let mut reserve = |bytes| backend.reserve(bytes).expect("memory");
+        let arenas = [plan.arena, Bytes(end), Bytes(end), Bytes(end), Bytes(end)].map(&mut reserve);
+        let [arena, values, gradients, first, second] = arenas;
+        let memory = Memory {
+            plan: arena,
+            values,
+            gradients: Some(gradients),
+            moments: vec![first, second],
+            slots: Arc::new(slots),
+        };
+        let mut stepper = Stepper { backend, plan, memory, specs };
+        for (index, value) in parameters.values.iter().enumerate() {
+            stepper.write(values, index, value);
+        }
+        for (index, value) in parameters.gradients.iter().enumerate() {
+            stepper.write(gradients, index, value);
+        }
+        for (index, moments) in parameters.moments.iter().enumerate() {
+            for (arena, value) in [first, second].into_iter().zip(moments) {
+                stepper.write(arena, index, value);
+            }
+        }
+        stepper
+    }
+
+    /// Runs every step once and compares what it wrote.
+    pub(crate) fn judge(
+        &mut self,
+        inputs: &[Tensor],
+        scalars: &Scalars,
+        tolerance: Tolerance,
+    ) -> Result<Judged, String> {
+        let mut outputs = self.empty_outputs();
+        let mut values: BTreeMap<NodeId, Array> = BTreeMap::new();
+        for (id, node) in self.plan.graph.nodes() {
+            if let Op::Input(input) = node.op {
+                values.insert(id, array(&inputs[input.index()]));
+            }
+        }
+        let mut judged = Judged::default();
+        let (plan, memory) = (self.plan, self.memory.clone());
+        let run = Run { plan, memory: &memory, scalars, inputs, outputs: &mut outputs };
+        self.backend.begin(&run).map_err(|error| error.to_string())?;
+        for index in 0..self.plan.steps.len() {
+            let step = &self.plan.steps[index];
+            let mut state = self.state();
+            let mut meant = values.clone();
+            interpret(&self.plan.graph, &step.nodes, scalars, &mut state, &mut meant);
+            let mut run = Run { plan, memory: &memory, scalars, inputs, outputs: &mut outputs };
+            self.backend.launch(&mut run, index).map_err(|error| error.to_string())?;
+            let what = format!("step {index} {} ({})", step.kernel.name(), step.layer);
+            for (&node, &buffer) in step.outputs.iter().zip(&step.writes) {
+                let got = self.read_buffer(plan.buffer(buffer).place, node, &outputs);
+                let what = format!("{what}, {node:?} {}", plan.graph.node(node).op.name());
+                judged.note(&what, &got, &meant[&node], tolerance)?;
+                values.insert(node, got);
+            }
+            judged.note_moments(&what, &self.state(), &state, tolerance)?;
+            judged.steps += 1;
+        }
+        Ok(judged)
+    }
+
+    fn empty_outputs(&self) -> Vec<Vec<f32>> {
+        let place = |(index, (node, buffer)): (usize, &(NodeId, _))| {
+            let elements = self.plan.graph.node(*node).ty.shape.elements();
+            match self.plan.buffer(*buffer).place {
+                Place::Output(slot) if slot == index => vec![0.0; elements],
+                _ => Vec::new(),
+            }
+        };
+        self.plan.outputs.iter().enumerate().map(place).collect()
+    }
+
+    fn read_buffer(&mut self, place: Place, node: NodeId, outputs: &[Vec<f32>]) -> Array {
+        let TensorType { shape, dtype } = self.plan.graph.node(node).ty.clone();
+        assert_eq!(dtype, DType::F32, "steps write floating-point numbers");
+        let stored = match place {
+            Place::Arena(start) => {
+                let length = Bytes(shape.elements() * F32);
+                let span = Span { arena: self.memory.plan, start, length };
+                self.backend.read(span).expect("a span of the arena")
+            }
+            Place::Output(slot) => outputs[slot].clone(),
+            Place::Parameter(parameter) => return self.read(self.memory.values, parameter.index()),
+            Place::Gradient(parameter) => {
+                let arena = self.memory.gradients.expect("reserved");
+                return self.read(arena, parameter.index());
+            }
+            Place::Input(_) | Place::Uploaded(..) => panic!("a step writes to an input"),
+        };
+        widened(shape, &stored)
+    }
+
+    /// The parameters' state on the backend.
+    fn state(&mut self) -> Parameters {
+        let count = self.specs.len();
+        let gradients = self.memory.gradients.expect("reserved");
+        let moments = self.memory.moments.clone();
+        let rule_moments = self.moments_in_use();
+        Parameters {
+            specs: self.specs.clone(),
+            values: (0..count).map(|index| self.read(self.memory.values, index)).collect(),
+            gradients: (0..count).map(|index| self.read(gradients, index)).collect(),
+            moments: (0..count)
+                .map(|index| {
+                    let used = &moments[..rule_moments];
+                    used.iter().map(|&arena| self.read(arena, index)).collect()
+                })
+                .collect(),
+        }
+    }
+
+    fn moments_in_use(&self) -> usize {
+        let rule = self.plan.graph.nodes().find_map(|(_, node)| match &node.op {
+            Op::Update(_, rule) => Some(*rule),
+            _ => None,
+        });
+        rule.map_or(0, |rule| rule.moments())
+    }
+
+    fn read(&mut self, arena: Arena, index: usize) -> Array {
+        let (span, layout) = self.span(arena, index);
+        let shape = self.specs[index].shape.clone();
+        let stored = self.backend.read(span).expect("a span of an arena");
+        let values = layout.unpack(&shape, &stored);
+        widened(shape, &values)
+    }
+
+    fn write(&mut self, arena: Arena, index: usize, value: &Array) {
+        let (span, layout) = self.span(arena, index);
+        let values: Vec<f32> = value.data.iter().map(|&x| x as f32).collect();
+        let stored = layout.pack(&self.specs[index].shape, &values);
+        self.backend.write(span, &stored).expect("a span of an arena");
+    }
+
+    fn span(&self, arena: Arena, index: usize) -> (Span, Layout) {
+        let Slot { start, layout } = self.memory.slots[index].clone();
+        let length = Bytes(layout.elements(&self.specs[index].shape) * F32);
+        (Span { arena, start, length }, layout)
+    }
+}
+
+impl Judged {
+    fn note(
+        &mut self,
+        what: &str,
+        got: &Array,
+        meant: &Array,
+        tolerance: Tolerance,
+    ) -> Result<(), String> {
+        // Rounding errors of a sum are in proportion to its terms, not to what they cancel to.
+        let largest =
+            meant.data.iter().filter(|x| x.is_finite()).fold(1.0, |m: f64, x| m.max(x.abs()));
+        let scaled = Tolerance { absolute: tolerance.absolute * largest, ..tolerance };
+        let share = compare(what, meant.shape.dims(), &got.data, &meant.data, scaled)?;
+        self.worst = self.worst.max(share);
+        Ok(())
+    }
+
+    /// Moments change with values, in the same steps.
+    fn note_moments(
+        &mut self,
+        what: &str,
+        got: &Parameters,
+        meant: &Parameters,
+        tolerance: Tolerance,
+    ) -> Result<(), String> {
+        for (index, spec) in got.specs.iter().enumerate() {
+            let name = format!("{what}, value of {}", spec.name);
+            self.note(&name, &got.values[index], &meant.values[index], tolerance)?;
+            for (moment, array) in got.moments[index].iter().enumerate() {
+                let name = format!("{what}, moment {moment} of {}", spec.name);
+                self.note(&name, array, &meant.moments[index][moment], tolerance)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn widened(shape: Shape, values: &[f32]) -> Array {
+    Array::new(shape, values.iter().map(|&x| f64::from(x)).collect())
+}

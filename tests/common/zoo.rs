@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Every layer and loss, once: a law that is stated over these lists is a law of all of them.
+
+use kiln::loss::{BceWithLogits, CrossEntropy, Loss, Mse, Reduction};
+use kiln::models::SimpleNet;
+use kiln::nn::{
+    Bias, Dropout, Flatten, Gelu, GeluApproximation, Init, LeakyRelu, Linear, LogSoftmax, Module,
+    Param, Relu, Scope, Sequential, Sigmoid, Silu, Softmax, Tanh,
+};
+use kiln::{Device, Net, Seed, Tensor, Var};
+
+use super::Numbers;
+
+/// The seed of all networks of the zoo.
+pub(crate) const SEED: u64 = 0x0123_4567_89ab_cdef;
+
+/// Features of [`Layer::entry`]: few, so that wide layers stay cheap to train.
+const ENTRY: usize = 5;
+
+/// Builds a layer; the number is the rate of its dropout, if it has any.
+type Build = fn(&Scope, &[usize], f32) -> Box<dyn Module>;
+
+/// A layer with an input to try it on.
+#[derive(Clone)]
+pub(crate) struct Layer {
+    pub(crate) name: &'static str,
+    pub(crate) input: Vec<usize>,
+    build: Build,
+}
+
+/// A loss with the shape of the scores to try it on.
+pub(crate) struct LossCase {
+    pub(crate) name: &'static str,
+    pub(crate) scores: [usize; 2],
+    pub(crate) loss: Boxed,
+}
+
+/// A loss of any kind, where the crate takes one by value.
+#[derive(Debug)]
+pub(crate) struct Boxed(pub(crate) Box<dyn Loss>);
+
+/// All layers. Among the extents are 1, odd ones below and above a vector's width, and 1000.
+pub(crate) fn layers() -> Vec<Layer> {
+    let mut all = Vec::new();
+    let mut add = |name, inputs: &[&[usize]], build: Build| {
+        all.extend(inputs.iter().map(|input| Layer { name, input: input.to_vec(), build }));
+    };
+    let elements: &[&[usize]] = &[&[1, 1], &[31, 33], &[3, 1000], &[2, 3, 5, 7]];
+    let rows: &[&[usize]] = &[&[7, 1], &[31, 33], &[2, 1000], &[3, 5, 7]];
+    let matrices: &[&[usize]] = &[&[1, 1], &[31, 33], &[33, 31], &[2, 1000], &[1, 64], &[3, 5, 31]];
+    add("relu", elements, |_, _, _| Box::new(Relu));
+    add("leaky_relu", elements, |_, _, _| Box::new(LeakyRelu { slope: 0.2 }));
+    add("gelu", elements, |_, _, _| Box::new(Gelu::default()));
+    add("gelu_tanh", elements, |_, _, _| Box::new(Gelu { approximation: GeluApproximation::Tanh }));
+    add("silu", elements, |_, _, _| Box::new(Silu));
+    add("tanh", elements, |_, _, _| Box::new(Tanh));
+    add("sigmoid", elements, |_, _, _| Box::new(Sigmoid));
+    add("softmax", rows, |_, _, _| Box::new(Softmax));
+    add("log_softmax", rows, |_, _, _| Box::new(LogSoftmax));
+    add("flatten", &[&[3, 2, 5, 7]], |_, _, _| Box::new(Flatten::default()));
+    add("dropout", elements, |p, _, rate| Box::new(Dropout::new(&p.at("dropout"), rate)));
+    add("dropout_twice", rows, |p, _, rate| Box::new(Twice(Dropout::new(&p.at("dropout"), rate))));
+    add("linear", matrices, |p, x, _| Box::new(Linear::new(p, last(x), 33)));
+    add("linear_to_one", matrices, |p, x, _| Box::new(Linear::new(p, last(x), 1)));
+    add("linear_no_bias", matrices, |p, x, _| {
+        Box::new(Linear::with_bias(p, last(x), 31, Bias::Absent))
+    });
+    add("residual", &[&[7, 1], &[31, 33], &[3, 5, 7]], |p, x, _| {
+        Box::new(Residual(Linear::new(&p.at("fc"), last(x), last(x))))
+    });
+    add("arithmetic", rows, |p, x, _| Box::new(Arithmetic::new(p, last(x))));
+    add("products", &[&[5, 7], &[31, 33]], |_, _, _| Box::new(Products));
+    add("simple_net", &[&[1, 31], &[33, 49]], |p, x, rate| {
+        Box::new(SimpleNet::new(p, last(x), 33, 10, rate))
+    });
+    add("linear_relu_dropout", matrices, |p, x, rate| block(p, x, rate, |_| Relu));
+    add("linear_gelu_dropout", matrices, |p, x, rate| block(p, x, rate, |_| Gelu::default()));
+    add("linear_tanh_dropout", matrices, |p, x, rate| block(p, x, rate, |_| Tanh));
+    add("linear_leaky_dropout", matrices, |p, x, rate| block(p, x, rate, |_| LeakyRelu::default()));
+    all
+}
+
+/// All losses; reductions to one number, as training takes them.
+pub(crate) fn losses() -> Vec<LossCase> {
+    let mut all = Vec::new();
+    for reduction in [Reduction::Mean, Reduction::Sum] {
+        let mut add = |name, scores: [usize; 2], loss: Box<dyn Loss>| {
+            all.push(LossCase { name, scores, loss: Boxed(loss) });
+        };
+        for scores in [[1, 1], [31, 33], [2, 1000], [33, 10]] {
+            add("mse", scores, Box::new(Mse { reduction }));
+            add("bce_with_logits", scores, Box::new(BceWithLogits { reduction }));
+            let plain = CrossEntropy { reduction, ..CrossEntropy::default() };
+            add("cross_entropy", scores, Box::new(plain.clone()));
+            let smooth = CrossEntropy { label_smoothing: 0.1, ..plain };
+            add("cross_entropy_smooth", scores, Box::new(smooth.clone()));
+            let weights = (0..scores[1]).map(|class| 0.5 + (class % 3) as f32).collect();
+            let weighted = CrossEntropy { weights: Some(weights), ignore_index: 0, ..smooth };
+            if scores[1] > 1 {
+                add("cross_entropy_weighted_ignoring", scores, Box::new(weighted));
+            }
+        }
+    }
+    all
+}
+
+impl Layer {
+    /// The layer as a network of its own.
+    pub(crate) fn net(&self, device: Device, rate: f32) -> Net<Box<dyn Module>> {
+        Net::new(device, Seed(SEED), |p| (self.build)(p, &self.input, rate)).expect("a network")
+    }
+
+    /// The layer behind a linear one, so that there is something to train.
+    pub(crate) fn trainable(&self, device: Device, rate: f32) -> Net<Behind> {
+        let make = |p: &Scope| Behind {
+            first: Linear::new(&p.at("first"), ENTRY, last(&self.input)),
+            layer: (self.build)(&p.at("layer"), &self.input, rate),
+        };
+        Net::new(device, Seed(SEED), make).expect("a network")
+    }
+
+    pub(crate) fn x(&self) -> Tensor {
+        Numbers::new(1).tensor(&self.input)
+    }
+
+    /// An input of the layer behind a linear one.
+    pub(crate) fn entry(&self) -> Tensor {
+        let mut shape = self.input.clone();
+        *shape.last_mut().expect("inputs have extents") = ENTRY;
+        Numbers::new(1).tensor(&shape)
+    }
+
+    pub(crate) fn label(&self) -> String {
+        format!("{} {:?}", self.name, self.input)
+    }
+}
+
+impl LossCase {
+    pub(crate) fn x(&self) -> Tensor {
+        Numbers::new(2).tensor(&self.scores)
+    }
+
+    pub(crate) fn target(&self) -> Tensor {
+        let [samples, width] = self.scores;
+        match self.name {
+            "mse" | "bce_with_logits" => {
+                let values = Numbers::new(3).tensor(&self.scores);
+                let share = |x: &f32| x.abs() / 2.0;
+                let values = values.values().expect("f32").iter().map(share).collect();
+                Tensor::new(self.scores, values).expect("the same elements")
+            }
+            _ => Numbers::new(3).labels(samples, width),
+        }
+    }
+
+    pub(crate) fn label(&self) -> String {
+        format!("{} {:?} {}", self.name, self.scores, self.loss.key())
+    }
+}
+
+impl Loss for Boxed {
+    fn forward(&self, output: &Var, inputs: &[Var]) -> Var {
+        self.0.forward(output, inputs)
+    }
+
+    fn inputs(&self) -> Vec<Tensor> {
+        self.0.inputs()
+    }
+
+    fn check(&self, target: &Tensor) -> kiln::Result<()> {
+        self.0.check(target)
+    }
+
+    fn check_output(&self, target: &Tensor, output: &kiln::Shape) -> kiln::Result<()> {
+        self.0.check_output(target, output)
+    }
+
+    fn weight(&self, target: &Tensor) -> Option<f64> {
+        self.0.weight(target)
+    }
+
+    fn key(&self) -> String {
+        self.0.key()
+    }
+}
+
+/// A layer behind a linear one.
+pub(crate) struct Behind {
+    first: Linear,
+    layer: Box<dyn Module>,
+}
+
+impl Module for Behind {
+    fn forward(&self, x: &Var) -> Var {
+        self.layer.forward(&self.first.forward(x))
+    }
+}
+
+/// One dropout layer called twice, as the article's RNNClassifier does.
+pub(crate) struct Twice(pub(crate) Dropout);
+
+impl Module for Twice {
+    fn forward(&self, x: &Var) -> Var {
+        let first = self.0.forward(x);
+        self.0.forward(&first)
+    }
+}
+
+/// `x + fc(x)`.
+pub(crate) struct Residual(pub(crate) Linear);
+
+impl Module for Residual {
+    fn forward(&self, x: &Var) -> Var {
+        x + &self.0.forward(x)
+    }
+}
+
+/// Operations that no layer uses: quotients, differences, exponentials, broadcasts, means.
+struct Arithmetic {
+    gain: Param,
+}
+
+impl Arithmetic {
+    fn new(p: &Scope, width: usize) -> Self {
+        Arithmetic { gain: p.parameter("gain", [width], Init::Uniform { bound: 1.0 }) }
+    }
+}
+
+impl Module for Arithmetic {
+    fn forward(&self, x: &Var) -> Var {
+        let gain = x.parameter(&self.gain);
+        let positive = &x.square().scale(0.5) + &x.scale(-0.25).exp();
+        let quotient = &(&(x * &gain) - &x.softplus()) / &positive;
+        &(&quotient + &positive.log()) - &x.mean()
+    }
+}
+
+/// Products of activations with one another.
+struct Products;
+
+impl Module for Products {
+    fn forward(&self, x: &Var) -> Var {
+        let gram = x.transpose().matmul(x).scale(0.1);
+        x.matmul(&gram).matmul_transposed(&gram)
+    }
+}
+
+fn block<M: Module + 'static>(
+    p: &Scope,
+    input: &[usize],
+    rate: f32,
+    activation: fn(&Scope) -> M,
+) -> Box<dyn Module> {
+    let inputs = last(input);
+    let linear = move |p: &Scope| Linear::new(p, inputs, 31);
+    let dropout = move |p: &Scope| Dropout::new(p, rate);
+    Box::new(Sequential::new(p).with(linear).with(activation).with(dropout))
+}
+
+fn last(shape: &[usize]) -> usize {
+    *shape.last().expect("inputs have extents")
+}

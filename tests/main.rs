@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The test suite, in three parts by what a test needs: `null` nothing but the compiler of plans,
+//! `unit` the CPU, `backend` every backend of the machine.
+
+mod common;
+
+mod backend;
+mod null;
+mod unit;

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What needs no device: shapes, graphs, passes, plans, and what does not compile.
+
+mod eval;
+mod fusion;
+mod graphs;
+mod memory;
+mod modes;
+mod networks;
+mod rejected;
+mod schedule;
+mod snapshots;

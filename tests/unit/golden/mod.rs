@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! kiln against what PyTorch computed: every fixture, on every backend.
+
+mod layers;
+mod losses;
+mod masks;
+mod optimizers;
+mod schedules;
+mod steps;
+
+use std::fmt::Write;
+
+use sha2::{Digest, Sha256};
+
+use crate::common::golden::{fixtures, folder, Fixture};
+use crate::common::summary;
+use crate::common::targets::targets;
+
+/// Every fixture is of a known kind and agrees.
+#[test]
+fn every_fixture() {
+    let mut cases = 0;
+    let mut worst = (0.0, String::new());
+    for fixture in fixtures() {
+        for target in targets() {
+            let share = agree(&fixture, &target.device());
+            if share > worst.0 {
+                worst = (share, fixture.stem.clone());
+            }
+        }
+        cases += 1;
+    }
+    assert!(cases > 0, "no fixtures");
+    let (share, stem) = worst;
+    summary(&format!(
+        "golden: {cases} cases on {} backends, worst {:.0} % of its tolerance ({stem})",
+        targets().len(),
+        share * 100.0,
+    ));
+}
+
+/// Compares one fixture; yields the share of the tolerance that was used.
+fn agree(fixture: &Fixture, device: &kiln::Device) -> f64 {
+    match fixture.option("kind") {
+        "layer" => layers::agree(fixture, device),
+        "loss" => losses::agree(fixture, device),
+        "optimizer" => optimizers::agree(fixture, device),
+        "clip" => optimizers::agree_on_clipping(fixture, device),
+        "schedule" => schedules::agree(fixture),
+        "step" => steps::agree(fixture, device),
+        "mask" => masks::agree(fixture),
+        "philox" => masks::agree_on_philox(fixture),
+        other => panic!("{}: nothing tests fixtures of kind {other}", fixture.stem),
+    }
+}
+
+/// The files are the ones that the generator wrote.
+#[test]
+fn the_manifest_lists_every_file_by_its_hash() {
+    let manifest = std::fs::read_to_string(folder().join("MANIFEST")).expect("MANIFEST");
+    let mut listed = Vec::new();
+    for line in manifest.lines().filter(|line| !line.starts_with('#')) {
+        let (hash, path) = line.split_once("  ").expect("hash, two spaces, path");
+        let bytes = std::fs::read(folder().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let digest = Sha256::digest(&bytes).iter().fold(String::new(), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("strings take text");
+            text
+        });
+        assert_eq!(digest, hash, "{path} is not what the generator wrote");
+        listed.push(path.trim_start_matches("data/").trim_end_matches(".safetensors").to_string());
+    }
+    listed.sort();
+    let mut found: Vec<String> = fixtures().into_iter().map(|fixture| fixture.stem).collect();
+    found.sort();
+    assert_eq!(listed, found, "MANIFEST and data/ list the same files");
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Fixtures of learning-rate schedules.
+
+use kiln::optim::{Anneal, Phases, Schedule};
+
+use crate::common::close::{compare, Tolerance};
+use crate::common::golden::Fixture;
+
+pub(super) fn agree(fixture: &Fixture) -> f64 {
+    let base = fixture.number("base_lr");
+    let schedule = build(fixture, fixture.option("name"), "");
+    schedule.check().expect("options in range");
+    let steps = fixture.number::<u64>("steps");
+    let rates: Vec<f64> = (0..steps).map(|step| schedule.rate(base, step)).collect();
+    let expected = &fixture.get("lr").values;
+    compare(&fixture.stem, &[rates.len()], &rates, expected, Tolerance::DOUBLE)
+        .unwrap_or_else(|message| panic!("{message}"))
+}
+
+/// The schedule of a PyTorch scheduler, whose options are prefixed.
+fn build(fixture: &Fixture, name: &str, prefix: &str) -> Schedule {
+    let number = |name: &str| fixture.number::<f64>(&format!("{prefix}{name}"));
+    let count = |name: &str| fixture.number::<u64>(&format!("{prefix}{name}"));
+    match name {
+        "constant_lr" => Schedule::Hold { factor: number("factor"), steps: count("total_iters") },
+        "step_lr" => Schedule::Step { size: count("step_size"), gamma: number("gamma") },
+        "cosine_annealing_lr" => {
+            Schedule::Cosine { period: count("T_max"), minimum: number("eta_min") }
+        }
+        "linear_lr" => Schedule::Linear {
+            start: number("start_factor"),
+            end: number("end_factor"),
+            steps: count("total_iters"),
+        },
+        "one_cycle_lr" => one_cycle(fixture),
+        "sequential_lr" => {
+            let starts = std::iter::once(0).chain(fixture.list("milestones"));
+            let part = |(index, (start, name)): (usize, (u64, String))| {
+                (start, build(fixture, &name, &format!("{index}.")))
+            };
+            let names: Vec<String> = fixture.list("schedulers");
+            Schedule::Chain(starts.zip(names).enumerate().map(part).collect())
+        }
+        other => panic!("{}: nothing builds a schedule {other}", fixture.stem),
+    }
+}
+
+fn one_cycle(fixture: &Fixture) -> Schedule {
+    let (peak, steps) = (fixture.number("max_lr"), fixture.number::<u64>("total_steps"));
+    let anneal = match fixture.option("anneal_strategy") {
+        "cos" => Anneal::Cosine,
+        "linear" => Anneal::Linear,
+        other => panic!("{}: anneal_strategy = {other}", fixture.stem),
+    };
+    let phases = match fixture.option("three_phase") {
+        "false" => Phases::Two,
+        _ => Phases::Three,
+    };
+    let rise = fixture.number("pct_start");
+    let [start_divisor, end_divisor] =
+        ["div_factor", "final_div_factor"].map(|n| fixture.number(n));
+    Schedule::OneCycle { peak, steps, rise, anneal, start_divisor, end_divisor, phases }
+}

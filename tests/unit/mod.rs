@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the CPU is enough for.
+
+mod golden;
+mod masks;
+mod modes;
+mod options;
+mod statistics;
+mod trainer;
