@@ -4,7 +4,7 @@
 use std::num::NonZeroUsize;
 
 use crate::backend::cpu::Cpu;
-use crate::backend::cuda::{self, Cuda, CudaOptions};
+use crate::backend::cuda::{self, Architecture, Cuda, CudaOptions, DeviceInfo, Paper};
 use crate::backend::Backend;
 use crate::Result;
 
@@ -18,6 +18,7 @@ pub struct Device {
 enum Kind {
     Cpu { threads: NonZeroUsize },
     Cuda { ordinal: usize, options: CudaOptions },
+    Paper { architecture: Architecture },
 }
 
 impl Device {
@@ -26,10 +27,22 @@ impl Device {
     /// # Errors
     /// None at present; a GPU that answers but cannot be used shows when a network is built.
     pub fn best() -> Result<Self> {
-        match cuda::devices() {
-            Ok(found) if found.iter().any(|gpu| gpu.capability >= (8, 0)) => Self::cuda(0),
-            _ => Ok(Self::cpu()),
+        match Self::first_gpu() {
+            Some(gpu) => Self::cuda(gpu.ordinal),
+            None => Ok(Self::cpu()),
         }
+    }
+
+    /// The first GPU that kiln can use; `None` without a driver.
+    pub fn first_gpu() -> Option<DeviceInfo> {
+        let found = cuda::devices().unwrap_or_default();
+        found.into_iter().find(|gpu| cuda::check(gpu.ordinal).is_ok())
+    }
+
+    /// A GPU that need not be there: plans are made for it ([`Net::plan`](crate::Net::plan),
+    /// [`Trainer::plan`](crate::Trainer::plan)), and running one is an error.
+    pub fn on_paper(architecture: Architecture) -> Self {
+        Device { kind: Kind::Paper { architecture } }
     }
 
     /// A GPU by its number, with default options.
@@ -63,7 +76,7 @@ impl Device {
     /// The options of a GPU.
     pub(crate) fn cuda_options(&self) -> Option<CudaOptions> {
         match self.kind {
-            Kind::Cpu { .. } => None,
+            Kind::Cpu { .. } | Kind::Paper { .. } => None,
             Kind::Cuda { options, .. } => Some(options),
         }
     }
@@ -73,6 +86,7 @@ impl Device {
         match self.kind {
             Kind::Cpu { threads } => Ok(Box::new(Cpu::new(threads))),
             Kind::Cuda { ordinal, options } => Ok(Box::new(Cuda::new(ordinal, options)?)),
+            Kind::Paper { architecture } => Ok(Box::new(Paper::new(architecture))),
         }
     }
 }
@@ -83,6 +97,7 @@ impl std::fmt::Display for Device {
             Kind::Cpu { threads: NonZeroUsize::MIN } => write!(f, "cpu, 1 thread"),
             Kind::Cpu { threads } => write!(f, "cpu, {threads} threads"),
             Kind::Cuda { ordinal, .. } => write!(f, "cuda:{ordinal}"),
+            Kind::Paper { architecture } => write!(f, "{architecture}, on paper"),
         }
     }
 }
@@ -99,9 +114,22 @@ mod tests {
             Err(error) => {
                 let text = error.to_string();
                 assert!(text.starts_with("cuda:0: ") && !text.contains('\n'), "{text}");
+                assert_eq!(Device::best().ok(), Some(Device::cpu()));
             }
         }
         assert!(Device::cuda(1000).is_err());
-        assert!(Device::best().is_ok());
+    }
+
+    #[test]
+    fn a_device_on_paper_takes_plans_and_runs_none() -> Result<()> {
+        let device = Device::on_paper(Architecture::SM_90);
+        let make = |p: &crate::nn::Scope| crate::nn::Linear::new(&p.at("fc"), 4, 3);
+        let mut net = crate::Net::new(device, crate::Seed(1), make)?;
+        let x = crate::Tensor::zeros([2, 4]);
+        assert_eq!(net.plan(crate::Mode::Eval, &[x.ty()])?.steps.len(), 1);
+        let refused =
+            net.eval().forward(&x).map_or_else(|error| error.to_string(), |_| String::new());
+        assert_eq!(refused, "sm_90: plans are made for this architecture, not run");
+        Ok(())
     }
 }

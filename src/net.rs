@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::backend::Backend;
 use crate::device::Device;
-use crate::exec::{Executable, Store};
+use crate::exec::{Executable, Outputs, Store};
 use crate::graph::{trace, ParamId, ParamSpec, Traced, Var};
 use crate::loss::Loss;
 use crate::nn::{Module, Registry, Scope};
@@ -227,14 +227,26 @@ impl<M: Module> Net<M> {
 
     /// Runs a call; its plan is compiled at the first call of its kind.
     pub(crate) fn run(&mut self, call: Call<'_>) -> Result<Vec<Tensor>> {
+        let index = self.prepare(&call)?;
+        self.plans[index].1.run(&mut *self.backend, &self.store, &call.scalars, call.inputs)
+    }
+
+    /// As [`run`](Net::run), without waiting for a device that works on its own.
+    pub(crate) fn run_later(&mut self, call: Call<'_>) -> Result<Outputs> {
+        let index = self.prepare(&call)?;
+        self.plans[index].1.run_later(&mut *self.backend, &self.store, &call.scalars, call.inputs)
+    }
+
+    /// Position of a call's plan, once its inputs are known to fit.
+    fn prepare(&mut self, call: &Call<'_>) -> Result<usize> {
         let inputs = call.inputs.iter().map(Tensor::ty).collect();
-        let index = self.executable(call.request, call.loss, inputs)?;
+        let index = self.executable(call.request.clone(), call.loss, inputs)?;
         if let Some(loss) = call.loss {
             if let Some(output) = self.plans[index].1.plan().results().get(1) {
                 loss.check_output(&call.inputs[1], output)?;
             }
         }
-        self.plans[index].1.run(&mut *self.backend, &self.store, &call.scalars, call.inputs)
+        Ok(index)
     }
 
     /// The gradients that the last run of a plan stored, by parameter.

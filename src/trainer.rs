@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Training: forward, loss, backward and optimiser as one plan.
 
+use crate::exec::Number;
 use crate::loss::Loss;
 use crate::net::{Call, Net};
 use crate::nn::Module;
@@ -24,11 +25,12 @@ pub struct Trainer<M> {
     updates: u64,
 }
 
-/// The loss of a step, read when its value is asked for.
+/// The loss of a step, read when its value is asked for: a GPU may still be at work on it, and
+/// asking waits for it.
 #[derive(Clone, Debug)]
 pub struct StepLoss {
-    parts: Vec<(Tensor, f64)>,
-    norm: Option<Tensor>,
+    parts: Vec<(Number, f64)>,
+    norm: Option<Number>,
 }
 
 impl<M: Module> Trainer<M> {
@@ -90,7 +92,8 @@ impl<M: Module> Trainer<M> {
         Ok(self)
     }
 
-    /// One step on a batch: forward in train mode, loss, backward, update.
+    /// One step on a batch: forward in train mode, loss, backward, update. On a GPU it returns when
+    /// the step is issued; what goes wrong on the device later shows at the next call.
     ///
     /// # Errors
     /// [`Error::Shape`] with the layer's path if a layer cannot take its input; what the loss
@@ -140,9 +143,9 @@ impl<M: Module> Trainer<M> {
                 let mut inputs = vec![x, target];
                 inputs.extend(loss.inputs());
                 let call = Call { request, loss: Some(loss), inputs: &inputs, scalars };
-                let mut outputs = net.run(call)?.into_iter();
-                step.parts.extend(outputs.next().map(|loss| (loss, share)));
-                step.norm = outputs.nth(1);
+                let outputs = net.run_later(call)?;
+                step.parts.extend(outputs.number(0).map(|loss| (loss, share)));
+                step.norm = outputs.number(2);
             }
             Ok(step)
         })?;
@@ -235,7 +238,7 @@ impl StepLoss {
     /// # Errors
     /// [`Error::Device`] if the device failed meanwhile.
     pub fn gradient_norm(&self) -> Result<Option<f32>> {
-        self.norm.as_ref().map(Tensor::item).transpose()
+        self.norm.as_ref().map(Number::item).transpose()
     }
 }
 

@@ -209,7 +209,60 @@ fn doctor_reports() {
     let object = json(dir.path(), &["doctor", "--json", "--threads", "1"]);
     assert_eq!(object["device"], "cpu, 1 thread");
     assert!(object["instruction_set"].is_string() && object["threads"].as_u64() >= Some(1));
-    assert!(succeed(dir.path(), &["doctor"]).contains("no CUDA backend"));
+    let cuda = &object["cuda"];
+    assert!(cuda["devices"].is_array() && cuda["kernels"].as_u64() > Some(50), "{cuda}");
+    let text = succeed(dir.path(), &["doctor"]);
+    assert!(["images ", "nvrtc ", "device "].iter().all(|word| text.contains(word)), "{text}");
+    match kiln::backend::cuda::devices() {
+        Ok(found) => assert_eq!(text.matches("self-test").count(), found.len(), "{text}"),
+        Err(error) => {
+            let reason = error.to_string();
+            assert_eq!(cuda["error"], reason.as_str());
+            assert!(text.contains(reason.trim_start_matches("cuda: ")), "{text}");
+            assert!(text.contains("device  cpu"), "{text}");
+            let output = run(dir.path(), &["doctor", "--self-test"]);
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 1), "{stderr}");
+            assert!(stderr.contains(&reason), "{stderr}");
+        }
+    }
+}
+
+/// Plans for GPUs need none: at most as many launches, and about as many bytes, as the networks'
+/// forward, backward and update take at the least.
+#[test]
+fn gpus_are_planned_for_on_paper() {
+    let dir = TempDir::new().unwrap();
+    let step = ["--batch", "256", "--optimizer", "adam", "--json"];
+    for (net, megabytes) in [("simple", 33.6), ("variable", 61.7)] {
+        for arch in ["sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"] {
+            for precision in ["f32", "tf32"] {
+                let args = ["plan", "--net", net, "--arch", arch, "--precision", precision];
+                let plan = json(dir.path(), &[&args[..], &step].concat());
+                let number = |key: &str| plan[key].as_u64().unwrap_or_else(|| panic!("{key}"));
+                assert_eq!(plan["arch"], arch);
+                assert_eq!((number("launches"), number("mask_bytes")), (7, 0), "{net} {arch}");
+                assert!(number("bytes") as f64 <= 1.1 * megabytes * 1e6, "{net}: {plan}");
+                assert!(number("arena_bytes") > 0);
+                let steps = plan["plan"].as_array().unwrap();
+                assert_eq!(steps.len() as u64, number("steps"));
+                let kernels = |step: &Value| step["kernels"].as_array().unwrap().clone();
+                let kernels: Vec<Value> = steps.iter().flat_map(kernels).collect();
+                assert_eq!(kernels.len(), 7);
+                let names = || kernels.iter().filter_map(Value::as_str);
+                let products: Vec<&str> =
+                    names().filter(|name| name.starts_with("gemm_")).collect();
+                assert!(products.iter().all(|name| name.contains(precision)), "{products:?}");
+                assert_eq!(products.len(), 5);
+                assert_eq!(kernels[6], "adam");
+            }
+        }
+    }
+    let default = json(dir.path(), &[&["plan", "--device", "cuda"], &step[..]].concat());
+    assert_eq!(default["arch"], "sm_90");
+    let eval = json(dir.path(), &["plan", "--device", "cuda:0", "--mode", "eval", "--json"]);
+    assert_eq!(eval["launches"], 3);
+    assert!(succeed(dir.path(), &["plan", "--arch", "sm_90"]).contains("gemm_nt_f32_64x64"));
 }
 
 /// Each mistake is one line that says what is wrong, an exit code, and no trace on the disk.
@@ -242,7 +295,15 @@ fn mistakes_are_one_line() {
         (&["train", "--resume"], 1, &["resume", "--out"]),
         (&["eval", "--checkpoint", "none"], 1, &["cannot read none"]),
         (&["eval", "--checkpoint", "small/t10k-labels-idx1-ubyte"], 1, &["safetensors file"]),
-        (&["doctor", "--device", "cuda:0"], 1, &["cuda:0", "no CUDA backend"]),
+        (&["doctor", "--device", "cuda:1000"], 1, &["cuda:1000"]),
+        (&["train", "--device", "cuda:1000"], 1, &["cuda:1000"]),
+        (&["compare", "--device", "cuda:1000"], 1, &["cuda:1000"]),
+        (&["eval", "--checkpoint", "none", "--device", "cuda:1000"], 1, &["cuda:1000"]),
+        (&["train", "--device", "cpu", "--precision", "tf32"], 1, &["precision", "GPU"]),
+        (&["train", "--device", "cpu", "--cuda-image", "ptx"], 1, &["cuda-image", "GPU"]),
+        (&["plan", "--device", "cpu", "--arch", "sm_90"], 1, &["arch", "GPU"]),
+        (&["plan", "--arch", "sm_75"], 2, &["sm_75", "sm_80, sm_86"]),
+        (&["train", "--cuda-image", "elf"], 2, &["--cuda-image", "cubin"]),
         (&["doctor", "--device", "tpu"], 2, &["--device", "cuda:N"]),
         (&["doctor", "--threads", "0"], 2, &["--threads"]),
         (&["train", "--net", "huge"], 2, &["--net", "simple, variable"]),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The CUDA backend on the simulated driver: what kernels compute and how they are ordered, never
-//! how fast they are.
+//! how fast they are. `KILN_TEST_GPU=1` runs the same tests on a real GPU; those that need the
+//! simulated driver then say so.
 
 #[path = "cuda/common.rs"]
 mod common;
@@ -10,5 +11,9 @@ mod failures;
 mod images;
 #[path = "cuda/kernels.rs"]
 mod kernels;
+#[path = "cuda/pipeline.rs"]
+mod pipeline;
+#[path = "cuda/program.rs"]
+mod program;
 #[path = "cuda/training.rs"]
 mod training;

@@ -95,6 +95,16 @@ extern "C" fn kiln_sim_inject_error(status: Status) -> Status {
     })
 }
 
+/// Refuses every launch from now on with this code, and none with `SUCCESS`. The context stays
+/// usable.
+#[no_mangle]
+extern "C" fn kiln_sim_refuse_launches(status: Status) -> Status {
+    call_always(|driver| {
+        driver.refused_launches = (status != Status::SUCCESS).then_some(status);
+        Ok(())
+    })
+}
+
 /// A new driver: no context, the environment's settings, no reports, counters at zero. Whoever
 /// still holds handles of the old context gets errors for them.
 #[no_mangle]

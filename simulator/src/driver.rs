@@ -46,6 +46,8 @@ pub(crate) struct Driver {
     /// The error that made the context unusable.
     pub(crate) sticky: Option<Status>,
     pub(crate) last_error: Option<(Status, String)>,
+    /// What launches are refused with, if a test asked for it.
+    pub(crate) refused_launches: Option<Status>,
     pub(crate) texts: Vec<CString>,
     pub(crate) reports: Vec<String>,
     pub(crate) counters: Counters,
@@ -79,6 +81,7 @@ impl Driver {
             operations: OperationNames::default(),
             sticky: None,
             last_error: None,
+            refused_launches: None,
             texts: Vec::new(),
             reports: Vec::new(),
             counters: Counters::default(),

@@ -66,6 +66,10 @@ impl Driver {
         if let Err((status, problem)) = shape {
             return self.refuse(status, format!("launch of {name}: {problem}"));
         }
+        if let Some(status) = self.refused_launches {
+            return self
+                .refuse(status, format!("launch of {name}: a refusal that a test asked for"));
+        }
         // SAFETY: the caller's promise is passed on.
         let arguments = unsafe { self.take_arguments(&name, sizes, parameters) }?;
         let launch = KernelLaunch {

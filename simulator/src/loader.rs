@@ -138,6 +138,11 @@ impl Simulator {
         self.set(b"kiln_sim_inject_error\0", code);
     }
 
+    /// Refuses every launch from now on with one of the driver's codes; with 0, none any more.
+    pub fn refuse_launches(&self, code: u32) {
+        self.set(b"kiln_sim_refuse_launches\0", code);
+    }
+
     /// What was done since the counters were cleared.
     pub fn counters(&self) -> Counters {
         let mut counters = Counters::default();

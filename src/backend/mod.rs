@@ -6,6 +6,7 @@ pub mod cuda;
 mod layout;
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 pub use layout::Layout;
 
@@ -123,6 +124,18 @@ pub enum Begun {
     Replayed,
 }
 
+/// Outputs of a run that was issued and need not be done.
+pub trait Pending: Debug + Send + Sync {
+    /// Number of outputs, those of the plan.
+    fn outputs(&self) -> usize;
+
+    /// Waits for the run; an output, row-major.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] with the driver's message.
+    fn output(&self, index: usize) -> Result<Vec<f32>>;
+}
+
 /// The whole contract of a backend.
 pub trait Backend: Debug + Send {
     /// What the passes need to know.
@@ -165,6 +178,16 @@ pub trait Backend: Debug + Send {
     fn finish(&mut self, run: &mut Run<'_>) -> Result<()> {
         let _ = run;
         Ok(())
+    }
+
+    /// Ends a run without waiting for it where the backend can: what it returns waits for the
+    /// outputs instead. `None` if they are there, as [`finish`](Backend::finish) leaves them.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] with the driver's message.
+    fn finish_later(&mut self, run: &mut Run<'_>) -> Result<Option<Arc<dyn Pending>>> {
+        self.finish(run)?;
+        Ok(None)
     }
 
     /// Issues one step of a run on its lane.

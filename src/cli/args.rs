@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use kiln::backend::cuda::{Architecture, Capture, CudaImage, Precision};
 use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
 
@@ -31,12 +32,22 @@ pub(super) struct Common {
     /// Write logs to the standard error
     #[arg(long, global = true, value_enum, value_name = "LEVEL", default_value_t = Level::Warn)]
     pub(super) log: Level,
-    /// Number of threads; all that the machine has if not given. Results do not depend on it
+    /// Number of threads of the CPU, which is then the device unless --device names another; all
+    /// that the machine has if not given. Results do not depend on it
     #[arg(long, global = true, value_name = "N")]
     pub(super) threads: Option<NonZeroUsize>,
-    /// auto, cpu or cuda:N
+    /// auto (the first GPU that a driver answers for, else the CPU), cpu or cuda:N
     #[arg(long, global = true, default_value = "auto")]
     pub(super) device: DeviceName,
+    /// How a GPU computes matrix products
+    #[arg(long, global = true, value_enum)]
+    pub(super) precision: Option<PrecisionName>,
+    /// The form in which kernels are loaded on a GPU
+    #[arg(long, global = true, value_enum)]
+    pub(super) cuda_image: Option<ImageName>,
+    /// Whether a GPU replays captured steps or gets each kernel by itself; the results are the same
+    #[arg(long, global = true, value_enum)]
+    pub(super) cuda_capture: Option<CaptureName>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -56,6 +67,32 @@ pub(super) enum DeviceName {
     Cuda(usize),
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum PrecisionName {
+    /// In full f32
+    F32,
+    /// On tensor cores, factors rounded to 10 bits of mantissa
+    Tf32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum CaptureName {
+    On,
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ImageName {
+    /// The first of the others that this program has for the GPU
+    Auto,
+    /// Machine code that the program was built with
+    Cubin,
+    /// PTX that the program was built with, compiled by the driver
+    Ptx,
+    /// Compiled from source for the GPU found
+    Nvrtc,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Train a network; checkpoints, metrics and curves go to a run directory
@@ -67,7 +104,7 @@ pub(super) enum Command {
     /// Print the compiled plan of a step
     Plan(PlanArgs),
     /// Show what the engine found on this machine
-    Doctor,
+    Doctor(DoctorArgs),
 }
 
 #[derive(Debug, Default, Args)]
@@ -185,6 +222,18 @@ pub(super) struct PlanArgs {
     /// Print the plan's graph instead
     #[arg(long, value_enum)]
     pub(super) graph: Option<GraphFormat>,
+    /// Plan for a GPU of this architecture, which need not be there: sm_80, sm_86, sm_89, sm_90,
+    /// sm_100 or sm_120; sm_90 if --device is a GPU
+    #[arg(long)]
+    pub(super) arch: Option<Architecture>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    /// Load every kernel on the GPU, run every layer, loss and optimiser in the --precision given and
+    /// training steps of each network, and compare with the CPU
+    #[arg(long)]
+    pub(super) self_test: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -244,6 +293,35 @@ impl Level {
     }
 }
 
+impl PrecisionName {
+    pub(super) fn precision(self) -> Precision {
+        match self {
+            PrecisionName::F32 => Precision::F32,
+            PrecisionName::Tf32 => Precision::Tf32,
+        }
+    }
+}
+
+impl CaptureName {
+    pub(super) fn capture(self) -> Capture {
+        match self {
+            CaptureName::On => Capture::On,
+            CaptureName::Off => Capture::Off,
+        }
+    }
+}
+
+impl ImageName {
+    pub(super) fn image(self) -> CudaImage {
+        match self {
+            ImageName::Auto => CudaImage::Auto,
+            ImageName::Cubin => CudaImage::Cubin,
+            ImageName::Ptx => CudaImage::Ptx,
+            ImageName::Nvrtc => CudaImage::Nvrtc,
+        }
+    }
+}
+
 impl std::str::FromStr for DeviceName {
     type Err = String;
 
@@ -251,6 +329,7 @@ impl std::str::FromStr for DeviceName {
         match text {
             "auto" => Ok(DeviceName::Auto),
             "cpu" => Ok(DeviceName::Cpu),
+            "cuda" => Ok(DeviceName::Cuda(0)),
             _ => text
                 .strip_prefix("cuda:")
                 .and_then(|index| index.parse().ok())

@@ -1,40 +1,175 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `kiln doctor`.
+//! `kiln doctor`: what the engine found on this machine and, on request, whether a GPU computes what
+//! the CPU does.
 
 use std::fs;
-use std::path::Path;
 use std::thread;
 
 use kiln::backend::cpu::Cpu;
-use kiln::{Device, Result};
-use serde_json::json;
+use kiln::backend::cuda::{self, Cuda, DeviceInfo, Embedded, LoadedImage, Verdict};
+use kiln::{Device, Error, Result};
+use serde_json::{json, Value};
 
+use super::args::{Common, DeviceName, DoctorArgs};
+use super::network;
 use super::output::Output;
 
-/// Where the NVIDIA driver of Linux tells its version.
-const NVIDIA_DRIVER: &str = "/proc/driver/nvidia/version";
+/// Extents that the self-test tries: one that is no multiple of anything, for the edges, and one
+/// that fills whole tiles, for the kernels that demand it.
+const SELF_TEST_SIZES: [usize; 2] = [33, 128];
 
-pub(super) fn run(device: &Device, output: &mut Output) -> Result<()> {
+pub(super) fn run(args: &DoctorArgs, common: &Common, output: &mut Output) -> Result<()> {
+    match args.self_test {
+        true => self_test(common, output),
+        false => report(common, output),
+    }
+}
+
+fn report(common: &Common, output: &Output) -> Result<()> {
+    let device = network::device(common)?;
     let cpu = cpu_model();
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let instruction_set = Cpu::instruction_set();
-    let cuda = match Path::new(NVIDIA_DRIVER).exists() {
-        true => "an NVIDIA driver is installed, but this build has no CUDA backend yet",
-        false => "no CUDA backend in this build",
-    };
-    output.result(&format!(
-        "kiln    {}\ncpu     {cpu}\nkernels {instruction_set}\nthreads {cores}\ncuda    {cuda}\n\
-         device  {device}",
-        env!("CARGO_PKG_VERSION"),
-    ))?;
+    let gpus = cuda::devices();
+    let nvrtc = cuda::nvrtc_version().map(|(major, minor)| format!("{major}.{minor}"));
+    let embedded = cuda::embedded();
+    let mut lines = vec![
+        format!("kiln    {}", env!("CARGO_PKG_VERSION")),
+        format!("cpu     {cpu}"),
+        format!("kernels {instruction_set}"),
+        format!("threads {cores}"),
+    ];
+    match &gpus {
+        Ok(found) if found.is_empty() => lines.push("cuda    a driver, and no device".into()),
+        Ok(found) => lines.extend(found.iter().map(|gpu| gpu_line(gpu, common))),
+        Err(Error::Device { message, .. }) => lines.push(format!("cuda    {message}")),
+        Err(error) => lines.push(format!("cuda    {error}")),
+    }
+    lines.push(format!("images  {}", images_line(&embedded)));
+    lines.push(format!("nvrtc   {}", nvrtc.as_deref().unwrap_or("not found")));
+    lines.push(format!("device  {device}"));
+    output.result(&lines.join("\n"))?;
+    let devices: Vec<Value> = gpus.iter().flatten().map(|gpu| gpu_object(gpu, common)).collect();
     output.json(&json!({
         "version": env!("CARGO_PKG_VERSION"),
         "cpu": cpu,
         "instruction_set": instruction_set,
         "threads": cores,
-        "cuda": cuda,
+        "cuda": {
+            "devices": devices,
+            "error": gpus.as_ref().err().map(ToString::to_string),
+            "cubins": embedded.cubins.iter().map(|number| format!("sm_{number}")).collect::<Vec<_>>(),
+            "ptx": embedded.ptx.map(|number| format!("compute_{number}")),
+            "kernels": embedded.kernels,
+            "kernel_hash": cuda::kernel_hash(),
+            "nvrtc": nvrtc,
+        },
         "device": device.to_string(),
     }))
+}
+
+fn gpu_line(gpu: &DeviceInfo, common: &Common) -> String {
+    let tested = match recalled(gpu, common) {
+        Some(verdict) if verdict.passed() => "self-test passed",
+        Some(_) => "self-test FAILED",
+        None => "self-test not run",
+    };
+    let image = LoadedImage::choose(gpu, network::cuda_options(common).image);
+    let image = image.map_or_else(|error| error.to_string(), |image| image.to_string());
+    format!("cuda    {gpu}; image: {image}; {tested}")
+}
+
+fn gpu_object(gpu: &DeviceInfo, common: &Common) -> Value {
+    let image = LoadedImage::choose(gpu, network::cuda_options(common).image);
+    json!({
+        "ordinal": gpu.ordinal,
+        "model": gpu.model,
+        "capability": [gpu.capability.0, gpu.capability.1],
+        "multiprocessors": gpu.multiprocessors,
+        "memory_bytes": gpu.memory,
+        "usable": cuda::check(gpu.ordinal).is_ok(),
+        "image": image.ok().map(|image| image.to_string()),
+        "self_test": recalled(gpu, common).map(|verdict| verdict.passed()),
+    })
+}
+
+fn images_line(embedded: &Embedded) -> String {
+    let Some(ptx) = embedded.ptx else {
+        return format!(
+            "none: built without nvcc; {} kernels are compiled by NVRTC when needed",
+            embedded.kernels
+        );
+    };
+    let cubins: Vec<String> = embedded.cubins.iter().map(|number| format!("sm_{number}")).collect();
+    format!("{} kernels: cubin for {}; PTX for compute_{ptx}", embedded.kernels, cubins.join(", "))
+}
+
+/// What an earlier self-test found.
+fn recalled(gpu: &DeviceInfo, common: &Common) -> Option<Verdict> {
+    let options = network::cuda_options(common);
+    let image = LoadedImage::choose(gpu, options.image).ok()?;
+    Verdict::recall(gpu, image, options.precision).ok().flatten()
+}
+
+/// Compares a GPU with the CPU, one line per comparison, and remembers the verdict.
+fn self_test(common: &Common, output: &Output) -> Result<()> {
+    let gpu = match common.device {
+        DeviceName::Cuda(ordinal) => cuda::check(ordinal)?,
+        DeviceName::Auto => {
+            // Without a GPU the reason is the driver's, if there is none.
+            let count = cuda::devices()?.len();
+            Device::first_gpu().ok_or_else(|| Error::Device {
+                device: "cuda".into(),
+                message: format!("nothing to test: none of {count} devices can be used"),
+            })?
+        }
+        DeviceName::Cpu => {
+            return Err(Error::argument(
+                "self-test",
+                "a GPU to compare with the CPU",
+                "--device cpu",
+            ))
+        }
+    };
+    let options = network::cuda_options(common);
+    let image = LoadedImage::choose(&gpu, options.image)?;
+    let device = Device::cuda_with(gpu.ordinal, options)?;
+    let loaded = Cuda::new(gpu.ordinal, options)?.load_kernels()?;
+    output.note(&format!("{gpu}; image: {image}; {loaded} kernels loaded"))?;
+    let mut checks = Vec::new();
+    for size in SELF_TEST_SIZES {
+        checks.extend(cuda::self_test(&device, size)?);
+    }
+    checks.extend(cuda::self_test_networks(&device)?);
+    for check in &checks {
+        output.result(&check.to_string())?;
+    }
+    let verdict = Verdict::new(&gpu, image, options.precision, &checks);
+    let file = verdict.remember()?;
+    output.note(&format!("remembered in {}", file.display()))?;
+    output.json(&json!({
+        "device": gpu.model,
+        "image": image.to_string(),
+        "checks": checks.iter().map(|check| json!({
+            "what": check.what,
+            "worst": check.worst,
+            "tolerance": check.tolerance,
+            "passed": check.passed(),
+        })).collect::<Vec<_>>(),
+        "passed": verdict.passed(),
+    }))?;
+    if verdict.passed() {
+        return output.result(&format!("{} checks passed", verdict.checks));
+    }
+    Err(Error::Device {
+        device: format!("cuda:{}", gpu.ordinal),
+        message: format!(
+            "{} of {} checks failed: do not trust results of this device; please report the lines \
+             above together with the output of `kiln doctor --json`",
+            verdict.failed.len(),
+            verdict.checks
+        ),
+    })
 }
 
 /// The processor's name where Linux tells it, else its architecture.

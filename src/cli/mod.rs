@@ -51,14 +51,15 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<()> {
-    let device = network::device(&cli.common)?;
-    let mut output = Output::new(&cli.common);
+    let common = &cli.common;
+    let mut output = Output::new(common);
+    let device = || network::device(common);
     match cli.command.unwrap_or_else(|| Command::Compare(args::CompareArgs::default())) {
-        Command::Train(args) => train::run(&args, device, &mut output),
-        Command::Eval(args) => eval::run(&args, device, &mut output),
-        Command::Compare(args) => compare::run(&args, device, &mut output),
-        Command::Plan(args) => plan::run(&args, device, &mut output),
-        Command::Doctor => doctor::run(&device, &mut output),
+        Command::Train(args) => train::run(&args, device()?, &mut output),
+        Command::Eval(args) => eval::run(&args, device()?, &mut output),
+        Command::Compare(args) => compare::run(&args, device()?, &mut output),
+        Command::Plan(args) => plan::run(&args, common, &mut output),
+        Command::Doctor(args) => doctor::run(&args, common, &mut output),
     }
 }
 

@@ -3,12 +3,13 @@
 
 use std::num::NonZeroUsize;
 
+use kiln::backend::cuda::{Capture, CudaImage, CudaOptions, Precision};
 use kiln::loss::CrossEntropy;
 use kiln::models::{SimpleNet, VariableDropoutNet};
 use kiln::nn::Module;
 use kiln::{Device, Error, Net, Result, Seed, Trainer};
 
-use super::args::{Common, DeviceName, NetName};
+use super::args::{CaptureName, Common, DeviceName, ImageName, NetName, PrecisionName};
 use super::settings::{NetSettings, StepSettings};
 
 /// A network of any kind.
@@ -47,16 +48,30 @@ impl NetSettings {
 
 /// The device that was asked for.
 pub(super) fn device(common: &Common) -> Result<Device> {
-    match (common.device, common.threads) {
-        (DeviceName::Auto | DeviceName::Cpu, Some(threads)) => {
-            Ok(Device::cpu_with_threads(threads))
-        }
-        (DeviceName::Auto, None) => Device::best(),
-        (DeviceName::Cpu, None) => Ok(Device::cpu()),
-        (DeviceName::Cuda(index), _) => Err(Error::Device {
-            device: format!("cuda:{index}"),
-            message: "this build has no CUDA backend yet; use --device cpu".into(),
-        }),
+    let gpu = match (common.device, common.threads) {
+        (DeviceName::Cuda(ordinal), _) => Some(ordinal),
+        (DeviceName::Auto, None) => Device::first_gpu().map(|gpu| gpu.ordinal),
+        (DeviceName::Auto, Some(_)) | (DeviceName::Cpu, _) => None,
+    };
+    if let Some(ordinal) = gpu {
+        return Device::cuda_with(ordinal, cuda_options(common));
+    }
+    let only_on_gpus = |option, given: bool| match given {
+        true => Err(Error::argument(option, "a GPU with it", "the CPU")),
+        false => Ok(()),
+    };
+    only_on_gpus("precision", common.precision.is_some_and(|name| name != PrecisionName::F32))?;
+    only_on_gpus("cuda-capture", common.cuda_capture == Some(CaptureName::Off))?;
+    only_on_gpus("cuda-image", common.cuda_image.is_some_and(|name| name != ImageName::Auto))?;
+    Ok(common.threads.map_or_else(Device::cpu, Device::cpu_with_threads))
+}
+
+/// What was asked of a GPU.
+pub(super) fn cuda_options(common: &Common) -> CudaOptions {
+    CudaOptions {
+        precision: common.precision.map_or_else(Precision::default, PrecisionName::precision),
+        image: common.cuda_image.map_or_else(CudaImage::default, ImageName::image),
+        capture: common.cuda_capture.map_or_else(Capture::default, CaptureName::capture),
     }
 }
 

@@ -4,20 +4,22 @@
 use std::fmt::Write;
 use std::num::NonZeroUsize;
 
+use kiln::backend::cuda::{launches, Architecture, KernelLaunch, Precision};
 use kiln::graph::NodeId;
 use kiln::op::TensorType;
 use kiln::plan::{BufferId, Place, Plan, Step};
-use kiln::{Device, Mode, Result};
+use kiln::{Device, Error, Mode, Result};
 use serde_json::{json, Value};
 
-use super::args::{GraphFormat, PlanArgs, PlanMode};
+use super::args::{Common, DeviceName, GraphFormat, PlanArgs, PlanMode};
 use super::network::{self, FEATURES};
 use super::output::Output;
 use super::settings::{NetSettings, StepSettings};
 
-pub(super) fn run(args: &PlanArgs, device: Device, output: &mut Output) -> Result<()> {
+pub(super) fn run(args: &PlanArgs, common: &Common, output: &mut Output) -> Result<()> {
     let step = StepSettings::new(&args.step)?;
-    let net = network::net(NetSettings::new(&args.net)?, device, 0)?;
+    let target = Target::new(args, common)?;
+    let net = network::net(NetSettings::new(&args.net)?, target.device.clone(), 0)?;
     let mut trainer = network::trainer(net, &step, NonZeroUsize::MIN)?;
     let batch = step.batch.get();
     let x = TensorType::f32([batch, FEATURES].into());
@@ -25,23 +27,64 @@ pub(super) fn run(args: &PlanArgs, device: Device, output: &mut Output) -> Resul
         PlanMode::Train => trainer.plan(&x, &TensorType::i32([batch].into()))?,
         PlanMode::Eval => trainer.net().plan(Mode::Eval, &[x])?,
     };
+    let launches = target.launches(plan)?;
     match args.graph {
         Some(GraphFormat::Text) => output.result(plan.graph.to_string().trim_end()),
         Some(GraphFormat::Dot) => output.result(plan.graph.to_dot().trim_end()),
         None => {
-            output.result(&table(plan))?;
-            output.result(&sums(plan))
+            output.result(&table(plan, launches.as_deref()))?;
+            output.result(&sums(plan, launches.as_deref()))
         }
     }?;
-    output.json(&object(plan))
+    output.json(&object(plan, &target, launches.as_deref()))
 }
 
-fn table(plan: &Plan) -> String {
+/// What a plan is made for.
+struct Target {
+    device: Device,
+    /// For GPUs, which need not be there.
+    gpu: Option<(Architecture, Precision)>,
+}
+
+/// The kernels that each step launches; none where the host computes it.
+type Launches = [Option<Vec<KernelLaunch>>];
+
+impl Target {
+    fn new(args: &PlanArgs, common: &Common) -> Result<Self> {
+        let found = || Device::first_gpu().as_ref().map(Architecture::from);
+        let architecture = match (args.arch, common.device, common.threads) {
+            (Some(_), DeviceName::Cpu, _) => {
+                return Err(Error::argument("arch", "a GPU with it", "--device cpu"))
+            }
+            (Some(architecture), ..) => Some(architecture),
+            (None, DeviceName::Cuda(_), _) => Some(Architecture::SM_90),
+            (None, DeviceName::Auto, None) => found(),
+            (None, DeviceName::Auto, Some(_)) | (None, DeviceName::Cpu, _) => None,
+        };
+        Ok(match architecture {
+            Some(architecture) => Target {
+                device: Device::on_paper(architecture),
+                gpu: Some((architecture, network::cuda_options(common).precision)),
+            },
+            None => Target { device: network::device(common)?, gpu: None },
+        })
+    }
+
+    fn launches(&self, plan: &Plan) -> Result<Option<Vec<Option<Vec<KernelLaunch>>>>> {
+        let lower = |(architecture, precision)| launches(plan, architecture, precision);
+        self.gpu.map(lower).transpose()
+    }
+}
+
+fn table(plan: &Plan, launches: Option<&Launches>) -> String {
     let mut rows = vec![HEADINGS.map(String::from)];
     for (index, step) in plan.steps.iter().enumerate() {
         rows.push([
             index.to_string(),
-            step.kernel.name().into(),
+            launches.map_or_else(
+                || step.kernel.name().into(),
+                |launches| kernels(&launches[index]).join(" "),
+            ),
             ops(plan, step).join("+"),
             step.layer.clone(),
             shapes(plan, step),
@@ -85,13 +128,27 @@ const ALIGNMENTS: [Alignment; 9] = {
     [Right, Left, Left, Left, Left, Right, Right, Right, Left]
 };
 
-fn sums(plan: &Plan) -> String {
+/// Names of the kernels that a step launches.
+fn kernels(launches: &Option<Vec<KernelLaunch>>) -> Vec<&str> {
+    match launches {
+        Some(launches) => launches.iter().map(|launch| launch.kernel.as_str()).collect(),
+        None => vec!["(host)"],
+    }
+}
+
+/// Number of launches of a step: on the CPU each step is one.
+fn count(plan: &Plan, launches: Option<&Launches>) -> usize {
+    launches.map_or(plan.steps.len(), |launches| launches.iter().flatten().map(Vec::len).sum())
+}
+
+fn sums(plan: &Plan, launches: Option<&Launches>) -> String {
     let totals = plan.totals();
     format!(
-        "steps {}, of them random {}\nbytes moved {}\nflops {}\n\
+        "steps {}, of them random {}, launches {}\nbytes moved {}\nflops {}\n\
          arena {} bytes, without sharing {}\nmasks {} bytes",
         totals.steps,
         totals.random_steps,
+        count(plan, launches),
         grouped(totals.bytes),
         grouped(totals.flops),
         grouped(totals.arena_bytes),
@@ -100,12 +157,18 @@ fn sums(plan: &Plan) -> String {
     )
 }
 
-fn object(plan: &Plan) -> Value {
+fn object(plan: &Plan, target: &Target, launches: Option<&Launches>) -> Value {
     let totals = plan.totals();
-    let steps: Vec<Value> = plan.steps.iter().map(|step| step_object(plan, step)).collect();
+    let mut steps: Vec<Value> = plan.steps.iter().map(|step| step_object(plan, step)).collect();
+    for (step, launches) in steps.iter_mut().zip(launches.into_iter().flatten()) {
+        step["kernels"] = json!(kernels(launches));
+        step["launches"] = launches.iter().flatten().map(launch_object).collect();
+    }
     json!({
+        "device": target.device.to_string(),
+        "arch": target.gpu.map(|(architecture, _)| architecture.to_string()),
         "steps": totals.steps,
-        "launches": totals.steps,
+        "launches": count(plan, launches),
         "bytes": totals.bytes,
         "flops": totals.flops,
         "arena_bytes": totals.arena_bytes,
@@ -145,6 +208,15 @@ fn step_object(plan: &Plan, step: &Step) -> Value {
         "lane": step.lane.index(),
         "waits": step.waits.iter().map(|event| event.index()).collect::<Vec<_>>(),
         "records": step.records.map(|event| event.index()),
+    })
+}
+
+fn launch_object(launch: &KernelLaunch) -> Value {
+    json!({
+        "kernel": launch.kernel,
+        "blocks": launch.blocks,
+        "threads": launch.threads,
+        "shared_bytes": launch.shared,
     })
 }
 

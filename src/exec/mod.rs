@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 pub(crate) use store::Store;
 
-use crate::backend::{Arena, Backend, Begun, Run};
+use crate::backend::{Arena, Backend, Begun, Pending, Run};
 use crate::plan::{Place, Plan};
 use crate::scalars::Scalars;
-use crate::{Result, Tensor};
+use crate::{Result, Shape, Tensor};
 
 /// A plan with its memory on a device, ready to run.
 #[derive(Debug)]
@@ -21,6 +21,20 @@ pub(crate) struct Executable {
     arena: Arena,
     /// Buffers handed out as outputs; one that nobody holds any more is used again.
     recycled: Vec<Vec<Arc<Vec<f32>>>>,
+}
+
+/// Outputs of a run.
+#[derive(Debug)]
+pub(crate) enum Outputs {
+    There(Vec<Tensor>),
+    Coming(Arc<dyn Pending>),
+}
+
+/// An output of one element.
+#[derive(Clone, Debug)]
+pub(crate) enum Number {
+    There(Tensor),
+    Coming(Arc<dyn Pending>, usize),
 }
 
 /// Outputs kept for reuse per output; more are alive only if the user keeps them.
@@ -50,11 +64,33 @@ impl Executable {
         let mut outputs = self.take_outputs();
         let mut run =
             Run { plan: &self.plan, memory: &memory, scalars, inputs, outputs: &mut outputs };
-        if backend.begin(&run)? == Begun::Issue {
-            issue(backend, &mut run)?;
-        }
+        begin(backend, &mut run)?;
         backend.finish(&mut run)?;
         self.finish(backend, store, inputs, outputs)
+    }
+
+    /// Runs the plan once, without waiting for it where the backend can.
+    pub(crate) fn run_later(
+        &mut self,
+        backend: &mut dyn Backend,
+        store: &Store,
+        scalars: &Scalars,
+        inputs: &[Tensor],
+    ) -> Result<Outputs> {
+        let memory = store.memory(self.arena);
+        let mut outputs = self.take_outputs();
+        let mut run =
+            Run { plan: &self.plan, memory: &memory, scalars, inputs, outputs: &mut outputs };
+        begin(backend, &mut run)?;
+        match backend.finish_later(&mut run)? {
+            None => self.finish(backend, store, inputs, outputs).map(Outputs::There),
+            Some(pending) => {
+                for (kept, output) in self.recycled.iter_mut().zip(outputs) {
+                    kept.push(Arc::new(output));
+                }
+                Ok(Outputs::Coming(pending))
+            }
+        }
     }
 
     fn take_outputs(&mut self) -> Vec<Vec<f32>> {
@@ -103,6 +139,39 @@ impl Executable {
             });
         }
         Ok(tensors)
+    }
+}
+
+impl Outputs {
+    /// One of them, if there are as many.
+    pub(crate) fn number(&self, index: usize) -> Option<Number> {
+        match self {
+            Outputs::There(tensors) => tensors.get(index).cloned().map(Number::There),
+            Outputs::Coming(pending) => {
+                (index < pending.outputs()).then(|| Number::Coming(pending.clone(), index))
+            }
+        }
+    }
+}
+
+impl Number {
+    /// The number, as soon as it is there.
+    pub(crate) fn item(&self) -> Result<f32> {
+        match self {
+            Number::There(tensor) => tensor.item(),
+            Number::Coming(pending, index) => {
+                let values = pending.output(*index)?;
+                Tensor::new(Shape::from([values.len()]), values)?.item()
+            }
+        }
+    }
+}
+
+/// Begins a run and issues its steps, unless the backend replays them.
+fn begin(backend: &mut dyn Backend, run: &mut Run<'_>) -> Result<()> {
+    match backend.begin(run)? {
+        Begun::Issue => issue(backend, run),
+        Begun::Replayed => Ok(()),
     }
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The simulated driver, one test at a time, and networks on it and on the CPU.
+//! The driver under test, one test at a time, and the devices that are compared.
 
 use std::num::NonZeroUsize;
 
@@ -7,20 +7,57 @@ use kiln::backend::cuda::{Capture, CudaOptions};
 use kiln::{Device, Tensor};
 pub(crate) use kiln_simcuda::{Exclusive, Mode, StreamOrder, ThreadOrder};
 
-/// The simulator, for as long as the value lives.
-pub(crate) fn simulator() -> Exclusive {
-    kiln_simcuda::load().expect("built with this test").exclusive()
+/// Names a real GPU as the device under test: `KILN_TEST_GPU=1`.
+const REAL: &str = "KILN_TEST_GPU";
+
+/// The driver under test, for as long as the value lives: the simulated one, or that of a real GPU.
+pub(crate) struct Driver(Option<Exclusive>);
+
+/// Either driver, for tests of what kernels compute.
+pub(crate) fn driver() -> Driver {
+    match std::env::var_os(REAL).is_some_and(|value| value == "1") {
+        true => Driver(None),
+        false => Driver(Some(kiln_simcuda::load().expect("built with this test").exclusive())),
+    }
 }
 
-/// The simulated GPU.
+/// The simulated driver, for tests of what only it can do or see; `None`, with a line that says why,
+/// where the device under test is a real GPU.
+#[expect(clippy::print_stderr, reason = "a test that is left out says so")]
+pub(crate) fn simulator() -> Option<Exclusive> {
+    let Driver(simulator) = driver();
+    if simulator.is_none() {
+        let test = std::thread::current().name().unwrap_or("a test").to_owned();
+        eprintln!("skipped: {test} needs the switches or the counters of the simulated driver");
+    }
+    simulator
+}
+
+impl Driver {
+    /// Fails if the simulated driver saw something wrong.
+    pub(crate) fn assert_clean(&self) {
+        if let Some(simulator) = &self.0 {
+            assert_eq!(simulator.take_reports(), Vec::<String>::new());
+        }
+    }
+
+    /// Graphs launched since the last time this was asked; a real driver does not count them.
+    pub(crate) fn take_graph_launches(&self) -> Option<u64> {
+        let launches = self.0.as_ref()?.counters().graph_launches;
+        self.0.as_ref()?.clear_counters();
+        Some(launches)
+    }
+}
+
+/// The GPU under test.
 pub(crate) fn gpu() -> Device {
-    Device::cuda(0).expect("the simulated driver has a device")
+    Device::cuda(0).expect("a device")
 }
 
-/// The simulated GPU, every run issued step by step.
+/// The GPU under test, every run issued step by step.
 pub(crate) fn eager_gpu() -> Device {
     let options = CudaOptions { capture: Capture::Off, ..CudaOptions::default() };
-    Device::cuda_with(0, options).expect("the simulated driver has a device")
+    Device::cuda_with(0, options).expect("a device")
 }
 
 /// The reference.

@@ -1,8 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What goes wrong on a device comes back as an error that says what and where.
 
+use std::fs;
+
+use kiln::checkpoint::{self, Progress, MODEL_FILE, TRAINING_FILE};
+use kiln::data::Position;
+use kiln::loss::CrossEntropy;
+use kiln::models::SimpleNet;
 use kiln::nn::{Linear, Module};
-use kiln::{Device, Error, Net, Seed, Tensor};
+use kiln::optim::Adam;
+use kiln::{Device, Error, Net, Seed, Tensor, Trainer};
 
 use crate::common::*;
 
@@ -18,7 +25,7 @@ fn message(error: Error) -> String {
 
 #[test]
 fn too_little_memory_says_how_much_was_needed() {
-    let simulator = simulator();
+    let Some(simulator) = simulator() else { return };
     simulator.set_memory(64 << 20);
     let net = Net::new(gpu(), Seed(1), |p| Linear::new(&p.at("fc"), 8192, 8192));
     let text = message(net.expect_err("256 MiB do not fit"));
@@ -28,7 +35,7 @@ fn too_little_memory_says_how_much_was_needed() {
 
 #[test]
 fn a_lost_device_is_an_error_from_then_on() {
-    let simulator = simulator();
+    let Some(simulator) = simulator() else { return };
     let mut net = Net::new(gpu(), Seed(1), |p| Linear::new(&p.at("fc"), 8, 8)).expect("a network");
     let x = Tensor::zeros([4, 8]);
     net.eval().forward(&x).expect("it works at first");
@@ -43,7 +50,7 @@ fn a_lost_device_is_an_error_from_then_on() {
 
 #[test]
 fn an_error_after_captures_leaves_the_backend_usable() {
-    let _simulator = simulator();
+    let _driver = driver();
     let mut net = Net::new(gpu(), Seed(1), |p| Linear::new(&p.at("fc"), 8, 8)).expect("a network");
     for rows in [4, 4, 4, 5, 5, 5, 4] {
         let output = net.eval().forward(&numbers(1, [rows, 8])).expect("a forward pass");
@@ -55,7 +62,7 @@ fn an_error_after_captures_leaves_the_backend_usable() {
 
 #[test]
 fn a_device_that_is_not_there_is_named() {
-    let _simulator = simulator();
+    let Some(_simulator) = simulator() else { return };
     let text = Device::cuda(3).expect_err("there is one device").to_string();
     assert_eq!(text, "cuda:3: no such device: the driver answers for 1");
     assert_eq!(Device::best().expect("a device").to_string(), "cuda:0");
@@ -71,7 +78,7 @@ fn operations_without_a_kernel_go_through_the_host() {
             y.transpose().tanh().transpose()
         }
     }
-    let simulator = simulator();
+    let driver = driver();
     let run = |device: Device| {
         let make = |p: &kiln::nn::Scope| Columns(Linear::new(&p.at("fc"), 9, 7));
         let mut net = Net::new(device, Seed(1), make).expect("a network");
@@ -83,5 +90,61 @@ fn operations_without_a_kernel_go_through_the_host() {
     for ((name, got), (_, reference)) in got.parameters.iter().zip(&reference.parameters) {
         assert_close(name, got, reference, 1e-5);
     }
-    assert_eq!(simulator.counters().graph_launches, 0);
+    assert_eq!(driver.take_graph_launches().unwrap_or(0), 0);
+}
+
+#[test]
+fn a_refused_launch_names_kernel_and_layer() {
+    let Some(simulator) = simulator() else { return };
+    let mut net = Net::new(gpu(), Seed(1), |p| Linear::new(&p.at("fc"), 8, 8)).expect("a network");
+    let x = numbers(1, [4, 8]);
+    // Issued, captured: the error of either leaves nothing behind.
+    for _ in 0..2 {
+        simulator.refuse_launches(701);
+        let text = message(net.eval().forward(&x).expect_err("launches are refused"));
+        let words =
+            ["kernel gemm_nt_f32_64x64", "layer \"fc\"", "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES"];
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
+        simulator.refuse_launches(0);
+        net.eval().forward(&x).expect("a forward pass");
+    }
+}
+
+/// A device that is lost while it works fails what was issued, and what is on disk stays whole.
+#[test]
+fn checkpoints_outlive_their_device() {
+    let Some(simulator) = simulator() else { return };
+    let fit = |device| {
+        let net =
+            Net::new(device, Seed(7), |p| SimpleNet::new(p, 6, 5, 3, 0.5)).expect("a network");
+        Trainer::new(net, CrossEntropy::default(), Adam::new(1e-2)).expect("a trainer")
+    };
+    let (x, y) = (numbers(1, [8, 6]), labels(1, 8, 3));
+    let folder = tempfile::tempdir().expect("a folder");
+    let progress = Progress {
+        position: Position { epoch: 1, batch: 0 },
+        notes: serde_json::json!({ "kept": true }),
+    };
+    let mut trained = fit(gpu());
+    for _ in 0..3 {
+        trained.step(&x, &y).expect("a step").value().expect("a loss");
+    }
+    checkpoint::save(&mut trained, &progress, folder.path()).expect("saved");
+    let files = || {
+        [MODEL_FILE, TRAINING_FILE].map(|name| fs::read(folder.path().join(name)).expect("a file"))
+    };
+    let (whole, weight) = (files(), trained.net().parameter("fc1.weight").expect("a value"));
+
+    let pending = trained.step(&x, &y).expect("issued");
+    simulator.inject_error(700);
+    let text = message(pending.value().expect_err("the device is lost"));
+    assert!(text.contains("CUDA_ERROR_ILLEGAL_ADDRESS"), "{text}");
+    let lost = checkpoint::save(&mut trained, &progress, folder.path());
+    message(lost.expect_err("there is nothing to read from"));
+    assert_eq!(files(), whole, "a failed save changed the files");
+
+    let mut resumed = fit(cpu());
+    let found = checkpoint::load(&mut resumed, folder.path()).expect("the checkpoint is whole");
+    assert_eq!((found.position, resumed.updates()), (progress.position, 3));
+    assert_eq!(resumed.net().parameter("fc1.weight").expect("a value"), weight);
 }

@@ -2,7 +2,7 @@
 //! Every kernel against the CPU: odd sizes, both precisions, every order of threads, and with all
 //! accesses checked.
 
-use kiln::backend::cuda::{self_test, CudaOptions, Precision};
+use kiln::backend::cuda::{self_test, Check, Cuda, CudaOptions, LoadedImage, Precision, Verdict};
 use kiln::Device;
 
 use crate::common::*;
@@ -16,27 +16,27 @@ fn failures(device: &Device, size: usize) -> Vec<String> {
 
 #[test]
 fn kernels_compute_what_the_cpu_does() {
-    let simulator = simulator();
+    let driver = driver();
     for size in [1, 31, 33, 65] {
         assert_eq!(failures(&gpu(), size), Vec::<String>::new());
     }
-    assert_eq!(simulator.take_reports(), Vec::<String>::new());
+    driver.assert_clean();
 }
 
 #[test]
 fn tensor_cores_compute_what_the_cpu_does() {
-    let simulator = simulator();
+    let driver = driver();
     let options = CudaOptions { precision: Precision::Tf32, ..CudaOptions::default() };
     let device = Device::cuda_with(0, options).expect("the simulated driver has a device");
     for size in [33, 72] {
         assert_eq!(failures(&device, size), Vec::<String>::new());
     }
-    assert_eq!(simulator.take_reports(), Vec::<String>::new());
+    driver.assert_clean();
 }
 
 #[test]
 fn the_order_of_threads_does_not_matter() {
-    let simulator = simulator();
+    let Some(simulator) = simulator() else { return };
     for order in [ThreadOrder::Descending, ThreadOrder::Random] {
         simulator.set_thread_order(order);
         assert_eq!(failures(&gpu(), 33), Vec::<String>::new(), "{order:?}");
@@ -45,10 +45,40 @@ fn the_order_of_threads_does_not_matter() {
 
 #[test]
 fn every_access_is_in_bounds_and_ordered() {
-    let simulator = simulator();
+    let Some(simulator) = simulator() else { return };
     simulator.set_mode(Mode::Checked);
     for size in [5, 33] {
         assert_eq!(failures(&gpu(), size), Vec::<String>::new());
     }
     assert_eq!(simulator.take_reports(), Vec::<String>::new());
+}
+
+#[test]
+fn a_verdict_is_remembered_for_the_device_and_its_kernels() {
+    let Some(_simulator) = simulator() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let gpu = Cuda::new(0, CudaOptions::default()).expect("a device");
+    let recall = |precision| {
+        let found = Verdict::recall_from(folder.path(), gpu.info(), gpu.image(), precision);
+        found.expect("readable")
+    };
+    let check = |worst| Check { what: "a kernel".into(), worst, tolerance: 1e-5 };
+    let remember = |checks: &[Check]| {
+        let verdict = Verdict::new(gpu.info(), gpu.image(), Precision::F32, checks);
+        let file = verdict.remember_in(folder.path()).expect("written");
+        (verdict, file)
+    };
+    assert_eq!(recall(Precision::F32), None);
+    let (failed, _) = remember(&[check(1e-6), check(f32::NAN)]);
+    assert!(!failed.passed() && failed.failed.len() == 1);
+    assert_eq!(recall(Precision::F32), Some(failed));
+    let (passed, file) = remember(&[check(1e-6)]);
+    assert!(passed.passed());
+    assert_eq!(recall(Precision::F32), Some(passed));
+    assert_eq!(recall(Precision::Tf32), None);
+    let other = Verdict::recall_from(folder.path(), gpu.info(), LoadedImage::Ptx, Precision::F32);
+    assert_eq!(other.expect("readable"), None);
+    std::fs::write(file, "not a verdict").expect("written");
+    assert_eq!(recall(Precision::F32), None);
+    assert!(!Verdict::new(gpu.info(), gpu.image(), Precision::F32, &[]).passed());
 }

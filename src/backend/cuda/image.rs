@@ -40,6 +40,31 @@ const PTX_ARCHITECTURE: u32 = 80;
 /// Dynamic shared memory that a kernel may use without having asked for it.
 const SHARED_WITHOUT_ASKING: u32 = 48 << 10;
 
+/// What the program carries beside the kernels' sources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Embedded {
+    /// Architectures with machine code: 90 for sm_90.
+    pub cubins: Vec<u32>,
+    /// Architecture of the PTX, which later ones can compile.
+    pub ptx: Option<u32>,
+    /// Number of kernels.
+    pub kernels: usize,
+}
+
+/// What this program was built with.
+pub fn embedded() -> Embedded {
+    let built = is_built();
+    Embedded {
+        cubins: if built { CUBIN_ARCHITECTURES.to_vec() } else { Vec::new() },
+        ptx: built.then_some(PTX_ARCHITECTURE),
+        kernels: SOURCES.iter().map(|source| source.kernels.len()).sum(),
+    }
+}
+
+fn is_built() -> bool {
+    SOURCES.iter().all(|source| source.cubins.is_some() && source.ptx.is_some())
+}
+
 /// The form in which a device's kernels were loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoadedImage {
@@ -58,8 +83,8 @@ impl LoadedImage {
     ///
     /// # Errors
     /// [`Error::Device`] if the form asked for is not in the program.
-    pub(super) fn choose(device: &DeviceInfo, wanted: CudaImage) -> Result<Self> {
-        let built = SOURCES.iter().all(|source| source.cubins.is_some() && source.ptx.is_some());
+    pub fn choose(device: &DeviceInfo, wanted: CudaImage) -> Result<Self> {
+        let built = is_built();
         let has_cubin = built && CUBIN_ARCHITECTURES.contains(&architecture(device));
         let missing = |what: &str| {
             Err(Error::Device {
@@ -141,6 +166,13 @@ impl Kernels {
             function.set_attribute(attribute, shared as i32).map_err(failed)?;
         }
         Ok(function)
+    }
+
+    /// Loads all kernels of all sources; their number.
+    pub(super) fn load_all(&mut self, gpu: &Gpu) -> Result<usize> {
+        let names = || SOURCES.iter().flat_map(|source| source.kernels);
+        names().try_for_each(|kernel| self.get(gpu, kernel, 0).map(drop))?;
+        Ok(names().count())
     }
 
     fn module(&mut self, gpu: &Gpu, kernel: &str) -> Result<Arc<CudaModule>> {

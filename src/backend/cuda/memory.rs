@@ -96,6 +96,9 @@ pub(super) struct Pinned {
 // SAFETY: the memory belongs to this value alone, and `&mut self` guards every access to it.
 unsafe impl Send for Pinned {}
 
+// SAFETY: through `&self` the memory is only read.
+unsafe impl Sync for Pinned {}
+
 impl Pinned {
     pub(super) fn new(gpu: &Gpu, bytes: usize) -> Result<Self> {
         gpu.bind()?;
@@ -110,6 +113,12 @@ impl Pinned {
         // SAFETY: the range was just allocated with this size.
         unsafe { data.write_bytes(0, bytes) };
         Ok(Pinned { context: gpu.context().clone(), data, bytes })
+    }
+
+    /// The bytes. The caller has waited for copies to them.
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: allocated and initialised with this size; borrowed from `self`, which owns it.
+        unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.bytes) }
     }
 
     /// The bytes. The caller has waited for copies that use them.

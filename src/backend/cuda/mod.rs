@@ -18,9 +18,11 @@ mod lower;
 mod memory;
 mod nvrtc;
 mod options;
+mod paper;
 mod program;
 mod self_test;
 mod transfer;
+mod verdict;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,16 +34,21 @@ use geometry::Machine;
 use gpu::Gpu;
 pub use gpu::{check, devices, DeviceInfo};
 use image::Kernels;
-pub use image::LoadedImage;
+pub use image::{embedded, Embedded, LoadedImage};
 use lower::Places;
 use memory::{Address, DeviceMemory};
+pub use nvrtc::nvrtc_version;
 pub use options::{Capture, CudaImage, CudaOptions, Precision};
+pub(crate) use paper::Paper;
+pub use paper::{launches, Architecture, KernelLaunch};
 use program::{Program, Work};
-pub use self_test::{self_test, Check};
+pub use self_test::{self_test, self_test_networks, Check};
 use transfer::{bytes_of, tensor_bytes, Downloads, Uploads};
+pub use verdict::{kernel_hash, Verdict};
 
 use super::{
-    Arena, Backend, Begun, Facts, Fusion, HostMemory, Layout, Memory, Run, Span, UpdatePlace,
+    Arena, Backend, Begun, Facts, Fusion, HostMemory, Layout, Memory, Pending, Run, Span,
+    UpdatePlace,
 };
 use crate::graph::ParamSpec;
 use crate::plan::{Bytes, Event, Lane, Place};
@@ -113,6 +120,7 @@ impl Cuda {
         let lanes: Vec<_> = streams.collect::<std::result::Result<_, _>>().map_err(failed)?;
         let event = || gpu.context().new_event(None);
         let joins = (1..LANES).map(|_| event()).collect::<std::result::Result<_, _>>();
+        let uploads = Uploads::new(gpu.context().new_stream().map_err(failed)?);
         Ok(Cuda {
             facts: facts(ordinal),
             options,
@@ -121,7 +129,7 @@ impl Cuda {
             current: None,
             programs: BTreeMap::new(),
             kernels: Kernels::new(image),
-            uploads: Uploads::default(),
+            uploads,
             downloads: Downloads::default(),
             arenas: Vec::new(),
             fork: event().map_err(failed)?,
@@ -139,6 +147,15 @@ impl Cuda {
     /// The form in which its kernels are loaded.
     pub fn image(&self) -> LoadedImage {
         self.kernels.image()
+    }
+
+    /// Loads every kernel that the program carries and tells how many; plans load those they need.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] if one cannot be compiled or loaded.
+    pub fn load_kernels(&mut self) -> Result<usize> {
+        self.gpu.bind()?;
+        self.kernels.load_all(&self.gpu)
     }
 
     /// Makes sure that the program of a run is there and is that of the network's seed.
@@ -203,6 +220,22 @@ impl Cuda {
         }
         if let Some(program) = self.programs.get_mut(&run.memory.plan) {
             program.graph.0 = captured;
+        }
+        Ok(())
+    }
+
+    /// Ends the issue of a run; from then on the first lane goes on behind it.
+    fn complete(&mut self, run: &Run<'_>) -> Result<()> {
+        if matches!(self.phase, Phase::Issuing | Phase::Capturing) {
+            self.join()?;
+        }
+        if self.phase == Phase::Capturing {
+            self.phase = Phase::Idle;
+            self.replay_captured(run)?;
+        }
+        self.phase = Phase::Idle;
+        if let Some(program) = self.programs.get_mut(&run.memory.plan) {
+            program.has_run = true;
         }
         Ok(())
     }
@@ -307,17 +340,7 @@ impl Backend for Cuda {
     }
 
     fn finish(&mut self, run: &mut Run<'_>) -> Result<()> {
-        if matches!(self.phase, Phase::Issuing | Phase::Capturing) {
-            self.join()?;
-        }
-        if self.phase == Phase::Capturing {
-            self.phase = Phase::Idle;
-            self.replay_captured(run)?;
-        }
-        self.phase = Phase::Idle;
-        if let Some(program) = self.programs.get_mut(&run.memory.plan) {
-            program.has_run = true;
-        }
+        self.complete(run)?;
         let base = self.arenas[run.memory.plan.0 as usize].address();
         let mut parts = Vec::with_capacity(run.outputs.len());
         for ((_, buffer), output) in run.plan.outputs.iter().zip(&mut *run.outputs) {
@@ -326,6 +349,23 @@ impl Backend for Cuda {
             }
         }
         self.downloads.copy(&self.gpu, &self.lanes[0], &mut parts)
+    }
+
+    fn finish_later(&mut self, run: &mut Run<'_>) -> Result<Option<Arc<dyn Pending>>> {
+        let base = self.arenas[run.memory.plan.0 as usize].address();
+        let place = |buffer| match run.plan.buffer(buffer).place {
+            Place::Arena(offset) => Some(base.plus(offset.0)),
+            _ => None,
+        };
+        let outputs = run.plan.outputs.iter();
+        let part = |(buffer, output): (_, &Vec<f32>)| Some((place(buffer)?, output.len()));
+        let parts = outputs.map(|(_, buffer)| *buffer).zip(&*run.outputs).map(part);
+        let Some(parts) = parts.collect::<Option<Vec<_>>>() else {
+            self.finish(run)?;
+            return Ok(None);
+        };
+        self.complete(run)?;
+        Ok(Some(self.downloads.issue(&self.gpu, &self.lanes[0], &parts)?))
     }
 
     fn record(&mut self, lane: Lane, event: Event) -> Result<()> {

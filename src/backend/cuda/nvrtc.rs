@@ -57,15 +57,31 @@ fn describe(source: &Source, failure: CompileError) -> String {
 
 /// Where a compiled source is kept; nowhere if the system has no folder for such things.
 fn cache_file(source: &Source, options: &[String]) -> Option<PathBuf> {
+    let (major, minor) = nvrtc_version()?;
+    let key = format!("{major}.{minor}\n{}\n{}", options.join(" "), source.text);
+    let name = format!("{}-{:016x}.ptx", source.name, fnv1a(key.as_bytes()));
+    Some(cache_folder()?.join("kernels").join(name))
+}
+
+/// Version of NVRTC on this machine, major and minor; `None` if there is none.
+pub fn nvrtc_version() -> Option<(i32, i32)> {
+    let (mut major, mut minor) = (0, 0);
+    // SAFETY: the library is asked only if it is present; both places are valid to write.
+    unsafe {
+        if sys::is_culib_present() {
+            let status = sys::nvrtcVersion(&mut major, &mut minor);
+            return (status == sys::nvrtcResult::NVRTC_SUCCESS).then_some((major, minor));
+        }
+    }
+    None
+}
+
+/// The user's folder for what can be made again; `None` if the system has none.
+pub(super) fn cache_folder() -> Option<PathBuf> {
     let folder = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
-    let (mut major, mut minor) = (0, 0);
-    // SAFETY: the library is present; both places are valid to write.
-    let _ = unsafe { sys::nvrtcVersion(&mut major, &mut minor) };
-    let key = format!("{major}.{minor}\n{}\n{}", options.join(" "), source.text);
-    let name = format!("{}-{:016x}.ptx", source.name, fnv1a(key.as_bytes()));
-    Some(folder.join("kiln").join("kernels").join(name))
+    Some(folder.join("kiln"))
 }
 
 /// Writes a file that others may be writing too: under another name first, then in one step.
@@ -82,7 +98,7 @@ fn keep(file: &std::path::Path, ptx: &str) {
 }
 
 /// 64-bit FNV-1a.
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(super) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })

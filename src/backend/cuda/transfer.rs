@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Copies between host and device.
 
-use cudarc::driver::{result, CudaEvent, CudaStream};
+use std::sync::Arc;
+
+use cudarc::driver::{result, CudaEvent, CudaStream, DriverError};
 
 use super::abi::KilnScalars;
 use super::gpu::Gpu;
-use super::memory::{Address, Pinned};
+use super::memory::{Address, DeviceMemory, Pinned};
+use crate::backend::Pending;
 use crate::{Result, Tensor};
 
 /// Writes to the device and waits until it is done.
@@ -38,106 +41,243 @@ pub(super) fn read_now(
         .map_err(|error| gpu.error("copying from the device", error))
 }
 
-/// Pinned buffers on the way to the device, used in turns: while one is copied, the next is filled.
-#[derive(Debug, Default)]
+/// Inputs on the way to the device, on a stream of their own and in turns: while a plan runs on
+/// one batch, the next is already copied to staging memory, from where the plan's own stream takes
+/// it when its arena is free.
+#[derive(Debug)]
 pub(super) struct Uploads {
+    stream: Arc<CudaStream>,
     turns: [Option<Turn>; 2],
     next: usize,
 }
 
 #[derive(Debug)]
 struct Turn {
-    memory: Pinned,
+    pinned: Pinned,
+    staged: DeviceMemory,
     bytes: usize,
-    /// Recorded behind the copies from `memory`.
+    /// Recorded on the uploads' stream behind the copy from `pinned`.
     copied: CudaEvent,
+    /// Recorded on the plan's stream behind the copies from `staged`.
+    taken: CudaEvent,
 }
 
 impl Uploads {
-    /// Puts copies on a stream; the parts may be changed as soon as this returns.
+    pub(super) fn new(stream: Arc<CudaStream>) -> Self {
+        Uploads { stream, turns: [None, None], next: 0 }
+    }
+
+    /// Brings parts to where a plan on `lane` reads them, before anything issued on it later. The
+    /// parts may be changed as soon as this returns.
     pub(super) fn copy(
         &mut self,
         gpu: &Gpu,
-        stream: &CudaStream,
+        lane: &CudaStream,
         parts: &[(Address, &[u8])],
     ) -> Result<()> {
         gpu.bind()?;
         let needed: usize = parts.iter().map(|(_, bytes)| padded(bytes.len())).sum();
         let index = self.next;
         self.next = (index + 1) % self.turns.len();
-        let turn = Self::take_turn(gpu, &mut self.turns[index], needed)?;
-        let mut rest = turn.memory.bytes_mut();
-        for (address, bytes) in parts.iter().filter(|(_, bytes)| !bytes.is_empty()) {
-            let (piece, behind) = rest.split_at_mut(padded(bytes.len()));
-            let piece = &mut piece[..bytes.len()];
-            piece.copy_from_slice(bytes);
-            // SAFETY: the destination is device memory of this size; the pinned piece stays as it
-            // is until `copied`, recorded below, has passed.
-            unsafe { result::memcpy_htod_async(address.0, piece, stream.cu_stream()) }
-                .map_err(|error| gpu.error("uploading inputs", error))?;
-            rest = behind;
+        let turn = take_turn(gpu, &self.stream, &mut self.turns[index], needed)?;
+        let mut at = 0;
+        for (_, bytes) in parts {
+            turn.pinned.bytes_mut()[at..at + bytes.len()].copy_from_slice(bytes);
+            at += padded(bytes.len());
         }
-        turn.copied.record(stream).map_err(|error| gpu.error("uploading inputs", error))
-    }
-
-    /// Memory of at least this size whose last copies are done.
-    fn take_turn<'a>(gpu: &Gpu, turn: &'a mut Option<Turn>, bytes: usize) -> Result<&'a mut Turn> {
-        if let Some(used) = turn.as_ref() {
-            let done = used.copied.synchronize();
-            done.map_err(|error| gpu.error("waiting for an upload", error))?;
-        }
-        let turn = match turn.take().filter(|turn| turn.bytes >= bytes) {
-            Some(large_enough) => turn.insert(large_enough),
-            None => {
-                let copied = gpu.context().new_event(None);
-                let copied = copied.map_err(|error| gpu.error("making an event", error))?;
-                turn.insert(Turn { memory: Pinned::new(gpu, bytes)?, bytes, copied })
-            }
-        };
-        Ok(turn)
+        turn.upload(&self.stream, needed)
+            .and_then(|()| turn.hand_over(lane, parts))
+            .map_err(|error| gpu.error("uploading inputs", error))
     }
 }
 
-/// A pinned buffer on the way from the device.
+impl Turn {
+    /// From pinned to staging memory, once the staging memory's last content was taken.
+    fn upload(&mut self, stream: &CudaStream, bytes: usize) -> Result<(), DriverError> {
+        stream.wait(&self.taken)?;
+        let (staged, pinned) = (self.staged.address(), &self.pinned.bytes()[..bytes]);
+        // SAFETY: the staging memory has at least as many bytes; the pinned ones stay as they are
+        // until `copied`, recorded here, has passed.
+        unsafe { result::memcpy_htod_async(staged.0, pinned, stream.cu_stream()) }?;
+        self.copied.record(stream)
+    }
+
+    /// From staging memory to where the plan reads.
+    fn hand_over(&self, lane: &CudaStream, parts: &[(Address, &[u8])]) -> Result<(), DriverError> {
+        lane.wait(&self.copied)?;
+        let mut at = 0;
+        for (address, bytes) in parts {
+            if !bytes.is_empty() {
+                let staged = self.staged.address().plus(at);
+                // SAFETY: both are device memory of this size, and they do not overlap; the staged
+                // bytes stay as they are until `taken`, recorded below, has passed.
+                unsafe {
+                    result::memcpy_dtod_async(address.0, staged.0, bytes.len(), lane.cu_stream())
+                }?;
+            }
+            at += padded(bytes.len());
+        }
+        self.taken.record(lane)
+    }
+}
+
+/// A turn with room for this many bytes whose pinned memory is free again.
+fn take_turn<'a>(
+    gpu: &Gpu,
+    stream: &CudaStream,
+    turn: &'a mut Option<Turn>,
+    bytes: usize,
+) -> Result<&'a mut Turn> {
+    let waiting = |error| gpu.error("waiting for an upload", error);
+    if let Some(used) = turn.take() {
+        used.copied.synchronize().map_err(waiting)?;
+        if used.bytes >= bytes {
+            return Ok(turn.insert(used));
+        }
+        used.taken.synchronize().map_err(waiting)?;
+    }
+    let event = || {
+        let event = gpu.context().new_event(None);
+        event.map_err(|error| gpu.error("making an event", error))
+    };
+    Ok(turn.insert(Turn {
+        pinned: Pinned::new(gpu, bytes)?,
+        staged: DeviceMemory::zeroed(gpu, stream, bytes)?,
+        bytes,
+        copied: event()?,
+        taken: event()?,
+    }))
+}
+
+/// Pinned memory for outputs, used again when nobody waits for them any more.
 #[derive(Debug, Default)]
 pub(super) struct Downloads {
-    memory: Option<(Pinned, usize)>,
+    kept: Vec<Arc<Download>>,
 }
 
+/// Outputs on the way from the device.
+#[derive(Debug)]
+pub(super) struct Download {
+    gpu: Gpu,
+    memory: Pinned,
+    bytes: usize,
+    /// Where each output begins and its number of elements.
+    pieces: Vec<(usize, usize)>,
+    /// Recorded behind the copies to `memory`.
+    arrived: CudaEvent,
+}
+
+/// A driver that works on its own does not say which kernel failed.
+const RUNNING: &str = "running a plan (without capture and with CUDA_LAUNCH_BLOCKING=1 in the \
+                       environment the error names the kernel)";
+
+/// Downloads kept for reuse; more are alive only if the user keeps what waits for them.
+const KEPT_DOWNLOADS: usize = 4;
+
 impl Downloads {
-    /// Copies from the device when everything before on the stream is done, and waits.
+    /// Copies from the device when everything before on the stream is done, without waiting. Parts
+    /// are addresses with numbers of elements.
+    pub(super) fn issue(
+        &mut self,
+        gpu: &Gpu,
+        stream: &CudaStream,
+        parts: &[(Address, usize)],
+    ) -> Result<Arc<Download>> {
+        gpu.bind()?;
+        let needed: usize = parts.iter().map(|(_, count)| padded(4 * count)).sum();
+        let mut download = self.take(gpu, needed)?;
+        download.pieces.clear();
+        let mut at = 0;
+        for &(address, count) in parts {
+            download.pieces.push((at, count));
+            let piece = &mut download.memory.bytes_mut()[at..at + 4 * count];
+            if !piece.is_empty() {
+                // SAFETY: the source is device memory of this size; the piece is left alone until
+                // `arrived`, recorded below, has passed.
+                unsafe { result::memcpy_dtoh_async(piece, address.0, stream.cu_stream()) }
+                    .map_err(|error| gpu.error("downloading outputs", error))?;
+            }
+            at += padded(4 * count);
+        }
+        let recorded = download.arrived.record(stream);
+        recorded.map_err(|error| gpu.error("downloading outputs", error))?;
+        let download = Arc::new(download);
+        if self.kept.len() < KEPT_DOWNLOADS {
+            self.kept.push(download.clone());
+        }
+        Ok(download)
+    }
+
+    /// As [`issue`](Downloads::issue), and waits.
     pub(super) fn copy(
         &mut self,
         gpu: &Gpu,
         stream: &CudaStream,
         parts: &mut [(Address, &mut [f32])],
     ) -> Result<()> {
-        gpu.bind()?;
-        let needed: usize = parts.iter().map(|(_, values)| padded(4 * values.len())).sum();
-        let (memory, _) = match self.memory.take().filter(|(_, bytes)| *bytes >= needed) {
-            Some(large_enough) => self.memory.insert(large_enough),
-            None => self.memory.insert((Pinned::new(gpu, needed)?, needed)),
-        };
-        let mut at = 0;
-        for (address, values) in parts.iter().filter(|(_, values)| !values.is_empty()) {
-            let piece = &mut memory.bytes_mut()[at..at + 4 * values.len()];
-            // SAFETY: the source is device memory of this size; the piece is left alone until the
-            // stream has been waited for, below.
-            unsafe { result::memcpy_dtoh_async(piece, address.0, stream.cu_stream()) }
-                .map_err(|error| gpu.error("downloading outputs", error))?;
-            at += padded(4 * values.len());
-        }
-        let done = stream.synchronize();
-        done.map_err(|error| gpu.error("running a plan", error))?;
-        let mut at = 0;
-        for (_, values) in parts {
-            let piece = &memory.bytes_mut()[at..at + 4 * values.len()];
-            for (value, bytes) in values.iter_mut().zip(piece.as_chunks::<4>().0) {
-                *value = f32::from_ne_bytes(*bytes);
-            }
-            at += padded(4 * values.len());
+        let places: Vec<_> =
+            parts.iter().map(|(address, values)| (*address, values.len())).collect();
+        let download = self.issue(gpu, stream, &places)?;
+        download.wait()?;
+        for (index, (_, values)) in parts.iter_mut().enumerate() {
+            download.read(index, values);
         }
         Ok(())
+    }
+
+    /// Memory of at least this size that nobody waits for. Copies to it that nobody waited for are
+    /// done before new ones, which go behind them on the same stream.
+    fn take(&mut self, gpu: &Gpu, bytes: usize) -> Result<Download> {
+        while let Some(idle) = self.kept.iter().position(|kept| Arc::strong_count(kept) == 1) {
+            match Arc::try_unwrap(self.kept.swap_remove(idle)) {
+                Ok(download) if download.bytes >= bytes => return Ok(download),
+                _ => {}
+            }
+        }
+        let arrived = gpu.context().new_event(None);
+        Ok(Download {
+            gpu: gpu.clone(),
+            memory: Pinned::new(gpu, bytes)?,
+            bytes,
+            pieces: Vec::new(),
+            arrived: arrived.map_err(|error| gpu.error("making an event", error))?,
+        })
+    }
+}
+
+impl Download {
+    fn wait(&self) -> Result<()> {
+        self.gpu.bind()?;
+        self.arrived.synchronize().map_err(|error| self.gpu.error(RUNNING, error))
+    }
+
+    /// An output that has arrived.
+    fn read(&self, index: usize, values: &mut [f32]) {
+        let (at, count) = self.pieces[index];
+        let words = self.memory.bytes()[at..at + 4 * count].as_chunks::<4>().0;
+        for (value, bytes) in values.iter_mut().zip(words) {
+            *value = f32::from_ne_bytes(*bytes);
+        }
+    }
+}
+
+impl Pending for Download {
+    fn outputs(&self) -> usize {
+        self.pieces.len()
+    }
+
+    fn output(&self, index: usize) -> Result<Vec<f32>> {
+        self.wait()?;
+        let mut values = vec![0.0; self.pieces[index].1];
+        self.read(index, &mut values);
+        Ok(values)
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        // The device may still write here. What it failed at is told to who asks for results.
+        let _ = self.wait();
     }
 }
 

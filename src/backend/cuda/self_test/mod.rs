@@ -2,10 +2,13 @@
 //! First contact with a device: every kernel and whole training steps, compared with the CPU.
 
 mod layers;
+mod networks;
 mod steps;
 
 use std::fmt;
 use std::num::NonZeroUsize;
+
+pub use networks::self_test_networks;
 
 use super::Precision;
 use crate::{Device, Result, Tensor};

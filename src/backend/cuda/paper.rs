@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Planning for a GPU that is not there: a backend that takes plans and runs none, and the launches
+//! that a plan would be lowered to.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::geometry::Machine;
+use super::lower::{Places, Scratch};
+use super::memory::Address;
+use super::{facts, program, DeviceInfo, Precision, ALIGNMENT};
+use crate::backend::{Arena, Backend, Facts, Layout, Run, Slot, Span};
+use crate::graph::ParamSpec;
+use crate::plan::{Bytes, Event, Lane, Plan};
+use crate::{Error, Result};
+
+/// What launches depend on about a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Architecture {
+    number: u32,
+    multiprocessors: usize,
+}
+
+/// A kernel launch of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelLaunch {
+    /// The kernel's name.
+    pub kernel: String,
+    /// Blocks of the grid along x, y and z.
+    pub blocks: [u32; 3],
+    /// Threads of a block.
+    pub threads: u32,
+    /// Dynamic shared memory of a block, in bytes.
+    pub shared: u32,
+}
+
+/// Architectures that machine code is built for, with the multiprocessors of a GPU of each: A100,
+/// RTX 3090, RTX 4090, H100 SXM, B200, RTX 5090 (NVIDIA's data sheets).
+const KNOWN: &[Architecture] = &[
+    Architecture { number: 80, multiprocessors: 108 },
+    Architecture { number: 86, multiprocessors: 82 },
+    Architecture { number: 89, multiprocessors: 128 },
+    Architecture { number: 90, multiprocessors: 132 },
+    Architecture { number: 100, multiprocessors: 148 },
+    Architecture { number: 120, multiprocessors: 170 },
+];
+
+impl Architecture {
+    /// That of an H100.
+    pub const SM_90: Architecture = KNOWN[3];
+
+    /// All that have a name.
+    pub fn known() -> &'static [Architecture] {
+        KNOWN
+    }
+
+    fn machine(self) -> Machine {
+        Machine { multiprocessors: self.multiprocessors, architecture: self.number }
+    }
+}
+
+impl From<&DeviceInfo> for Architecture {
+    fn from(device: &DeviceInfo) -> Self {
+        let (major, minor) = device.capability;
+        Architecture { number: 10 * major + minor, multiprocessors: device.multiprocessors }
+    }
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sm_{}", self.number)
+    }
+}
+
+impl FromStr for Architecture {
+    type Err = String;
+
+    /// Reads `sm_90` and the like.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let named = KNOWN.iter().find(|known| known.to_string() == text);
+        named.copied().ok_or_else(|| {
+            let names: Vec<String> = KNOWN.iter().map(ToString::to_string).collect();
+            format!("expected one of {}", names.join(", "))
+        })
+    }
+}
+
+/// The kernels that each step of a plan launches, in order; `None` for steps that the host
+/// computes, since there is no kernel for them.
+///
+/// # Errors
+/// [`Error::Internal`] if the plan contradicts itself.
+pub fn launches(
+    plan: &Plan,
+    architecture: Architecture,
+    precision: Precision,
+) -> Result<Vec<Option<Vec<KernelLaunch>>>> {
+    let slots = slots(plan.graph.parameters());
+    // Addresses are part of a launch and not of what is told of it: one does for all.
+    let somewhere = Address(ALIGNMENT as u64);
+    let places = Places {
+        plan: somewhere,
+        values: somewhere,
+        gradients: Some(somewhere),
+        moments: vec![somewhere; MOST_MOMENTS],
+        slots: &slots,
+        seed: 0,
+    };
+    let mut scratch = Scratch::at(somewhere);
+    let lowered = program::lower(plan, &places, &architecture.machine(), precision, &mut scratch)?;
+    let told = |launches: Vec<super::launch::Launch>| {
+        let real = launches.into_iter().filter(|launch| !launch.grid.is_empty());
+        real.map(|launch| KernelLaunch {
+            blocks: launch.grid.blocks,
+            threads: launch.grid.threads.iter().product(),
+            shared: launch.grid.shared,
+            kernel: launch.kernel,
+        })
+        .collect()
+    };
+    Ok(lowered.into_iter().map(|launches| launches.map(told)).collect())
+}
+
+/// Adam has two.
+const MOST_MOMENTS: usize = 2;
+
+/// Places of the parameters in a store, one behind the other.
+fn slots(parameters: &[ParamSpec]) -> Vec<Slot> {
+    let mut end = 0;
+    let mut slots = Vec::with_capacity(parameters.len());
+    for spec in parameters {
+        slots.push(Slot { start: Bytes(end), layout: Layout::RowMajor });
+        let bytes = spec.shape.elements() * std::mem::size_of::<f32>();
+        end = (end + bytes).next_multiple_of(ALIGNMENT);
+    }
+    slots
+}
+
+/// A backend on paper: it has memory of any size and no kernels.
+#[derive(Debug)]
+pub(crate) struct Paper {
+    facts: Facts,
+    arenas: u32,
+}
+
+impl Paper {
+    pub(crate) fn new(architecture: Architecture) -> Self {
+        Paper { facts: Facts { name: architecture.to_string(), ..facts(0) }, arenas: 0 }
+    }
+
+    fn refusal(&self) -> Error {
+        let message = "plans are made for this architecture, not run".into();
+        Error::Device { device: self.facts.name.clone(), message }
+    }
+}
+
+impl Backend for Paper {
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    fn layout(&self, _parameter: &ParamSpec) -> Layout {
+        Layout::RowMajor
+    }
+
+    fn reserve(&mut self, _bytes: Bytes) -> Result<Arena> {
+        self.arenas += 1;
+        Ok(Arena(self.arenas - 1))
+    }
+
+    fn write(&mut self, _at: Span, _data: &[f32]) -> Result<()> {
+        Ok(())
+    }
+
+    fn read(&mut self, _at: Span) -> Result<Vec<f32>> {
+        Err(self.refusal())
+    }
+
+    fn launch(&mut self, _run: &mut Run<'_>, _step: usize) -> Result<()> {
+        Err(self.refusal())
+    }
+
+    fn record(&mut self, _lane: Lane, _event: Event) -> Result<()> {
+        Err(self.refusal())
+    }
+
+    fn wait(&mut self, _lane: Lane, _event: Event) -> Result<()> {
+        Err(self.refusal())
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn architectures_have_names() {
+        assert_eq!("sm_90".parse(), Ok(Architecture::SM_90));
+        assert_eq!(Architecture::SM_90.to_string(), "sm_90");
+        let error = "sm_75".parse::<Architecture>().err();
+        assert!(error.is_some_and(|text| text.contains("sm_80, sm_86")));
+    }
+}

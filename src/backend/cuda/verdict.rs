@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The verdict of the self-test, remembered on disk for each device and each set of kernels.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::image::SOURCES;
+use super::nvrtc::{cache_folder, fnv1a};
+use super::{Check, DeviceInfo, LoadedImage, Precision};
+use crate::checkpoint::write_atomically;
+use crate::{Error, Result};
+
+/// What the self-test found on a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The device's model.
+    pub device: String,
+    /// Hash of the kernels' sources.
+    pub kernels: String,
+    /// The form in which they were loaded.
+    pub image: String,
+    /// How matrix products were computed.
+    pub precision: String,
+    /// Number of comparisons.
+    pub checks: usize,
+    /// The comparisons that failed, as printed.
+    pub failed: Vec<String>,
+}
+
+impl Verdict {
+    /// The verdict of comparisons made on a device.
+    pub fn new(
+        device: &DeviceInfo,
+        image: LoadedImage,
+        precision: Precision,
+        checks: &[Check],
+    ) -> Self {
+        let failed = checks.iter().filter(|check| !check.passed());
+        Verdict {
+            device: device.model.clone(),
+            kernels: kernel_hash(),
+            image: image.to_string(),
+            precision: format!("{precision:?}").to_lowercase(),
+            checks: checks.len(),
+            failed: failed.map(ToString::to_string).collect(),
+        }
+    }
+
+    /// Whether every comparison passed, and there was one.
+    pub fn passed(&self) -> bool {
+        self.checks > 0 && self.failed.is_empty()
+    }
+
+    /// The user's folder of verdicts; `None` if the system has none.
+    pub fn folder() -> Option<PathBuf> {
+        Some(cache_folder()?.join("self-test"))
+    }
+
+    /// Writes the verdict to [`folder`](Verdict::folder), in place of an earlier one of the same
+    /// device, kernels, image and precision. Returns the file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be written; [`Error::Argument`] if the system has no such folder.
+    pub fn remember(&self) -> Result<PathBuf> {
+        let folder = Self::folder().ok_or_else(|| {
+            Error::argument("cache folder", "XDG_CACHE_HOME or HOME to be set", "neither")
+        })?;
+        self.remember_in(&folder)
+    }
+
+    /// As [`remember`](Verdict::remember), in a folder.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be written.
+    pub fn remember_in(&self, folder: &Path) -> Result<PathBuf> {
+        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        let text = serde_json::to_vec_pretty(self)
+            .map_err(|error| Error::Internal { pass: "self-test", message: error.to_string() })?;
+        let file = folder.join(self.file_name());
+        write_atomically(&file, &text)?;
+        Ok(file)
+    }
+
+    /// The verdict remembered of this device with the kernels of this program; `None` if it was
+    /// never tested with them.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if a verdict is there and cannot be read.
+    pub fn recall(
+        device: &DeviceInfo,
+        image: LoadedImage,
+        precision: Precision,
+    ) -> Result<Option<Self>> {
+        match Self::folder() {
+            Some(folder) => Self::recall_from(&folder, device, image, precision),
+            None => Ok(None),
+        }
+    }
+
+    /// As [`recall`](Verdict::recall), from a folder.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if a verdict is there and cannot be read.
+    pub fn recall_from(
+        folder: &Path,
+        device: &DeviceInfo,
+        image: LoadedImage,
+        precision: Precision,
+    ) -> Result<Option<Self>> {
+        let sought = Verdict::new(device, image, precision, &[]);
+        let file = folder.join(sought.file_name());
+        let text = match fs::read(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("read", file)(error)),
+        };
+        // What another version wrote is no verdict on this one.
+        let known: Option<Verdict> = serde_json::from_slice(&text).ok();
+        Ok(known.filter(|known| known.key() == sought.key()))
+    }
+
+    fn key(&self) -> String {
+        [&self.device, &self.kernels, &self.image, &self.precision].map(String::as_str).join("\n")
+    }
+
+    fn file_name(&self) -> String {
+        format!("{:016x}.json", fnv1a(self.key().as_bytes()))
+    }
+}
+
+/// Hash of the sources of all kernels: another one means other kernels.
+pub fn kernel_hash() -> String {
+    let texts: Vec<&str> = SOURCES.iter().map(|source| source.text).collect();
+    format!("{:016x}", fnv1a(texts.concat().as_bytes()))
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Steps are issued ahead of the device: inputs go up and losses come down beside the work. The
+//! simulated device works only while the host waits for it, so what is counted is what was waited
+//! for.
+
+use kiln::loss::CrossEntropy;
+use kiln::models::SimpleNet;
+use kiln::optim::Adam;
+use kiln::{Net, Seed, StepLoss, Trainer};
+
+use crate::common::*;
+
+/// Launches of a step with Adam.
+const LAUNCHES: u64 = 7;
+
+fn trainer() -> Trainer<SimpleNet> {
+    let net = Net::new(gpu(), Seed(7), |p| SimpleNet::new(p, 31, 33, 10, 0.5)).expect("a network");
+    Trainer::new(net, CrossEntropy::default(), Adam::new(1e-2)).expect("a trainer")
+}
+
+fn step(fit: &mut Trainer<SimpleNet>, number: u64) -> StepLoss {
+    fit.step(&numbers(number, [16, 31]), &labels(number, 16, 10)).expect("a step")
+}
+
+/// Issued, captured, replayed: from then on every step is the same.
+fn warm() -> (Trainer<SimpleNet>, Vec<f32>) {
+    let mut fit = trainer();
+    let losses = (0..4).map(|number| step(&mut fit, number).value().expect("a loss")).collect();
+    (fit, losses)
+}
+
+#[test]
+fn a_loss_is_waited_for_when_it_is_read() {
+    let Some(simulator) = simulator() else { return };
+    let (mut fit, _) = warm();
+    simulator.clear_counters();
+    let loss = step(&mut fit, 4);
+    assert_eq!(simulator.counters().launches, 0, "the step waited for the device");
+    assert!(loss.value().expect("a loss") > 0.0);
+    assert_eq!(simulator.counters().launches, LAUNCHES);
+    assert_eq!(loss.value().expect("a loss").to_bits(), loss.value().expect("a loss").to_bits());
+    assert_eq!(simulator.counters().launches, LAUNCHES);
+}
+
+/// The third step fills the pinned memory of the first again, and so waits for its upload; that
+/// needs no kernel to have run.
+#[test]
+fn the_next_batches_go_up_while_a_step_runs() {
+    let Some(simulator) = simulator() else { return };
+    let (mut fit, _) = warm();
+    simulator.clear_counters();
+    let losses: Vec<StepLoss> = (4..8).map(|number| step(&mut fit, number)).collect();
+    let counters = simulator.counters();
+    assert_eq!(counters.launches, 0, "an upload waited for a step");
+    assert_eq!(counters.copies, 2, "uploads of the first two steps");
+    assert_eq!(counters.allocations, 0);
+    assert!(losses.iter().all(|loss| loss.value().is_ok()));
+    assert_eq!(simulator.counters().launches, 4 * LAUNCHES);
+}
+
+/// However far the host runs ahead and in whatever order losses are read, they are the same.
+#[test]
+fn losses_read_late_are_those_read_at_once() {
+    let driver = driver();
+    let (mut fit, mut expected) = warm();
+    expected.extend((4..12).map(|number| step(&mut fit, number).value().expect("a loss")));
+    let mut fit = trainer();
+    let issued: Vec<StepLoss> = (0..12).map(|number| step(&mut fit, number)).collect();
+    drop(fit);
+    let mut got: Vec<f32> = issued.iter().rev().map(|loss| loss.value().expect("a loss")).collect();
+    got.reverse();
+    assert_eq!(got, expected);
+    driver.assert_clean();
+}
+
+#[test]
+fn steps_issued_ahead_are_ordered_by_events() {
+    let Some(simulator) = simulator() else { return };
+    simulator.set_mode(Mode::Checked);
+    let run = || {
+        let mut fit = trainer();
+        let issued: Vec<StepLoss> = (0..7).map(|number| step(&mut fit, number)).collect();
+        issued.iter().map(|loss| loss.value().expect("a loss")).collect::<Vec<f32>>()
+    };
+    let expected = run();
+    for seed in 0..4 {
+        simulator.set_stream_order(StreamOrder::Random);
+        simulator.set_seed(seed);
+        assert_eq!(run(), expected, "{seed}");
+    }
+    assert_eq!(simulator.take_reports(), Vec::<String>::new());
+}

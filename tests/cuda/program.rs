@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The program `kiln` on a GPU: it finds the simulated driver where it looks for a driver.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use assert_cmd::cargo::cargo_bin;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::common::*;
+
+/// A folder to run in, with a driver under the name by which programs ask for one.
+struct Machine {
+    folder: TempDir,
+}
+
+impl Machine {
+    fn with_driver(library: &Path) -> Self {
+        let machine = Machine { folder: TempDir::new().expect("a folder") };
+        fs::create_dir(machine.drivers()).expect("a folder");
+        symlink(library, machine.drivers().join("libcuda.so")).expect("a link");
+        machine
+    }
+
+    fn drivers(&self) -> std::path::PathBuf {
+        self.folder.path().join("drivers")
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(cargo_bin("kiln"));
+        command.current_dir(self.folder.path()).args(args);
+        command.env("LD_LIBRARY_PATH", self.drivers());
+        command.env("XDG_CACHE_HOME", self.folder.path().join("cache"));
+        command.output().expect("the program runs")
+    }
+
+    fn succeed(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), &*stderr), (Some(0), ""), "{args:?}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.succeed(args)).expect("one object")
+    }
+
+    /// Fails with one line, which is returned, and leaves nothing behind.
+    fn fail(&self, args: &[&str]) -> String {
+        let entries = || fs::read_dir(self.folder.path()).expect("a folder").count();
+        let before = entries();
+        let output = self.run(args);
+        let stderr = String::from_utf8(output.stderr).expect("text");
+        assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 1), "{stderr}");
+        assert_eq!(entries(), before, "{args:?} left something behind");
+        stderr
+    }
+}
+
+#[test]
+fn doctor_tells_of_the_device_and_remembers_its_self_test() {
+    let Some(simulator) = simulator() else { return };
+    let machine = Machine::with_driver(simulator.path());
+    let text = machine.succeed(&["doctor"]);
+    let words =
+        ["cuda    cuda:0: ", "sm_90", "(simulated)", "image: simulated", "self-test not run"];
+    assert!(words.iter().all(|word| text.contains(word)), "{text}");
+    assert!(text.contains("device  cuda:0\n"), "{text}");
+
+    let text = machine.succeed(&["doctor", "--self-test", "--quiet"]);
+    let (checks, verdict) = text.trim_end().rsplit_once('\n').expect("a line per check");
+    assert!(checks.lines().count() > 60, "{text}");
+    assert!(checks.lines().all(|line| line.contains("worst") && line.ends_with("ok")), "{text}");
+    for network in ["SimpleNet", "VariableDropoutNet"] {
+        assert!(checks.contains(&format!("a training step of {network} ")), "{text}");
+    }
+    assert_eq!(verdict, format!("{} checks passed", checks.lines().count()));
+
+    let object = machine.json(&["doctor", "--json"]);
+    let device = &object["cuda"]["devices"][0];
+    assert_eq!((&device["image"], &device["self_test"]), (&"simulated".into(), &true.into()));
+    assert_eq!(device["capability"], serde_json::json!([9, 0]));
+    let object = machine.json(&["doctor", "--json", "--precision", "tf32"]);
+    assert_eq!(object["cuda"]["devices"][0]["self_test"], Value::Null, "another precision");
+}
+
+#[test]
+fn networks_train_on_one_device_and_are_evaluated_on_any() {
+    let Some(simulator) = simulator() else { return };
+    let machine = Machine::with_driver(simulator.path());
+    let quick = ["--hidden", "16", "--train-samples", "1500", "--epochs", "1", "--json"];
+    let train = |device: &str| {
+        let out = ["train", "--device", device, "--out", device];
+        machine.json(&[&out[..], &quick[..]].concat())
+    };
+    let (gpu, cpu) = (train("auto"), train("cpu"));
+    let eager = ["train", "--cuda-capture", "off", "--out", "eager"];
+    machine.json(&[&eager[..], &quick[..]].concat());
+    let model = |run: &str| {
+        fs::read(machine.folder.path().join(run).join("model.safetensors")).expect("a file")
+    };
+    assert_eq!(model("auto"), model("eager"), "captured steps differ from issued ones");
+    let accuracy = |object: &Value, key: &str| object[key].as_f64().expect("a number");
+    let (got, reference) = (accuracy(&gpu, "test_accuracy"), accuracy(&cpu, "test_accuracy"));
+    assert!((got - reference).abs() <= 0.01, "{got}, reference {reference}");
+    let evaluated: Vec<f64> = ["cuda:0", "cpu"]
+        .iter()
+        .map(|device| {
+            let args = ["eval", "--checkpoint", "auto", "--device", device, "--json"];
+            accuracy(&machine.json(&args), "accuracy")
+        })
+        .collect();
+    assert_eq!(evaluated[0], got);
+    assert!((evaluated[1] - got).abs() <= 0.01, "{evaluated:?}");
+}
+
+#[test]
+fn a_device_that_cannot_be_used_is_one_line() {
+    let Some(simulator) = simulator() else { return };
+    let machine = Machine::with_driver(simulator.path());
+    assert!(machine.fail(&["train", "--device", "cuda:3"]).contains("no such device"));
+    let text = machine.fail(&["train", "--device", "cpu", "--precision", "tf32"]);
+    assert!(text.contains("precision: expected a GPU"), "{text}");
+    assert!(machine.fail(&["doctor", "--self-test", "--device", "cpu"]).contains("--device cpu"));
+}
+
+/// A driver without the functions that kiln calls, and one that has no device.
+#[test]
+fn other_drivers_are_told_from_usable_ones() {
+    let Some(simulator) = simulator() else { return };
+    let folder = TempDir::new().expect("a folder");
+    let source = folder.path().join("driver.c");
+    fs::write(&source, "int cuInit(unsigned flags) { return 0; }\n").expect("written");
+    let library = folder.path().join("old.so");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source);
+    assert!(compiler.status().expect("a C compiler").success());
+    let machine = Machine::with_driver(&library);
+    let text = machine.fail(&["train", "--device", "cuda:0"]);
+    assert!(text.contains("cuda:0: the CUDA driver has no cu"), "{text}");
+    assert!(text.contains("CUDA 12 or later is needed"), "{text}");
+    let text = machine.succeed(&["doctor"]);
+    assert!(text.contains("the CUDA driver has no cu") && text.contains("device  cpu"), "{text}");
+
+    let machine = Machine::with_driver(simulator.path());
+    let mut command = Command::new(cargo_bin("kiln"));
+    command.args(["doctor", "--device", "cuda:0"]).env("LD_LIBRARY_PATH", machine.drivers());
+    let output = command.env("KILN_SIM_MODE", "nonsense").output().expect("the program runs");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr.contains("starting the driver: CUDA_ERROR_INVALID_VALUE"), "{stderr}");
+}
