@@ -6,7 +6,7 @@ use super::dropout::Dropout;
 use super::isa::{dispatch, Kernel};
 use super::keep::{keep_runs, KeepSchedule};
 use super::panels::PANEL;
-use super::sparse::{density, may_be_sparse, SPARSE_DENSITY};
+use super::sparse::is_sparse;
 use super::tile::{accumulate, next_tile_rows, pack_rows, rows_per_block, tile_rows, with_packed};
 use super::tile::{Factors, Tiled, MAX_TILE_ROWS};
 use super::vector::{store, Vector};
@@ -174,7 +174,8 @@ impl Kernel for Share<'_> {
         let inputs = self.product.layout.inputs;
         // SAFETY: `job` checked the lengths.
         unsafe {
-            if self.is_sparse::<V>() {
+            let Product { layout, x, x_stride, .. } = self.product;
+            if is_sparse::<V>(x, x_stride, [self.all_rows, layout.inputs], layout.outputs) {
                 return sparse_forward::run::<V>(&self);
             }
         }
@@ -196,21 +197,6 @@ impl Kernel for Share<'_> {
 }
 
 impl Share<'_> {
-    /// Whether to skip the zeros of `x`. All shares look at the same rows, so the answer does not
-    /// depend on their number.
-    ///
-    /// # Safety
-    /// `x` is valid for all rows of the product.
-    #[inline(always)]
-    unsafe fn is_sparse<V: Vector>(&self) -> bool {
-        let Product { layout, x, x_stride, .. } = self.product;
-        let rows = self.all_rows;
-        // SAFETY: the caller's.
-        rows >= MAX_TILE_ROWS
-            && may_be_sparse::<V>(1, layout.inputs, layout.outputs)
-            && unsafe { density::<V>(x, x_stride, rows, layout.inputs) } < SPARSE_DENSITY
-    }
-
     /// One panel of a block of rows.
     ///
     /// # Safety

@@ -4,7 +4,7 @@
 use super::forward::{matrix_len, share_of};
 use super::isa::{dispatch, Kernel};
 use super::panels::{HALF_PANEL, PANEL};
-use super::sparse::{density, may_be_sparse, on_line, LINE, SPARSE_DENSITY};
+use super::sparse::{is_sparse, on_line, LINE};
 use super::tile::{accumulate, next_tile_rows, pack_rows, rows_per_block, tile_rows, with_packed};
 use super::tile::{Factors, Tiled, MAX_TILE_ROWS};
 use super::vector::{load, store, Vector};
@@ -150,7 +150,8 @@ impl Kernel for Share<'_> {
         let outputs = self.product.layout.outputs;
         // SAFETY: `job` checked the lengths.
         unsafe {
-            if self.is_sparse::<V>() {
+            let Product { layout, dy, dy_stride, .. } = self.product;
+            if is_sparse::<V>(dy, dy_stride, [self.all_rows, layout.outputs], layout.inputs) {
                 return sparse_input_gradient::run::<V>(&self);
             }
         }
@@ -172,21 +173,6 @@ impl Kernel for Share<'_> {
 }
 
 impl Share<'_> {
-    /// Whether to skip the zeros of `dy`. All shares look at the same rows, so the answer does not
-    /// depend on their number.
-    ///
-    /// # Safety
-    /// `dy` is valid for all rows of the product.
-    #[inline(always)]
-    unsafe fn is_sparse<V: Vector>(&self) -> bool {
-        let Product { layout, dy, dy_stride, .. } = self.product;
-        let rows = self.all_rows;
-        // SAFETY: the caller's.
-        rows >= MAX_TILE_ROWS
-            && may_be_sparse::<V>(1, layout.outputs, layout.inputs)
-            && unsafe { density::<V>(dy, dy_stride, rows, layout.outputs) } < SPARSE_DENSITY
-    }
-
     /// One block of columns of a block of rows.
     ///
     /// # Safety

@@ -8,6 +8,7 @@
 
 use super::isa::Kernel;
 use super::panels::PANEL;
+use super::tile::MAX_TILE_ROWS;
 use super::vector::{for_each_vector, load, Vector};
 use std::cell::RefCell;
 use std::ops::Range;
@@ -65,6 +66,25 @@ pub(super) fn may_be_sparse<V: Vector>(rows: usize, steps: usize, columns: usize
         && steps >= MIN_STEPS
         && columns >= MIN_COLUMNS
         && rows.saturating_mul(steps) <= MAX_LISTED
+}
+
+/// Whether to skip the zeros of a factor of `[rows, steps]` in a product with so many columns.
+///
+/// All shares of a product ask about the same rows, so the answer does not depend on their number.
+///
+/// # Safety
+/// `from` is valid for `rows` rows of `steps` values, `stride` apart.
+#[inline(always)]
+pub(super) unsafe fn is_sparse<V: Vector>(
+    from: *const f32,
+    stride: usize,
+    [rows, steps]: [usize; 2],
+    columns: usize,
+) -> bool {
+    // SAFETY: the caller's.
+    rows >= MAX_TILE_ROWS
+        && may_be_sparse::<V>(1, steps, columns)
+        && unsafe { density::<V>(from, stride, rows, steps) } < SPARSE_DENSITY
 }
 
 /// The fraction of non-zero values in a matrix, from a few rows spread over it.
