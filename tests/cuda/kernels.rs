@@ -2,8 +2,8 @@
 //! Every kernel against the CPU: odd sizes, both precisions, every order of threads, and with all
 //! accesses checked.
 
-use kiln::backend::cuda::{self_test, Check, Cuda, CudaOptions, LoadedImage, Precision, Verdict};
-use kiln::Device;
+use kiln::backend::cuda::{self_test, Check, Cuda, CudaOptions, LoadedImage, Verdict};
+use kiln::{Device, Precision};
 
 use crate::common::*;
 
@@ -30,6 +30,19 @@ fn tensor_cores_compute_what_the_cpu_does() {
     let device = Device::cuda_with(0, options).expect("the simulated driver has a device");
     for size in [33, 72] {
         assert_eq!(failures(&device, size), Vec::<String>::new());
+    }
+    driver.assert_clean();
+}
+
+/// Half precision on both sides, rounded at the same places; sizes of guarded tiles and of others.
+#[test]
+fn sixteen_bits_compute_what_the_cpu_rounds() {
+    let driver = driver();
+    for precision in [Precision::Bf16, Precision::F16] {
+        let device = gpu().with_precision(precision);
+        for size in [1, 31, 33, 65, 72] {
+            assert_eq!(failures(&device, size), Vec::<String>::new(), "{precision}");
+        }
     }
     driver.assert_clean();
 }

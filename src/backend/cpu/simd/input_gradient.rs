@@ -6,7 +6,7 @@ use super::isa::{dispatch, Kernel};
 use super::panels::{HALF_PANEL, PANEL};
 use super::sparse::{is_sparse, on_line, LINE};
 use super::tile::{accumulate, next_tile_rows, pack_rows, rows_per_block, tile_rows, with_packed};
-use super::tile::{Factors, Tiled, MAX_TILE_ROWS};
+use super::tile::{Factors, Tiled};
 use super::vector::{load, store, Vector};
 use super::{sparse_input_gradient, Isa, PanelLayout, Pool};
 use std::cell::RefCell;
