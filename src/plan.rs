@@ -137,7 +137,11 @@ impl Plan {
         let mut steps = Vec::with_capacity(schedule.steps.len());
         for scheduled in &schedule.steps {
             let cluster = &scheduled.cluster;
-            let cost = cluster.kernel.cost(&graph, cluster);
+            let stored = |id: NodeId| match buffer(id) {
+                Some(id) => placement.buffers[id.index()].ty.dtype,
+                None => graph.node(id).ty.dtype,
+            };
+            let cost = cluster.kernel.cost(&graph, cluster, stored);
             // A fused step counts to the layer that begins it: the linear layer, not its dropout.
             let path = |id: &NodeId| graph.layer(*id).path.as_str();
             let layer = cluster.nodes.iter().map(path).find(|path| !path.is_empty());

@@ -16,8 +16,9 @@ pub enum Precision {
     /// Full `f32`, as PyTorch computes by default. On a GPU without tensor cores.
     #[default]
     F32,
-    /// Factors of products are rounded to 10 bits of mantissa
-    /// (`torch.set_float32_matmul_precision("high")`).
+    /// Factors of products have 10 bits of mantissa, the others are cut off as tensor cores do
+    /// (`torch.set_float32_matmul_precision("high")`). A layer that is computed with its loss is
+    /// full `f32` on a GPU.
     Tf32,
     /// Factors and activations are bfloat16: the range of `f32`, 7 bits of mantissa.
     Bf16,
@@ -57,14 +58,13 @@ impl fmt::Display for Precision {
     }
 }
 
-/// To the nearest number with 10 bits of mantissa, ties away from zero: PTX's `cvt.rna.tf32.f32`.
+/// Without the 13 bits that `mma.sync` ignores of a tf32 factor.
 fn round_to_tf32(value: f32) -> f32 {
-    const DROPPED: u32 = 13;
-    if !value.is_finite() {
-        return value;
+    const IGNORED: u32 = (1 << 13) - 1;
+    match value.is_finite() {
+        true => f32::from_bits(value.to_bits() & !IGNORED),
+        false => value,
     }
-    let bits = value.to_bits() + (1 << (DROPPED - 1));
-    f32::from_bits(bits & !((1 << DROPPED) - 1))
 }
 
 #[cfg(test)]
@@ -72,11 +72,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn factors_are_rounded_to_the_nearest() {
+    fn factors_are_cut_or_rounded_to_the_nearest() {
         assert_eq!(Precision::F32.round(0.1), 0.1);
-        // Ties away from zero in tf32, to even in the stored types.
-        assert_eq!(Precision::Tf32.round(1.0 + f32::powi(2.0, -11)), 1.0 + f32::powi(2.0, -10));
-        assert_eq!(Precision::Tf32.round(-1.0 - f32::powi(2.0, -12)), -1.0);
+        assert_eq!(
+            Precision::Tf32.round(1.0 + 1.9 * f32::powi(2.0, -10)),
+            1.0 + f32::powi(2.0, -10)
+        );
+        assert_eq!(Precision::Tf32.round(-1.0 - f32::powi(2.0, -11)), -1.0);
+        // The stored types round ties to even.
         assert_eq!(Precision::Bf16.round(1.0 + f32::powi(2.0, -8)), 1.0);
         assert_eq!(Precision::Bf16.round(1.0 + 3.0 * f32::powi(2.0, -8)), 1.0 + f32::powi(2.0, -6));
         assert_eq!(Precision::F16.round(1.0 + f32::powi(2.0, -11)), 1.0);

@@ -60,8 +60,11 @@ fn the_order_of_threads_does_not_matter() {
 fn every_access_is_in_bounds_and_ordered() {
     let Some(simulator) = simulator() else { return };
     simulator.set_mode(Mode::Checked);
-    for size in [5, 33] {
-        assert_eq!(failures(&gpu(), size), Vec::<String>::new());
+    for precision in [Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F16] {
+        for size in [5, 33] {
+            let device = gpu().with_precision(precision);
+            assert_eq!(failures(&device, size), Vec::<String>::new(), "{precision}");
+        }
     }
     assert_eq!(simulator.take_reports(), Vec::<String>::new());
 }
