@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use crate::backend::cpu::Cpu;
 use crate::backend::cuda::{self, Architecture, Cuda, CudaOptions, DeviceInfo, Paper};
 use crate::backend::Backend;
-use crate::Result;
+use crate::{Precision, Result};
 
 /// Where a network lives and runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,9 +16,9 @@ pub struct Device {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
-    Cpu { threads: NonZeroUsize },
+    Cpu { threads: NonZeroUsize, precision: Precision },
     Cuda { ordinal: usize, options: CudaOptions },
-    Paper { architecture: Architecture },
+    Paper { architecture: Architecture, precision: Precision },
 }
 
 impl Device {
@@ -42,7 +42,7 @@ impl Device {
     /// A GPU that need not be there: plans are made for it ([`Net::plan`](crate::Net::plan),
     /// [`Trainer::plan`](crate::Trainer::plan)), and running one is an error.
     pub fn on_paper(architecture: Architecture) -> Self {
-        Device { kind: Kind::Paper { architecture } }
+        Device { kind: Kind::Paper { architecture, precision: Precision::default() } }
     }
 
     /// A GPU by its number, with default options.
@@ -70,23 +70,49 @@ impl Device {
 
     /// The CPU with a given number of threads. Results do not depend on it.
     pub fn cpu_with_threads(threads: NonZeroUsize) -> Self {
-        Device { kind: Kind::Cpu { threads } }
+        Device { kind: Kind::Cpu { threads, precision: Precision::default() } }
     }
 
-    /// The options of a GPU.
-    pub(crate) fn cuda_options(&self) -> Option<CudaOptions> {
+    /// The same device, computing in another precision. The CPU rounds where a GPU does and is no
+    /// faster for it.
+    ///
+    /// ```
+    /// use kiln::nn::Linear;
+    /// use kiln::{Device, Net, Precision, Seed, Tensor};
+    ///
+    /// let device = Device::cpu().with_precision(Precision::Bf16);
+    /// let mut net = Net::new(device, Seed(7), |p| Linear::new(&p.at("fc"), 3, 2))?;
+    /// let y = net.eval().forward(&Tensor::zeros([1, 3]))?;
+    /// let y = y.values()?[0];
+    /// assert_eq!(y, Precision::Bf16.round(y));
+    /// # Ok::<(), kiln::Error>(())
+    /// ```
+    pub fn with_precision(mut self, chosen: Precision) -> Self {
+        match &mut self.kind {
+            Kind::Cpu { precision, .. } | Kind::Paper { precision, .. } => *precision = chosen,
+            Kind::Cuda { options, .. } => options.precision = chosen,
+        }
+        self
+    }
+
+    /// How exactly the device computes.
+    pub fn precision(&self) -> Precision {
         match self.kind {
-            Kind::Cpu { .. } | Kind::Paper { .. } => None,
-            Kind::Cuda { options, .. } => Some(options),
+            Kind::Cpu { precision, .. } | Kind::Paper { precision, .. } => precision,
+            Kind::Cuda { options, .. } => options.precision,
         }
     }
 
     /// Opens the device.
     pub(crate) fn open(&self) -> Result<Box<dyn Backend>> {
         match self.kind {
-            Kind::Cpu { threads } => Ok(Box::new(Cpu::new(threads))),
+            Kind::Cpu { threads, precision } => {
+                Ok(Box::new(Cpu::with_precision(threads, precision)))
+            }
             Kind::Cuda { ordinal, options } => Ok(Box::new(Cuda::new(ordinal, options)?)),
-            Kind::Paper { architecture } => Ok(Box::new(Paper::new(architecture))),
+            Kind::Paper { architecture, precision } => {
+                Ok(Box::new(Paper::new(architecture, precision)))
+            }
         }
     }
 }
@@ -94,10 +120,10 @@ impl Device {
 impl std::fmt::Display for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.kind {
-            Kind::Cpu { threads: NonZeroUsize::MIN } => write!(f, "cpu, 1 thread"),
-            Kind::Cpu { threads } => write!(f, "cpu, {threads} threads"),
+            Kind::Cpu { threads: NonZeroUsize::MIN, .. } => write!(f, "cpu, 1 thread"),
+            Kind::Cpu { threads, .. } => write!(f, "cpu, {threads} threads"),
             Kind::Cuda { ordinal, .. } => write!(f, "cuda:{ordinal}"),
-            Kind::Paper { architecture } => write!(f, "{architecture}, on paper"),
+            Kind::Paper { architecture, .. } => write!(f, "{architecture}, on paper"),
         }
     }
 }

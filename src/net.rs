@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::backend::Backend;
 use crate::device::Device;
 use crate::exec::{Executable, Outputs, Store};
-use crate::graph::{trace, ParamId, ParamSpec, Traced, Var};
+use crate::graph::{trace, LayerPath, ParamId, ParamSpec, Traced, Var, LOSS};
 use crate::loss::Loss;
 use crate::nn::{Module, Registry, Scope};
 use crate::op::TensorType;
@@ -301,7 +301,10 @@ impl<M: Module> Net<M> {
             match loss {
                 Some(loss) => {
                     let own = 2 + loss.inputs().len();
-                    vec![loss.forward(&output, &inputs[1..own.min(inputs.len())]), output]
+                    let layer = LayerPath { path: "".into(), kind: LOSS };
+                    let taken = &inputs[1..own.min(inputs.len())];
+                    let value = output.within(&layer, |output| loss.forward(output, taken));
+                    vec![value, output]
                 }
                 None => vec![output],
             }

@@ -10,7 +10,7 @@ use crate::graph::{Graph, InputId, NodeId, ParamId};
 use crate::kernel::Kernel;
 use crate::op::{Op, TensorType};
 use crate::passes::Schedule;
-use crate::Result;
+use crate::{DType, Result};
 
 /// A number of bytes, or an offset in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -33,6 +33,8 @@ pub struct Event(u32);
 pub struct Buffer {
     /// Shape and element type of the value when it is written.
     pub ty: TensorType,
+    /// What its elements are rounded to when they are written; the element type if they are not.
+    pub rounded: DType,
     /// Where it lives.
     pub place: Place,
 }
@@ -135,7 +137,11 @@ impl Plan {
         let mut steps = Vec::with_capacity(schedule.steps.len());
         for scheduled in &schedule.steps {
             let cluster = &scheduled.cluster;
-            let cost = cluster.kernel.cost(&graph, cluster);
+            let stored = |id: NodeId| match buffer(id) {
+                Some(id) => placement.buffers[id.index()].ty.dtype,
+                None => graph.node(id).ty.dtype,
+            };
+            let cost = cluster.kernel.cost(&graph, cluster, stored);
             // A fused step counts to the layer that begins it: the linear layer, not its dropout.
             let path = |id: &NodeId| graph.layer(*id).path.as_str();
             let layer = cluster.nodes.iter().map(path).find(|path| !path.is_empty());

@@ -13,6 +13,8 @@ mod images;
 mod kernels;
 #[path = "cuda/pipeline.rs"]
 mod pipeline;
+#[path = "cuda/precision.rs"]
+mod precision;
 #[path = "cuda/program.rs"]
 mod program;
 #[path = "cuda/training.rs"]

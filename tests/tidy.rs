@@ -149,7 +149,7 @@ fn layers_and_losses_name_no_backend() {
 /// They see facts about backends, and nothing that could reach one.
 #[test]
 fn passes_and_kernels_touch_no_device() {
-    let facts = ["Facts", "Fusion", "HostMemory", "UpdatePlace"];
+    let facts = ["Facts", "Fusion", "HostMemory", "Storage", "UpdatePlace"];
     let mut names = vec!["dyn Backend", "Device", "Arena {", "Cpu", "cudarc", "unsafe"];
     names.extend(["std::env", "std::fs", "std::thread"]);
     let is_pass = |source: &Source| {

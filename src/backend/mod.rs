@@ -13,7 +13,7 @@ pub use layout::Layout;
 use crate::graph::ParamSpec;
 use crate::plan::{Bytes, Event, Lane, Plan};
 use crate::scalars::Scalars;
-use crate::{Result, Tensor};
+use crate::{Precision, Result, Tensor};
 
 /// What the passes need to know about a backend.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +30,19 @@ pub struct Facts {
     pub update_place: UpdatePlace,
     /// How far kernels reach.
     pub fusion: Fusion,
+    /// How exactly kernels compute.
+    pub precision: Precision,
+    /// How rounded values lie in memory.
+    pub storage: Storage,
+}
+
+/// How values that are rounded to a 16-bit type lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// As numbers of that type, but for those that a run returns.
+    Typed,
+    /// As `f32`.
+    Widened,
 }
 
 /// How far kernels reach.

@@ -5,7 +5,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use kiln::backend::cuda::{Architecture, Capture, CudaImage, Precision};
+use kiln::backend::cuda::{Architecture, Capture, CudaImage};
+use kiln::Precision;
 use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
 
@@ -39,7 +40,8 @@ pub(super) struct Common {
     /// auto (the first GPU that a driver answers for, else the CPU), cpu or cuda:N
     #[arg(long, global = true, default_value = "auto")]
     pub(super) device: DeviceName,
-    /// How a GPU computes matrix products
+    /// How exactly products are computed and activations stored; the CPU rounds as a GPU does, and is
+    /// no faster for it
     #[arg(long, global = true, value_enum)]
     pub(super) precision: Option<PrecisionName>,
     /// The form in which kernels are loaded on a GPU
@@ -73,6 +75,10 @@ pub(super) enum PrecisionName {
     F32,
     /// On tensor cores, factors rounded to 10 bits of mantissa
     Tf32,
+    /// On tensor cores, factors and activations in bfloat16
+    Bf16,
+    /// On tensor cores, factors and activations in 16-bit IEEE floating point; no loss scaling yet
+    F16,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -298,6 +304,8 @@ impl PrecisionName {
         match self {
             PrecisionName::F32 => Precision::F32,
             PrecisionName::Tf32 => Precision::Tf32,
+            PrecisionName::Bf16 => Precision::Bf16,
+            PrecisionName::F16 => Precision::F16,
         }
     }
 }

@@ -3,11 +3,11 @@
 
 use std::num::NonZeroUsize;
 
-use kiln::backend::cuda::{Capture, CudaImage, CudaOptions, Precision};
+use kiln::backend::cuda::{Capture, CudaImage, CudaOptions};
 use kiln::loss::CrossEntropy;
 use kiln::models::{SimpleNet, VariableDropoutNet};
 use kiln::nn::Module;
-use kiln::{Device, Error, Net, Result, Seed, Trainer};
+use kiln::{Device, Error, Net, Precision, Result, Seed, Trainer};
 
 use super::args::{CaptureName, Common, DeviceName, ImageName, NetName, PrecisionName};
 use super::settings::{NetSettings, StepSettings};
@@ -60,19 +60,23 @@ pub(super) fn device(common: &Common) -> Result<Device> {
         true => Err(Error::argument(option, "a GPU with it", "the CPU")),
         false => Ok(()),
     };
-    only_on_gpus("precision", common.precision.is_some_and(|name| name != PrecisionName::F32))?;
     only_on_gpus("cuda-capture", common.cuda_capture == Some(CaptureName::Off))?;
     only_on_gpus("cuda-image", common.cuda_image.is_some_and(|name| name != ImageName::Auto))?;
-    Ok(common.threads.map_or_else(Device::cpu, Device::cpu_with_threads))
+    let cpu = common.threads.map_or_else(Device::cpu, Device::cpu_with_threads);
+    Ok(cpu.with_precision(precision(common)))
 }
 
 /// What was asked of a GPU.
 pub(super) fn cuda_options(common: &Common) -> CudaOptions {
     CudaOptions {
-        precision: common.precision.map_or_else(Precision::default, PrecisionName::precision),
+        precision: precision(common),
         image: common.cuda_image.map_or_else(CudaImage::default, ImageName::image),
         capture: common.cuda_capture.map_or_else(Capture::default, CaptureName::capture),
     }
+}
+
+fn precision(common: &Common) -> Precision {
+    common.precision.map_or_else(Precision::default, PrecisionName::precision)
 }
 
 /// A network with its first parameters.

@@ -4,11 +4,11 @@
 use std::fmt::Write;
 use std::num::NonZeroUsize;
 
-use kiln::backend::cuda::{launches, Architecture, KernelLaunch, Precision};
+use kiln::backend::cuda::{launches, Architecture, KernelLaunch};
 use kiln::graph::NodeId;
 use kiln::op::TensorType;
 use kiln::plan::{BufferId, Place, Plan, Step};
-use kiln::{Device, Error, Mode, Result};
+use kiln::{Device, Error, Mode, Precision, Result};
 use serde_json::{json, Value};
 
 use super::args::{Common, DeviceName, GraphFormat, PlanArgs, PlanMode};
@@ -62,10 +62,11 @@ impl Target {
             (None, DeviceName::Auto, Some(_)) | (None, DeviceName::Cpu, _) => None,
         };
         Ok(match architecture {
-            Some(architecture) => Target {
-                device: Device::on_paper(architecture),
-                gpu: Some((architecture, network::cuda_options(common).precision)),
-            },
+            Some(architecture) => {
+                let precision = network::cuda_options(common).precision;
+                let device = Device::on_paper(architecture).with_precision(precision);
+                Target { device, gpu: Some((architecture, precision)) }
+            }
             None => Target { device: network::device(common)?, gpu: None },
         })
     }

@@ -56,6 +56,9 @@ pub enum ParamUsage {
     Plain,
 }
 
+/// Kind of the layer under which losses are recorded.
+pub(crate) const LOSS: &str = "Loss";
+
 /// A layer that recorded nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {

@@ -11,7 +11,8 @@ use crate::passes::{Cluster, Finder};
 pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
     let graph = finder.graph;
     let product = graph.node(root);
-    if product.op != Op::MatMul(MatMul::INPUT_GRADIENT) || !is_weight(finder, product.inputs[1]) {
+    let is_ours = matches!(product.op, Op::MatMul(p) if p.is_like(MatMul::INPUT_GRADIENT));
+    if !is_ours || !is_weight(finder, product.inputs[1]) {
         return None;
     }
     let mut nodes = vec![root];

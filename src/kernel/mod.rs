@@ -15,7 +15,7 @@ mod weight_gradients;
 use crate::graph::{Graph, NodeId};
 use crate::op::{Binary, Dropout, MatMul, Nll, Op, Softmax, Store, Unary, UpdateRule};
 use crate::passes::{Cluster, Finder};
-use crate::Shape;
+use crate::{DType, Shape};
 
 /// A kernel with everything about it that is known when the plan is made.
 #[derive(Clone, Debug, PartialEq)]
@@ -256,12 +256,15 @@ impl Kernel {
         }
     }
 
-    /// What a launch of the kernel moves and computes.
-    pub(crate) fn cost(&self, graph: &Graph, cluster: &Cluster) -> Cost {
-        let size = |id: &NodeId| {
-            let ty = &graph.node(*id).ty;
-            ty.shape.elements() * ty.dtype.bytes()
-        };
+    /// What a launch of the kernel moves and computes; `stored` is the type in which a value lies
+    /// in memory.
+    pub(crate) fn cost(
+        &self,
+        graph: &Graph,
+        cluster: &Cluster,
+        stored: impl Fn(NodeId) -> DType,
+    ) -> Cost {
+        let size = |id: &NodeId| graph.node(*id).ty.shape.elements() * stored(*id).bytes();
         let values = cluster.inputs.iter().chain(&cluster.outputs);
         let mut bytes: usize = values.map(size).sum();
         let mut flops = 0;

@@ -13,7 +13,7 @@ use crate::passes::{Cluster, Finder};
 pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
     let graph = finder.graph;
     let product = graph.node(root);
-    if product.op != Op::MatMul(MatMul::WEIGHT_GRADIENT) {
+    if !matches!(product.op, Op::MatMul(p) if p.is_like(MatMul::WEIGHT_GRADIENT)) {
         return None;
     }
     let weight = destination(finder, root)?;

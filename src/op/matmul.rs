@@ -3,7 +3,7 @@
 
 use super::{update::describe, Array, Mismatch, Op, TensorType};
 use crate::graph::{Builder, NodeId};
-use crate::DType;
+use crate::{DType, Precision};
 
 /// How a factor of a product is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,15 +21,27 @@ pub struct MatMul {
     pub left: Order,
     /// How the right factor is taken.
     pub right: Order,
+    /// What both factors are rounded to before they are multiplied.
+    pub factors: Precision,
 }
 
 impl MatMul {
     /// `x * w^T`: a linear layer, whose weight is `[out, in]`.
-    pub const LINEAR: MatMul = MatMul { left: Order::Plain, right: Order::Transposed };
+    pub const LINEAR: MatMul = MatMul::new(Order::Plain, Order::Transposed);
     /// `dy * w`: a linear layer's gradient with respect to its input.
-    pub const INPUT_GRADIENT: MatMul = MatMul { left: Order::Plain, right: Order::Plain };
+    pub const INPUT_GRADIENT: MatMul = MatMul::new(Order::Plain, Order::Plain);
     /// `dy^T * x`: a linear layer's gradient with respect to its weight.
-    pub const WEIGHT_GRADIENT: MatMul = MatMul { left: Order::Transposed, right: Order::Plain };
+    pub const WEIGHT_GRADIENT: MatMul = MatMul::new(Order::Transposed, Order::Plain);
+
+    /// A product of factors as they are.
+    pub const fn new(left: Order, right: Order) -> Self {
+        MatMul { left, right, factors: Precision::F32 }
+    }
+
+    /// Whether the factors are taken in the same way as those of another product.
+    pub(crate) fn is_like(self, other: MatMul) -> bool {
+        (self.left, self.right) == (other.left, other.right)
+    }
 
     pub(super) fn infer(self, inputs: &[&TensorType]) -> Result<TensorType, Mismatch> {
         let [a, b] = inputs else {
@@ -54,7 +66,7 @@ impl MatMul {
     ) -> Result<Vec<Option<NodeId>>, Mismatch> {
         let (a, b) = (inputs[0], inputs[1]);
         let mut product = |left, left_order, right, right_order| {
-            graph.add(Op::MatMul(MatMul { left: left_order, right: right_order }), &[left, right])
+            graph.add(Op::MatMul(MatMul::new(left_order, right_order)), &[left, right])
         };
         let da = match self.left {
             Order::Plain => product(dy, Order::Plain, b, self.right.flipped())?,
@@ -73,6 +85,14 @@ impl MatMul {
         let at = |array: &Array, order: Order, row: usize, column: usize| {
             let (row, column) = order.pick(row, column);
             array.data[row * array.shape.dims()[1] + column]
+        };
+        let rounded = |factor: &Array| {
+            let round = |&value: &f64| f64::from(self.factors.round(value as f32));
+            Array::new(factor.shape.clone(), factor.data.iter().map(round).collect())
+        };
+        let (a, b) = match self.factors {
+            Precision::F32 => (a, b),
+            _ => (&rounded(a), &rounded(b)),
         };
         let mut data = Vec::with_capacity(rows * columns);
         for row in 0..rows {

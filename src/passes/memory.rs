@@ -6,11 +6,13 @@
 
 use std::collections::BTreeMap;
 
+use super::precision;
 use super::schedule::{origin, Schedule};
-use crate::backend::{Facts, HostMemory};
+use crate::backend::{Facts, HostMemory, Storage};
 use crate::graph::{Graph, NodeId};
-use crate::op::Op;
+use crate::op::{Op, TensorType};
 use crate::plan::{Buffer, BufferId, Bytes, Place};
+use crate::DType;
 
 /// Where every value lives.
 #[derive(Clone, Debug)]
@@ -33,15 +35,16 @@ struct Lifetime {
 
 /// Gives every value a place.
 pub(super) fn place(graph: &Graph, schedule: &Schedule, facts: &Facts) -> Placement {
+    let users = graph.users();
     let mut buffers: Vec<Buffer> = Vec::new();
     let mut buffer_of: BTreeMap<NodeId, BufferId> = BTreeMap::new();
     let mut add = |buffers: &mut Vec<Buffer>, node: NodeId, place: Place| {
         buffer_of.insert(node, BufferId::at(buffers.len()));
-        let ty = graph.node(node).ty.clone();
-        buffers.push(Buffer { ty, place });
+        let (ty, rounded) = storage(graph, &users, node, facts);
+        buffers.push(Buffer { ty, rounded, place });
     };
     let lifetime = |buffer: usize, node: NodeId, written: Option<usize>| {
-        let ty = &graph.node(node).ty;
+        let (ty, _) = storage(graph, &users, node, facts);
         let bytes = ty.shape.elements() * ty.dtype.bytes();
         Lifetime { buffer, bytes, written, uses: uses(graph, schedule, node) }
     };
@@ -77,6 +80,22 @@ pub(super) fn place(graph: &Graph, schedule: &Schedule, facts: &Facts) -> Placem
     }
     let arena = assign(&mut buffers, lifetimes, schedule, facts.alignment);
     Placement { buffers, buffer_of, arena }
+}
+
+/// The type in which a value lies in memory, and the type that it is rounded to.
+fn storage(
+    graph: &Graph,
+    users: &[Vec<NodeId>],
+    node: NodeId,
+    facts: &Facts,
+) -> (TensorType, DType) {
+    let mut ty = graph.node(node).ty.clone();
+    let rounded = precision::stored(graph, users, node, facts.precision);
+    let returned = || graph.outputs().iter().any(|&out| origin(graph, out) == node);
+    if facts.storage == Storage::Typed && !returned() {
+        ty.dtype = rounded;
+    }
+    (ty, rounded)
 }
 
 /// The output slot that a value is returned in, where kernels can write host memory directly.

@@ -5,6 +5,7 @@ mod fuse;
 mod gradient;
 mod memory;
 mod mode;
+mod precision;
 mod schedule;
 mod simplify;
 mod update;
@@ -92,6 +93,7 @@ pub fn compile(traced: Traced, request: &Request, facts: &Facts) -> Result<Plan>
     let graph = verified("gradient", gradient::append(graph, &request.goal))?;
     let graph = verified("update", update::append(graph, &request.goal, results))?;
     let graph = verified("simplify", simplify::rewrite(graph))?;
+    let graph = verified("precision", Ok(precision::assign(graph, facts.precision)))?;
     let clusters = fuse::clusters(&graph, facts)?;
     let schedule = schedule::order(&graph, clusters, facts);
     let placement = memory::place(&graph, &schedule, facts);

@@ -20,6 +20,8 @@ impl Tolerance {
     pub(crate) fn strict(dtype: DType) -> Self {
         match dtype {
             DType::F32 => Tolerance { absolute: 2e-6, relative: 2e-6 },
+            DType::Bf16 => Tolerance { absolute: 4e-3, relative: 4e-3 },
+            DType::F16 => Tolerance { absolute: 5e-4, relative: 5e-4 },
             DType::I32 => Tolerance::EXACT,
         }
     }
@@ -30,6 +32,8 @@ impl Tolerance {
     pub(crate) fn balanced(dtype: DType) -> Self {
         match dtype {
             DType::F32 => Tolerance { absolute: 1e-5, relative: 1e-5 },
+            DType::Bf16 => Tolerance { absolute: 8e-3, relative: 8e-3 },
+            DType::F16 => Tolerance { absolute: 1e-3, relative: 1e-3 },
             DType::I32 => Tolerance::EXACT,
         }
     }
@@ -91,9 +95,9 @@ pub(crate) fn assert_close(what: &str, got: &kiln::Tensor, expected: &[f64], t: 
 
 /// A tensor's elements, widened.
 pub(crate) fn doubles(tensor: &kiln::Tensor) -> Vec<f64> {
-    match tensor.dtype() {
-        DType::F32 => tensor.values().expect("f32").iter().map(|&x| f64::from(x)).collect(),
-        DType::I32 => tensor.integers().expect("i32").iter().map(|&x| f64::from(x)).collect(),
+    match tensor.integers() {
+        Ok(integers) => integers.iter().map(|&x| f64::from(x)).collect(),
+        Err(_) => tensor.values().expect("f32").iter().map(|&x| f64::from(x)).collect(),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use kiln::backend::{Facts, Fusion, HostMemory, UpdatePlace};
+use kiln::backend::{Facts, Fusion, HostMemory, Storage, UpdatePlace};
 use kiln::exec::reference::{evaluate, State};
 use kiln::graph::{trace, Graph, ParamId, ParamSpec, Traced, Var};
 use kiln::loss::Loss;
@@ -11,7 +11,7 @@ use kiln::nn::Module;
 use kiln::op::{Array, TensorType};
 use kiln::passes::{self, Goal, Request};
 use kiln::plan::Plan;
-use kiln::{Mode, Net, Scalars, Tensor};
+use kiln::{Mode, Net, Precision, Scalars, Tensor};
 
 use super::close::doubles;
 
@@ -84,7 +84,8 @@ pub(crate) fn record(
 /// Facts of a backend that exists only here, with kernels that compute within one layer.
 pub(crate) fn facts(lanes: usize, host_memory: HostMemory, update_place: UpdatePlace) -> Facts {
     let (name, fusion) = ("imagined".into(), Fusion::WithinLayers);
-    Facts { name, lanes, alignment: 256, host_memory, update_place, fusion }
+    let (precision, storage) = (Precision::F32, Storage::Typed);
+    Facts { name, lanes, alignment: 256, host_memory, update_place, fusion, precision, storage }
 }
 
 /// Facts of one that resembles the CPU.

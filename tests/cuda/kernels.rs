@@ -2,8 +2,8 @@
 //! Every kernel against the CPU: odd sizes, both precisions, every order of threads, and with all
 //! accesses checked.
 
-use kiln::backend::cuda::{self_test, Check, Cuda, CudaOptions, LoadedImage, Precision, Verdict};
-use kiln::Device;
+use kiln::backend::cuda::{self_test, Check, Cuda, CudaOptions, LoadedImage, Verdict};
+use kiln::{Device, Precision};
 
 use crate::common::*;
 
@@ -34,6 +34,19 @@ fn tensor_cores_compute_what_the_cpu_does() {
     driver.assert_clean();
 }
 
+/// Half precision on both sides, rounded at the same places; sizes of guarded tiles and of others.
+#[test]
+fn sixteen_bits_compute_what_the_cpu_rounds() {
+    let driver = driver();
+    for precision in [Precision::Bf16, Precision::F16] {
+        let device = gpu().with_precision(precision);
+        for size in [1, 31, 33, 65, 72] {
+            assert_eq!(failures(&device, size), Vec::<String>::new(), "{precision}");
+        }
+    }
+    driver.assert_clean();
+}
+
 #[test]
 fn the_order_of_threads_does_not_matter() {
     let Some(simulator) = simulator() else { return };
@@ -47,8 +60,11 @@ fn the_order_of_threads_does_not_matter() {
 fn every_access_is_in_bounds_and_ordered() {
     let Some(simulator) = simulator() else { return };
     simulator.set_mode(Mode::Checked);
-    for size in [5, 33] {
-        assert_eq!(failures(&gpu(), size), Vec::<String>::new());
+    for precision in [Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F16] {
+        for size in [5, 33] {
+            let device = gpu().with_precision(precision);
+            assert_eq!(failures(&device, size), Vec::<String>::new(), "{precision}");
+        }
     }
     assert_eq!(simulator.take_reports(), Vec::<String>::new());
 }

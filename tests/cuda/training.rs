@@ -192,7 +192,7 @@ fn check_plan<M: Module>(make: impl FnOnce(&Scope) -> M, launches: usize, megaby
 }
 
 /// Trains on the scanned digits and counts correct answers on unseen ones.
-fn accuracy(device: Device) -> f64 {
+pub(crate) fn accuracy(device: Device) -> f64 {
     let (train, test) = Digits::load().split(600, 1).expect("there are 1797 digits");
     let make = |p: &Scope| SimpleNet::new(p, 784, 32, 10, 0.2);
     let net = Net::new(device, Seed(3), make).expect("a network");

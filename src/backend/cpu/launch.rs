@@ -2,12 +2,12 @@
 //! From the steps of a plan to the hot loops: which slices, which options, which function.
 
 use super::memory::Arenas;
-use super::operands::{operands, Operands};
+use super::operands::{operands, Operands, Read};
 use super::pool::Pool;
 use super::simd::{
     self, Activation, GradientTail, Isa, Moments, PanelLayout, Start, Strides, Updated,
 };
-use super::{loops, plain};
+use super::{loops, plain, rounding};
 use crate::backend::{Layout, Memory, Run};
 use crate::graph::NodeId;
 use crate::kernel::{BiasGradient, Clip, Kernel, LinearTail, LossGradient, Sink};
@@ -27,8 +27,19 @@ pub(super) struct Engine {
     pub(super) isa: Isa,
 }
 
-/// Runs a step.
+/// Runs a step and rounds what it wrote, where its values are stored rounded.
 pub(super) fn launch(
+    engine: &Engine,
+    arenas: &mut Arenas,
+    run: &mut Run<'_>,
+    index: usize,
+) -> Result<()> {
+    launch_unrounded(engine, arenas, run, index)?;
+    rounding::outputs(arenas, run, index);
+    Ok(())
+}
+
+fn launch_unrounded(
     engine: &Engine,
     arenas: &mut Arenas,
     run: &mut Run<'_>,
@@ -46,7 +57,11 @@ pub(super) fn launch(
     };
     let moments = rule.map_or(0, |rule| rule.moments());
     let numbers: Vec<f32> = step.inputs.iter().map(|&node| number(plan, scalars, node)).collect();
-    let operands = operands(arenas, run, step, &numbers, moments)?;
+    let mut operands = operands(arenas, run, step, &numbers, moments)?;
+    let factors = rounding::factors(plan, step, &operands.reads)?;
+    for (read, rounded) in operands.reads.iter_mut().zip(&factors) {
+        *read = Read::F32(rounded);
+    }
     Launch { engine, plan, scalars, memory, step, operands }.dispatch()
 }
 

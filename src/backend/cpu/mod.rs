@@ -7,6 +7,7 @@ mod memory;
 mod operands;
 mod plain;
 mod pool;
+mod rounding;
 mod simd;
 
 use std::num::NonZeroUsize;
@@ -17,10 +18,10 @@ use pool::Pool;
 use simd::Isa;
 pub(super) use simd::PanelLayout;
 
-use super::{Arena, Backend, Facts, Fusion, HostMemory, Layout, Run, Span, UpdatePlace};
+use super::{Arena, Backend, Facts, Fusion, HostMemory, Layout, Run, Span, Storage, UpdatePlace};
 use crate::graph::{ParamSpec, ParamUsage};
 use crate::plan::{Bytes, Event, Lane};
-use crate::Result;
+use crate::{Precision, Result};
 
 /// Alignment of buffers: a cache line, which is also the widest vector.
 const ALIGNMENT: usize = 64;
@@ -39,6 +40,11 @@ pub struct Cpu {
 impl Cpu {
     /// The CPU with a number of threads.
     pub fn new(threads: NonZeroUsize) -> Self {
+        Self::with_precision(threads, Precision::default())
+    }
+
+    /// The CPU with a number of threads, rounding where a GPU of this precision does.
+    pub fn with_precision(threads: NonZeroUsize, precision: Precision) -> Self {
         let facts = Facts {
             name: "cpu".into(),
             lanes: 1,
@@ -46,6 +52,8 @@ impl Cpu {
             host_memory: HostMemory::Direct,
             update_place: UpdatePlace::WeightGradient,
             fusion: Fusion::WithinLayers,
+            precision,
+            storage: Storage::Widened,
         };
         let engine = Engine { pool: Pool::new(threads), isa: Isa::best() };
         Cpu { facts, engine, arenas: Arenas::default() }

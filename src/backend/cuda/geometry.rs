@@ -2,7 +2,7 @@
 //! Grids, tiles and shared memory from shapes and device facts: pure arithmetic.
 
 use super::abi::*;
-use super::options::Precision;
+use crate::{DType, Precision};
 
 /// Blocks, threads and shared memory of a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,15 +131,17 @@ impl Tiling {
         precision: Precision,
         machine: &Machine,
     ) -> Self {
-        let all_inside = |tile: Tile| products.iter().all(|product| inside(form, *product, tile));
+        let vector = vector(precision.storage());
+        let fits = |product: &Extents, tile| inside(form, *product, tile, vector);
+        let all_inside = |tile: Tile| products.iter().all(|product| fits(product, tile));
         let tiles = |tile: Tile| products.iter().map(|product| tile.count(*product)).sum::<usize>();
         let fills = tiles(Tile::Large) >= machine.multiprocessors;
         let tile = match precision {
             Precision::F32 if fills => Tile::Large,
             Precision::F32 => Tile::Small,
-            Precision::Tf32 if fills && all_inside(Tile::Large) => Tile::Large,
-            Precision::Tf32 if all_inside(Tile::Small) => Tile::Small,
-            Precision::Tf32 => Tile::Guarded,
+            _ if fills && all_inside(Tile::Large) => Tile::Large,
+            _ if all_inside(Tile::Small) => Tile::Small,
+            _ => Tile::Guarded,
         };
         let longest = products.iter().map(|product| product.k).max().unwrap_or(0);
         let idle = machine.multiprocessors / tiles(tile).max(1);
@@ -154,11 +156,7 @@ impl Tiling {
             Form::Nn => "nn",
             Form::Tn => "tn",
         };
-        let precision = match self.precision {
-            Precision::F32 => "f32",
-            Precision::Tf32 => "tf32",
-        };
-        format!("gemm_{form}{tail}_{precision}_{}", self.tile.name())
+        format!("gemm_{form}{tail}_{}_{}", self.precision, self.tile.name())
     }
 
     /// Threads and shared memory for a grid of blocks.
@@ -170,7 +168,7 @@ impl Tiling {
                 let row = 2 * (edge + KILN_GEMM_F32_PAD) * 4;
                 (threads, KILN_GEMM_F32_STAGES * KILN_GEMM_F32_DEPTH * row)
             }
-            Precision::Tf32 => {
+            Precision::Tf32 | Precision::Bf16 | Precision::F16 => {
                 (KILN_GEMM_THREADS, machine.stages() * 2 * edge * KILN_GEMM_DEPTH_BYTES)
             }
         };
@@ -189,20 +187,28 @@ impl Tiling {
 
 /// Whether a product's tiles lie inside its matrices and its rows begin at 16 bytes, so that no
 /// element has to be guarded. Outputs are written eight at a time.
-fn inside(form: Form, Extents { m, n, k }: Extents, tile: Tile) -> bool {
+fn inside(form: Form, Extents { m, n, k }: Extents, tile: Tile, vector: usize) -> bool {
     let aligned = match form {
-        Form::Nt => k % 4 == 0 && n % 8 == 0,
-        Form::Nn => k % 4 == 0 && n % 8 == 0,
-        Form::Tn => m % 4 == 0 && n % 8 == 0,
+        Form::Nt | Form::Nn => k % vector == 0 && n % 8 == 0,
+        Form::Tn => m % vector == 0 && n % 8 == 0,
     };
     aligned && m >= tile.edge() && n >= tile.edge() && k > 0
 }
 
+/// Elements in 16 bytes, the widest access of a thread.
+pub(super) fn vector(dtype: DType) -> usize {
+    16 / dtype.bytes()
+}
+
 /// Grid of the last linear layer with its loss.
-pub(super) fn linear_loss_grid(rows: usize) -> Grid {
+pub(super) fn linear_loss_grid(rows: usize, dtype: DType, machine: &Machine) -> Grid {
     let tile = KILN_LINEAR_LOSS_ROWS + KILN_LINEAR_LOSS_CLASSES;
     // The scores lie behind the area in which warps stage their sums; three stages hold both.
-    let shared = KILN_GEMM_STAGES_SMALL * tile * KILN_GEMM_DEPTH_BYTES;
+    let stages = match dtype {
+        DType::Bf16 | DType::F16 => machine.stages(),
+        DType::F32 | DType::I32 => KILN_GEMM_STAGES_SMALL,
+    };
+    let shared = stages * tile * KILN_GEMM_DEPTH_BYTES;
     let blocks = rows.div_ceil(KILN_LINEAR_LOSS_ROWS as usize) as u32;
     Grid { blocks: [blocks, 1, 1], threads: [KILN_GEMM_THREADS, 1, 1], shared }
 }
@@ -214,8 +220,12 @@ pub(super) fn norm_blocks(count: usize, machine: &Machine) -> usize {
 }
 
 /// Columns of a sum over rows: blocks along the columns, and parts of the rows.
-pub(super) fn column_sum_grid(rows: usize, columns: usize, machine: &Machine) -> (Grid, usize) {
-    let blocks = columns.div_ceil(32 * 4);
+pub(super) fn column_sum_grid(
+    [rows, columns]: [usize; 2],
+    dtype: DType,
+    machine: &Machine,
+) -> (Grid, usize) {
+    let blocks = columns.div_ceil(32 * vector(dtype));
     let idle = machine.multiprocessors / blocks.max(1);
     let splits = idle.min(rows / LEAST_SPLIT).clamp(1, MOST_SPLITS);
     let mut grid = Grid::of(blocks);
@@ -272,18 +282,26 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_16_bit_numbers_are_aligned_by_eights() {
+        let product = Extents { m: 64, n: 64, k: 36 };
+        let tile = |precision| Tiling::choose(Form::Nt, &[product], precision, &H100).tile;
+        assert_eq!(tile(Precision::Tf32), Tile::Small);
+        assert_eq!(tile(Precision::Bf16), Tile::Guarded);
+    }
+
+    #[test]
     fn every_choice_names_a_kernel() {
         let known = |name: &String| {
             use crate::backend::cuda::image::SOURCES;
             SOURCES.iter().any(|source| source.kernels.contains(&name.as_str()))
         };
         for form in [Form::Nt, Form::Nn, Form::Tn] {
-            for precision in [Precision::F32, Precision::Tf32] {
+            for precision in [Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F16] {
                 for edge in [1, 64, 65, 128, 2048] {
                     let product = Extents { m: edge, n: edge, k: edge };
                     let tiling = Tiling::choose(form, &[product], precision, &H100);
                     assert!(known(&tiling.kernel(form, "")), "{form:?} {tiling:?}");
-                    let special = precision == Precision::Tf32 && tiling.tile != Tile::Guarded;
+                    let special = precision != Precision::F32 && tiling.tile != Tile::Guarded;
                     if form == Form::Nt && special {
                         assert!(known(&tiling.kernel(form, "_relu_dropout")), "{tiling:?}");
                     }
@@ -298,7 +316,8 @@ mod tests {
         assert_eq!(tiling.grid([1, 1], &H100).shared, 64 << 10);
         let ada = Machine { multiprocessors: 128, architecture: 89 };
         assert_eq!(tiling.grid([1, 1], &ada).shared, 48 << 10);
-        assert_eq!(linear_loss_grid(33).blocks, [2, 1, 1]);
-        assert_eq!(linear_loss_grid(33).shared, 18_432);
+        assert_eq!(linear_loss_grid(33, DType::F32, &H100).blocks, [2, 1, 1]);
+        assert_eq!(linear_loss_grid(33, DType::F32, &H100).shared, 18_432);
+        assert_eq!(linear_loss_grid(33, DType::Bf16, &H100).shared, 24_576);
     }
 }

@@ -6,15 +6,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cudarc::driver::CudaStream;
+use half::{bf16, f16};
 
 use super::gpu::Gpu;
 use super::lower::{address, Places};
-use super::transfer::{bytes_of, read_now, write_now};
+use super::transfer::{read_now, write_now};
 use crate::backend::Run;
 use crate::exec::reference::{interpret, State};
 use crate::graph::{NodeId, ParamId};
 use crate::op::{Array, Op};
-use crate::plan::{BufferId, Plan, Step};
+use crate::plan::{Buffer, BufferId, Plan, Step};
 use crate::{DType, Error, Result};
 
 /// Computes a step and returns when its results are on the device.
@@ -49,8 +50,14 @@ pub(super) fn compute(
     }
     interpret(graph, &step.nodes, run.scalars, &mut Untouched, &mut values);
     for (node, &buffer) in step.outputs.iter().zip(&step.writes) {
-        let results: Vec<f32> = values[node].data.iter().map(|&x| x as f32).collect();
-        write_now(gpu, lane, address(plan, places, buffer)?, bytes_of(&results))?;
+        let Buffer { ty, rounded, .. } = plan.buffer(buffer);
+        let results = values[node].data.iter().map(|&x| rounded.round(x as f32));
+        let bytes = match ty.dtype {
+            DType::Bf16 => results.flat_map(|x| bf16::from_f32(x).to_ne_bytes()).collect(),
+            DType::F16 => results.flat_map(|x| f16::from_f32(x).to_ne_bytes()).collect(),
+            DType::F32 | DType::I32 => results.flat_map(f32::to_ne_bytes).collect::<Vec<u8>>(),
+        };
+        write_now(gpu, lane, address(plan, places, buffer)?, &bytes)?;
     }
     Ok(())
 }
@@ -62,15 +69,19 @@ fn load(
     places: &Places<'_>,
     (node, buffer): (NodeId, BufferId),
 ) -> Result<Array> {
-    let ty = &plan.graph.node(node).ty;
-    let mut bytes = vec![0; 4 * ty.shape.elements()];
+    let ty = &plan.buffer(buffer).ty;
+    let shape = &plan.graph.node(node).ty.shape;
+    let mut bytes = vec![0; ty.dtype.bytes() * shape.elements()];
     read_now(gpu, lane, address(plan, places, buffer)?, &mut bytes)?;
-    let words = bytes.as_chunks::<4>().0.iter();
+    let words = || bytes.as_chunks::<4>().0.iter();
+    let halves = || bytes.as_chunks::<2>().0.iter();
     let data = match ty.dtype {
-        DType::F32 => words.map(|word| f64::from(f32::from_ne_bytes(*word))).collect(),
-        DType::I32 => words.map(|word| f64::from(i32::from_ne_bytes(*word))).collect(),
+        DType::F32 => words().map(|word| f64::from(f32::from_ne_bytes(*word))).collect(),
+        DType::I32 => words().map(|word| f64::from(i32::from_ne_bytes(*word))).collect(),
+        DType::Bf16 => halves().map(|half| bf16::from_ne_bytes(*half).to_f64()).collect(),
+        DType::F16 => halves().map(|half| f16::from_ne_bytes(*half).to_f64()).collect(),
     };
-    Ok(Array::new(ty.shape.clone(), data))
+    Ok(Array::new(shape.clone(), data))
 }
 
 /// The state of steps that have none: parameters come as values, and nothing is stored.

@@ -73,6 +73,7 @@ macro_rules! params {
 }
 
 params! {
+    Cast(KilnCastParams),
     Linear(KilnLinearParams),
     InputGradient(KilnInputGradientParams),
     WeightGradients(KilnWeightGradientParams),

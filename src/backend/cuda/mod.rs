@@ -38,21 +38,21 @@ pub use image::{embedded, Embedded, LoadedImage};
 use lower::Places;
 use memory::{Address, DeviceMemory};
 pub use nvrtc::nvrtc_version;
-pub use options::{Capture, CudaImage, CudaOptions, Precision};
+pub use options::{Capture, CudaImage, CudaOptions};
 pub(crate) use paper::Paper;
 pub use paper::{launches, Architecture, KernelLaunch};
-use program::{Program, Work};
+use program::{Program, Ready, Work};
 pub use self_test::{self_test, self_test_networks, Check};
 use transfer::{bytes_of, tensor_bytes, Downloads, Uploads};
 pub use verdict::{kernel_hash, Verdict};
 
 use super::{
-    Arena, Backend, Begun, Facts, Fusion, HostMemory, Layout, Memory, Pending, Run, Span,
+    Arena, Backend, Begun, Facts, Fusion, HostMemory, Layout, Memory, Pending, Run, Span, Storage,
     UpdatePlace,
 };
 use crate::graph::ParamSpec;
 use crate::plan::{Bytes, Event, Lane, Place};
-use crate::Result;
+use crate::{Precision, Result};
 
 /// Alignment of buffers: `cudaMalloc`'s, of which 16 bytes matter to kernels.
 const ALIGNMENT: usize = 256;
@@ -60,7 +60,7 @@ const ALIGNMENT: usize = 256;
 const LANES: usize = 3;
 
 /// What the passes know about a CUDA device; plans can be made without one.
-pub fn facts(ordinal: usize) -> Facts {
+pub fn facts(ordinal: usize, precision: Precision) -> Facts {
     Facts {
         name: format!("cuda:{ordinal}"),
         lanes: LANES,
@@ -68,6 +68,8 @@ pub fn facts(ordinal: usize) -> Facts {
         host_memory: HostMemory::Copied,
         update_place: UpdatePlace::Flat,
         fusion: Fusion::AcrossLayers,
+        precision,
+        storage: Storage::Typed,
     }
 }
 
@@ -122,7 +124,7 @@ impl Cuda {
         let joins = (1..LANES).map(|_| event()).collect::<std::result::Result<_, _>>();
         let uploads = Uploads::new(gpu.context().new_stream().map_err(failed)?);
         Ok(Cuda {
-            facts: facts(ordinal),
+            facts: facts(ordinal, options.precision),
             options,
             machine,
             phase: Phase::Idle,
@@ -257,13 +259,23 @@ impl Cuda {
             let places = places(&self.arenas, run.memory, run.scalars.seed);
             return host::compute(&self.gpu, &lane, run, &places, step);
         };
+        self.put(launches, &step.layer, &lane)
+    }
+
+    /// Makes the copies of parameters and inputs that products take in 16 bits.
+    fn cast_state(&mut self, run: &Run<'_>) -> Result<()> {
+        self.put(&self.program(run)?.prologue, "", &self.lanes[0])
+    }
+
+    /// Puts launches on a stream.
+    fn put(&self, launches: &[Ready], layer: &str, lane: &Arc<CudaStream>) -> Result<()> {
         for ready in launches {
             // SAFETY: the lowering fills the structure that the kernel's header names, with
             // addresses in arenas that live as long as this backend, which waits for its lanes
             // before it frees them.
-            unsafe { ready.launch.params.launch(&ready.function, &ready.launch.grid, &lane) }
+            unsafe { ready.launch.params.launch(&ready.function, &ready.launch.grid, lane) }
                 .map_err(|error| {
-                    let (kernel, layer) = (&ready.launch.kernel, &step.layer);
+                    let kernel = &ready.launch.kernel;
                     self.gpu.error(format_args!("kernel {kernel} of layer {layer:?}"), error)
                 })?;
         }
@@ -331,6 +343,7 @@ impl Backend for Cuda {
             begun.map_err(|error| self.gpu.error("capturing a plan", error))?;
             self.phase = Phase::Capturing;
         }
+        self.cast_state(run).inspect_err(|_| self.abandon())?;
         self.fork()?;
         Ok(Begun::Issue)
     }

@@ -1,26 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a user can choose about a CUDA device.
 
+use crate::Precision;
+
 /// Settings of a CUDA device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CudaOptions {
-    /// How matrix products compute.
+    /// How exactly kernels compute.
     pub precision: Precision,
     /// In which form the kernels are loaded.
     pub image: CudaImage,
     /// Whether plans are captured and replayed.
     pub capture: Capture,
-}
-
-/// How matrix products compute. Sums, parameters and everything else are `f32`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
-    /// In full `f32`, without tensor cores, as PyTorch does by default.
-    #[default]
-    F32,
-    /// On tensor cores, the factors rounded to 10 bits of mantissa
-    /// (`torch.set_float32_matmul_precision("high")`).
-    Tf32,
 }
 
 /// The form in which kernels are loaded.

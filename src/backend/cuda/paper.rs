@@ -8,11 +8,11 @@ use std::str::FromStr;
 use super::geometry::Machine;
 use super::lower::{Places, Scratch};
 use super::memory::Address;
-use super::{facts, program, DeviceInfo, Precision, ALIGNMENT};
+use super::{facts, program, DeviceInfo, ALIGNMENT};
 use crate::backend::{Arena, Backend, Facts, Layout, Run, Slot, Span};
 use crate::graph::ParamSpec;
 use crate::plan::{Bytes, Event, Lane, Plan};
-use crate::{Error, Result};
+use crate::{Error, Precision, Result};
 
 /// What launches depend on about a GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,9 +116,14 @@ pub fn launches(
             shared: launch.grid.shared,
             kernel: launch.kernel,
         })
-        .collect()
+        .collect::<Vec<_>>()
     };
-    Ok(lowered.into_iter().map(|launches| launches.map(told)).collect())
+    let mut all: Vec<_> = lowered.into_iter().map(|launches| launches.map(told)).collect();
+    // What runs before the first step counts as a part of it.
+    if let Some(Some(first)) = all.first_mut() {
+        first.splice(0..0, told(scratch.prologue));
+    }
+    Ok(all)
 }
 
 /// Adam has two.
@@ -144,8 +149,9 @@ pub(crate) struct Paper {
 }
 
 impl Paper {
-    pub(crate) fn new(architecture: Architecture) -> Self {
-        Paper { facts: Facts { name: architecture.to_string(), ..facts(0) }, arenas: 0 }
+    pub(crate) fn new(architecture: Architecture, precision: Precision) -> Self {
+        let facts = Facts { name: architecture.to_string(), ..facts(0, precision) };
+        Paper { facts, arenas: 0 }
     }
 
     fn refusal(&self) -> Error {

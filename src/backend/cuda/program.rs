@@ -10,18 +10,19 @@ use super::image::Kernels;
 use super::launch::Launch;
 use super::lower::{Lowering, Places, Scratch};
 use super::memory::{Address, DeviceMemory};
-use super::options::Precision;
 use crate::kernel::Kernel;
 use crate::op::UpdateRule;
 use crate::plan::Plan;
 use crate::scalars::Scalars;
-use crate::Result;
+use crate::{Precision, Result};
 
 /// A plan's launches with their kernels.
 #[derive(Debug)]
 pub(super) struct Program {
     /// The network's seed, which is part of the launches.
     pub(super) seed: u64,
+    /// What runs before the first step.
+    pub(super) prologue: Vec<Ready>,
     /// What each step does.
     pub(super) steps: Vec<Work>,
     /// The plan's events.
@@ -83,23 +84,27 @@ impl Program {
         for (address, value) in &scratch.constants {
             super::transfer::write_now(gpu, stream, *address, &value.to_ne_bytes())?;
         }
+        let mut ready = |launches: Vec<Launch>| -> Result<Vec<Ready>> {
+            let launches = launches.into_iter().filter(|launch| !launch.grid.is_empty());
+            let load = |launch: Launch| {
+                let function = kernels.get(gpu, &launch.kernel, launch.grid.shared)?;
+                Ok(Ready { launch, function })
+            };
+            launches.map(load).collect()
+        };
+        let prologue = ready(scratch.prologue)?;
         let mut steps = Vec::with_capacity(lowered.len());
         for launches in lowered {
-            let Some(launches) = launches else {
-                steps.push(Work::Host);
-                continue;
-            };
-            let mut ready = Vec::with_capacity(launches.len());
-            for launch in launches.into_iter().filter(|launch| !launch.grid.is_empty()) {
-                let function = kernels.get(gpu, &launch.kernel, launch.grid.shared)?;
-                ready.push(Ready { launch, function });
-            }
-            steps.push(Work::Launches(ready));
+            steps.push(match launches {
+                Some(launches) => Work::Launches(ready(launches)?),
+                None => Work::Host,
+            });
         }
         let event = |_| gpu.context().new_event(None);
         let events: std::result::Result<Vec<_>, _> = (0..plan.events).map(event).collect();
         Ok(Program {
             seed: places.seed,
+            prologue,
             steps,
             events: events.map_err(|error| gpu.error("making an event", error))?,
             graph: Captured::default(),
@@ -154,7 +159,9 @@ pub(super) fn lower(
 ) -> Result<Vec<Option<Vec<Launch>>>> {
     let mut lowered = Vec::with_capacity(plan.steps.len());
     for step in &plan.steps {
-        let lowering = Lowering { plan, step, places, machine, precision, scratch: &mut *scratch };
+        let scratch = &mut *scratch;
+        let (before, after) = (Vec::new(), Vec::new());
+        let lowering = Lowering { plan, step, places, machine, precision, scratch, before, after };
         lowered.push(lowering.launches()?);
     }
     Ok(lowered)

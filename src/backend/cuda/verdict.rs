@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::image::SOURCES;
 use super::nvrtc::{cache_folder, fnv1a};
-use super::{Check, DeviceInfo, LoadedImage, Precision};
+use super::{Check, DeviceInfo, LoadedImage};
 use crate::checkpoint::write_atomically;
-use crate::{Error, Result};
+use crate::{Error, Precision, Result};
 
 /// What the self-test found on a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

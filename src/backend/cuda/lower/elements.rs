@@ -4,29 +4,26 @@
 use super::linear::store;
 use super::{unary, Lowering};
 use crate::backend::cuda::abi::*;
-use crate::backend::cuda::geometry::{column_sum_grid, divider, Grid};
+use crate::backend::cuda::geometry::{column_sum_grid, divider, vector, Grid};
 use crate::backend::cuda::launch::Launch;
 use crate::backend::cuda::memory::Address;
 use crate::op::{Binary, Dropout, Softmax, Store, Unary};
 use crate::philox::{round_keys, DROP_ALL, ELEMENTS_PER_BLOCK};
-use crate::{Result, Shape};
-
-/// Elements in 16 bytes.
-const VECTOR: usize = 4;
+use crate::{DType, Result, Shape};
 
 impl Lowering<'_> {
     pub(super) fn map(&mut self, function: Unary) -> Result<Vec<Launch>> {
         let (function, parameter) = unary(function);
-        self.elementwise("unary_f32", function, parameter)
+        self.elementwise("unary", function, parameter)
     }
 
     pub(super) fn map_gradient(&mut self, function: Unary) -> Result<Vec<Launch>> {
         let (function, parameter) = unary(function);
-        self.elementwise("unary_gradient_f32", function, parameter)
+        self.elementwise("unary_gradient", function, parameter)
     }
 
     pub(super) fn mask_nonzero(&mut self, scale: f64) -> Result<Vec<Launch>> {
-        self.elementwise("mask_nonzero_f32", 0, scale as f32)
+        self.elementwise("mask_nonzero", 0, scale as f32)
     }
 
     pub(super) fn zip(&mut self, function: Binary) -> Result<Vec<Launch>> {
@@ -36,29 +33,33 @@ impl Lowering<'_> {
             Binary::Multiply => KILN_BINARY_MULTIPLY,
             Binary::Divide => KILN_BINARY_DIVIDE,
         };
-        self.elementwise("binary_f32", function, 0.0)
+        self.elementwise("binary", function, 0.0)
     }
 
     /// `(a[, b]) -> y`, all of one size.
     fn elementwise(&mut self, kernel: &str, function: u32, parameter: f32) -> Result<Vec<Launch>> {
-        let (y, a) = (self.write(0)?, self.read(0)?);
-        let b = if self.step.inputs.len() > 1 { self.read(1)? } else { Address::NONE };
+        let dtype = self.element_type();
+        let (y, a) = (self.write_as(0, dtype)?, self.read_as(0, dtype)?);
+        let b = match self.step.inputs.len() {
+            0 | 1 => Address::NONE,
+            _ => self.read_as(1, dtype)?,
+        };
         let count = self.output_shape(0).elements();
-        Ok(vec![element_launch(kernel, [y, a, b], count, function, parameter)])
+        Ok(vec![element_launch((kernel, dtype), [y, a, b], count, function, parameter)])
     }
 
     /// A gradient into its slot: a copy, or a sum with what the slot holds.
     pub(super) fn store_gradient(&mut self, store: Store) -> Result<Vec<Launch>> {
-        let (slot, gradient) = (self.write(0)?, self.read(0)?);
+        let (slot, gradient) = (self.write(0)?, self.read_as(0, DType::F32)?);
         let count = self.output_shape(0).elements();
         let launch = match store {
             Store::Overwrite => {
                 let operands = [slot, gradient, Address::NONE];
-                element_launch("unary_f32", operands, count, KILN_UNARY_NONE, 0.0)
+                element_launch(("unary", DType::F32), operands, count, KILN_UNARY_NONE, 0.0)
             }
             Store::Accumulate => {
                 let operands = [slot, slot, gradient];
-                element_launch("binary_f32", operands, count, KILN_BINARY_ADD, 0.0)
+                element_launch(("binary", DType::F32), operands, count, KILN_BINARY_ADD, 0.0)
             }
         };
         Ok(vec![launch])
@@ -66,8 +67,9 @@ impl Lowering<'_> {
 
     pub(super) fn dropout(&mut self, dropout: Dropout) -> Result<Vec<Launch>> {
         let shape = self.output_shape(0).clone();
-        let (y, x) = (self.write(0)?, self.read(0)?);
-        Ok(vec![self.dropout_of(dropout, &shape, y, x)])
+        let dtype = self.element_type();
+        let (y, x) = (self.write_as(0, dtype)?, self.read_as(0, dtype)?);
+        Ok(vec![self.dropout_of(dropout, &shape, dtype, [y, x])])
     }
 
     /// Dropout of a tensor `[samples, ...]`; `y` may be `x`.
@@ -75,13 +77,13 @@ impl Lowering<'_> {
         &self,
         dropout: Dropout,
         shape: &Shape,
-        y: Address,
-        x: Address,
+        dtype: DType,
+        [y, x]: [Address; 2],
     ) -> Launch {
         let (samples, elements) = (shape.samples(), shape.sample_elements());
         let blocks = elements.div_ceil(ELEMENTS_PER_BLOCK as usize);
         let whole = elements % ELEMENTS_PER_BLOCK as usize == 0;
-        let kernel = if whole { "dropout_f32" } else { "dropout_ragged_f32" };
+        let variant = if whole { "" } else { "_ragged" };
         let params = KilnDropoutParams {
             y,
             x,
@@ -91,7 +93,7 @@ impl Lowering<'_> {
             blocks: divider(blocks),
             mask: self.mask(dropout),
         };
-        Launch::new(kernel, Grid::over(samples * blocks), params)
+        Launch::new(format!("dropout{variant}_{dtype}"), Grid::over(samples * blocks), params)
     }
 
     /// A site's mask function.
@@ -111,37 +113,38 @@ impl Lowering<'_> {
     }
 
     pub(super) fn softmax(&mut self, kind: Softmax) -> Result<Vec<Launch>> {
-        let (a, dy) = (self.read(0)?, Address::NONE);
-        self.softmax_launch("softmax", kind, a, dy, KILN_ROW_REGISTERS as usize)
+        let dtype = self.element_type();
+        let operands = [self.read_as(0, dtype)?, Address::NONE];
+        self.softmax_launch(("softmax", dtype), kind, operands, KILN_ROW_REGISTERS as usize)
     }
 
     pub(super) fn softmax_gradient(&mut self, kind: Softmax) -> Result<Vec<Launch>> {
-        let (a, dy) = (self.read(0)?, self.read(1)?);
-        self.softmax_launch("softmax_gradient", kind, a, dy, usize::MAX)
+        let dtype = self.element_type();
+        let operands = [self.read_as(0, dtype)?, self.read_as(1, dtype)?];
+        self.softmax_launch(("softmax_gradient", dtype), kind, operands, usize::MAX)
     }
 
     /// Vectors where every row begins at 16 bytes and is no longer than `longest`.
     fn softmax_launch(
         &mut self,
-        kernel: &str,
+        (kernel, dtype): (&str, DType),
         kind: Softmax,
-        a: Address,
-        dy: Address,
+        [a, dy]: [Address; 2],
         longest: usize,
     ) -> Result<Vec<Launch>> {
         let shape = self.output_shape(0);
         let columns = shape.last();
         let rows = shape.elements() / columns.max(1);
-        let variant = row_variant(columns, longest);
+        let variant = row_variant(columns, longest, dtype);
         let params = KilnSoftmaxParams {
-            out: self.write(0)?,
+            out: self.write_as(0, dtype)?,
             a,
             dy,
             rows: rows as u32,
             columns: columns as u32,
             logarithm: u32::from(kind == Softmax::Log),
         };
-        Ok(vec![Launch::new(format!("{kernel}{variant}_f32"), Grid::over_rows(rows), params)])
+        Ok(vec![Launch::new(format!("{kernel}{variant}_{dtype}"), Grid::over_rows(rows), params)])
     }
 
     /// A number or a row repeated: a copy that does not move along the other extents.
@@ -149,9 +152,10 @@ impl Lowering<'_> {
         let columns = self.output_shape(0).last().max(1);
         let count = self.output_shape(0).elements();
         let stride = i32::from(self.input_shape(0).elements() > 1);
+        let dtype = self.element_type();
         let mut params = KilnStridedCopyParams {
-            y: self.write(0)?,
-            x: self.read(0)?,
+            y: self.write_as(0, dtype)?,
+            x: self.read_as(0, dtype)?,
             count: count as u32,
             rank: 2,
             ..Default::default()
@@ -159,35 +163,34 @@ impl Lowering<'_> {
         params.extents = [divider(1); KILN_MAX_RANK as usize];
         (params.extents[0], params.extents[1]) = (divider(count / columns), divider(columns));
         params.strides[1] = stride;
-        Ok(vec![Launch::new("copy_strided_32", Grid::over(count), params)])
+        let kernel = format!("copy_strided_{}", 8 * dtype.bytes());
+        Ok(vec![Launch::new(kernel, Grid::over(count), params)])
     }
 
     pub(super) fn sum(&mut self) -> Result<Vec<Launch>> {
         let count = self.input_shape(0).elements();
         let params = self.reduce_params([1, count, 1])?;
-        Ok(vec![Launch::new("sum_rows_f32", Grid::of(1), params)])
+        Ok(vec![Launch::new(format!("sum_rows_{}", self.stored_type(0)), Grid::of(1), params)])
     }
 
     pub(super) fn column_sum(&mut self) -> Result<Vec<Launch>> {
         let matrix = self.input_shape(0);
         let (rows, columns) = (matrix.rows(), matrix.last());
-        let (grid, splits) = column_sum_grid(rows, columns, self.machine);
+        let dtype = self.stored_type(0);
+        let (grid, splits) = column_sum_grid([rows, columns], dtype, self.machine);
         let mut params = self.reduce_params([1, rows, columns])?;
         params.splits = splits as u32;
         if splits > 1 {
             params.partials = self.scratch.numbers(splits * columns);
             params.tickets = self.scratch.numbers(grid.blocks[0] as usize);
         }
-        let kernel = match columns % VECTOR {
-            0 => "sum_middle_f32",
-            _ => "sum_middle_ragged_f32",
-        };
-        Ok(vec![Launch::new(kernel, grid, params)])
+        let variant = if columns.is_multiple_of(vector(dtype)) { "" } else { "_ragged" };
+        Ok(vec![Launch::new(format!("sum_middle{variant}_{dtype}"), grid, params)])
     }
 
     fn reduce_params(&mut self, [outer, reduced, inner]: [usize; 3]) -> Result<KilnReduceParams> {
         Ok(KilnReduceParams {
-            y: self.write(0)?,
+            y: self.write_as(0, DType::F32)?,
             x: self.read(0)?,
             outer: outer as u32,
             reduced: reduced as u32,
@@ -201,20 +204,20 @@ impl Lowering<'_> {
 }
 
 /// The variant of a kernel that gives each row a warp: held in registers by vectors, or strided.
-pub(super) fn row_variant(columns: usize, longest: usize) -> &'static str {
-    match columns.is_multiple_of(VECTOR) && columns <= longest {
+pub(super) fn row_variant(columns: usize, longest: usize, dtype: DType) -> &'static str {
+    match columns.is_multiple_of(vector(dtype)) && columns <= longest {
         true => "",
         false => "_strided",
     }
 }
 
 fn element_launch(
-    kernel: &str,
+    (kernel, dtype): (&str, DType),
     [y, a, b]: [Address; 3],
     count: usize,
     function: u32,
     parameter: f32,
 ) -> Launch {
     let params = KilnElementwiseParams { y, a, b, count: count as u32, function, parameter };
-    Launch::new(kernel, Grid::over(count.div_ceil(VECTOR)), params)
+    Launch::new(format!("{kernel}_{dtype}"), Grid::over(count.div_ceil(vector(dtype))), params)
 }

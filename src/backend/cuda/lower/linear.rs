@@ -9,7 +9,7 @@ use crate::backend::cuda::memory::Address;
 use crate::kernel::{BiasGradient, LayerGradient, LinearTail, Sink};
 use crate::nn::Bias;
 use crate::op::{MatMul, Order, Store, Unary};
-use crate::Result;
+use crate::{DType, Result};
 
 impl Lowering<'_> {
     /// One launch, or two: the product's tail knows a row as a sample, so dropout of several rows
@@ -17,11 +17,10 @@ impl Lowering<'_> {
     pub(super) fn linear(&mut self, tail: &LinearTail) -> Result<Vec<Launch>> {
         let extents = self.forward_extents();
         let output = self.output_shape(0).clone();
-        let y = self.write(0)?;
         let fused = tail.dropout.filter(|_| output.samples() == extents.m);
         let mut params = self.linear_params(extents)?;
         if tail.bias == Bias::Added {
-            params.tail.bias = self.read(2)?;
+            params.tail.bias = self.read_as(2, DType::F32)?;
         }
         let activation = tail.activation.map_or((KILN_UNARY_NONE, 0.0), unary);
         (params.tail.activation, params.tail.activation_parameter) = activation;
@@ -31,9 +30,11 @@ impl Lowering<'_> {
             params.tail.mask = self.mask(dropout);
         }
         let plain_relu = tail.bias == Bias::Added && tail.activation == Some(Unary::Relu);
+        let y = params.d;
         let mut launches = vec![self.nt(extents, params, plain_relu && fused.is_some())];
         if let Some(dropout) = tail.dropout.filter(|_| fused.is_none()) {
-            launches.push(self.dropout_of(dropout, &output, y, y));
+            let dtype = self.product_type();
+            launches.push(self.dropout_of(dropout, &output, dtype, [y, y]));
         }
         Ok(launches)
     }
@@ -44,7 +45,7 @@ impl Lowering<'_> {
         let extents = Extents { m: self.input_shape(0).elements() / k.max(1), n, k };
         let mut params = self.input_gradient_params(extents)?;
         if let Some(scale) = mask {
-            params.tail.mask_source = self.read(2)?;
+            params.tail.mask_source = self.read_as(2, self.product_type())?;
             params.tail.mask_scale = scale as f32;
         }
         Ok(vec![self.nn(extents, params)])
@@ -67,7 +68,9 @@ impl Lowering<'_> {
                 BiasGradient::Absent => Address::NONE,
             };
             written += if layer.bias == BiasGradient::Computed { 2 } else { 1 };
-            let (a, b) = (self.read(2 * index)?, self.read(2 * index + 1)?);
+            let factors = self.product_type();
+            let a = self.read_as(2 * index, factors)?;
+            let b = self.read_as(2 * index + 1, factors)?;
             products.push(Product { extents, d, d_bias, a, b, store });
         }
         let groups: Vec<&[Product]> = products.chunks(KILN_GEMM_GROUP as usize).collect();
@@ -94,8 +97,8 @@ impl Lowering<'_> {
                 self.nn(extents, params)
             }
             (Order::Transposed, Order::Plain) => {
-                let (a, b, d) = (self.read(0)?, self.read(1)?, self.write(0)?);
-                let store = Store::Overwrite;
+                let (a, b) = self.factors()?;
+                let (d, store) = (self.write_as(0, DType::F32)?, Store::Overwrite);
                 self.tn(&[Product { extents, d, d_bias: Address::NONE, a, b, store }])
             }
             (Order::Transposed, Order::Transposed) => return Ok(None),
@@ -110,9 +113,15 @@ impl Lowering<'_> {
         Extents { m: self.input_shape(0).elements() / k.max(1), n, k }
     }
 
+    /// Where the two factors of the step's product lie.
+    fn factors(&mut self) -> Result<(Address, Address)> {
+        let dtype = self.product_type();
+        Ok((self.read_as(0, dtype)?, self.read_as(1, dtype)?))
+    }
+
     fn linear_params(&mut self, Extents { m, n, k }: Extents) -> Result<KilnLinearParams> {
         let (m, n, k) = (m as i32, n as i32, k as i32);
-        let (a, b, d) = (self.read(0)?, self.read(1)?, self.write(0)?);
+        let ((a, b), d) = (self.factors()?, self.write_as(0, self.product_type())?);
         Ok(KilnLinearParams { d, a, b, m, n, k, lda: k, ldb: k, ldd: n, ..Default::default() })
     }
 
@@ -121,7 +130,7 @@ impl Lowering<'_> {
         Extents { m, n, k }: Extents,
     ) -> Result<KilnInputGradientParams> {
         let (m, n, k) = (m as i32, n as i32, k as i32);
-        let (a, b, d) = (self.read(0)?, self.read(1)?, self.write(0)?);
+        let ((a, b), d) = (self.factors()?, self.write_as(0, self.product_type())?);
         let (lda, ldb, ldd) = (k, n, n);
         Ok(KilnInputGradientParams { d, a, b, m, n, k, lda, ldb, ldd, ..Default::default() })
     }

@@ -10,7 +10,7 @@ use crate::backend::cuda::memory::Address;
 use crate::kernel::{LinearCrossEntropy, LossGradient, Scores};
 use crate::nn::Bias;
 use crate::op::{Nll, Reduction};
-use crate::Result;
+use crate::{DType, Result};
 
 impl Lowering<'_> {
     pub(super) fn cross_entropy(
@@ -20,17 +20,17 @@ impl Lowering<'_> {
     ) -> Result<Vec<Launch>> {
         let scores = self.input_shape(0);
         let (rows, classes) = (scores.rows(), scores.last());
-        let grid = Grid::over_rows(rows);
+        let (grid, dtype) = (Grid::over_rows(rows), self.stored_type(0));
         let d_scores = match gradient {
-            LossGradient::Computed => self.write(1)?,
+            LossGradient::Computed => self.write_as(1, dtype)?,
             LossGradient::Absent => Address::NONE,
         };
         let loss = self.loss(nll, [rows, classes], 1, &grid)?;
         let params = KilnCrossEntropyParams { loss, scores: self.read(0)?, d_scores };
         // The variant that holds rows in registers knows no smoothing.
         let longest = if nll.smoothing == 0.0 { KILN_ROW_REGISTERS as usize } else { 0 };
-        let variant = row_variant(classes, longest);
-        Ok(vec![Launch::new(format!("cross_entropy{variant}_f32"), grid, params)])
+        let variant = row_variant(classes, longest, dtype);
+        Ok(vec![Launch::new(format!("cross_entropy{variant}_{dtype}"), grid, params)])
     }
 
     pub(super) fn linear_cross_entropy(
@@ -38,9 +38,10 @@ impl Lowering<'_> {
         options: &LinearCrossEntropy,
     ) -> Result<Vec<Launch>> {
         let extents = self.forward_extents();
-        let grid = linear_loss_grid(extents.m);
+        let dtype = self.product_type();
+        let grid = linear_loss_grid(extents.m, dtype, self.machine);
         let (bias, labels) = match options.bias {
-            Bias::Added => (self.read(2)?, 3),
+            Bias::Added => (self.read_as(2, DType::F32)?, 3),
             Bias::Absent => (Address::NONE, 2),
         };
         let mut written = 1;
@@ -51,21 +52,21 @@ impl Lowering<'_> {
         };
         let d_scores = next(options.gradient == LossGradient::Computed);
         let scores = next(options.scores == Scores::Stored);
-        let output = |index: Option<usize>| match index {
-            Some(index) => self.write(index),
+        let mut output = |index: Option<usize>| match index {
+            Some(index) => self.write_as(index, dtype),
             None => Ok(Address::NONE),
         };
         let (d_scores, scores) = (output(d_scores)?, output(scores)?);
         let params = KilnLinearCrossEntropyParams {
             loss: self.loss(&options.nll, [extents.m, extents.n], labels, &grid)?,
-            x: self.read(0)?,
-            weight: self.read(1)?,
+            x: self.read_as(0, dtype)?,
+            weight: self.read_as(1, dtype)?,
             bias,
             d_scores,
             scores,
             features: extents.k as u32,
         };
-        Ok(vec![Launch::new("linear_cross_entropy_f32", grid, params)])
+        Ok(vec![Launch::new(format!("linear_cross_entropy_{dtype}"), grid, params)])
     }
 
     /// The loss's part of the parameters; `labels` is the index of the labels among the inputs,
@@ -78,7 +79,7 @@ impl Lowering<'_> {
         grid: &Grid,
     ) -> Result<KilnCrossEntropyLoss> {
         let class_weights = match self.step.inputs.len() > labels + 1 {
-            true => self.read(labels + 1)?,
+            true => self.read_as(labels + 1, DType::F32)?,
             false => Address::NONE,
         };
         Ok(KilnCrossEntropyLoss {

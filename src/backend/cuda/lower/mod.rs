@@ -4,21 +4,21 @@
 mod elements;
 mod linear;
 mod loss;
+mod operands;
+mod scratch;
 mod update;
 
 use super::abi::*;
 use super::geometry::Machine;
 use super::launch::Launch;
 use super::memory::Address;
-use super::options::Precision;
 use crate::backend::Slot;
 use crate::graph::{NodeId, ParamId};
 use crate::kernel::Kernel;
-use crate::op::{Op, Unary};
-use crate::passes::origin;
+use crate::op::Unary;
 use crate::plan::{BufferId, Place, Plan, Step};
-use crate::scalars::Scalar;
-use crate::{Error, Result, Shape};
+use crate::{Error, Precision, Result, Shape};
+pub(super) use scratch::Scratch;
 
 /// Where everything that a plan touches lies on the device.
 #[derive(Clone, Debug)]
@@ -32,62 +32,6 @@ pub(super) struct Places<'a> {
     pub(super) seed: u64,
 }
 
-/// Memory of a plan that only its kernels know: the run's scalars first, then partial sums, tickets
-/// and constants. It is zero at first.
-#[derive(Debug)]
-pub(super) struct Scratch {
-    base: Address,
-    bytes: usize,
-    /// Constants of the graph and where they lie.
-    pub(super) constants: Vec<(Address, f32)>,
-}
-
-/// Alignment of what kernels share no cache line of.
-const SCRATCH_ALIGNMENT: usize = 256;
-
-impl Scratch {
-    /// Scratch memory at `base`; counting alone does not need a base that exists.
-    pub(super) fn at(base: Address) -> Self {
-        let mut scratch = Scratch { base, bytes: 0, constants: Vec::new() };
-        scratch.take(std::mem::size_of::<KilnScalars>());
-        scratch
-    }
-
-    /// Bytes taken so far.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// The run's scalars.
-    pub(super) fn scalars(&self) -> Address {
-        self.base
-    }
-
-    fn take(&mut self, bytes: usize) -> Address {
-        let at = self.base.plus(self.bytes);
-        self.bytes = (self.bytes + bytes).next_multiple_of(SCRATCH_ALIGNMENT);
-        at
-    }
-
-    /// Room for numbers of four bytes; none for none.
-    fn numbers(&mut self, count: usize) -> Address {
-        match count {
-            0 => Address::NONE,
-            count => self.take(4 * count),
-        }
-    }
-
-    fn constant(&mut self, value: f32) -> Address {
-        let known = self.constants.iter().find(|(_, known)| known.to_bits() == value.to_bits());
-        if let Some((address, _)) = known {
-            return *address;
-        }
-        let address = self.take(4);
-        self.constants.push((address, value));
-        address
-    }
-}
-
 /// One step on its way to launches.
 pub(super) struct Lowering<'a> {
     pub(super) plan: &'a Plan,
@@ -96,6 +40,10 @@ pub(super) struct Lowering<'a> {
     pub(super) machine: &'a Machine,
     pub(super) precision: Precision,
     pub(super) scratch: &'a mut Scratch,
+    /// Operands brought to the type that the kernel takes.
+    pub(super) before: Vec<Launch>,
+    /// Results brought to the type in which they are stored.
+    pub(super) after: Vec<Launch>,
 }
 
 impl Lowering<'_> {
@@ -120,7 +68,10 @@ impl Lowering<'_> {
             Kernel::WeightGradients(layers) => self.weight_gradients(layers)?,
             Kernel::LinearCrossEntropy(options) => self.linear_cross_entropy(options)?,
             Kernel::CrossEntropy { nll, gradient } => self.cross_entropy(nll, *gradient)?,
-            Kernel::MatMul(product) => return self.matmul(*product),
+            Kernel::MatMul(product) => match self.matmul(*product)? {
+                Some(launches) => launches,
+                None => return Ok(None),
+            },
             Kernel::Dropout(dropout) => self.dropout(*dropout)?,
             Kernel::MaskNonZero(scale) => self.mask_nonzero(*scale)?,
             Kernel::Map(function) => self.map(*function)?,
@@ -137,7 +88,8 @@ impl Lowering<'_> {
             Kernel::FlatUpdate { rule, clip } => self.flat_update(rule, *clip)?,
             Kernel::Plain => return Ok(None),
         };
-        Ok(Some(launches))
+        let Lowering { before, after, .. } = self;
+        Ok(Some(before.into_iter().chain(launches).chain(after).collect()))
     }
 
     fn shape(&self, node: NodeId) -> &Shape {
@@ -150,31 +102,6 @@ impl Lowering<'_> {
 
     fn output_shape(&self, index: usize) -> &Shape {
         self.shape(self.step.outputs[index])
-    }
-
-    /// Where an input of the step lies.
-    fn read(&mut self, index: usize) -> Result<Address> {
-        let node = *self.step.inputs.get(index).ok_or_else(|| internal("an input is missing"))?;
-        if let Some(buffer) = self.step.reads[index] {
-            return self.address(buffer);
-        }
-        match self.plan.graph.node(origin(&self.plan.graph, node)).op {
-            Op::Constant(value) => Ok(self.scratch.constant(value as f32)),
-            Op::Scalar(Scalar::Share) => {
-                Ok(self.scratch.scalars().plus(std::mem::offset_of!(KilnScalars, share)))
-            }
-            _ => Err(internal("a step reads a value that has no buffer")),
-        }
-    }
-
-    /// Where an output of the step lies.
-    fn write(&self, index: usize) -> Result<Address> {
-        let buffer = self.step.writes.get(index).ok_or_else(|| internal("an output is missing"))?;
-        self.address(*buffer)
-    }
-
-    fn address(&self, id: BufferId) -> Result<Address> {
-        address(self.plan, self.places, id)
     }
 }
 

@@ -135,7 +135,7 @@ fn compare_case(device: &Device, size: usize, case: &Case) -> Result<Check> {
         named.extend(gradients.parameters);
         Ok(named)
     };
-    let (got, reference) = (run(device)?, run(&reference())?);
+    let (got, reference) = (run(device)?, run(&reference(device))?);
     let mut worst = 0.0;
     for ((name, got), (_, reference)) in got.iter().zip(&reference) {
         worst = largest(worst, difference(got, reference)?);
@@ -195,7 +195,7 @@ fn compare_loss(
         all.extend(gradients.parameters.into_iter().map(|(_, gradient)| gradient));
         Ok(all)
     };
-    let (got, reference) = (run(device)?, run(&reference())?);
+    let (got, reference) = (run(device)?, run(&reference(device))?);
     let mut worst = 0.0;
     for (got, reference) in got.iter().zip(&reference) {
         worst = largest(worst, difference(got, reference)?);

@@ -28,7 +28,7 @@ pub fn self_test_networks(device: &Device) -> Result<Vec<Check>> {
 }
 
 fn compare<M: Module>(device: &Device, what: &str, make: fn(&Scope) -> M) -> Result<Check> {
-    let (got, reference) = (step(device, make)?, step(&reference(), make)?);
+    let (got, reference) = (step(device, make)?, step(&reference(device), make)?);
     let mut worst = 0.0;
     for (got, reference) in got.iter().zip(&reference) {
         worst = largest(worst, difference(got, reference)?);

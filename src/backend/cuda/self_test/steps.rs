@@ -43,7 +43,8 @@ fn settings() -> Vec<Setting> {
 }
 
 fn compare_setting(device: &Device, size: usize, setting: Setting) -> Result<Check> {
-    let (got, reference) = (train(device, size, setting)?, train(&reference(), size, setting)?);
+    let (got, reference) =
+        (train(device, size, setting)?, train(&reference(device), size, setting)?);
     let mut worst = 0.0;
     for (got, reference) in got.iter().zip(&reference) {
         worst = largest(worst, difference(got, reference)?);

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Memory that belongs to a plan's launches alone.
+
+use crate::backend::cuda::abi::{KilnCastParams, KilnScalars};
+use crate::backend::cuda::geometry::Grid;
+use crate::backend::cuda::launch::Launch;
+use crate::backend::cuda::memory::Address;
+use crate::DType;
+
+/// Memory of a plan that only its kernels know: the run's scalars first, then partial sums, tickets
+/// and constants. It is zero at first.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    base: Address,
+    bytes: usize,
+    /// Constants of the graph and where they lie.
+    pub(crate) constants: Vec<(Address, f32)>,
+    /// What runs before the first step: casts of what no step writes.
+    pub(crate) prologue: Vec<Launch>,
+    /// Casts that the prologue makes: from, to which type, where to.
+    casts: Vec<(Address, DType, Address)>,
+}
+
+/// Alignment of what kernels share no cache line of.
+const SCRATCH_ALIGNMENT: usize = 256;
+
+impl Scratch {
+    /// Scratch memory at `base`; counting alone does not need a base that exists.
+    pub(crate) fn at(base: Address) -> Self {
+        let mut scratch = Scratch {
+            base,
+            bytes: 0,
+            constants: Vec::new(),
+            prologue: Vec::new(),
+            casts: Vec::new(),
+        };
+        scratch.take(std::mem::size_of::<KilnScalars>());
+        scratch
+    }
+
+    /// Bytes taken so far.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The run's scalars.
+    pub(crate) fn scalars(&self) -> Address {
+        self.base
+    }
+
+    pub(crate) fn take(&mut self, bytes: usize) -> Address {
+        let at = self.base.plus(self.bytes);
+        self.bytes = (self.bytes + bytes).next_multiple_of(SCRATCH_ALIGNMENT);
+        at
+    }
+
+    /// Room for numbers of four bytes; none for none.
+    pub(crate) fn numbers(&mut self, count: usize) -> Address {
+        match count {
+            0 => Address::NONE,
+            count => self.take(4 * count),
+        }
+    }
+
+    pub(crate) fn constant(&mut self, value: f32) -> Address {
+        let known = self.constants.iter().find(|(_, known)| known.to_bits() == value.to_bits());
+        if let Some((address, _)) = known {
+            return *address;
+        }
+        let address = self.take(4);
+        self.constants.push((address, value));
+        address
+    }
+
+    /// A copy in another type of numbers that no step writes, made once before the first step.
+    pub(crate) fn cast(&mut self, from: Address, count: usize, dtype: DType) -> Address {
+        let same = |cast: &&(Address, DType, Address)| (cast.0, cast.1) == (from, dtype);
+        if let Some((.., copy)) = self.casts.iter().find(same) {
+            return *copy;
+        }
+        let copy = self.take(dtype.bytes() * count);
+        self.prologue.push(cast([copy, from], count, [DType::F32, dtype]));
+        self.casts.push((from, dtype, copy));
+        copy
+    }
+}
+
+/// `y = x` in another type.
+pub(crate) fn cast([y, x]: [Address; 2], count: usize, [from, to]: [DType; 2]) -> Launch {
+    /// Elements that a block of `cast_S_T` copies.
+    const PER_BLOCK: usize = 2048;
+    let params = KilnCastParams { y, x, count: count as u32 };
+    Launch::new(format!("cast_{from}_{to}"), Grid::of(count.div_ceil(PER_BLOCK)), params)
+}
