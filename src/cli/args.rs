@@ -236,8 +236,8 @@ pub(super) struct PlanArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorArgs {
-    /// Load every kernel on the GPU, run every layer, loss and optimiser in the --precision given and
-    /// training steps of each network, and compare with the CPU
+    /// Load every kernel on the GPU, run every layer, loss and optimiser and a training step of each
+    /// network in all precisions, or in the --precision given, and compare with the CPU
     #[arg(long)]
     pub(super) self_test: bool,
 }

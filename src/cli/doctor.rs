@@ -6,8 +6,8 @@ use std::fs;
 use std::thread;
 
 use kiln::backend::cpu::Cpu;
-use kiln::backend::cuda::{self, Cuda, DeviceInfo, Embedded, LoadedImage, Verdict};
-use kiln::{Device, Error, Result};
+use kiln::backend::cuda::{self, Check, Cuda, DeviceInfo, Embedded, LoadedImage, Verdict};
+use kiln::{Device, Error, Precision, Result};
 use serde_json::{json, Value};
 
 use super::args::{Common, DeviceName, DoctorArgs};
@@ -133,41 +133,66 @@ fn self_test(common: &Common, output: &Output) -> Result<()> {
     };
     let options = network::cuda_options(common);
     let image = LoadedImage::choose(&gpu, options.image)?;
-    let device = Device::cuda_with(gpu.ordinal, options)?;
     let loaded = Cuda::new(gpu.ordinal, options)?.load_kernels()?;
     output.note(&format!("{gpu}; image: {image}; {loaded} kernels loaded"))?;
-    let mut checks = Vec::new();
-    for size in SELF_TEST_SIZES {
-        checks.extend(cuda::self_test(&device, size)?);
+    let device = Device::cuda_with(gpu.ordinal, options)?;
+    let precisions = match common.precision {
+        Some(name) => vec![name.precision()],
+        None => vec![Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F16],
+    };
+    let mut verdicts = Vec::new();
+    let mut told = Vec::new();
+    for precision in precisions {
+        let checks = compare(&gpu, &device.clone().with_precision(precision))?;
+        for check in &checks {
+            output.result(&format!("{precision:<5} {check}"))?;
+            told.push(json!({
+                "precision": precision.to_string(),
+                "what": check.what,
+                "worst": check.worst,
+                "tolerance": check.tolerance,
+                "passed": check.passed(),
+            }));
+        }
+        let verdict = Verdict::new(&gpu, image, precision, &checks);
+        let file = verdict.remember()?;
+        output.note(&format!("remembered in {}", file.display()))?;
+        verdicts.push(verdict);
     }
-    checks.extend(cuda::self_test_networks(&device)?);
-    for check in &checks {
-        output.result(&check.to_string())?;
-    }
-    let verdict = Verdict::new(&gpu, image, options.precision, &checks);
-    let file = verdict.remember()?;
-    output.note(&format!("remembered in {}", file.display()))?;
     output.json(&json!({
         "device": gpu.model,
         "image": image.to_string(),
-        "checks": checks.iter().map(|check| json!({
-            "what": check.what,
-            "worst": check.worst,
-            "tolerance": check.tolerance,
-            "passed": check.passed(),
-        })).collect::<Vec<_>>(),
-        "passed": verdict.passed(),
+        "checks": told,
+        "passed": verdicts.iter().all(Verdict::passed),
     }))?;
-    if verdict.passed() {
-        return output.result(&format!("{} checks passed", verdict.checks));
+    conclude(&gpu, &verdicts, output)
+}
+
+/// All comparisons in one precision.
+fn compare(gpu: &DeviceInfo, device: &Device) -> Result<Vec<Check>> {
+    let mut checks = Vec::new();
+    for size in SELF_TEST_SIZES {
+        checks.extend(cuda::self_test(device, size)?);
+    }
+    checks.extend(cuda::self_test_networks(device)?);
+    if !gpu.simulated {
+        checks.push(cuda::self_test_wide_layer(device)?);
+    }
+    Ok(checks)
+}
+
+/// Tells whether all comparisons passed; an error if one did not.
+fn conclude(gpu: &DeviceInfo, verdicts: &[Verdict], output: &Output) -> Result<()> {
+    let checks: usize = verdicts.iter().map(|verdict| verdict.checks).sum();
+    let failed: usize = verdicts.iter().map(|verdict| verdict.failed.len()).sum();
+    if verdicts.iter().all(Verdict::passed) {
+        return output.result(&format!("{checks} checks passed"));
     }
     Err(Error::Device {
         device: format!("cuda:{}", gpu.ordinal),
         message: format!(
-            "{} of {} checks failed: do not trust results of this device; please report the lines \
-             above together with the output of `kiln doctor --json`",
-            verdict.failed.len(),
-            verdict.checks
+            "{failed} of {checks} checks failed: do not trust results of this device; please report \
+             the lines above together with the output of `kiln doctor --json`"
         ),
     })
 }

@@ -42,7 +42,7 @@ pub use options::{Capture, CudaImage, CudaOptions};
 pub(crate) use paper::Paper;
 pub use paper::{launches, Architecture, KernelLaunch};
 use program::{Program, Ready, Work};
-pub use self_test::{self_test, self_test_networks, Check};
+pub use self_test::{self_test, self_test_networks, self_test_wide_layer, Check};
 use transfer::{bytes_of, tensor_bytes, Downloads, Uploads};
 pub use verdict::{kernel_hash, Verdict};
 

@@ -8,7 +8,7 @@ mod steps;
 use std::fmt;
 use std::num::NonZeroUsize;
 
-pub use networks::self_test_networks;
+pub use networks::{self_test_networks, self_test_wide_layer};
 
 use crate::{Device, Precision, Result, Tensor};
 

@@ -4,7 +4,7 @@
 use super::{difference, labels, largest, numbers, reference, tolerance, Check};
 use crate::loss::CrossEntropy;
 use crate::models::{SimpleNet, VariableDropoutNet};
-use crate::nn::{Module, Scope};
+use crate::nn::{Linear, Module, Scope};
 use crate::optim::Adam;
 use crate::{Device, Net, Result, Seed, Tensor, Trainer};
 
@@ -25,6 +25,31 @@ pub fn self_test_networks(device: &Device) -> Result<Vec<Check>> {
         compare(device, "SimpleNet", simple)?,
         compare(device, "VariableDropoutNet", VariableDropoutNet::new)?,
     ])
+}
+
+/// A layer so wide that the largest tiles are used, forward and backward. It takes a GPU milliseconds
+/// and the simulated one many minutes.
+///
+/// # Errors
+/// As [`self_test_networks`].
+pub fn self_test_wide_layer(device: &Device) -> Result<Check> {
+    const WIDTH: usize = 2048;
+    let (x, dy) = (numbers(5, [WIDTH, WIDTH])?, numbers(6, [WIDTH, WIDTH])?);
+    let run = |device: Device| -> Result<Vec<Tensor>> {
+        let make = |p: &Scope| Linear::new(&p.at("fc"), WIDTH, WIDTH);
+        let gradients = Net::new(device, Seed(9), make)?.train().gradients(&x, &dy)?;
+        let mut all = vec![gradients.output];
+        all.extend(gradients.input);
+        all.extend(gradients.parameters.into_iter().map(|(_, gradient)| gradient));
+        Ok(all)
+    };
+    let (got, expected) = (run(device.clone())?, run(reference(device))?);
+    let mut worst = 0.0;
+    for (got, expected) in got.iter().zip(&expected) {
+        worst = largest(worst, difference(got, expected)?);
+    }
+    let what = format!("linear of {WIDTH} features");
+    Ok(Check { what, worst, tolerance: tolerance(device, TOLERANCE) })
 }
 
 fn compare<M: Module>(device: &Device, what: &str, make: fn(&Scope) -> M) -> Result<Check> {
