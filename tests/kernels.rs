@@ -6,6 +6,10 @@
 #[allow(dead_code, unreachable_pub, missing_docs)] // as generated
 #[path = "../src/backend/cuda/abi.rs"]
 mod abi;
+#[path = "kernels/copies.rs"]
+mod copies;
+#[path = "kernels/cross_entropy.rs"]
+mod cross_entropy;
 #[path = "kernels/driver.rs"]
 mod driver;
 #[path = "kernels/dropout.rs"]
@@ -18,8 +22,16 @@ mod float;
 mod function;
 #[path = "kernels/ledger.rs"]
 mod ledger;
+#[path = "kernels/loss.rs"]
+mod loss;
 #[path = "kernels/memory.rs"]
 mod memory;
+#[path = "kernels/optimizer.rs"]
+mod optimizer;
+#[path = "kernels/reduce.rs"]
+mod reduce;
+#[path = "kernels/softmax.rs"]
+mod softmax;
 
 use driver::Gpu;
 use kiln_simcuda::Mode;
@@ -29,6 +41,11 @@ fn run_all(mode: Mode) {
     let gpu = Gpu::open(mode);
     elementwise::run(&gpu);
     dropout::run(&gpu);
+    reduce::run(&gpu);
+    softmax::run(&gpu);
+    cross_entropy::run(&gpu);
+    optimizer::run(&gpu);
+    copies::run(&gpu);
     gpu.finish();
 }
 
