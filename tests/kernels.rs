@@ -20,14 +20,20 @@ mod elementwise;
 mod float;
 #[path = "kernels/function.rs"]
 mod function;
+#[path = "kernels/gradients.rs"]
+mod gradients;
 #[path = "kernels/ledger.rs"]
 mod ledger;
+#[path = "kernels/linear.rs"]
+mod linear;
 #[path = "kernels/loss.rs"]
 mod loss;
 #[path = "kernels/memory.rs"]
 mod memory;
 #[path = "kernels/optimizer.rs"]
 mod optimizer;
+#[path = "kernels/product.rs"]
+mod product;
 #[path = "kernels/reduce.rs"]
 mod reduce;
 #[path = "kernels/softmax.rs"]
@@ -46,6 +52,8 @@ fn run_all(mode: Mode) {
     cross_entropy::run(&gpu);
     optimizer::run(&gpu);
     copies::run(&gpu);
+    linear::run(&gpu);
+    gradients::run(&gpu);
     gpu.finish();
 }
 

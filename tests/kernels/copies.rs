@@ -20,7 +20,7 @@ pub(crate) fn run(gpu: &Gpu) {
                 transpose(gpu, bits, rows, columns);
             }
         }
-        // Permuted, repeated along an axis, backwards; one of every rank.
+        // Dense, permuted, repeated along an axis; one of every rank.
         for (extents, strides) in [
             (&[33][..], &[1][..]),
             (&[31, 33], &[1, 31]),
