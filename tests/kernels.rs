@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Every kernel by itself on the simulated driver, against its equations in f64: odd sizes, every
+//! storage type, every variant. Both tests fail if a kernel of `kernels/` was left out.
+
+#[rustfmt::skip]
+#[allow(dead_code, unreachable_pub, missing_docs)] // as generated
+#[path = "../src/backend/cuda/abi.rs"]
+mod abi;
+#[path = "kernels/copies.rs"]
+mod copies;
+#[path = "kernels/cross_entropy.rs"]
+mod cross_entropy;
+#[path = "kernels/driver.rs"]
+mod driver;
+#[path = "kernels/dropout.rs"]
+mod dropout;
+#[path = "kernels/elementwise.rs"]
+mod elementwise;
+#[path = "kernels/float.rs"]
+mod float;
+#[path = "kernels/function.rs"]
+mod function;
+#[path = "kernels/gradients.rs"]
+mod gradients;
+#[path = "kernels/ledger.rs"]
+mod ledger;
+#[path = "kernels/linear.rs"]
+mod linear;
+#[path = "kernels/loss.rs"]
+mod loss;
+#[path = "kernels/memory.rs"]
+mod memory;
+#[path = "kernels/optimizer.rs"]
+mod optimizer;
+#[path = "kernels/product.rs"]
+mod product;
+#[path = "kernels/reduce.rs"]
+mod reduce;
+#[path = "kernels/softmax.rs"]
+mod softmax;
+
+use driver::Gpu;
+use kiln_simcuda::Mode;
+
+/// Launches all families, compares all results, and fails unless every kernel was among them.
+fn run_all(mode: Mode) {
+    let gpu = Gpu::open(mode);
+    elementwise::run(&gpu);
+    dropout::run(&gpu);
+    reduce::run(&gpu);
+    softmax::run(&gpu);
+    cross_entropy::run(&gpu);
+    optimizer::run(&gpu);
+    copies::run(&gpu);
+    linear::run(&gpu);
+    gradients::run(&gpu);
+    gpu.finish();
+}
+
+#[test]
+fn every_kernel_computes_its_equations() {
+    run_all(Mode::Plain);
+}
+
+#[test]
+fn every_kernel_touches_only_its_memory() {
+    run_all(Mode::Checked);
+}

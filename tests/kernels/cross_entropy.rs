@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! cross_entropy, cross_entropy_strided and linear_cross_entropy.
+
+use crate::abi::*;
+use crate::driver::{Gpu, Grid};
+use crate::float::{Numbers, Storage};
+use crate::ledger::{Exactness, Want};
+use crate::loss::{Loss, Variant, SHARP, SMOOTH};
+use crate::memory::Array;
+
+pub(crate) fn run(gpu: &Gpu) {
+    for storage in Storage::ALL {
+        for &(rows, classes) in gpu.cases(
+            &[
+                (1, 1),
+                (37, 3),
+                (37, 31),
+                (33, 33),
+                (65, 64),
+                (5, 72),
+                (9, 1000),
+                (3, 1024),
+                (3, 1500),
+            ],
+            &[(37, 31), (9, 72)],
+        ) {
+            for variant in SHARP {
+                if classes % storage.vector() == 0 && classes <= KILN_ROW_REGISTERS as usize {
+                    of_scores(gpu, "cross_entropy", storage, rows, classes, variant);
+                }
+            }
+            for variant in SHARP.into_iter().chain(SMOOTH) {
+                of_scores(gpu, "cross_entropy_strided", storage, rows, classes, variant);
+            }
+        }
+        for &shape in gpu.cases(
+            &[[1, 1, 1], [31, 33, 10], [37, 31, 3], [65, 40, 64], [33, 65, 33], [32, 128, 10]],
+            &[[33, 31, 10], [37, 40, 64]],
+        ) {
+            for variant in SHARP.into_iter().chain(SMOOTH) {
+                of_product(gpu, storage, shape, variant);
+            }
+        }
+    }
+}
+
+/// The gradient takes the place of the scores where the loss is weighted.
+fn of_scores(
+    gpu: &Gpu,
+    family: &str,
+    storage: Storage,
+    rows: usize,
+    classes: usize,
+    variant: Variant,
+) {
+    let blocks = rows.div_ceil(8);
+    let loss = Loss::new(variant, rows, classes, blocks);
+    let scores = Array::new(storage, &Numbers::new(classes).between(-3.0, 3.0, rows * classes));
+    let separate = Array::output(storage, rows * classes);
+    let d_scores = if variant.weighted { &scores } else { &separate };
+    let params = KilnCrossEntropyParams {
+        loss: loss.params(gpu),
+        scores: scores.address(),
+        d_scores: d_scores.address(),
+    };
+    let kernel = format!("{family}_{}", storage.name());
+    gpu.launch(&kernel, Grid::of(blocks), &params);
+    loss.compare(gpu, &kernel, &scores.values, 3.0, (&d_scores.read(), storage));
+}
+
+/// `shape`: rows, features, classes. Without bias where the loss is weighted.
+fn of_product(gpu: &Gpu, storage: Storage, shape: [usize; 3], variant: Variant) {
+    let [rows, features, classes] = shape;
+    let mut numbers = Numbers::new(features);
+    let x = Array::new(storage, &numbers.between(-1.0, 1.0, rows * features));
+    let weight = Array::new(storage, &numbers.between(-1.0, 1.0, classes * features));
+    let bias = Array::new(Storage::F32, &numbers.between(-1.0, 1.0, classes));
+    let (d_scores, scores) =
+        (Array::output(storage, rows * classes), Array::output(storage, rows * classes));
+    let blocks = rows.div_ceil(KILN_LINEAR_LOSS_ROWS as usize);
+    let loss = Loss::new(variant, rows, classes, blocks);
+    let biased = !variant.weighted;
+    let params = KilnLinearCrossEntropyParams {
+        loss: loss.params(gpu),
+        x: x.address(),
+        weight: weight.address(),
+        bias: if biased { bias.address() } else { Default::default() },
+        d_scores: d_scores.address(),
+        scores: scores.address(),
+        features: features as u32,
+    };
+    let kernel = format!("linear_cross_entropy_{}", storage.name());
+    let shared = if storage == Storage::F32 { 18432 } else { KILN_GEMM_STAGES as usize * 6144 };
+    let grid = Grid { blocks: [blocks, 1, 1], threads: [KILN_GEMM_THREADS as usize, 1], shared };
+    gpu.launch(&kernel, grid, &params);
+    let score = |at: usize| {
+        let row = &x.values[at / classes * features..][..features];
+        let class = &weight.values[at % classes * features..][..features];
+        let first = if biased { bias.values[at % classes] } else { 0.0 };
+        let terms = row.iter().zip(class).map(|(x, w)| x * w);
+        terms.fold(Want::plain(first), |sum, term| Want {
+            value: sum.value + term,
+            magnitude: sum.magnitude + term.abs(),
+        })
+    };
+    let want: Vec<Want> = (0..rows * classes).map(score).collect();
+    let case = format!("scores, {shape:?}");
+    gpu.ledger().compare(&kernel, &case, &scores.read(), &want, Exactness::new(storage, 4.0));
+    let size = want.iter().fold(0f64, |size, want| size.max(want.magnitude));
+    let values: Vec<f64> = want.iter().map(|want| want.value).collect();
+    loss.compare(gpu, &kernel, &values, size, (&d_scores.read(), storage));
+}

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Cross-entropy by PyTorch's definition, and the part of the parameters that all its kernels share.
+
+use crate::abi::*;
+use crate::driver::{Gpu, SCALARS};
+use crate::float::{Numbers, Storage};
+use crate::ledger::{Exactness, Want};
+use crate::memory::{Array, Memory};
+
+const IGNORED: i32 = -100;
+
+/// How a loss is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Variant {
+    pub(crate) reduction: KilnReduction,
+    pub(crate) smoothing: f32,
+    pub(crate) labels: Labels,
+    pub(crate) weighted: bool,
+    /// Whether the gradient of the loss is given, else it is the micro-batch's share.
+    pub(crate) dloss: bool,
+}
+
+/// Which labels rows have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Labels {
+    Known,
+    /// Every third row is ignored.
+    SomeIgnored,
+    /// One row has a label that no class has.
+    OneUnknown,
+}
+
+const MEAN: Variant = Variant {
+    reduction: KILN_REDUCTION_MEAN,
+    smoothing: 0.0,
+    labels: Labels::Known,
+    weighted: false,
+    dloss: false,
+};
+/// Without smoothing, which some kernels do not have.
+pub(crate) const SHARP: [Variant; 5] = [
+    MEAN,
+    Variant { labels: Labels::SomeIgnored, weighted: true, ..MEAN },
+    Variant { reduction: KILN_REDUCTION_SUM, weighted: true, dloss: true, ..MEAN },
+    Variant { reduction: KILN_REDUCTION_NONE, labels: Labels::SomeIgnored, dloss: true, ..MEAN },
+    Variant { reduction: KILN_REDUCTION_NONE, labels: Labels::OneUnknown, dloss: true, ..MEAN },
+];
+pub(crate) const SMOOTH: [Variant; 3] = [
+    Variant { smoothing: 0.1, ..MEAN },
+    Variant { smoothing: 0.2, labels: Labels::SomeIgnored, weighted: true, dloss: true, ..MEAN },
+    Variant { smoothing: 0.1, reduction: KILN_REDUCTION_SUM, labels: Labels::OneUnknown, ..MEAN },
+];
+
+/// A loss on the device: what it reads and where it writes.
+pub(crate) struct Loss {
+    variant: Variant,
+    rows: usize,
+    classes: usize,
+    labels: Vec<i32>,
+    labels_memory: Memory,
+    weights: Array,
+    dloss: Array,
+    loss: Array,
+    partials: Memory,
+    tickets: Memory,
+}
+
+impl Loss {
+    pub(crate) fn new(variant: Variant, rows: usize, classes: usize, blocks: usize) -> Self {
+        let mut numbers = Numbers::new(rows + classes);
+        let mut labels: Vec<i32> = (0..rows).map(|_| numbers.below(classes) as i32).collect();
+        match variant.labels {
+            Labels::Known => {}
+            Labels::SomeIgnored => labels.iter_mut().step_by(3).for_each(|label| *label = IGNORED),
+            Labels::OneUnknown => labels[rows / 2] = classes as i32,
+        }
+        let words: Vec<u32> = labels.iter().map(|&label| label as u32).collect();
+        let each_row = variant.reduction == KILN_REDUCTION_NONE;
+        Loss {
+            variant,
+            rows,
+            classes,
+            labels,
+            labels_memory: Memory::of_words(&words),
+            weights: Array::new(Storage::F32, &numbers.between(0.2, 2.0, classes)),
+            dloss: Array::new(Storage::F32, &numbers.nonzero(if each_row { rows } else { 1 })),
+            loss: Array::output(Storage::F32, if each_row { rows } else { 1 }),
+            partials: Memory::partials(blocks),
+            tickets: Memory::tickets(1),
+        }
+    }
+
+    pub(crate) fn params(&self, gpu: &Gpu) -> KilnCrossEntropyLoss {
+        let variant = &self.variant;
+        KilnCrossEntropyLoss {
+            labels: self.labels_memory.address(),
+            class_weights: if variant.weighted {
+                self.weights.address()
+            } else {
+                Default::default()
+            },
+            dloss: if variant.dloss { self.dloss.address() } else { Default::default() },
+            scalars: gpu.scalars(),
+            loss: self.loss.address(),
+            partials: self.partials.address(),
+            tickets: self.tickets.address(),
+            rows: self.rows as u32,
+            classes: self.classes as u32,
+            ignore_index: IGNORED,
+            smoothing: variant.smoothing,
+            reduction: variant.reduction,
+        }
+    }
+
+    fn weight(&self, class: usize) -> f64 {
+        if self.variant.weighted {
+            self.weights.values[class]
+        } else {
+            1.0
+        }
+    }
+
+    /// The weight of a row's label: `None` if it is ignored, NaN if no class has it.
+    fn label_weight(&self, row: usize) -> Option<f64> {
+        match self.labels[row] {
+            IGNORED => None,
+            label if (label as usize) < self.classes => Some(self.weight(label as usize)),
+            _ => Some(f64::NAN),
+        }
+    }
+
+    /// Compares loss and gradient of scores with these values; `size` bounds what they were summed
+    /// up from.
+    pub(crate) fn compare(
+        &self,
+        gpu: &Gpu,
+        kernel: &str,
+        scores: &[f64],
+        size: f64,
+        d_scores: (&[f64], Storage),
+    ) {
+        self.tickets.assert_zero(kernel);
+        let known = |row| self.label_weight(row).filter(|weight| !weight.is_nan());
+        let divisor = match self.variant.reduction {
+            KILN_REDUCTION_MEAN => (0..self.rows).filter_map(known).sum(),
+            _ => 1.0,
+        };
+        let (mut losses, mut gradient) = (Vec::new(), Vec::new());
+        for (row, scores) in scores.chunks(self.classes).enumerate() {
+            losses.push(self.row(row, scores, size, divisor, &mut gradient));
+        }
+        let case = format!("{} x {}, {:?}", self.rows, self.classes, self.variant);
+        if self.variant.reduction != KILN_REDUCTION_NONE {
+            let sum = |pick: fn(&Want) -> f64| losses.iter().map(pick).sum::<f64>() / divisor;
+            let total =
+                Want { value: sum(|loss| loss.value), magnitude: sum(|loss| loss.magnitude) };
+            losses = vec![total];
+        }
+        let mut ledger = gpu.ledger();
+        let exactness = Exactness::new(Storage::F32, 8.0);
+        ledger.compare(kernel, &format!("loss, {case}"), &self.loss.read(), &losses, exactness);
+        let exactness = Exactness::new(d_scores.1, 8.0);
+        ledger.compare(kernel, &format!("gradient, {case}"), d_scores.0, &gradient, exactness);
+    }
+
+    /// The loss of a row; adds its gradient to the others.
+    fn row(
+        &self,
+        row: usize,
+        scores: &[f64],
+        size: f64,
+        divisor: f64,
+        gradient: &mut Vec<Want>,
+    ) -> Want {
+        let Some(label_weight) = self.label_weight(row) else {
+            gradient.extend(scores.iter().map(|_| Want::plain(0.0)));
+            return Want::plain(0.0);
+        };
+        let smoothing = f64::from(self.variant.smoothing);
+        let share = smoothing / self.classes as f64;
+        let log_sum = scores.iter().map(|score| score.exp()).sum::<f64>().ln();
+        let scale = match (self.variant.dloss, self.variant.reduction) {
+            (true, KILN_REDUCTION_NONE) => self.dloss.values[row],
+            (true, _) => self.dloss.values[0],
+            (false, _) => f64::from(SCALARS.share),
+        } / divisor;
+        let label = self.labels[row] as usize;
+        let target = (1.0 - smoothing) * label_weight;
+        let weights: f64 = (0..self.classes).map(|class| self.weight(class)).sum();
+        let at_label = scores.get(label).copied().unwrap_or(f64::NAN);
+        let mut loss = target * (log_sum - at_label);
+        for (class, score) in scores.iter().enumerate() {
+            loss += share * self.weight(class) * (log_sum - score);
+            let probability = (score - log_sum).exp();
+            let hit = if class == label { target } else { 0.0 };
+            let smooth = share * self.weight(class);
+            let pull = (target + share * weights) * probability;
+            // An error of a score is one of the probability, relative to it.
+            let magnitude = scale.abs() * (pull * (1.0 + 2.0 * size) + hit + smooth);
+            gradient.push(Want { value: scale * (pull - hit - smooth), magnitude });
+        }
+        Want { value: loss, magnitude: (target + share * weights) * (2.0 * size + log_sum.abs()) }
+    }
+}
