@@ -96,17 +96,17 @@ pub fn launches(
     precision: Precision,
 ) -> Result<Vec<Option<Vec<KernelLaunch>>>> {
     let slots = slots(plan.graph.parameters());
-    // Addresses are part of a launch and not of what is told of it: one does for all.
-    let somewhere = Address(ALIGNMENT as u64);
+    // Addresses are not told, but arenas must not look like one another.
+    let arena = |number: u64| Address((number + 1) << 40);
     let places = Places {
-        plan: somewhere,
-        values: somewhere,
-        gradients: Some(somewhere),
-        moments: vec![somewhere; MOST_MOMENTS],
+        plan: arena(0),
+        values: arena(1),
+        gradients: Some(arena(2)),
+        moments: (0..MOST_MOMENTS).map(|index| arena(3 + index)).collect(),
         slots: &slots,
         seed: 0,
     };
-    let mut scratch = Scratch::at(somewhere);
+    let mut scratch = Scratch::at(arena(3 + MOST_MOMENTS));
     let lowered = program::lower(plan, &places, &architecture.machine(), precision, &mut scratch)?;
     let told = |launches: Vec<super::launch::Launch>| {
         let real = launches.into_iter().filter(|launch| !launch.grid.is_empty());
@@ -127,7 +127,7 @@ pub fn launches(
 }
 
 /// Adam has two.
-const MOST_MOMENTS: usize = 2;
+const MOST_MOMENTS: u64 = 2;
 
 /// Places of the parameters in a store, one behind the other.
 fn slots(parameters: &[ParamSpec]) -> Vec<Slot> {
