@@ -4,6 +4,7 @@
 
 use super::isa::Kernel;
 use super::keep::{Group, KeepSchedule};
+use super::panels::PANEL;
 use super::vector::Vector;
 use crate::philox::multipliers;
 use std::arch::x86_64::*;
@@ -179,14 +180,36 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn compress(self, bits: u32, first: u32, indices: *mut u32, values: *mut f32) {
+    unsafe fn compress(self, bits: u32, first: u16, offsets: *mut u16, values: *mut f32) {
+        const { assert!(PANEL == 1 << 5) };
         // SAFETY: the caller's: room for whole vectors. `bits` has eight bits.
         unsafe {
             let lanes = _mm256_loadu_si256(COMPRESSED[(bits & 0xff) as usize].as_ptr().cast());
-            let positions = _mm256_add_epi32(lanes, _mm256_set1_epi32(first as i32));
-            _mm256_storeu_si256(indices.cast(), positions);
+            let from_first = _mm256_slli_epi32::<5>(lanes);
+            let all = _mm256_add_epi32(from_first, _mm256_set1_epi32(i32::from(first)));
+            let (low, high) = (_mm256_castsi256_si128(all), _mm256_extracti128_si256::<1>(all));
+            _mm_storeu_si128(offsets.cast(), _mm_packus_epi32(low, high));
             _mm256_storeu_ps(values, _mm256_permutevar8x32_ps(self.0, lanes));
         }
+    }
+
+    #[inline(always)]
+    unsafe fn load_quad(from: *const f32) -> Self {
+        // SAFETY: the caller's.
+        Avx2(unsafe { _mm256_broadcast_ps(&_mm_loadu_ps(from)) })
+    }
+
+    #[inline(always)]
+    fn quad_lane<const INDEX: usize>(self) -> Self {
+        // SAFETY: values of this type exist only where the machine has AVX2.
+        Avx2(unsafe {
+            match INDEX {
+                0 => _mm256_permute_ps::<0x00>(self.0),
+                1 => _mm256_permute_ps::<0x55>(self.0),
+                2 => _mm256_permute_ps::<0xaa>(self.0),
+                _ => _mm256_permute_ps::<0xff>(self.0),
+            }
+        })
     }
 
     #[inline(always)]

@@ -5,6 +5,7 @@
 use super::avx2::Avx2;
 use super::isa::Kernel;
 use super::keep::{Group, KeepSchedule};
+use super::panels::PANEL;
 use super::vector::Vector;
 use crate::philox::multipliers;
 use std::arch::x86_64::*;
@@ -154,17 +155,37 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn compress(self, bits: u32, first: u32, indices: *mut u32, values: *mut f32) {
+    unsafe fn compress(self, bits: u32, first: u16, offsets: *mut u16, values: *mut f32) {
+        const { assert!(PANEL == 1 << 5) };
         // Compressed in registers: compression on the way to memory is slow microcode on Zen 4.
         // SAFETY: the caller's: room for whole vectors.
         unsafe {
             let bits = bits as __mmask16;
             let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-            let positions = _mm512_add_epi32(lanes, _mm512_set1_epi32(first as i32));
-            let positions = _mm512_maskz_compress_epi32(bits, positions);
-            _mm512_storeu_si512(indices.cast(), positions);
+            let from_first = _mm512_slli_epi32::<5>(_mm512_maskz_compress_epi32(bits, lanes));
+            let all = _mm512_add_epi32(from_first, _mm512_set1_epi32(i32::from(first)));
+            _mm256_storeu_si256(offsets.cast(), _mm512_cvtepi32_epi16(all));
             _mm512_storeu_ps(values, _mm512_maskz_compress_ps(bits, self.0));
         }
+    }
+
+    #[inline(always)]
+    unsafe fn load_quad(from: *const f32) -> Self {
+        // SAFETY: the caller's.
+        Avx512(unsafe { load_quad(from) })
+    }
+
+    #[inline(always)]
+    fn quad_lane<const INDEX: usize>(self) -> Self {
+        // SAFETY: values of this type exist only where the machine has AVX-512.
+        Avx512(unsafe {
+            match INDEX {
+                0 => _mm512_permute_ps::<0x00>(self.0),
+                1 => _mm512_permute_ps::<0x55>(self.0),
+                2 => _mm512_permute_ps::<0xaa>(self.0),
+                _ => _mm512_permute_ps::<0xff>(self.0),
+            }
+        })
     }
 
     #[inline(always)]
@@ -172,6 +193,23 @@ impl Vector for Avx512 {
         // SAFETY: this type is named only where the machine has AVX-512.
         unsafe { keep_bits(schedule, groups) }
     }
+}
+
+/// As [`Vector::load_quad`]. Written out, since LLVM makes one load per lane of the intrinsic.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn load_quad(from: *const f32) -> __m512 {
+    let quad: __m512;
+    // SAFETY: the caller's: one load of four values.
+    unsafe {
+        std::arch::asm!(
+            "vbroadcastf32x4 {quad}, xmmword ptr [{from}]",
+            quad = lateout(zmm_reg) quad,
+            from = in(reg) from,
+            options(pure, readonly, nostack, preserves_flags),
+        );
+    }
+    quad
 }
 
 /// The mask of the first `count` lanes.

@@ -126,7 +126,7 @@ pub(super) struct Product<'a> {
     pub(super) layout: PanelLayout,
     pub(super) dy: *const f32,
     pub(super) dy_stride: usize,
-    weight: *const f32,
+    pub(super) weight: *const f32,
     pub(super) mask: Option<MaskNonZero<'a>>,
     dx: *mut f32,
     pub(super) dx_stride: usize,

@@ -12,6 +12,7 @@
 #![allow(clippy::needless_range_loop)]
 
 mod activation;
+mod ahead;
 mod avx2;
 mod avx512;
 mod cross_entropy;

@@ -3,6 +3,7 @@
 
 use super::isa::Kernel;
 use super::keep::{Group, KeepSchedule};
+use super::panels::PANEL;
 use super::vector::Vector;
 use crate::philox::multipliers;
 
@@ -210,15 +211,26 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
-    unsafe fn compress(self, bits: u32, first: u32, indices: *mut u32, values: *mut f32) {
+    unsafe fn compress(self, bits: u32, first: u16, offsets: *mut u16, values: *mut f32) {
         let set = (0..8).filter(|lane| bits >> lane & 1 != 0);
         for (count, lane) in set.enumerate() {
             // SAFETY: the caller's: at most eight values are stored.
             unsafe {
-                *indices.add(count) = first + lane;
-                *values.add(count) = self.0[lane as usize];
+                *offsets.add(count) = first + (lane * PANEL) as u16;
+                *values.add(count) = self.0[lane];
             }
         }
+    }
+
+    #[inline(always)]
+    unsafe fn load_quad(from: *const f32) -> Self {
+        // SAFETY: the caller's.
+        Portable(std::array::from_fn(|lane| unsafe { *from.add(lane % 4) }))
+    }
+
+    #[inline(always)]
+    fn quad_lane<const INDEX: usize>(self) -> Self {
+        Self::splat(self.0[INDEX])
     }
 
     #[inline(always)]

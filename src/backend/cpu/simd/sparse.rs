@@ -6,6 +6,7 @@
 //! skipping a zero changes no bit of a sum of finite terms (but for the sign of a sum that is zero).
 //! A zero also ignores an infinite or NaN partner, for which a dense kernel returns NaN.
 
+use super::ahead::Ahead;
 use super::isa::Kernel;
 use super::panels::PANEL;
 use super::tile::MAX_TILE_ROWS;
@@ -16,6 +17,9 @@ use std::ops::Range;
 /// Steps of the reduction per visit of a table: 64 steps of two panels are half of a first cache of
 /// 32 KiB, where the other half streams sums and lists.
 pub(super) const STEPS: usize = 64;
+
+// Offsets within a block fit 16 bits.
+const _: () = assert!(STEPS * PANEL <= 1 << 16);
 
 /// Rows whose sums are kept between visits: 64 rows of two panels are 16 KiB.
 pub(super) const GROUP: usize = 64;
@@ -113,8 +117,8 @@ pub(super) unsafe fn density<V: Vector>(
 /// The non-zero values of some rows, in order, cut into blocks of [`STEPS`] steps.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
-    /// The step of each value.
-    indices: Vec<u32>,
+    /// Where each value's row of a panel begins: its step within the block, times [`PANEL`].
+    offsets: Vec<u16>,
     values: Vec<f32>,
     /// Where the list of block `b` of row `r` ends, at `r * blocks + b + 1`; 0 comes first.
     ends: Vec<u32>,
@@ -139,13 +143,18 @@ impl Lists {
         LISTS.set(self);
     }
 
+    /// How often a product with so many of the rows visits a row.
+    pub(super) fn visits(&self, rows: usize) -> usize {
+        rows * self.blocks
+    }
+
     /// Forgets all rows and makes room for `rows` rows of `steps` values.
     pub(super) fn clear(&mut self, rows: usize, steps: usize) {
         // Whole vectors are stored, past the end of the last list.
         let room = rows * steps + PANEL;
         if self.values.len() < room {
             self.values.resize(room, 0.0);
-            self.indices.resize(room, 0);
+            self.offsets.resize(room, 0);
         }
         self.blocks = steps.div_ceil(STEPS);
         self.ends.clear();
@@ -166,19 +175,19 @@ impl Lists {
         steps: usize,
     ) {
         let mut count = *self.ends.last().unwrap_or(&0) as usize;
-        let (indices, values) = (self.indices.as_mut_ptr(), self.values.as_mut_ptr());
+        let (offsets, values) = (self.offsets.as_mut_ptr(), self.values.as_mut_ptr());
         debug_assert!(count + rows * steps + V::LANES <= self.values.len());
         for row in 0..rows {
             let from = from.wrapping_add(row * stride);
             for block in (0..steps).step_by(STEPS) {
                 for_each_vector!(V, STEPS.min(steps - block), |at, lanes| {
-                    let at = block + at;
                     // SAFETY: the caller's row; there are never more non-zeros than values, and
                     // room for a vector beyond them.
                     unsafe {
-                        let vector = load::<V>(from.add(at), lanes);
+                        let vector = load::<V>(from.add(block + at), lanes);
                         let bits = vector.non_zero_bits();
-                        vector.compress(bits, at as u32, indices.add(count), values.add(count));
+                        let first = (at * PANEL) as u16;
+                        vector.compress(bits, first, offsets.add(count), values.add(count));
                         count += bits.count_ones() as usize;
                     }
                 });
@@ -285,10 +294,12 @@ pub(super) unsafe fn add_products<V: Vector>(
     table: Table,
     before: Before,
     sums: [*mut f32; 2],
+    ahead: &mut Ahead,
 ) {
     for block in 0..lists.blocks {
         let before = if block == 0 { before } else { Before::Sums };
-        let visit = Visit { lists, rows: (rows.start, rows.end), block, table, before, sums };
+        let rows = (rows.start, rows.end);
+        let visit = Visit { lists, rows, block, table, before, sums, ahead: &mut *ahead };
         // SAFETY: the caller's. Guards that are constant for `V` choose one kernel each.
         unsafe {
             match (table.columns, V::LANES) {
@@ -304,7 +315,6 @@ pub(super) unsafe fn add_products<V: Vector>(
 }
 
 /// One block of steps of some rows.
-#[derive(Clone, Copy)]
 struct Visit<'a> {
     lists: &'a Lists,
     rows: (usize, usize),
@@ -312,6 +322,7 @@ struct Visit<'a> {
     table: Table,
     before: Before,
     sums: [*mut f32; 2],
+    ahead: &'a mut Ahead,
 }
 
 /// A visit of `C` vectors of columns in panels of width `W`.
@@ -322,10 +333,10 @@ impl<const C: usize, const W: usize> Kernel for Sized<'_, C, W> {
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let Visit { lists, rows, block, table, before, sums } = self.0;
-        let (indices, values) = (lists.indices.as_ptr(), lists.values.as_ptr());
-        let [first, second] = table.panels;
+        let Visit { lists, rows, block, table, before, sums, ahead } = self.0;
+        let (offsets, values) = (lists.offsets.as_ptr(), lists.values.as_ptr());
         let per_panel = W / V::LANES;
+        let panels = table.panels.map(|panel| panel.wrapping_add(block * STEPS * W));
         // SAFETY: the caller's: lists, table and sums hold these rows and their steps.
         unsafe {
             let mut ends = lists.ends.as_ptr().add(rows.0 * lists.blocks + block);
@@ -336,20 +347,26 @@ impl<const C: usize, const W: usize> Kernel for Sized<'_, C, W> {
                     let (panel, vector) = (vector / per_panel, vector % per_panel);
                     sums[panel].wrapping_add(row * W + vector * V::LANES)
                 });
+                ahead.visit::<V>();
                 let mut tile = [V::splat(0.0); C];
                 if before == Before::Sums {
                     for vector in 0..C {
                         tile[vector] = V::load(places[vector]);
                     }
                 }
+                // Loads are what limits this loop: four values and their offsets come at once.
+                while at + 4 <= end {
+                    let [a, b, c, d] = four(offsets.add(at));
+                    let values = V::load_quad(values.add(at));
+                    add_product::<V, C, W>(&mut tile, values.quad_lane::<0>(), panels, a);
+                    add_product::<V, C, W>(&mut tile, values.quad_lane::<1>(), panels, b);
+                    add_product::<V, C, W>(&mut tile, values.quad_lane::<2>(), panels, c);
+                    add_product::<V, C, W>(&mut tile, values.quad_lane::<3>(), panels, d);
+                    at += 4;
+                }
                 while at < end {
-                    let offset = *indices.add(at) as usize * W;
-                    let value = V::splat(*values.add(at));
-                    for vector in 0..C {
-                        let panel = if vector < per_panel { first } else { second };
-                        let factor = V::load(panel.add(offset + vector % per_panel * V::LANES));
-                        tile[vector] = value.mul_add(factor, tile[vector]);
-                    }
+                    let (value, offset) = (V::splat(*values.add(at)), *offsets.add(at) as usize);
+                    add_product::<V, C, W>(&mut tile, value, panels, offset);
                     at += 1;
                 }
                 for vector in 0..C {
@@ -357,5 +374,44 @@ impl<const C: usize, const W: usize> Kernel for Sized<'_, C, W> {
                 }
             }
         }
+    }
+}
+
+/// Adds a value times a table's row to the sums of a row.
+///
+/// # Safety
+/// The row of either panel is valid for reading.
+#[inline(always)]
+unsafe fn add_product<V: Vector, const C: usize, const W: usize>(
+    tile: &mut [V; C],
+    value: V,
+    panels: [*const f32; 2],
+    offset: usize,
+) {
+    let per_panel = W / V::LANES;
+    // Offsets are those of rows of 32.
+    let offset = offset / (PANEL / W);
+    for vector in 0..C {
+        // SAFETY: the caller's.
+        unsafe {
+            let row = panels[vector / per_panel].add(offset);
+            tile[vector] =
+                value.mul_add(V::load(row.add(vector % per_panel * V::LANES)), tile[vector]);
+        }
+    }
+}
+
+/// Four offsets, in one load.
+///
+/// # Safety
+/// They are valid for reading.
+#[inline(always)]
+unsafe fn four(from: *const u16) -> [usize; 4] {
+    // SAFETY: the caller's.
+    let packed = unsafe { from.cast::<u64>().read_unaligned() };
+    let first = |index: u32| (packed >> (16 * index)) as u16 as usize;
+    match cfg!(target_endian = "little") {
+        true => [first(0), first(1), first(2), first(3)],
+        false => [first(3), first(2), first(1), first(0)],
     }
 }

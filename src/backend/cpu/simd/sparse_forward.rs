@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The forward pass of a linear layer whose input is mostly zeros.
 
+use super::ahead::{Ahead, Region};
 use super::forward::{Share, Tiles};
 use super::panels::PANEL;
 use super::sparse::{add_products, Before, Columns, Lists, Sums, Table, GROUP};
@@ -29,16 +30,29 @@ pub(super) unsafe fn run<V: Vector>(share: &Share<'_>) {
             while panel < share.panels.end {
                 let next = (panel + 1 < share.panels.end).then(|| layout.width(panel + 1));
                 let columns = Columns::new(layout.width(panel), next);
+                let after = panel + columns.panels();
+                let mut ahead = weights(share, after).over(lists.visits(rows.len()));
                 for first in rows.clone().step_by(GROUP) {
                     let group = first..(first + GROUP).min(rows.end);
                     let visit = Visit { share, panel, columns, rows: group };
-                    visit.run::<V>(&lists, rows.start, &mut sums);
+                    visit.run::<V>(&lists, rows.start, &mut sums, &mut ahead);
                 }
-                panel += columns.panels();
+                panel = after;
             }
         }
     }
     lists.keep();
+}
+
+/// The weights of at most two panels.
+fn weights(share: &Share<'_>, panel: usize) -> Ahead {
+    let layout = share.product.layout;
+    let mut ahead = Ahead::nothing();
+    for panel in panel..(panel + 2).min(share.panels.end) {
+        let start = share.product.weight.wrapping_add(layout.panel_start(panel));
+        ahead.add(Region::slice(start, layout.inputs * layout.width(panel)));
+    }
+    ahead
 }
 
 /// Some rows of one or two panels.
@@ -53,7 +67,13 @@ impl Visit<'_> {
     /// # Safety
     /// The lists begin with row `listed` and hold these rows, which lie inside the share.
     #[inline(always)]
-    unsafe fn run<V: Vector>(&self, lists: &Lists, listed: usize, sums: &mut Sums) {
+    unsafe fn run<V: Vector>(
+        &self,
+        lists: &Lists,
+        listed: usize,
+        sums: &mut Sums,
+        ahead: &mut Ahead,
+    ) {
         let Visit { share, panel, columns, ref rows } = *self;
         let (layout, weight) = (share.product.layout, share.product.weight);
         let sums = sums.panels();
@@ -65,7 +85,7 @@ impl Visit<'_> {
             let panels =
                 [panel, panel + 1].map(|panel| weight.wrapping_add(layout.panel_start(panel)));
             let listed = rows.start - listed..rows.end - listed;
-            add_products::<V>(lists, listed, Table { panels, columns }, Before::Sums, sums);
+            add_products::<V>(lists, listed, Table { panels, columns }, Before::Sums, sums, ahead);
             for index in 0..columns.panels() {
                 self.tiles::<V>(panel + index, sums[index], Phase::Finish);
             }

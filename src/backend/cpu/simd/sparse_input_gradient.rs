@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The gradient of a linear layer's input from an output gradient that is mostly zeros.
 
-use super::input_gradient::{transpose_block, Share, Tiles};
+use super::ahead::{Ahead, Region};
+use super::input_gradient::{transpose_block, Product, Share, Tiles};
 use super::panels::{HALF_PANEL, PANEL};
-use super::sparse::{add_products, Before, Columns, Lists, Sums, Table, GROUP, LINE};
+use super::sparse::{add_products, Before, Columns, Lists, Sums, Table, GROUP};
 use super::tile::{next_tile_rows, rows_per_block, tile_rows, Tiled};
 use super::vector::Vector;
 use std::ops::Range;
@@ -61,12 +62,12 @@ unsafe fn columns<V: Vector>(
             transpose_block::<V>(&share.product, inputs, to);
         }
         let mut sums = Sums::new();
+        let mut ahead = ahead(share, &blocks, &rows).over(lists.visits(rows.len()));
         let sums = sums.panels();
         for first in rows.clone().step_by(GROUP) {
             let group = first..(first + GROUP).min(rows.end);
-            prefetch_mask::<V>(share, blocks.start * PANEL, group.clone());
             let listed = group.start - rows.start..group.end - rows.start;
-            add_products::<V>(lists, listed, table, Before::Zero, sums);
+            add_products::<V>(lists, listed, table, Before::Zero, sums, &mut ahead);
             for (block, sums) in blocks.clone().zip(sums) {
                 finish::<V>(share, block, group.clone(), sums);
             }
@@ -74,16 +75,26 @@ unsafe fn columns<V: Vector>(
     }
 }
 
-/// Asks for the rows of the mask, which nothing else would fetch before they are needed.
-#[inline(always)]
-fn prefetch_mask<V: Vector>(share: &Share<'_>, column: usize, rows: Range<usize>) {
-    let Some(mask) = share.product.mask else { return };
-    for row in rows {
-        let line = mask.y.as_ptr().wrapping_add(row * share.product.dx_stride + column);
-        for vector in 0..2 * PANEL / LINE {
-            V::prefetch_later(line.wrapping_add(vector * LINE));
-        }
+/// These columns' mask, needed when their sums are done, then the next columns' weights.
+fn ahead(share: &Share<'_>, blocks: &Range<usize>, rows: &Range<usize>) -> Ahead {
+    let Product { layout, weight, mask, dx_stride, .. } = share.product;
+    let inputs = |blocks: Range<usize>| {
+        (blocks.start * PANEL).min(layout.inputs)..(blocks.end * PANEL).min(layout.inputs)
+    };
+    let mut ahead = Ahead::nothing();
+    if let Some(mask) = mask {
+        let columns = inputs(blocks.clone());
+        let start = mask.y.as_ptr().wrapping_add(rows.start * dx_stride + columns.start);
+        ahead.add(Region { start, rows: rows.len(), stride: dx_stride, len: columns.len() });
     }
+    let columns = inputs(blocks.end..(blocks.end + 2).min(share.blocks.end));
+    ahead.add(Region {
+        start: weight.wrapping_add(columns.start * PANEL),
+        rows: layout.panels(),
+        stride: layout.panel_start(1),
+        len: columns.len() * PANEL,
+    });
+    ahead
 }
 
 /// Masks and stores the sums of one block of columns.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The gradient of a linear layer's weights where the input or the output gradient is mostly zeros.
 
+use super::ahead::Ahead;
 use super::panels::PANEL;
 use super::sparse::{
     add_products, density, may_be_sparse, on_line, Before, Columns, Lists, Table, LINE,
@@ -121,11 +122,15 @@ unsafe fn skip_inputs<V: Vector>(share: &Share<'_>, lists: &mut Lists, packed: *
                 pack_outputs::<V>(share, panel + index, packed[index]);
             }
             let table = Table { panels: packed.map(<*mut f32>::cast_const), columns };
+            let panels = panel..panel + columns.panels();
             for first in inputs.clone().step_by(PANEL) {
                 let group = first..(first + PANEL).min(inputs.end);
-                let panels = panel..panel + columns.panels();
                 let listed = group.start - inputs.start..group.end - inputs.start;
-                prefetch::<V>(share, panels.clone(), group.clone());
+                let next = match group.end < inputs.end {
+                    true => (panels.clone(), group.end),
+                    false => (panels.end..panels.end + 2, inputs.start),
+                };
+                let mut ahead = tail_of(share, next, PANEL).over(lists.visits(group.len()));
                 let [one, two] = &mut sums.0;
                 add_products::<V>(
                     lists,
@@ -133,12 +138,13 @@ unsafe fn skip_inputs<V: Vector>(share: &Share<'_>, lists: &mut Lists, packed: *
                     table,
                     Before::Zero,
                     [one.as_mut_ptr(), two.as_mut_ptr()],
+                    &mut ahead,
                 );
-                for (panel, sums) in panels.zip(&mut sums.0) {
+                for (panel, sums) in panels.clone().zip(&mut sums.0) {
                     finish::<V>(share, panel, group.clone(), sums);
                 }
             }
-            panel += columns.panels();
+            panel = panels.end;
         }
     }
 }
@@ -169,7 +175,13 @@ unsafe fn skip_outputs<V: Vector>(share: &Share<'_>, lists: &mut Lists, packed: 
             }
             let table = Table { panels: packed.map(<*mut f32>::cast_const), columns };
             for panel in share.panels.clone() {
-                turned_tile::<V>(share, lists, table, panel, &halves, &mut buffers);
+                let next = match panel + 1 < share.panels.end {
+                    true => (panel + 1..panel + 2, first),
+                    false => (share.panels.start..share.panels.start + 1, first + 2 * PANEL),
+                };
+                let visits = lists.visits(layout.width(panel));
+                let mut ahead = tail_of(share, next, 2 * PANEL).over(visits);
+                turned_tile::<V>(share, lists, table, panel, &halves, &mut buffers, &mut ahead);
             }
             first += left.min(2 * PANEL);
         }
@@ -188,6 +200,7 @@ unsafe fn turned_tile<V: Vector>(
     panel: usize,
     halves: &[Range<usize>; 2],
     buffers: &mut [Sums; 2],
+    ahead: &mut Ahead,
 ) {
     let width = share.job.product.layout.width(panel);
     let listed = (panel - share.panels.start) * PANEL;
@@ -195,11 +208,15 @@ unsafe fn turned_tile<V: Vector>(
     let [one, two] = &mut sums.0;
     // SAFETY: the caller's; tiles hold 32 rows of 32.
     unsafe {
-        for half in halves {
-            prefetch::<V>(share, panel..panel + 1, half.clone());
-        }
         let rows = listed..listed + width;
-        add_products::<V>(lists, rows, table, Before::Zero, [one.as_mut_ptr(), two.as_mut_ptr()]);
+        add_products::<V>(
+            lists,
+            rows,
+            table,
+            Before::Zero,
+            [one.as_mut_ptr(), two.as_mut_ptr()],
+            ahead,
+        );
         for (half, (sums, turned)) in halves.iter().zip(sums.0.iter().zip(&mut turned.0)) {
             for output in (0..width).step_by(8) {
                 for input in (0..half.len()).step_by(8) {
@@ -233,15 +250,18 @@ unsafe fn pack_inputs<V: Vector>(share: &Share<'_>, inputs: Range<usize>, to: *m
     }
 }
 
-/// Asks for what the tail will need of some inputs' weights.
-#[inline(always)]
-fn prefetch<V: Vector>(share: &Share<'_>, panels: Range<usize>, inputs: Range<usize>) {
+/// What the tail needs of the weights of so many inputs in some panels, as far as they are the
+/// share's.
+fn tail_of(share: &Share<'_>, (panels, first): (Range<usize>, usize), inputs: usize) -> Ahead {
     let layout = share.job.product.layout;
-    for panel in panels {
+    let inputs = inputs.min(share.inputs.end.saturating_sub(first));
+    let mut ahead = Ahead::nothing();
+    for panel in panels.start..panels.end.min(share.panels.end) {
         let width = layout.width(panel);
-        let offset = layout.panel_start(panel) + inputs.start * width;
-        share.job.weight.prefetch::<V>(offset, inputs.len() * width);
+        let offset = layout.panel_start(panel) + first * width;
+        share.job.weight.add_to(&mut ahead, offset, inputs * width);
     }
+    ahead
 }
 
 /// Hands the gradient of some inputs' weights in one panel, `[inputs][width]`, to the tail.

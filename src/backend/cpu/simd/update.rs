@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Optimiser updates: PyTorch's rules with every scalar worked out beforehand.
 
+use super::ahead::{Ahead, Region};
 use super::isa::{dispatch, Kernel};
+use super::sparse::LINE;
 use super::vector::{for_each_vector, load, store, Vector};
 use super::{split_by, Isa, Pool};
 
@@ -164,12 +166,21 @@ impl Target {
         }
     }
 
+    /// Adds the first `len` parameters and their moments to what is fetched ahead.
+    pub(super) fn add_to(&self, ahead: &mut Ahead, len: usize) {
+        for start in [self.values, self.first, self.second] {
+            if !start.is_null() {
+                ahead.add(Region::slice(start, len));
+            }
+        }
+    }
+
     /// Asks for the cache lines of `count` elements from `offset` on.
     #[inline(always)]
     pub(super) fn prefetch<V: Vector>(&self, offset: usize, count: usize) {
         for pointer in [self.values, self.first, self.second] {
             if !pointer.is_null() {
-                for line in (0..count).step_by(16) {
+                for line in (0..count).step_by(LINE) {
                     V::prefetch(pointer.wrapping_add(offset + line));
                 }
             }

@@ -3,6 +3,8 @@
 
 use super::isa::Kernel;
 use super::keep::{Group, KeepSchedule};
+#[cfg(doc)]
+use super::panels::PANEL;
 
 /// A vector of f32 lanes in some instruction set.
 ///
@@ -88,11 +90,19 @@ pub(super) trait Vector: Copy {
 
     /// Bit `i` is set if lane `i` is not 0; NaN is not.
     fn non_zero_bits(self) -> u32;
-    /// Stores the lanes whose bits are set next to one another, and `first` plus their positions as
-    /// indices. What follows them up to a whole vector is overwritten with anything.
+    /// Stores the lanes whose bits are set next to one another, and `first` plus [`PANEL`] times
+    /// their positions as offsets. What follows them up to a whole vector is overwritten with
+    /// anything.
     /// # Safety
     /// Both destinations are valid for writing `LANES` values; `bits` has no others set.
-    unsafe fn compress(self, bits: u32, first: u32, indices: *mut u32, values: *mut f32);
+    unsafe fn compress(self, bits: u32, first: u16, offsets: *mut u16, values: *mut f32);
+
+    /// Loads four values, over and over again.
+    /// # Safety
+    /// `from` is valid for reading four values.
+    unsafe fn load_quad(from: *const f32) -> Self;
+    /// Value `INDEX` of [`Vector::load_quad`] in all lanes.
+    fn quad_lane<const INDEX: usize>(self) -> Self;
 
     /// The keep bits of four groups of 32 elements; bit `i` is the group's element `i`.
     fn keep_bits(schedule: &KeepSchedule, groups: &[Group; 4]) -> [u32; 4];

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A linear layer's gradient of its weights, with the optimiser's update in the same visit.
 
+use super::ahead::{Ahead, Region};
 use super::forward::matrix_len;
 use super::isa::{dispatch, Kernel};
 use super::panels::PANEL;
@@ -197,6 +198,17 @@ impl Tail {
         }
     }
 
+    /// Adds what [`Tail::apply`] needs of `len` elements to what is fetched ahead.
+    pub(super) fn add_to(&self, ahead: &mut Ahead, offset: usize, len: usize) {
+        match self {
+            Tail::Update(target) => target.at(offset).add_to(ahead, len),
+            Tail::Overwrite(to) | Tail::Accumulate(to) => {
+                ahead.add(Region::slice(to.wrapping_add(offset), len));
+            }
+        }
+    }
+
+    /// Asks for what [`Tail::apply`] needs of `count` elements.
     #[inline(always)]
     pub(super) fn prefetch<V: Vector>(&self, offset: usize, count: usize) {
         match self {
