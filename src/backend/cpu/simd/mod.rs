@@ -12,9 +12,9 @@
 #![allow(clippy::needless_range_loop)]
 
 mod activation;
-mod ahead;
 mod avx2;
 mod avx512;
+mod beside;
 mod cross_entropy;
 mod dropout;
 mod forward;

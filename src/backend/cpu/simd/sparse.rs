@@ -6,7 +6,7 @@
 //! skipping a zero changes no bit of a sum of finite terms (but for the sign of a sum that is zero).
 //! A zero also ignores an infinite or NaN partner, for which a dense kernel returns NaN.
 
-use super::ahead::Ahead;
+use super::beside::Beside;
 use super::isa::Kernel;
 use super::panels::PANEL;
 use super::tile::MAX_TILE_ROWS;
@@ -286,54 +286,55 @@ pub(super) enum Before {
 /// `sums` are one or two panels, `[rows][width]`.
 ///
 /// # Safety
-/// The lists hold the rows, the table all their steps, and `sums` the rows' sums.
+/// The lists hold the rows, the table all their steps, and `sums` the rows' sums; `beside` may be
+/// visited.
 #[inline(always)]
-pub(super) unsafe fn add_products<V: Vector>(
+pub(super) unsafe fn add_products<V: Vector, B: Beside>(
     lists: &Lists,
     rows: Range<usize>,
     table: Table,
     before: Before,
     sums: [*mut f32; 2],
-    ahead: &mut Ahead,
+    beside: &mut B,
 ) {
     for block in 0..lists.blocks {
         let before = if block == 0 { before } else { Before::Sums };
         let rows = (rows.start, rows.end);
-        let visit = Visit { lists, rows, block, table, before, sums, ahead: &mut *ahead };
+        let visit = Visit { lists, rows, block, table, before, sums, beside: &mut *beside };
         // SAFETY: the caller's. Guards that are constant for `V` choose one kernel each.
         unsafe {
             match (table.columns, V::LANES) {
-                (Columns::Two, 16) => V::enter(Sized::<4, PANEL>(visit)),
-                (Columns::Two, _) => V::enter(Sized::<8, PANEL>(visit)),
-                (Columns::One, 16) => V::enter(Sized::<2, PANEL>(visit)),
-                (Columns::One, _) => V::enter(Sized::<4, PANEL>(visit)),
-                (Columns::Half, 16) => V::enter(Sized::<1, 16>(visit)),
-                (Columns::Half, _) => V::enter(Sized::<2, 16>(visit)),
+                (Columns::Two, 16) => V::enter(Sized::<_, 4, PANEL>(visit)),
+                (Columns::Two, _) => V::enter(Sized::<_, 8, PANEL>(visit)),
+                (Columns::One, 16) => V::enter(Sized::<_, 2, PANEL>(visit)),
+                (Columns::One, _) => V::enter(Sized::<_, 4, PANEL>(visit)),
+                (Columns::Half, 16) => V::enter(Sized::<_, 1, 16>(visit)),
+                (Columns::Half, _) => V::enter(Sized::<_, 2, 16>(visit)),
             }
         }
     }
 }
 
 /// One block of steps of some rows.
-struct Visit<'a> {
+struct Visit<'a, B> {
     lists: &'a Lists,
     rows: (usize, usize),
     block: usize,
     table: Table,
     before: Before,
     sums: [*mut f32; 2],
-    ahead: &'a mut Ahead,
+    beside: &'a mut B,
 }
 
 /// A visit of `C` vectors of columns in panels of width `W`.
-struct Sized<'a, const C: usize, const W: usize>(Visit<'a>);
+struct Sized<'a, B, const C: usize, const W: usize>(Visit<'a, B>);
 
-impl<const C: usize, const W: usize> Kernel for Sized<'_, C, W> {
+impl<B: Beside, const C: usize, const W: usize> Kernel for Sized<'_, B, C, W> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let Visit { lists, rows, block, table, before, sums, ahead } = self.0;
+        let Visit { lists, rows, block, table, before, sums, beside } = self.0;
         let (offsets, values) = (lists.offsets.as_ptr(), lists.values.as_ptr());
         let per_panel = W / V::LANES;
         let panels = table.panels.map(|panel| panel.wrapping_add(block * STEPS * W));
@@ -347,7 +348,7 @@ impl<const C: usize, const W: usize> Kernel for Sized<'_, C, W> {
                     let (panel, vector) = (vector / per_panel, vector % per_panel);
                     sums[panel].wrapping_add(row * W + vector * V::LANES)
                 });
-                ahead.visit::<V>();
+                beside.visit::<V>();
                 let mut tile = [V::splat(0.0); C];
                 if before == Before::Sums {
                     for vector in 0..C {

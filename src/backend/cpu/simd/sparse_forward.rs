@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The forward pass of a linear layer whose input is mostly zeros.
 
-use super::ahead::{Ahead, Region};
+use super::beside::{Ahead, Region};
 use super::forward::{Share, Tiles};
 use super::panels::PANEL;
 use super::sparse::{add_products, Before, Columns, Lists, Sums, Table, GROUP};
@@ -85,7 +85,14 @@ impl Visit<'_> {
             let panels =
                 [panel, panel + 1].map(|panel| weight.wrapping_add(layout.panel_start(panel)));
             let listed = rows.start - listed..rows.end - listed;
-            add_products::<V>(lists, listed, Table { panels, columns }, Before::Sums, sums, ahead);
+            add_products::<V, _>(
+                lists,
+                listed,
+                Table { panels, columns },
+                Before::Sums,
+                sums,
+                ahead,
+            );
             for index in 0..columns.panels() {
                 self.tiles::<V>(panel + index, sums[index], Phase::Finish);
             }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The gradient of a linear layer's input from an output gradient that is mostly zeros.
 
-use super::ahead::{Ahead, Region};
+use super::beside::{Ahead, Region};
 use super::input_gradient::{transpose_block, Product, Share, Tiles};
 use super::panels::{HALF_PANEL, PANEL};
 use super::sparse::{add_products, Before, Columns, Lists, Sums, Table, GROUP};
@@ -67,7 +67,7 @@ unsafe fn columns<V: Vector>(
         for first in rows.clone().step_by(GROUP) {
             let group = first..(first + GROUP).min(rows.end);
             let listed = group.start - rows.start..group.end - rows.start;
-            add_products::<V>(lists, listed, table, Before::Zero, sums, &mut ahead);
+            add_products::<V, _>(lists, listed, table, Before::Zero, sums, &mut ahead);
             for (block, sums) in blocks.clone().zip(sums) {
                 finish::<V>(share, block, group.clone(), sums);
             }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The gradient of a linear layer's weights where the input or the output gradient is mostly zeros.
 
-use super::ahead::Ahead;
+use super::beside::{Ahead, Pending};
 use super::panels::PANEL;
 use super::sparse::{
     add_products, density, may_be_sparse, on_line, Before, Columns, Lists, Table, LINE,
@@ -60,6 +60,16 @@ thread_local! {
 #[repr(align(64))]
 struct Sums([[f32; PANEL * PANEL]; 2]);
 
+impl Sums {
+    const ZERO: Sums = Sums([[0.0; PANEL * PANEL]; 2]);
+
+    /// The two tiles. They are named by pointers alone from then on, since pending work keeps some.
+    fn tiles(&mut self) -> [*mut f32; 2] {
+        let [one, two] = &mut self.0;
+        [one.as_mut_ptr(), two.as_mut_ptr()]
+    }
+}
+
 /// Computes a share by lists of one factor's non-zero values.
 ///
 /// # Safety
@@ -108,7 +118,9 @@ unsafe fn skip_inputs<V: Vector>(share: &Share<'_>, lists: &mut Lists, packed: *
     let (product, inputs) = (&share.job.product, &share.inputs);
     let layout = product.layout;
     let packed = [packed, packed.wrapping_add(product.rows * PANEL)];
-    let mut sums = Sums([[0.0; PANEL * PANEL]; 2]);
+    let mut buffers = [Sums::ZERO; 2];
+    let [mut sums, mut pending_sums] = buffers.each_mut().map(Sums::tiles);
+    let mut pending = Pending::new(&share.job.weight);
     // SAFETY: the share lies inside the product.
     unsafe {
         lists.clear(inputs.len(), product.rows);
@@ -126,26 +138,18 @@ unsafe fn skip_inputs<V: Vector>(share: &Share<'_>, lists: &mut Lists, packed: *
             for first in inputs.clone().step_by(PANEL) {
                 let group = first..(first + PANEL).min(inputs.end);
                 let listed = group.start - inputs.start..group.end - inputs.start;
-                let next = match group.end < inputs.end {
-                    true => (panels.clone(), group.end),
-                    false => (panels.end..panels.end + 2, inputs.start),
-                };
-                let mut ahead = tail_of(share, next, PANEL).over(lists.visits(group.len()));
-                let [one, two] = &mut sums.0;
-                add_products::<V>(
-                    lists,
-                    listed,
-                    table,
-                    Before::Zero,
-                    [one.as_mut_ptr(), two.as_mut_ptr()],
-                    &mut ahead,
-                );
-                for (panel, sums) in panels.clone().zip(&mut sums.0) {
-                    finish::<V>(share, panel, group.clone(), sums);
+                let visits = lists.visits(group.len());
+                pending.fetch(targets(share, panels.clone(), &group).over(visits));
+                add_products::<V, _>(lists, listed, table, Before::Zero, sums, &mut pending);
+                pending.finish::<V>();
+                for (panel, sums) in panels.clone().zip(sums) {
+                    hand_over(share, panel, group.clone(), sums, &mut pending);
                 }
+                std::mem::swap(&mut sums, &mut pending_sums);
             }
             panel = panels.end;
         }
+        pending.finish::<V>();
     }
 }
 
@@ -156,7 +160,9 @@ unsafe fn skip_outputs<V: Vector>(share: &Share<'_>, lists: &mut Lists, packed: 
     let (product, inputs) = (&share.job.product, &share.inputs);
     let layout = product.layout;
     let packed = [packed, packed.wrapping_add(product.rows * PANEL)];
-    let mut buffers = [0, 1].map(|_| Sums([[0.0; PANEL * PANEL]; 2]));
+    let mut buffers = [Sums::ZERO; 2];
+    let buffers = buffers.each_mut().map(Sums::tiles);
+    let mut pending = Pending::new(&share.job.weight);
     // SAFETY: the share lies inside the product.
     unsafe {
         lists.clear(share.panels.len() * PANEL, product.rows);
@@ -175,16 +181,14 @@ unsafe fn skip_outputs<V: Vector>(share: &Share<'_>, lists: &mut Lists, packed: 
             }
             let table = Table { panels: packed.map(<*mut f32>::cast_const), columns };
             for panel in share.panels.clone() {
-                let next = match panel + 1 < share.panels.end {
-                    true => (panel + 1..panel + 2, first),
-                    false => (share.panels.start..share.panels.start + 1, first + 2 * PANEL),
-                };
                 let visits = lists.visits(layout.width(panel));
-                let mut ahead = tail_of(share, next, 2 * PANEL).over(visits);
-                turned_tile::<V>(share, lists, table, panel, &halves, &mut buffers, &mut ahead);
+                let here = first..first + left.min(2 * PANEL);
+                pending.fetch(targets(share, panel..panel + 1, &here).over(visits));
+                turned_tile::<V>(share, lists, table, panel, &halves, buffers, &mut pending);
             }
             first += left.min(2 * PANEL);
         }
+        pending.finish::<V>();
     }
 }
 
@@ -199,33 +203,25 @@ unsafe fn turned_tile<V: Vector>(
     table: Table,
     panel: usize,
     halves: &[Range<usize>; 2],
-    buffers: &mut [Sums; 2],
-    ahead: &mut Ahead,
+    [sums, turned]: [[*mut f32; 2]; 2],
+    pending: &mut Pending<'_>,
 ) {
     let width = share.job.product.layout.width(panel);
     let listed = (panel - share.panels.start) * PANEL;
-    let [sums, turned] = buffers;
-    let [one, two] = &mut sums.0;
     // SAFETY: the caller's; tiles hold 32 rows of 32.
     unsafe {
         let rows = listed..listed + width;
-        add_products::<V>(
-            lists,
-            rows,
-            table,
-            Before::Zero,
-            [one.as_mut_ptr(), two.as_mut_ptr()],
-            ahead,
-        );
-        for (half, (sums, turned)) in halves.iter().zip(sums.0.iter().zip(&mut turned.0)) {
+        add_products::<V, _>(lists, rows, table, Before::Zero, sums, pending);
+        pending.finish::<V>();
+        for (half, (sums, turned)) in halves.iter().zip(sums.into_iter().zip(turned)) {
             for output in (0..width).step_by(8) {
                 for input in (0..half.len()).step_by(8) {
-                    let from = sums.as_ptr().add(output * PANEL + input);
-                    let to = turned.as_mut_ptr().add(input * width + output);
+                    let from = sums.add(output * PANEL + input);
+                    let to = turned.add(input * width + output);
                     V::transpose_8x8(from, PANEL, to, width);
                 }
             }
-            finish::<V>(share, panel, half.clone(), turned);
+            hand_over(share, panel, half.clone(), turned, pending);
         }
     }
 }
@@ -250,36 +246,38 @@ unsafe fn pack_inputs<V: Vector>(share: &Share<'_>, inputs: Range<usize>, to: *m
     }
 }
 
-/// What the tail needs of the weights of so many inputs in some panels, as far as they are the
-/// share's.
-fn tail_of(share: &Share<'_>, (panels, first): (Range<usize>, usize), inputs: usize) -> Ahead {
+/// What the tail needs of the weights of some inputs in some panels.
+fn targets(share: &Share<'_>, panels: Range<usize>, inputs: &Range<usize>) -> Ahead {
     let layout = share.job.product.layout;
-    let inputs = inputs.min(share.inputs.end.saturating_sub(first));
     let mut ahead = Ahead::nothing();
-    for panel in panels.start..panels.end.min(share.panels.end) {
+    for panel in panels {
         let width = layout.width(panel);
-        let offset = layout.panel_start(panel) + first * width;
-        share.job.weight.add_to(&mut ahead, offset, inputs * width);
+        let offset = layout.panel_start(panel) + inputs.start * width;
+        share.job.weight.add_to(&mut ahead, offset, inputs.len() * width);
     }
     ahead
 }
 
-/// Hands the gradient of some inputs' weights in one panel, `[inputs][width]`, to the tail.
+/// Leaves the gradient of some inputs' weights in one panel, `[inputs][width]`, to the tail.
 ///
 /// # Safety
-/// The panel and inputs are the share's.
-#[inline(always)]
-unsafe fn finish<V: Vector>(
+/// The panel and inputs are the share's; `sums` holds the gradient, and does so until
+/// [`Pending::finish`].
+unsafe fn hand_over(
     share: &Share<'_>,
     panel: usize,
     inputs: Range<usize>,
-    sums: &mut [f32; PANEL * PANEL],
+    sums: *mut f32,
+    pending: &mut Pending<'_>,
 ) {
     let layout = share.job.product.layout;
     let width = layout.width(panel);
-    let sums = &mut sums[..inputs.len() * width];
-    clear_padding(sums, layout.outputs_of(panel).len(), width);
+    let len = inputs.len() * width;
     let offset = layout.panel_start(panel) + inputs.start * width;
     // SAFETY: the caller's: no other share has these inputs of this panel.
-    unsafe { share.job.weight.apply::<V>(offset, sums) }
+    unsafe {
+        let sums = std::slice::from_raw_parts_mut(sums, len);
+        clear_padding(sums, layout.outputs_of(panel).len(), width);
+        pending.add(offset, sums.as_ptr(), len);
+    }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Optimiser updates: PyTorch's rules with every scalar worked out beforehand.
 
-use super::ahead::{Ahead, Region};
+use super::beside::{Ahead, Region};
 use super::isa::{dispatch, Kernel};
 use super::sparse::LINE;
 use super::vector::{for_each_vector, load, store, Vector};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A linear layer's gradient of its weights, with the optimiser's update in the same visit.
 
-use super::ahead::{Ahead, Region};
+use super::beside::{Ahead, Region};
 use super::forward::matrix_len;
 use super::isa::{dispatch, Kernel};
 use super::panels::PANEL;
