@@ -11,7 +11,7 @@ use kiln::data::Position;
 use kiln::loss::CrossEntropy;
 use kiln::models::SimpleNet;
 use kiln::optim::{Adam, Optimizer, Schedule, Sgd};
-use kiln::{Device, Error, Net, Result, Seed, Tensor, Trainer};
+use kiln::{Device, Error, Net, Precision, Result, Seed, Tensor, Trainer};
 use safetensors::SafeTensors;
 use tempfile::TempDir;
 
@@ -156,10 +156,12 @@ fn mismatches(error: &Error) -> &[String] {
 
 #[test]
 fn a_resumed_training_gives_the_same_bits() {
-    let variants: [(&str, Make); 3] = [
+    let variants: [(&str, Make); 5] = [
         ("sgd", |seed| trainer(seed, Sgd::new(0.1).momentum(0.9))),
         ("adam", |seed| trainer(seed, Adam::new(0.01))),
         ("everything", elaborate),
+        ("bf16", |seed| rounded(seed, Precision::Bf16)),
+        ("f16", |seed| rounded(seed, Precision::F16)),
     ];
     for (name, make) in variants {
         let dir = TempDir::new().unwrap();
@@ -186,6 +188,13 @@ fn elaborate(seed: u64) -> Simple {
         .and_then(|trainer| trainer.with_clipping(0.5))
         .and_then(|trainer| trainer.with_micro_batches(3))
         .unwrap()
+}
+
+/// A trainer whose activations are narrower than its parameters, which a checkpoint must hold in full.
+fn rounded(seed: u64, precision: Precision) -> Simple {
+    let device = Device::cpu().with_precision(precision);
+    let net = Net::new(device, Seed(seed), |p| SimpleNet::new(p, 6, 5, 3, 0.5)).unwrap();
+    Trainer::new(net, CrossEntropy::default(), Adam::new(0.01)).unwrap()
 }
 
 #[test]
