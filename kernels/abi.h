@@ -9,8 +9,6 @@
 #ifndef KILN_ABI_H
 #define KILN_ABI_H
 
-#define KILN_ABI_VERSION 1
-
 /* Threads per block of every kernel that is not a matrix product. */
 #define KILN_BLOCK_THREADS 256
 /* Rows per block of the kernels that give each row a warp. */

@@ -20,13 +20,13 @@ pub(crate) struct Parameter {
     pub(crate) kind: ParameterKind,
 }
 
-/// Whether a parameter is a pointer by its type.
+/// What a parameter is by its type, as an engine says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-#[allow(dead_code)] // made by the engines, read here
-pub(crate) enum ParameterKind {
-    Value = 0,
-    Pointer = 1,
+#[repr(transparent)]
+pub(crate) struct ParameterKind(u32);
+
+impl ParameterKind {
+    pub(crate) const POINTER: ParameterKind = ParameterKind(1);
 }
 
 /// A kernel's record in an engine.

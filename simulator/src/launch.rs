@@ -112,7 +112,7 @@ impl Driver {
                 copy.copy_from_nonoverlapping(argument.cast::<u8>(), size);
             }
             let pointer = bytes[0] as usize;
-            if parameter.kind == ParameterKind::Pointer && pointer != 0 {
+            if parameter.kind == ParameterKind::POINTER && pointer != 0 {
                 if let Some(complaint) = self.memory.complain(pointer, 0, When::Queued) {
                     let text = format!("launch of {kernel}: argument {index}: {complaint}");
                     return self.refuse(Status::INVALID_VALUE, text);

@@ -14,14 +14,13 @@ pub(crate) type Result<T> = std::result::Result<T, Status>;
 
 macro_rules! statuses {
     ($($name:ident = $code:literal),* $(,)?) => {
-        #[allow(dead_code)] // the table is the driver's, whether or not each code is given here
         impl Status {
             $(pub(crate) const $name: Status = Status($code);)*
 
             /// The driver's name for the code.
             fn name(self) -> Option<&'static CStr> {
-                match self.0 {
-                    $($code => {
+                match self {
+                    $(Status::$name => {
                         let name = concat!("CUDA_ERROR_", stringify!($name), "\0");
                         CStr::from_bytes_with_nul(name.as_bytes()).ok()
                     })*

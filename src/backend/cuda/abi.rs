@@ -3,7 +3,6 @@
 
 use super::memory::Address;
 
-pub const KILN_ABI_VERSION: u32 = 1;
 pub const KILN_BLOCK_THREADS: u32 = 256;
 pub const KILN_ROWS_PER_BLOCK: u32 = 8;
 pub const KILN_ROW_REGISTERS: u32 = 1024;
