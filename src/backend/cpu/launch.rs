@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! From the steps of a plan to the hot loops: which slices, which options, which function.
 
+use super::exchange::Readers;
 use super::memory::Arenas;
 use super::operands::{operands, Operands, Read};
 use super::pool::Pool;
@@ -167,6 +168,7 @@ impl Launch<'_> {
     }
 
     fn input_gradient(mut self, mask: Option<f64>) -> Result<()> {
+        let readers = self.readers(self.step.writes[0]);
         let weight = self.shape(self.step.inputs[1]);
         let layout = PanelLayout { outputs: weight.rows(), inputs: weight.last() };
         let rows = self.shape(self.step.inputs[0]).elements() / layout.outputs;
@@ -186,12 +188,14 @@ impl Launch<'_> {
             mask,
             dx: write(&mut self.operands, 0)?,
             dx_stride: layout.inputs,
+            readers,
         };
         gradient.run(&self.engine.pool, self.engine.isa);
         Ok(())
     }
 
     fn weight_gradient(self, sink: Sink, bias: BiasGradient) -> Result<()> {
+        let readers = self.readers(self.step.writes[0]);
         let weight = self.shape(self.step.outputs[0]);
         let layout = PanelLayout { outputs: weight.rows(), inputs: weight.last() };
         let rows = self.shape(self.step.inputs[0]).rows();
@@ -220,6 +224,7 @@ impl Launch<'_> {
             x_stride: layout.inputs,
             weight: tails.next().ok_or_else(|| internal("a weight gradient goes nowhere"))?,
             bias: tails.next().filter(|_| bias == BiasGradient::Computed),
+            readers,
         };
         gradient.run(&self.engine.pool, self.engine.isa);
         Ok(())
@@ -409,6 +414,31 @@ impl Launch<'_> {
             write(&mut self.operands, 0)?,
         );
         Ok(())
+    }
+
+    /// Which threads read what a product of a linear layer writes. Of its weights the forward pass
+    /// reads the panels, and of its output's gradient the weight gradient reads the columns, that
+    /// the same thread wrote; everything else is split in other ways.
+    fn readers(&self, written: BufferId) -> Readers {
+        let place = self.plan.buffer(written).place;
+        // A parameter that is updated is another value than before, at the same place.
+        let is_it = |read: BufferId| match place {
+            Place::Parameter(_) => self.plan.buffer(read).place == place,
+            _ => read == written,
+        };
+        let crosses = |step: &Step| {
+            let own = match step.kernel {
+                Kernel::Linear { .. } => 1,
+                Kernel::WeightGradient { .. } => 0,
+                _ => usize::MAX,
+            };
+            let mut reads = step.reads.iter().enumerate();
+            reads.any(|(index, read)| index != own && read.is_some_and(is_it))
+        };
+        match self.plan.steps.iter().any(crosses) {
+            true => Readers::All,
+            false => Readers::Writer,
+        }
     }
 
     fn shape(&self, node: NodeId) -> &Shape {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The CPU backend.
 
+mod exchange;
 mod launch;
 mod loops;
 mod memory;

@@ -5,6 +5,7 @@
 //! nothing from a second core. So workers spin for a moment after each run, then yield, and only
 //! then sleep.
 
+use super::exchange::{LastCache, Readers, Stores};
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::num::NonZeroUsize;
@@ -29,11 +30,17 @@ pub(crate) struct Pool {
     workers: Vec<JoinHandle<()>>,
     /// Held during a run, so that runs from several threads follow one another.
     turn: Mutex<()>,
+    last_cache: LastCache,
 }
 
 impl Pool {
     /// Starts `threads - 1` workers. Where the system refuses a thread, the pool has fewer.
     pub(crate) fn new(threads: NonZeroUsize) -> Self {
+        Self::with_last_cache(threads, LastCache::detect())
+    }
+
+    /// As [`Pool::new`], as if on a machine with such a last cache.
+    pub(crate) fn with_last_cache(threads: NonZeroUsize, last_cache: LastCache) -> Self {
         let shared = Arc::new(Shared::new(threads.get() - 1));
         let workers = (1..threads.get())
             .map_while(|index| {
@@ -42,12 +49,17 @@ impl Pool {
                 worker.spawn(move || shared.work(index)).ok()
             })
             .collect();
-        Pool { shared, workers, turn: Mutex::new(()) }
+        Pool { shared, workers, turn: Mutex::new(()), last_cache }
     }
 
     /// How many times a run calls its job.
     pub(crate) fn threads(&self) -> usize {
         self.workers.len() + 1
+    }
+
+    /// How the threads store a result for these readers.
+    pub(crate) fn stores(&self, readers: Readers) -> Stores {
+        self.last_cache.stores(readers, self.threads())
     }
 
     /// Calls `job(index)` for every index below [`Pool::threads`] and returns when all are done.

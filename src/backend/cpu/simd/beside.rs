@@ -5,6 +5,7 @@
 use super::sparse::LINE;
 use super::vector::Vector;
 use super::weight_gradient::Tail;
+use super::Stores;
 
 /// Regions that may be fetched at a time: parameters and two moments of two panels.
 const REGIONS: usize = 6;
@@ -135,6 +136,7 @@ struct Slice {
     offset: usize,
     start: *const f32,
     len: usize,
+    stores: Stores,
 }
 
 /// Elements of a gradient that are handed to the tail at a time: a few vectors, which a processor
@@ -143,7 +145,7 @@ const PART: usize = 64;
 
 impl<'a> Pending<'a> {
     pub(super) fn new(tail: &'a Tail) -> Self {
-        let none = Slice { offset: 0, start: std::ptr::null(), len: 0 };
+        let none = Slice { offset: 0, start: std::ptr::null(), len: 0, stores: Stores::Cached };
         Pending { tail, slices: [none; 2], count: 0, ahead: Ahead::nothing() }
     }
 
@@ -152,17 +154,23 @@ impl<'a> Pending<'a> {
         self.ahead = ahead;
     }
 
-    /// Adds a gradient of `len` elements from `start` on, which belong at `offset`. There are at
-    /// most two at a time.
+    /// Adds a gradient of `len` elements from `start` on, which belong at `offset` and are stored as
+    /// is asked for. There are at most two at a time.
     ///
     /// # Safety
     /// They stay valid and unchanged until [`Pending::finish`]; no other thread uses their targets.
-    pub(super) unsafe fn add(&mut self, offset: usize, start: *const f32, len: usize) {
-        self.slices[self.count] = Slice { offset, start, len };
+    pub(super) unsafe fn add(
+        &mut self,
+        offset: usize,
+        start: *const f32,
+        len: usize,
+        stores: Stores,
+    ) {
+        self.slices[self.count] = Slice { offset, start, len, stores };
         self.count += 1;
     }
 
-    /// Hands all that is left to the tail.
+    /// Hands all that is left to the tail. Ends with [`Vector::fence`].
     #[inline(always)]
     pub(super) fn finish<V: Vector>(&mut self) {
         while self.count > 0 {
@@ -172,10 +180,13 @@ impl<'a> Pending<'a> {
 
     #[inline(always)]
     fn part<V: Vector>(&mut self, most: usize) {
-        let Slice { offset, start, len } = &mut self.slices[self.count - 1];
+        let Slice { offset, start, len, stores } = &mut self.slices[self.count - 1];
         let now = most.min(*len);
         // SAFETY: by `add`.
-        unsafe { self.tail.apply::<V>(*offset, std::slice::from_raw_parts(*start, now)) };
+        unsafe {
+            let gradient = std::slice::from_raw_parts(*start, now);
+            self.tail.apply::<V>(*offset, gradient, *stores);
+        }
         (*offset, *start, *len) = (*offset + now, start.wrapping_add(now), *len - now);
         if *len == 0 {
             self.count -= 1;

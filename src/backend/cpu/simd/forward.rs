@@ -9,8 +9,8 @@ use super::panels::PANEL;
 use super::sparse::is_sparse;
 use super::tile::{accumulate, next_tile_rows, pack_rows, rows_per_block, tile_rows, with_packed};
 use super::tile::{Factors, Tiled, MAX_TILE_ROWS};
-use super::vector::{store, Vector};
-use super::{sparse_forward, split, Isa, PanelLayout, Pool};
+use super::vector::{store_as, Vector};
+use super::{sparse_forward, split, Isa, PanelLayout, Pool, Readers, Stores};
 use std::ops::Range;
 
 /// What the products are added to.
@@ -52,7 +52,7 @@ impl<'a> Forward<'a> {
     ///
     /// # Panics
     /// If a slice is too short.
-    pub(crate) fn job(self, isa: Isa) -> ForwardJob<'a> {
+    pub(crate) fn job(self, isa: Isa, stores: Stores) -> ForwardJob<'a> {
         let PanelLayout { inputs, outputs } = self.layout;
         assert!(self.x.len() >= matrix_len(self.rows, inputs, self.x_stride), "x too short");
         assert!(self.y.len() >= matrix_len(self.rows, outputs, self.y_stride), "y too short");
@@ -72,6 +72,7 @@ impl<'a> Forward<'a> {
                 activation: self.activation,
                 y: self.y.as_mut_ptr(),
                 y_stride: self.y_stride,
+                stores,
             },
             dropout: self.dropout,
             borrow: std::marker::PhantomData,
@@ -83,7 +84,8 @@ impl<'a> Forward<'a> {
     /// # Panics
     /// If a slice is too short.
     pub(crate) fn run(self, pool: &Pool, isa: Isa) {
-        let job = self.job(isa);
+        // The next layer's outputs depend on all of this one's, whichever thread computed them.
+        let job = self.job(isa, pool.stores(Readers::All));
         // SAFETY: the pool calls each index once.
         pool.run(&|index| unsafe { job.share(index, pool.threads()) });
     }
@@ -137,12 +139,16 @@ pub(super) fn share_of(
     index: usize,
     shares: usize,
 ) -> (Range<usize>, Range<usize>) {
-    let uneven = !panels.is_multiple_of(shares) && panels < 4 * shares;
-    if uneven && rows >= MAX_TILE_ROWS * shares {
+    if !go_round(panels, shares) && rows >= MAX_TILE_ROWS * shares {
         (0..panels, split(rows, shares, index))
     } else {
         (split(panels, shares, index), 0..rows)
     }
+}
+
+/// Whether panels can be split among the shares about evenly.
+pub(super) fn go_round(panels: usize, shares: usize) -> bool {
+    panels.is_multiple_of(shares) || panels >= 4 * shares
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -155,6 +161,7 @@ pub(super) struct Product<'a> {
     activation: Activation,
     y: *mut f32,
     y_stride: usize,
+    stores: Stores,
 }
 
 /// Some panels of some rows.
@@ -171,14 +178,26 @@ impl Kernel for Share<'_> {
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let inputs = self.product.layout.inputs;
+        let Product { layout, x, x_stride, .. } = self.product;
         // SAFETY: `job` checked the lengths.
         unsafe {
-            let Product { layout, x, x_stride, .. } = self.product;
-            if is_sparse::<V>(x, x_stride, [self.all_rows, layout.inputs], layout.outputs) {
-                return sparse_forward::run::<V>(&self);
+            match is_sparse::<V>(x, x_stride, [self.all_rows, layout.inputs], layout.outputs) {
+                true => sparse_forward::run::<V>(&self),
+                false => self.dense::<V>(),
             }
         }
+        V::fence();
+    }
+}
+
+impl Share<'_> {
+    /// Multiplies all of the input, zeros included.
+    ///
+    /// # Safety
+    /// As the share's own kernel.
+    #[inline(always)]
+    unsafe fn dense<V: Vector>(&self) {
+        let inputs = self.product.layout.inputs;
         let block = rows_per_block(inputs).min(self.rows.len().max(1));
         with_packed(block * inputs, |packed| {
             for start in self.rows.clone().step_by(block) {
@@ -194,9 +213,7 @@ impl Kernel for Share<'_> {
             }
         });
     }
-}
 
-impl Share<'_> {
     /// One panel of a block of rows.
     ///
     /// # Safety
@@ -205,10 +222,15 @@ impl Share<'_> {
     unsafe fn panel<V: Vector>(&self, panel: usize, block: Range<usize>, packed: *const f32) {
         let layout = self.product.layout;
         let width = layout.width(panel);
-        // The next panel comes into the second cache while this one is used, part by part.
+        // The next panel comes into the second cache while this one is used, part by part; not the
+        // next thread's, which would have to take it back.
         let next = self.product.weight.wrapping_add(layout.panel_start(panel + 1));
+        let has_next = panel + 1 < self.panels.end;
         let lines = (layout.inputs * width / 16).div_ceil(block.len().div_ceil(V::TILE_ROWS));
-        let ahead_step = 16 * lines.div_ceil((layout.inputs / 4).max(1));
+        let ahead_step = match has_next {
+            true => 16 * lines.div_ceil((layout.inputs / 4).max(1)),
+            false => 0,
+        };
         let mut row = block.start;
         while row < block.end {
             let rows = next_tile_rows::<V>(block.end - row);
@@ -330,7 +352,7 @@ impl Tiles<'_> {
                     }
                 }
             }
-            self.store(&tile, row, column);
+            self.store(&tile, row, column, self.product.stores);
         }
     }
 
@@ -346,7 +368,8 @@ impl Tiles<'_> {
         let columns = (C * V::LANES).min(self.product.layout.outputs.saturating_sub(column));
         // SAFETY: the tile lies inside the product; only real columns are read and written.
         unsafe {
-            self.store(&tile, row, column);
+            // Near, since it is read and written again at once.
+            self.store(&tile, row, column, Stores::Cached);
             for index in 0..R {
                 let values = self.output(row + index, column);
                 let values = std::slice::from_raw_parts_mut(values, columns);
@@ -367,13 +390,15 @@ impl Tiles<'_> {
         tile: &[[V; C]; R],
         row: usize,
         column: usize,
+        stores: Stores,
     ) {
         for vector in 0..C {
             let column = column + vector * V::LANES;
             let lanes = self.real_lanes::<V>(column);
             for index in 0..R {
+                let to = self.output(row + index, column);
                 // SAFETY: the caller's; `lanes` stops at the last real column.
-                unsafe { store(tile[index][vector], self.output(row + index, column), lanes) };
+                unsafe { store_as(stores, tile[index][vector], to, lanes) };
             }
         }
     }

@@ -7,8 +7,8 @@ use super::panels::{HALF_PANEL, PANEL};
 use super::sparse::{is_sparse, on_line, LINE};
 use super::tile::{accumulate, next_tile_rows, pack_rows, rows_per_block, tile_rows, with_packed};
 use super::tile::{Factors, Tiled};
-use super::vector::{load, store, Vector};
-use super::{sparse_input_gradient, Isa, PanelLayout, Pool};
+use super::vector::{load, store_as, Vector};
+use super::{sparse_input_gradient, Isa, PanelLayout, Pool, Readers, Stores};
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -40,6 +40,8 @@ pub(crate) struct InputGradient<'a> {
     pub(crate) dx: &'a mut [f32],
     /// Distance between rows of `dx`.
     pub(crate) dx_stride: usize,
+    /// Who reads `dx`: a weight gradient reads the columns that its own thread wrote.
+    pub(crate) readers: Readers,
 }
 
 impl<'a> InputGradient<'a> {
@@ -47,7 +49,7 @@ impl<'a> InputGradient<'a> {
     ///
     /// # Panics
     /// If a slice is too short.
-    pub(crate) fn job(self, isa: Isa) -> InputGradientJob<'a> {
+    pub(crate) fn job(self, isa: Isa, stores: Stores) -> InputGradientJob<'a> {
         let PanelLayout { inputs, outputs } = self.layout;
         let dx_len = matrix_len(self.rows, inputs, self.dx_stride);
         assert!(self.dy.len() >= matrix_len(self.rows, outputs, self.dy_stride), "dy too short");
@@ -65,6 +67,7 @@ impl<'a> InputGradient<'a> {
                 mask: self.mask,
                 dx: self.dx.as_mut_ptr(),
                 dx_stride: self.dx_stride,
+                stores,
             },
             borrow: std::marker::PhantomData,
         }
@@ -75,7 +78,8 @@ impl<'a> InputGradient<'a> {
     /// # Panics
     /// If a slice is too short.
     pub(crate) fn run(self, pool: &Pool, isa: Isa) {
-        let job = self.job(isa);
+        let stores = pool.stores(self.readers);
+        let job = self.job(isa, stores);
         // SAFETY: the pool calls each index once.
         pool.run(&|index| unsafe { job.share(index, pool.threads()) });
     }
@@ -130,6 +134,7 @@ pub(super) struct Product<'a> {
     pub(super) mask: Option<MaskNonZero<'a>>,
     dx: *mut f32,
     pub(super) dx_stride: usize,
+    stores: Stores,
 }
 
 /// Some blocks of 32 columns of some rows.
@@ -147,14 +152,26 @@ impl Kernel for Share<'_> {
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let outputs = self.product.layout.outputs;
+        let Product { layout, dy, dy_stride, .. } = self.product;
         // SAFETY: `job` checked the lengths.
         unsafe {
-            let Product { layout, dy, dy_stride, .. } = self.product;
-            if is_sparse::<V>(dy, dy_stride, [self.all_rows, layout.outputs], layout.inputs) {
-                return sparse_input_gradient::run::<V>(&self);
+            match is_sparse::<V>(dy, dy_stride, [self.all_rows, layout.outputs], layout.inputs) {
+                true => sparse_input_gradient::run::<V>(&self),
+                false => self.dense::<V>(),
             }
         }
+        V::fence();
+    }
+}
+
+impl Share<'_> {
+    /// Multiplies all of `dy`, zeros included.
+    ///
+    /// # Safety
+    /// As the share's own kernel.
+    #[inline(always)]
+    unsafe fn dense<V: Vector>(&self) {
+        let outputs = self.product.layout.outputs;
         let block = rows_per_block(outputs).min(self.rows.len().max(1));
         with_packed(block * outputs, |packed| {
             for start in self.rows.clone().step_by(block) {
@@ -170,9 +187,7 @@ impl Kernel for Share<'_> {
             }
         });
     }
-}
 
-impl Share<'_> {
     /// One block of columns of a block of rows.
     ///
     /// # Safety
@@ -289,7 +304,7 @@ impl Tiles<'_> {
         row: usize,
         column: usize,
     ) {
-        let Product { layout, mask, dx, dx_stride, .. } = self.product;
+        let Product { layout, mask, dx, dx_stride, stores, .. } = self.product;
         // SAFETY: the slices were checked by `InputGradient::job`; `lanes` stops at the last column.
         unsafe {
             for vector in 0..C {
@@ -303,7 +318,7 @@ impl Tiles<'_> {
                         let zero = V::splat(0.0);
                         value = V::select(y.differs(zero), value.mul(V::splat(scale)), zero);
                     }
-                    store(value, dx.wrapping_add(offset), lanes);
+                    store_as(stores, value, dx.wrapping_add(offset), lanes);
                 }
             }
         }

@@ -51,6 +51,7 @@ pub(crate) use softmax::{log_softmax_rows, softmax_rows};
 pub(crate) use update::{update, Decay, Moments, Nesterov, Step, UpdateRule, Updated};
 pub(crate) use weight_gradient::{GradientTail, WeightGradient};
 
+use super::exchange::{Readers, Stores};
 use super::pool::{split, split_by, Pool};
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::sparse::{
 };
 use super::vector::{load, Vector};
 use super::weight_gradient::{clear_padding, pack_panel, Share};
+use super::Stores;
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -106,7 +107,8 @@ unsafe fn pack_outputs<V: Vector>(share: &Share<'_>, panel: usize, to: *mut f32)
     unsafe {
         pack_panel::<V>(product, panel, 0..product.rows, to, &mut bias);
         if let (Some(tail), 0) = (&share.job.bias, share.inputs.start) {
-            tail.apply::<V>(panel * PANEL, &bias[..product.layout.width(panel)]);
+            let bias = &bias[..product.layout.width(panel)];
+            tail.apply::<V>(panel * PANEL, bias, Stores::Cached);
         }
     }
 }
@@ -278,6 +280,6 @@ unsafe fn hand_over(
     unsafe {
         let sums = std::slice::from_raw_parts_mut(sums, len);
         clear_padding(sums, layout.outputs_of(panel).len(), width);
-        pending.add(offset, sums.as_ptr(), len);
+        pending.add(offset, sums.as_ptr(), len, share.stores(&inputs));
     }
 }

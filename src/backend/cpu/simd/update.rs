@@ -4,8 +4,8 @@
 use super::beside::{Ahead, Region};
 use super::isa::{dispatch, Kernel};
 use super::sparse::LINE;
-use super::vector::{for_each_vector, load, store, Vector};
-use super::{split_by, Isa, Pool};
+use super::vector::{for_each_vector, load, store, store_as, Vector};
+use super::{split_by, Isa, Pool, Stores};
 
 /// How the next parameters follow from gradient and state.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -187,24 +187,25 @@ impl Target {
         }
     }
 
-    /// Updates the first `gradient.len()` elements.
+    /// Updates the first `gradient.len()` elements. Parameters are stored as is asked for, moments near:
+    /// nobody else reads them. Ends with [`Vector::fence`].
     ///
     /// # Safety
     /// That many elements are in bounds and no other thread uses them.
     #[inline(always)]
-    pub(super) unsafe fn apply<V: Vector>(&self, gradient: &[f32]) {
+    pub(super) unsafe fn apply<V: Vector>(&self, gradient: &[f32], stores: Stores) {
         // SAFETY: the caller's; each rule's moments are there by `new`.
         unsafe {
             match self.rule {
-                UpdateRule::Sgd { momentum: 0.0, .. } => self.plain::<V>(gradient),
-                UpdateRule::Sgd { .. } => self.momentum::<V>(gradient),
-                UpdateRule::Adam { .. } => self.adam::<V>(gradient),
+                UpdateRule::Sgd { momentum: 0.0, .. } => self.plain::<V>(gradient, stores),
+                UpdateRule::Sgd { .. } => self.momentum::<V>(gradient, stores),
+                UpdateRule::Adam { .. } => self.adam::<V>(gradient, stores),
             }
         }
     }
 
     #[inline(always)]
-    unsafe fn plain<V: Vector>(&self, gradient: &[f32]) {
+    unsafe fn plain<V: Vector>(&self, gradient: &[f32], stores: Stores) {
         let UpdateRule::Sgd { learning_rate, weight_decay, .. } = self.rule else { return };
         let (rate, decay) = (V::splat(-learning_rate), V::splat(weight_decay));
         for_each_vector!(V, gradient.len(), |at, lanes| {
@@ -212,13 +213,13 @@ impl Target {
             unsafe {
                 let value = load::<V>(self.values.add(at), lanes);
                 let step = decay.mul_add(value, self.scaled(gradient, at, lanes));
-                store(rate.mul_add(step, value), self.values.add(at), lanes);
+                store_as(stores, rate.mul_add(step, value), self.values.add(at), lanes);
             }
         });
     }
 
     #[inline(always)]
-    unsafe fn momentum<V: Vector>(&self, gradient: &[f32]) {
+    unsafe fn momentum<V: Vector>(&self, gradient: &[f32], stores: Stores) {
         let UpdateRule::Sgd { learning_rate, momentum, dampening, nesterov, weight_decay, step } =
             self.rule
         else {
@@ -248,13 +249,13 @@ impl Target {
                     Nesterov::Off => buffer,
                     Nesterov::On => ahead.mul_add(buffer, slope),
                 };
-                store(rate.mul_add(step, value), self.values.add(at), lanes);
+                store_as(stores, rate.mul_add(step, value), self.values.add(at), lanes);
             }
         });
     }
 
     #[inline(always)]
-    unsafe fn adam<V: Vector>(&self, gradient: &[f32]) {
+    unsafe fn adam<V: Vector>(&self, gradient: &[f32], stores: Stores) {
         let UpdateRule::Adam { betas: [beta1, beta2], step_size, inv_sqrt_bias2, eps, decay } =
             self.rule
         else {
@@ -281,7 +282,7 @@ impl Target {
                 store(second, self.second.add(at), lanes);
                 let denominator = second.sqrt().mul_add(correction, eps);
                 let value = size.mul_add(first.div(denominator), value.mul(factor));
-                store(value, self.values.add(at), lanes);
+                store_as(stores, value, self.values.add(at), lanes);
             }
         });
     }
@@ -306,6 +307,6 @@ impl Kernel for Apply<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         // SAFETY: the caller's.
-        unsafe { self.target.apply::<V>(self.gradient) }
+        unsafe { self.target.apply::<V>(self.gradient, Stores::Cached) }
     }
 }

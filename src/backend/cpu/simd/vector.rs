@@ -5,6 +5,7 @@ use super::isa::Kernel;
 use super::keep::{Group, KeepSchedule};
 #[cfg(doc)]
 use super::panels::PANEL;
+use super::Stores;
 
 /// A vector of f32 lanes in some instruction set.
 ///
@@ -163,6 +164,22 @@ pub(super) unsafe fn store<V: Vector>(value: V, to: *mut f32, lanes: usize) {
             value.store(to)
         } else {
             value.store_first(to, lanes)
+        }
+    }
+}
+
+/// As [`store`], in the way that is asked for. Ends with [`Vector::fence`].
+///
+/// # Safety
+/// `to` is valid for writing `lanes` <= `LANES` values.
+#[inline(always)]
+pub(super) unsafe fn store_as<V: Vector>(stores: Stores, value: V, to: *mut f32, lanes: usize) {
+    let is_whole = lanes == V::LANES && to.addr().is_multiple_of(V::LANES * size_of::<f32>());
+    // SAFETY: the caller's; streamed stores are whole and aligned.
+    unsafe {
+        match stores {
+            Stores::Streamed if is_whole => value.stream(to),
+            _ => store(value, to, lanes),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! A linear layer's gradient of its weights, with the optimiser's update in the same visit.
 
 use super::beside::{Ahead, Region};
-use super::forward::matrix_len;
+use super::forward::{go_round, matrix_len, share_of};
 use super::isa::{dispatch, Kernel};
 use super::panels::PANEL;
 use super::sparse::{on_line, LINE};
@@ -10,7 +10,8 @@ use super::sparse_weight_gradient::Sparse;
 use super::tile::{accumulate, next_tile_rows, tile_rows, Factors, Tiled, MAX_TILE_ROWS};
 use super::update::Target;
 use super::vector::{load, store, Vector};
-use super::{sparse_weight_gradient, split, Isa, PanelLayout, Pool, UpdateRule, Updated};
+use super::{sparse_weight_gradient, split_by, Isa, PanelLayout, Pool, UpdateRule, Updated};
+use super::{Readers, Stores};
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -54,6 +55,8 @@ pub(crate) struct WeightGradient<'a> {
     pub(crate) weight: GradientTail<'a>,
     /// What becomes of the bias' gradient: slices of `padded_outputs` values.
     pub(crate) bias: Option<GradientTail<'a>>,
+    /// Who reads the weights: an input gradient reads all threads' panels, a forward pass its own.
+    pub(crate) readers: Readers,
 }
 
 impl<'a> WeightGradient<'a> {
@@ -61,7 +64,7 @@ impl<'a> WeightGradient<'a> {
     ///
     /// # Panics
     /// If a slice has the wrong length.
-    pub(crate) fn job(self, isa: Isa) -> WeightGradientJob<'a> {
+    pub(crate) fn job(self, isa: Isa, to_others: Stores) -> WeightGradientJob<'a> {
         let PanelLayout { inputs, outputs } = self.layout;
         assert!(self.x.len() >= matrix_len(self.rows, inputs, self.x_stride), "x too short");
         assert!(self.dy.len() >= matrix_len(self.rows, outputs, self.dy_stride), "dy too short");
@@ -77,6 +80,8 @@ impl<'a> WeightGradient<'a> {
             },
             weight: Tail::new(self.weight, self.layout.len()),
             bias: self.bias.map(|bias| Tail::new(bias, self.layout.padded_outputs())),
+            readers: self.readers,
+            to_others,
             borrow: std::marker::PhantomData,
         }
     }
@@ -86,7 +91,7 @@ impl<'a> WeightGradient<'a> {
     /// # Panics
     /// If a slice has the wrong length.
     pub(crate) fn run(self, pool: &Pool, isa: Isa) {
-        let job = self.job(isa);
+        let job = self.job(isa, pool.stores(Readers::All));
         // SAFETY: the pool calls each index once.
         pool.run(&|index| unsafe { job.share(index, pool.threads()) });
     }
@@ -99,6 +104,8 @@ pub(crate) struct WeightGradientJob<'a> {
     pub(super) product: Product,
     pub(super) weight: Tail,
     pub(super) bias: Option<Tail>,
+    readers: Readers,
+    to_others: Stores,
     borrow: std::marker::PhantomData<&'a mut [f32]>,
 }
 
@@ -112,14 +119,8 @@ impl WeightGradientJob<'_> {
     /// No two calls with the same index, or with different `shares`, run at the same time.
     pub(crate) unsafe fn share(&self, index: usize, shares: usize) {
         let layout = self.product.layout;
-        let (panels, inputs) = (layout.panels(), layout.inputs);
-        // Inputs are split where panels would not go round evenly.
-        let uneven = !panels.is_multiple_of(shares) && panels < 4 * shares;
-        let (panels, inputs) = if uneven && inputs >= MAX_TILE_ROWS * shares {
-            (0..panels, split(inputs, shares, index))
-        } else {
-            (split(panels, shares, index), 0..inputs)
-        };
+        let (panels, inputs) = share_of(layout.panels(), layout.inputs, index, shares);
+        let own = self.own_inputs(index, shares);
         SCRATCH.with_borrow_mut(|scratch| {
             let block = self.product.rows.min(BATCH_BLOCK);
             // Partial sums are kept between blocks of the batch, if there is more than one.
@@ -130,11 +131,27 @@ impl WeightGradientJob<'_> {
             }
             let packed = on_line(scratch.as_mut_ptr());
             let partial = packed.wrapping_add(block * PANEL);
-            let share = Share { job: self, panels, inputs, packed, partial };
+            let share = Share { job: self, panels, inputs, own, packed, partial };
             // SAFETY: `job` checked the lengths; the shares' panels or inputs are disjoint; the
             // scratch is this thread's and was just made long enough.
             unsafe { dispatch(self.isa, share) }
         });
+    }
+
+    /// The inputs whose weights no thread reads but the one that computes share `index`.
+    fn own_inputs(&self, index: usize, shares: usize) -> Range<usize> {
+        let layout = self.product.layout;
+        let blocks = layout.inputs.div_ceil(PANEL);
+        match self.readers {
+            // A forward pass whose rows are split reads all weights, whoever wrote them.
+            _ if !go_round(layout.panels(), shares) => 0..0,
+            Readers::Writer => 0..layout.inputs,
+            // An input gradient that is split by blocks of inputs reads all panels of its own.
+            Readers::All if go_round(blocks, shares) => {
+                split_by(PANEL, layout.inputs, shares, index)
+            }
+            Readers::All => 0..0,
+        }
     }
 }
 
@@ -176,10 +193,12 @@ impl Tail {
         }
     }
 
+    /// Parameters are stored as is asked for, gradients near. Ends with [`Vector::fence`].
+    ///
     /// # Safety
     /// The elements from `offset` on are in bounds and no other thread uses them.
     #[inline(always)]
-    pub(super) unsafe fn apply<V: Vector>(&self, offset: usize, gradient: &[f32]) {
+    pub(super) unsafe fn apply<V: Vector>(&self, offset: usize, gradient: &[f32], stores: Stores) {
         // SAFETY: the caller's. A tile's rows and a bias panel are whole vectors.
         unsafe {
             match self {
@@ -193,7 +212,7 @@ impl Tail {
                         V::load(to).add(V::load(added)).store(to);
                     }
                 }
-                Tail::Update(target) => target.at(offset).apply::<V>(gradient),
+                Tail::Update(target) => target.at(offset).apply::<V>(gradient, stores),
             }
         }
     }
@@ -227,6 +246,8 @@ pub(super) struct Share<'a> {
     pub(super) job: &'a WeightGradientJob<'a>,
     pub(super) panels: Range<usize>,
     pub(super) inputs: Range<usize>,
+    /// Inputs whose weights no other thread reads.
+    own: Range<usize>,
     packed: *mut f32,
     partial: *mut f32,
 }
@@ -238,13 +259,33 @@ impl Kernel for Share<'_> {
     unsafe fn run<V: Vector>(self) {
         // SAFETY: `job` checked the lengths; the share lies inside the product.
         unsafe {
-            if let Some(sparse) = Sparse::choose::<V>(&self) {
-                return sparse_weight_gradient::run::<V>(&self, sparse);
+            match Sparse::choose::<V>(&self) {
+                Some(sparse) => sparse_weight_gradient::run::<V>(&self, sparse),
+                None => self.dense::<V>(),
             }
         }
-        let Share { job, panels, inputs, packed, partial } = self;
+        V::fence();
+    }
+}
+
+impl Share<'_> {
+    /// How the weights of some inputs are stored.
+    pub(super) fn stores(&self, inputs: &Range<usize>) -> Stores {
+        match self.own.start <= inputs.start && inputs.end <= self.own.end {
+            true => Stores::Cached,
+            false => self.job.to_others,
+        }
+    }
+
+    /// Multiplies all of both factors, zeros included.
+    ///
+    /// # Safety
+    /// As the share's own kernel.
+    #[inline(always)]
+    unsafe fn dense<V: Vector>(&self) {
+        let Share { job, ref panels, ref inputs, packed, partial, .. } = *self;
         let product = job.product;
-        for panel in panels {
+        for panel in panels.clone() {
             let mut bias = [0.0; PANEL];
             let mut start = 0;
             // One pass even over no rows: the gradient is then 0, and moments still decay.
@@ -261,7 +302,7 @@ impl Kernel for Share<'_> {
                         tile: std::ptr::null_mut(),
                         rows: (rows.start, rows.end),
                     };
-                    panel_tiles::<V>(&job.weight, tiles, inputs.clone());
+                    panel_tiles::<V>(self, tiles);
                 }
                 start = rows.end;
                 if start == product.rows {
@@ -271,7 +312,7 @@ impl Kernel for Share<'_> {
             if let (Some(tail), 0) = (&job.bias, inputs.start) {
                 let width = product.layout.width(panel);
                 // SAFETY: one share of each panel contains input 0, and it alone comes here.
-                unsafe { tail.apply::<V>(panel * PANEL, &bias[..width]) };
+                unsafe { tail.apply::<V>(panel * PANEL, &bias[..width], Stores::Cached) };
             }
         }
     }
@@ -311,12 +352,13 @@ pub(super) unsafe fn pack_panel<V: Vector>(
     }
 }
 
-/// The gradient of some inputs' weights in one panel.
+/// The gradient of the share's weights in one panel.
 ///
 /// # Safety
-/// `tiles` points to the packed block, and the inputs are in bounds and this thread's alone.
+/// `tiles` points to the packed block, and the share lies inside the product.
 #[inline(always)]
-unsafe fn panel_tiles<V: Vector>(tail: &Tail, tiles: Tiles, inputs: Range<usize>) {
+unsafe fn panel_tiles<V: Vector>(share: &Share<'_>, tiles: Tiles) {
+    let (tail, inputs) = (&share.job.weight, &share.inputs);
     let layout = tiles.product.layout;
     let width = layout.width(tiles.panel);
     let column = tiles.panel * PANEL;
@@ -340,7 +382,8 @@ unsafe fn panel_tiles<V: Vector>(tail: &Tail, tiles: Tiles, inputs: Range<usize>
                     layout.outputs_of(tiles.panel).len(),
                     width,
                 );
-                tail.apply::<V>(offset, &buffer[..rows * width]);
+                let stores = share.stores(&(input..input + rows));
+                tail.apply::<V>(offset, &buffer[..rows * width], stores);
             }
         }
         input += rows;

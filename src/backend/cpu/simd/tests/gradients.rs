@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 use super::super::{GradientTail, InputGradient, MaskNonZero, Moments, UpdateRule, Updated};
-use super::super::{Nesterov, Step, WeightGradient};
+use super::super::{Nesterov, Readers, Step, WeightGradient};
 use super::*;
 
 struct Case {
@@ -35,6 +35,7 @@ impl Case {
             mask,
             dx: &mut dx,
             dx_stride: inputs,
+            readers: Readers::All,
         };
         gradient.run(pool, isa);
         dx
@@ -57,6 +58,7 @@ impl Case {
             dy_stride: outputs,
             weight,
             bias: Some(bias),
+            readers: Readers::All,
         };
         gradient.run(pool, isa);
     }

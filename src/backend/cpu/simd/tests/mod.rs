@@ -3,6 +3,7 @@
 
 mod dropout;
 mod elementwise;
+mod exchange;
 mod gradients;
 mod linear;
 mod loss;
@@ -10,16 +11,21 @@ mod optimiser;
 mod sparse;
 
 use super::{Isa, PanelLayout, Pool};
+use crate::backend::cpu::exchange::LastCache;
 use std::num::NonZeroUsize;
 
 fn pool(threads: usize) -> Pool {
-    Pool::new(NonZeroUsize::new(threads).unwrap())
+    pool_on(threads, LastCache::Whole)
 }
 
-/// Calls a test with every instruction set and with one and three threads.
+fn pool_on(threads: usize, last_cache: LastCache) -> Pool {
+    Pool::with_last_cache(NonZeroUsize::new(threads).unwrap(), last_cache)
+}
+
+/// Calls a test with every instruction set, with one and three threads and with both ways to store
+/// what passes between them.
 fn everywhere(test: impl Fn(&Pool, Isa)) {
-    for threads in [1, 3] {
-        let pool = pool(threads);
+    for pool in [pool(1), pool(3), pool_on(3, LastCache::Split)] {
         Isa::available().into_iter().for_each(|isa| test(&pool, isa));
     }
 }

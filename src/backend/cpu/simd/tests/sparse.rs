@@ -2,7 +2,8 @@
 //! Skipped zeros change no bit: products of every density against one chain of additions.
 
 use super::super::{
-    Activation, Dropout, Forward, GradientTail, InputGradient, MaskNonZero, Start, WeightGradient,
+    Activation, Dropout, Forward, GradientTail, InputGradient, MaskNonZero, Readers, Start,
+    WeightGradient,
 };
 use super::*;
 use crate::philox::{keep, MaskKey};
@@ -33,11 +34,11 @@ fn thin(rows: usize, columns: usize, density: f32, seed: u32) -> Vec<f32> {
 /// Calls a test with one and three threads and every instruction set that fuses additions, so that
 /// one chain describes them all. Those that do not, never skip either.
 fn wherever_fused(test: impl Fn(&Pool, Isa)) {
-    for threads in [1, 3] {
-        let pool = pool(threads);
-        let fuses = |isa: &Isa| *isa != Isa::Portable || cfg!(target_arch = "aarch64");
-        Isa::available().into_iter().filter(fuses).for_each(|isa| test(&pool, isa));
-    }
+    everywhere(|pool, isa| {
+        if isa != Isa::Portable || cfg!(target_arch = "aarch64") {
+            test(pool, isa);
+        }
+    });
 }
 
 fn assert_same(got: &[f32], want: &[f32], what: &str) {
@@ -115,6 +116,7 @@ fn input_gradient_skips_zero_output_gradients() {
                 mask: Some(MaskNonZero { y: &y, scale: 2.0 }),
                 dx: &mut dx,
                 dx_stride: inputs + GAP,
+                readers: Readers::Writer,
             };
             gradient.run(pool, isa);
             assert_same(&dx, &want, &format!("{isa} {rows}x{inputs}x{outputs} at {density}"));
@@ -158,6 +160,7 @@ fn check_weight_gradient((rows, inputs, outputs): (usize, usize, usize), density
             dy_stride: outputs + GAP,
             weight: GradientTail::Overwrite(&mut weight),
             bias: Some(GradientTail::Overwrite(&mut bias)),
+            readers: Readers::Writer,
         };
         gradient.run(pool, isa);
         let what = format!("{isa} {rows}x{inputs}x{outputs} at {density:?}");
