@@ -168,7 +168,6 @@ impl Launch<'_> {
     }
 
     fn input_gradient(mut self, mask: Option<f64>) -> Result<()> {
-        let readers = self.readers(self.step.writes[0]);
         let weight = self.shape(self.step.inputs[1]);
         let layout = PanelLayout { outputs: weight.rows(), inputs: weight.last() };
         let rows = self.shape(self.step.inputs[0]).elements() / layout.outputs;
@@ -188,7 +187,6 @@ impl Launch<'_> {
             mask,
             dx: write(&mut self.operands, 0)?,
             dx_stride: layout.inputs,
-            readers,
         };
         gradient.run(&self.engine.pool, self.engine.isa);
         Ok(())
@@ -416,26 +414,18 @@ impl Launch<'_> {
         Ok(())
     }
 
-    /// Which threads read what a product of a linear layer writes. Of its weights the forward pass
-    /// reads the panels, and of its output's gradient the weight gradient reads the columns, that
-    /// the same thread wrote; everything else is split in other ways.
-    fn readers(&self, written: BufferId) -> Readers {
-        let place = self.plan.buffer(written).place;
-        // A parameter that is updated is another value than before, at the same place.
-        let is_it = |read: BufferId| match place {
-            Place::Parameter(_) => self.plan.buffer(read).place == place,
-            _ => read == written,
+    /// Which threads read a weight that its gradient's thread updates: a forward pass reads the
+    /// panels that the same thread wrote, everything else all of them.
+    fn readers(&self, updated: BufferId) -> Readers {
+        let plan = self.plan;
+        // The updated parameter is another value than the one that is read, at the same place.
+        let place = plan.buffer(updated).place;
+        let is_it = |read: BufferId| plan.buffer(read).place == place;
+        let reads_all = |step: &Step| {
+            !matches!(step.kernel, Kernel::Linear { .. })
+                && step.reads.iter().flatten().copied().any(is_it)
         };
-        let crosses = |step: &Step| {
-            let own = match step.kernel {
-                Kernel::Linear { .. } => 1,
-                Kernel::WeightGradient { .. } => 0,
-                _ => usize::MAX,
-            };
-            let mut reads = step.reads.iter().enumerate();
-            reads.any(|(index, read)| index != own && read.is_some_and(is_it))
-        };
-        match self.plan.steps.iter().any(crosses) {
+        match plan.steps.iter().any(reads_all) {
             true => Readers::All,
             false => Readers::Writer,
         }

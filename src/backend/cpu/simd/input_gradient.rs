@@ -40,8 +40,6 @@ pub(crate) struct InputGradient<'a> {
     pub(crate) dx: &'a mut [f32],
     /// Distance between rows of `dx`.
     pub(crate) dx_stride: usize,
-    /// Who reads `dx`: a weight gradient reads the columns that its own thread wrote.
-    pub(crate) readers: Readers,
 }
 
 impl<'a> InputGradient<'a> {
@@ -78,8 +76,8 @@ impl<'a> InputGradient<'a> {
     /// # Panics
     /// If a slice is too short.
     pub(crate) fn run(self, pool: &Pool, isa: Isa) {
-        let stores = pool.stores(self.readers);
-        let job = self.job(isa, stores);
+        // Even where the same thread reads `dx`, others may have read what lay there before.
+        let job = self.job(isa, pool.stores(Readers::All));
         // SAFETY: the pool calls each index once.
         pool.run(&|index| unsafe { job.share(index, pool.threads()) });
     }

@@ -65,7 +65,6 @@ fn step(pool: &Pool, isa: Isa, (rows, inputs, outputs): (usize, usize, usize)) -
         mask: None,
         dx: dx.elements(),
         dx_stride: inputs,
-        readers: Readers::All,
     };
     gradient.run(pool, isa);
     let mut moments = [layout.len(), layout.len()].map(|len| Aligned::new(&vec![0.0; len]));

@@ -35,7 +35,6 @@ impl Case {
             mask,
             dx: &mut dx,
             dx_stride: inputs,
-            readers: Readers::All,
         };
         gradient.run(pool, isa);
         dx

@@ -116,7 +116,6 @@ fn input_gradient_skips_zero_output_gradients() {
                 mask: Some(MaskNonZero { y: &y, scale: 2.0 }),
                 dx: &mut dx,
                 dx_stride: inputs + GAP,
-                readers: Readers::Writer,
             };
             gradient.run(pool, isa);
             assert_same(&dx, &want, &format!("{isa} {rows}x{inputs}x{outputs} at {density}"));
