@@ -14,6 +14,7 @@ mod isolated;
 mod reference;
 
 use std::num::NonZeroUsize;
+use std::sync::atomic::AtomicU32;
 
 use common::{Rates, Unit};
 use criterion::{Criterion, Throughput};
@@ -31,6 +32,8 @@ const BATCH: usize = 256;
 const DROPOUT_SHAPE: [usize; 2] = [1024, 16384];
 /// Within the second-level cache, and beyond all.
 const COPIED_ELEMENTS: [usize; 2] = [64 << 10, 16 << 20];
+/// As many as the weights of SimpleNet's second layer.
+const EXCHANGED_ELEMENTS: usize = 256 << 10;
 /// The products of SimpleNet's step: fc1 and its weight gradient, fc2.
 const PRODUCTS: [Product; 3] = [
     Product { rows: BATCH, columns: 512, inner: 784 },
@@ -43,6 +46,9 @@ fn main() -> Result<()> {
     for threads in common::thread_counts() {
         products(&mut criterion, threads);
         copies(&mut criterion, threads);
+        if threads.get() == 2 {
+            exchange(&mut criterion);
+        }
         training_kernels(&mut criterion, threads)?;
         dropout(&mut criterion, threads)?;
     }
@@ -62,6 +68,18 @@ fn products(criterion: &mut Criterion<Rates>, threads: NonZeroUsize) {
             bencher.iter(|| product.compute(&a, &b, &mut c, threads));
         });
     }
+    group.finish();
+}
+
+/// What it costs that threads read what others write. The rate tells where a virtual machine's cores
+/// lie: far lower where they share no last cache.
+fn exchange(criterion: &mut Criterion<Rates>) {
+    let lines: Vec<AtomicU32> = (0..EXCHANGED_ELEMENTS).map(|_| AtomicU32::new(0)).collect();
+    let mut group = criterion.benchmark_group("reference");
+    group.throughput(Throughput::BytesDecimal((EXCHANGED_ELEMENTS * size_of::<u32>()) as u64));
+    group.bench_function("write lines that another core has read, threads 2", |bencher| {
+        bencher.iter_custom(|rounds| reference::take_back(&lines, rounds));
+    });
     group.finish();
 }
 

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the machine can do at the moment: plain copies and bare matrix products.
+//! What the machine can do at the moment: plain copies, bare matrix products, and writing to cache
+//! lines that another core has read.
 
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use gemm::Parallelism;
 
@@ -18,6 +21,40 @@ pub(crate) fn copy(from: &[f32], to: &mut [f32], threads: NonZeroUsize) {
             to.copy_from_slice(from);
         }
     });
+}
+
+/// Numbers in one cache line.
+pub(crate) const LINE: usize = 16;
+
+/// How long this thread takes to write to every line, `rounds` times; before each time, another
+/// thread reads them all.
+pub(crate) fn take_back(lines: &[AtomicU32], rounds: u64) -> Duration {
+    let turn = AtomicU64::new(0);
+    let wait_for = |expected: u64| {
+        while turn.load(Ordering::Acquire) != expected {
+            std::hint::spin_loop();
+        }
+    };
+    let ours = || lines.iter().step_by(LINE);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..rounds {
+                wait_for(2 * round);
+                let sum = ours().fold(0, |sum: u32, line| sum ^ line.load(Ordering::Relaxed));
+                std::hint::black_box(sum);
+                turn.store(2 * round + 1, Ordering::Release);
+            }
+        });
+        let mut taken = Duration::ZERO;
+        for round in 0..rounds {
+            wait_for(2 * round + 1);
+            let start = Instant::now();
+            ours().for_each(|line| line.store(round as u32, Ordering::Relaxed));
+            taken += start.elapsed();
+            turn.store(2 * round + 2, Ordering::Release);
+        }
+        taken
+    })
 }
 
 /// A product of row-major matrices, `[rows, inner] x [inner, columns]`.
