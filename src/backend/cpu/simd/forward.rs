@@ -7,7 +7,7 @@ use super::isa::{dispatch, Kernel};
 use super::keep::{keep_runs, KeepSchedule};
 use super::panels::PANEL;
 use super::sparse::is_sparse;
-use super::tile::{accumulate, next_tile_rows, pack_rows, rows_per_block, tile_rows, with_packed};
+use super::tile::{accumulate, for_each_packed, next_tile_rows, tile_rows};
 use super::tile::{Factors, Tiled, MAX_TILE_ROWS};
 use super::vector::{store_as, Vector};
 use super::{sparse_forward, split, Isa, PanelLayout, Pool, Readers, Stores};
@@ -197,21 +197,15 @@ impl Share<'_> {
     /// As the share's own kernel.
     #[inline(always)]
     unsafe fn dense<V: Vector>(&self) {
-        let inputs = self.product.layout.inputs;
-        let block = rows_per_block(inputs).min(self.rows.len().max(1));
-        with_packed(block * inputs, |packed| {
-            for start in self.rows.clone().step_by(block) {
-                let rows = start..(start + block).min(self.rows.end);
-                // SAFETY: the block's rows lie in `x`, and the buffer was made long enough.
-                unsafe {
-                    let x = self.product.x.add(rows.start * self.product.x_stride);
-                    pack_rows::<V>(x, self.product.x_stride, rows.len(), inputs, packed);
-                    for panel in self.panels.clone() {
-                        self.panel::<V>(panel, rows.clone(), packed);
-                    }
+        let Product { layout, x, x_stride, .. } = self.product;
+        // SAFETY: the share lies inside the product.
+        unsafe {
+            for_each_packed::<V>(x, x_stride, self.rows.clone(), layout.inputs, |rows, packed| {
+                for panel in self.panels.clone() {
+                    self.panel::<V>(panel, rows.clone(), packed);
                 }
-            }
-        });
+            });
+        }
     }
 
     /// One panel of a block of rows.

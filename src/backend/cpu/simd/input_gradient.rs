@@ -5,8 +5,7 @@ use super::forward::{matrix_len, share_of};
 use super::isa::{dispatch, Kernel};
 use super::panels::{HALF_PANEL, PANEL};
 use super::sparse::{is_sparse, on_line, LINE};
-use super::tile::{accumulate, next_tile_rows, pack_rows, rows_per_block, tile_rows, with_packed};
-use super::tile::{Factors, Tiled};
+use super::tile::{accumulate, for_each_packed, next_tile_rows, tile_rows, Factors, Tiled};
 use super::vector::{load, store_as, Vector};
 use super::{sparse_input_gradient, Isa, PanelLayout, Pool, Readers, Stores};
 use std::cell::RefCell;
@@ -169,21 +168,21 @@ impl Share<'_> {
     /// As the share's own kernel.
     #[inline(always)]
     unsafe fn dense<V: Vector>(&self) {
-        let outputs = self.product.layout.outputs;
-        let block = rows_per_block(outputs).min(self.rows.len().max(1));
-        with_packed(block * outputs, |packed| {
-            for start in self.rows.clone().step_by(block) {
-                let rows = start..(start + block).min(self.rows.end);
-                // SAFETY: the block's rows lie in `dy`, and the buffer was made long enough.
-                unsafe {
-                    let dy = self.product.dy.add(rows.start * self.product.dy_stride);
-                    pack_rows::<V>(dy, self.product.dy_stride, rows.len(), outputs, packed);
+        let Product { layout, dy, dy_stride, .. } = self.product;
+        // SAFETY: the share lies inside the product.
+        unsafe {
+            for_each_packed::<V>(
+                dy,
+                dy_stride,
+                self.rows.clone(),
+                layout.outputs,
+                |rows, packed| {
                     for columns in self.blocks.clone() {
                         self.columns::<V>(columns, rows.clone(), packed);
                     }
-                }
-            }
-        });
+                },
+            );
+        }
     }
 
     /// One block of columns of a block of rows.

@@ -4,6 +4,7 @@
 use super::isa::Kernel;
 use super::vector::Vector;
 use std::cell::RefCell;
+use std::ops::Range;
 
 /// Rows of the tallest tile of any instruction set.
 pub(super) const MAX_TILE_ROWS: usize = 12;
@@ -100,14 +101,32 @@ thread_local! {
     static PACKED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Calls `use_packed` with this thread's buffer for packed rows. It grows once and stays.
-pub(super) fn with_packed<T>(len: usize, use_packed: impl FnOnce(*mut f32) -> T) -> T {
+/// Calls `each(rows, packed)` for some rows of `steps` values, `stride` apart, a block at a time; packed
+/// as by [`pack_rows`] in this thread's buffer, which grows once and stays.
+///
+/// # Safety
+/// `from` is valid for all rows up to the last of these.
+#[inline(always)]
+pub(super) unsafe fn for_each_packed<V: Vector>(
+    from: *const f32,
+    stride: usize,
+    rows: Range<usize>,
+    steps: usize,
+    each: impl Fn(Range<usize>, *const f32),
+) {
+    let block = rows_per_block(steps).min(rows.len().max(1));
     PACKED.with_borrow_mut(|packed| {
-        if packed.len() < len {
-            packed.resize(len, 0.0);
+        if packed.len() < block * steps {
+            packed.resize(block * steps, 0.0);
         }
-        use_packed(packed.as_mut_ptr())
-    })
+        let packed = packed.as_mut_ptr();
+        for start in rows.clone().step_by(block) {
+            let rows = start..(start + block).min(rows.end);
+            // SAFETY: the caller's, and the buffer was just made long enough.
+            unsafe { pack_rows::<V>(from.add(start * stride), stride, rows.len(), steps, packed) };
+            each(rows, packed);
+        }
+    });
 }
 
 /// Copies rows of `steps` values, `stride` apart, so that the rows of each tile lie next to one
@@ -116,7 +135,7 @@ pub(super) fn with_packed<T>(len: usize, use_packed: impl FnOnce(*mut f32) -> T)
 /// # Safety
 /// `from` is valid for `rows` rows, `to` for `rows * steps` values.
 #[inline(always)]
-pub(super) unsafe fn pack_rows<V: Vector>(
+unsafe fn pack_rows<V: Vector>(
     from: *const f32,
     stride: usize,
     rows: usize,
