@@ -7,11 +7,11 @@
 
 use std::sync::Arc;
 
-use kiln::data::{Batch, Dataset, Digits, Loader, LoaderConfig, Shuffle};
+use kiln::data::{Dataset, Digits, Loader, LoaderConfig, Shuffle};
 use kiln::loss::CrossEntropy;
 use kiln::nn::{Dropout, Linear, Module, Scope};
 use kiln::optim::Adam;
-use kiln::{Device, Net, Result, Seed, Tensor, Trainer, Var};
+use kiln::{Device, Net, Result, Seed, Trainer, Var};
 
 struct SimpleNet {
     fc1: Linear,
@@ -55,24 +55,17 @@ fn main() -> Result<()> {
     for epoch in 1..=5 {
         let mut sum = 0.0;
         for batch in loader.epoch() {
-            let (images, labels) = tensors(batch?)?;
+            let (images, labels) = batch?.into_rows()?;
             sum += fit.step(&images, &labels)?.value()?; // train mode, by construction
         }
         println!("epoch {epoch}: mean loss {:.4}", sum / loader.len() as f32);
     }
 
     let everything = LoaderConfig { batch_size: test.len(), ..LoaderConfig::default() };
-    let (images, labels) = tensors(Loader::new(Arc::new(test), everything)?.next_batch()?)?;
+    let (images, labels) = Loader::new(Arc::new(test), everything)?.next_batch()?.into_rows()?;
     let guesses = fit.net().eval().forward(&images)?.argmax()?; // eval mode, by construction
     let labels = labels.integers()?;
     let correct = guesses.iter().zip(labels).filter(|(a, b)| **a == **b as usize).count();
     println!("test accuracy: {correct} of {}", labels.len());
     Ok(())
-}
-
-/// A batch of images as rows of 784 pixels, and its labels.
-fn tensors(batch: Batch) -> Result<(Tensor, Tensor)> {
-    let samples = batch.labels.len();
-    let images = Tensor::new([samples, 784], batch.inputs)?;
-    Ok((images, Tensor::labels([samples], batch.labels)?))
 }

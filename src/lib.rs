@@ -89,3 +89,8 @@ pub use shape::Shape;
 pub use tensor::Tensor;
 pub use trainer::{StepLoss, Trainer};
 pub use view::{Gradients, View};
+
+/// The README's example compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use kiln::data::{idx, Batch, Dataset, Digits, MemoryDataset};
-use kiln::{Error, Result, Tensor};
+use kiln::data::{idx, Dataset, Digits, MemoryDataset};
+use kiln::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// The split and the wrong labels stay the same whatever `--seed` is, so that runs can be compared.
@@ -83,14 +83,6 @@ impl Sets {
     pub(super) fn features(&self) -> usize {
         self.train.sample_shape().iter().product()
     }
-}
-
-/// A batch as the tensors that a fully connected network takes.
-pub(super) fn tensors(batch: Batch) -> Result<(Tensor, Tensor)> {
-    let samples = batch.labels.len();
-    let features = batch.inputs.len() / samples.max(1);
-    let x = Tensor::new([samples, features], batch.inputs)?;
-    Ok((x, Tensor::labels([samples], batch.labels)?))
 }
 
 fn noisy(set: MemoryDataset, choice: Choice) -> Result<Arc<dyn Dataset>> {

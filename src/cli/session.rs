@@ -12,7 +12,7 @@ use kiln::op::TensorType;
 use kiln::{Device, Error, Result};
 use serde::{Deserialize, Serialize};
 
-use super::data::{tensors, Sets};
+use super::data::Sets;
 use super::metrics::{Epoch, Scores};
 use super::network::{self, AnyNet, AnyTrainer};
 use super::output::Output;
@@ -102,7 +102,7 @@ impl Session {
         let start = Instant::now();
         let mut learning_rate = self.trainer.rate();
         for batch in self.loader.epoch() {
-            let (x, labels) = tensors(batch?)?;
+            let (x, labels) = batch?.into_rows()?;
             learning_rate = self.trainer.rate();
             let loss = self.trainer.step(&x, &labels)?;
             tracing::trace!(update = self.trainer.updates(), loss = loss.value()?, "step");
@@ -147,7 +147,7 @@ pub(super) fn evaluate(net: &mut AnyNet, set: &Arc<dyn Dataset>) -> Result<Score
     let criterion = CrossEntropy::default();
     let (mut loss, mut correct) = (0.0, 0);
     for batch in loader.epoch() {
-        let (x, labels) = tensors(batch?)?;
+        let (x, labels) = batch?.into_rows()?;
         let (mean, scores) = net.eval().loss_and_output(&criterion, &x, &labels)?;
         let labels = labels.integers()?;
         loss += f64::from(mean.item()?) * labels.len() as f64;

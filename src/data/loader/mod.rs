@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Batches from a data set: in a repeatable order, ahead of time, from any position.
 
+mod batch;
 mod config;
 mod prefetch;
 mod prepare;
@@ -15,25 +16,11 @@ use crate::{Error, Result};
 use prefetch::Prefetcher;
 use prepare::{Cursor, Plan};
 
+pub use batch::Batch;
 pub use config::{LastBatch, LoaderConfig, Position, Shuffle};
 
 /// A channel reserves room for all of them at once; far more than hides any delay.
 const MAX_PREFETCH: usize = 1024;
-
-/// Samples to be trained on together.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Batch {
-    /// The samples one after the other, row-major.
-    pub inputs: Vec<f32>,
-    /// The shape of `inputs`: the number of samples, then the shape of one.
-    pub shape: Vec<usize>,
-    /// The class of each sample.
-    pub labels: Vec<i32>,
-    /// The index of each sample in the data set.
-    pub indices: Vec<usize>,
-    /// The place of this batch. To resume *after* it, store [`Loader::position`] instead.
-    pub position: Position,
-}
 
 /// Makes batches of a data set, epoch after epoch.
 ///
