@@ -80,7 +80,7 @@ impl Backend for Cpu {
     }
 
     fn reserve(&mut self, bytes: Bytes) -> Result<Arena> {
-        Ok(self.arenas.reserve(bytes))
+        self.arenas.reserve(bytes)
     }
 
     fn write(&mut self, at: Span, data: &[f32]) -> Result<()> {
