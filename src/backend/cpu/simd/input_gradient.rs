@@ -7,7 +7,9 @@ use super::panels::{HALF_PANEL, PANEL};
 use super::sparse::{is_sparse, on_line, LINE};
 use super::tile::{accumulate, for_each_packed, next_tile_rows, tile_rows, Factors, Tiled};
 use super::vector::{load, store_as, Vector};
-use super::{sparse_input_gradient, Isa, PanelLayout, Pool, Readers, Stores};
+use super::{
+    masked_input_gradient, sparse_input_gradient, Isa, PanelLayout, Pool, Readers, Stores,
+};
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -152,9 +154,13 @@ impl Kernel for Share<'_> {
         let Product { layout, dy, dy_stride, .. } = self.product;
         // SAFETY: `job` checked the lengths.
         unsafe {
-            match is_sparse::<V>(dy, dy_stride, [self.all_rows, layout.outputs], layout.inputs) {
-                true => sparse_input_gradient::run::<V>(&self),
-                false => self.dense::<V>(),
+            if masked_input_gradient::pays::<V>(&self.product, self.all_rows) {
+                masked_input_gradient::run::<V>(&self);
+            } else if is_sparse::<V>(dy, dy_stride, [self.all_rows, layout.outputs], layout.inputs)
+            {
+                sparse_input_gradient::run::<V>(&self);
+            } else {
+                self.dense::<V>();
             }
         }
         V::fence();

@@ -6,7 +6,8 @@
 //! threads. Between instruction sets sums may round differently; mask bits never differ.
 //!
 //! Sums over an output's inputs run in the order of the inputs, whatever the tiling, so a split of
-//! rows or panels over threads changes no bit.
+//! rows or panels over threads changes no bit. Dot products, where a mask drops most of an input's
+//! gradient, add up lane by lane instead, in an order that does not depend on the split either.
 
 // Tile loops index several arrays by constants; as iterators they are neither shorter nor unrolled.
 #![allow(clippy::needless_range_loop)]
@@ -21,6 +22,7 @@ mod forward;
 mod input_gradient;
 mod isa;
 mod keep;
+mod masked_input_gradient;
 mod math;
 mod panels;
 mod portable;

@@ -7,6 +7,7 @@ mod exchange;
 mod gradients;
 mod linear;
 mod loss;
+mod masked;
 mod optimiser;
 mod sparse;
 

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Gradients of inputs that their mask drops for the most part.
+
+use super::super::{InputGradient, MaskNonZero};
+use super::*;
+
+/// Rows, inputs, outputs: ends inside groups of rows and blocks of inputs; whole vectors of outputs,
+/// which dot products need.
+const SIZES: [(usize, usize, usize); 4] =
+    [(13, 33, 128), (70, 64, 256), (64, 150, 128), (131, 20, 384)];
+
+/// Noise of which about this share is not zero. The first row is 0.
+fn thin(rows: usize, columns: usize, density: f32, seed: u32) -> Vec<f32> {
+    let chances = noise(rows * columns, seed + 100);
+    let mut values = noise(rows * columns, seed);
+    for (index, (value, chance)) in values.iter_mut().zip(chances).enumerate() {
+        if chance >= 2.0 * density - 1.0 || index < columns {
+            *value = 0.0;
+        }
+    }
+    values
+}
+
+#[test]
+fn only_what_passes_is_computed() {
+    for (rows, inputs, outputs) in SIZES {
+        for density in [0.0, 0.1, 0.35] {
+            let layout = PanelLayout { inputs, outputs };
+            let (dy, y) = (noise(rows * outputs, 5), thin(rows, inputs, density, 6));
+            let weight = noise(outputs * inputs, 7);
+            let want: Vec<f64> = (0..rows * inputs)
+                .map(|index| {
+                    let (row, input) = (index / inputs, index % inputs);
+                    let term = |output: usize| {
+                        f64::from(dy[row * outputs + output])
+                            * f64::from(weight[output * inputs + input])
+                    };
+                    if y[index] == 0.0 {
+                        0.0
+                    } else {
+                        2.0 * (0..outputs).map(term).sum::<f64>()
+                    }
+                })
+                .collect();
+            let gradient = |pool: &Pool, isa: Isa| {
+                let mut dx = vec![f32::NAN; rows * inputs];
+                let gradient = InputGradient {
+                    layout,
+                    rows,
+                    dy: &dy,
+                    dy_stride: outputs,
+                    weight: &packed(layout, &weight),
+                    mask: Some(MaskNonZero { y: &y, scale: 2.0 }),
+                    dx: &mut dx,
+                    dx_stride: inputs,
+                };
+                gradient.run(pool, isa);
+                dx
+            };
+            everywhere(|pool, isa| {
+                let dx = gradient(pool, isa);
+                assert_close(&dx, &want, 2.0 * rounding(outputs));
+                let alone = gradient(&super::pool(1), isa);
+                let same = dx.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same, "{isa}: bits depend on the number of threads");
+            });
+        }
+    }
+}
+
+#[test]
+fn what_does_not_pass_ignores_infinite_weights() {
+    let (rows, inputs, outputs) = (32, 64, 128);
+    let layout = PanelLayout { inputs, outputs };
+    let mut weight = noise(outputs * inputs, 1);
+    weight[3] = f32::INFINITY; // of input 3, which passes in row 1 alone
+    let mut y = vec![0.0; rows * inputs];
+    (y[inputs + 3], y[inputs + 4]) = (1.0, 1.0);
+    everywhere(|pool, isa| {
+        let mut dx = vec![f32::NAN; rows * inputs];
+        let gradient = InputGradient {
+            layout,
+            rows,
+            dy: &vec![1.0; rows * outputs],
+            dy_stride: outputs,
+            weight: &packed(layout, &weight),
+            mask: Some(MaskNonZero { y: &y, scale: 1.0 }),
+            dx: &mut dx,
+            dx_stride: inputs,
+        };
+        gradient.run(pool, isa);
+        assert_eq!(dx[inputs + 3], f32::INFINITY, "{isa}");
+        assert!(dx[inputs + 4].is_finite() && dx[inputs + 4] != 0.0, "{isa}");
+        let passing = dx.iter().filter(|&&dx| dx != 0.0).count();
+        assert_eq!(passing, 2, "{isa}");
+    });
+}
