@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A linear layer's gradient of its input, from the weights as they lie for the forward pass.
 
+use super::beside::Region;
 use super::forward::{matrix_len, share_of};
 use super::isa::{dispatch, Kernel};
 use super::panels::{HALF_PANEL, PANEL};
@@ -134,6 +135,32 @@ pub(super) struct Product<'a> {
     dx: *mut f32,
     pub(super) dx_stride: usize,
     stores: Stores,
+}
+
+impl Product<'_> {
+    /// Where the mask of some rows and inputs lies; nowhere without one.
+    pub(super) fn mask_at(&self, rows: &Range<usize>, inputs: &Range<usize>) -> Region {
+        let (start, stride) = (rows.start * self.dx_stride + inputs.start, self.dx_stride);
+        match self.mask {
+            Some(mask) => Region {
+                start: mask.y.as_ptr().wrapping_add(start),
+                rows: rows.len(),
+                stride,
+                len: inputs.len(),
+            },
+            None => Region::slice(std::ptr::null(), 0),
+        }
+    }
+
+    /// Where the weights of some inputs lie.
+    pub(super) fn weights_of(&self, inputs: &Range<usize>) -> Region {
+        Region {
+            start: self.weight.wrapping_add(inputs.start * PANEL),
+            rows: self.layout.panels(),
+            stride: self.layout.panel_start(1),
+            len: inputs.len() * PANEL,
+        }
+    }
 }
 
 /// Some blocks of 32 columns of some rows.

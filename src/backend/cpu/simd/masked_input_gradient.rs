@@ -5,7 +5,7 @@
 //! of a row stay in registers while the weights of all inputs that pass are taken; lanes are added up
 //! at the end.
 
-use super::beside::{Ahead, Beside, Region};
+use super::beside::{Ahead, Beside};
 use super::input_gradient::{Product, Share};
 use super::isa::Kernel;
 use super::panels::PANEL;
@@ -22,7 +22,7 @@ const HELD: usize = 8;
 /// Rows whose sums are kept between visits.
 const GROUP: usize = 64;
 
-/// How much longer a term of a dot product takes than one of a sparse product.
+/// How much longer a term of a dot product takes than one of a sparse product (Zen 4).
 const COST: f32 = 1.2;
 
 /// Whether the mask drops so much more than `dy` has zeros that dot products are faster. All shares
@@ -73,21 +73,12 @@ pub(super) unsafe fn run<V: Vector>(share: &Share<'_>) {
 
 /// What the next block of inputs needs: its mask and its weights.
 fn ahead(share: &Share<'_>, block: usize) -> Ahead {
-    let Product { layout, weight, mask, dx_stride, .. } = share.product;
     let mut ahead = Ahead::nothing();
     if block < share.blocks.end {
-        let inputs = block * PANEL..(block * PANEL + PANEL).min(layout.inputs);
-        if let Some(mask) = mask {
-            let start = mask.y.as_ptr().wrapping_add(share.rows.start * dx_stride + inputs.start);
-            let (rows, len) = (share.rows.len(), inputs.len());
-            ahead.add(Region { start, rows, stride: dx_stride, len });
-        }
-        ahead.add(Region {
-            start: weight.wrapping_add(inputs.start * PANEL),
-            rows: layout.panels(),
-            stride: layout.panel_start(1),
-            len: inputs.len() * PANEL,
-        });
+        let end = (block * PANEL + PANEL).min(share.product.layout.inputs);
+        let inputs = block * PANEL..end;
+        ahead.add(share.product.mask_at(&share.rows, &inputs));
+        ahead.add(share.product.weights_of(&inputs));
     }
     ahead
 }

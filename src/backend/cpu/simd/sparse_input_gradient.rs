@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The gradient of a linear layer's input from an output gradient that is mostly zeros.
 
-use super::beside::{Ahead, Region};
-use super::input_gradient::{transpose_block, Product, Share, Tiles};
+use super::beside::Ahead;
+use super::input_gradient::{transpose_block, Share, Tiles};
 use super::panels::{HALF_PANEL, PANEL};
 use super::sparse::{add_products, Before, Columns, Lists, Sums, Table, GROUP};
 use super::tile::{next_tile_rows, rows_per_block, tile_rows, Tiled};
@@ -77,23 +77,14 @@ unsafe fn columns<V: Vector>(
 
 /// These columns' mask, needed when their sums are done, then the next columns' weights.
 fn ahead(share: &Share<'_>, blocks: &Range<usize>, rows: &Range<usize>) -> Ahead {
-    let Product { layout, weight, mask, dx_stride, .. } = share.product;
+    let layout = share.product.layout;
     let inputs = |blocks: Range<usize>| {
         (blocks.start * PANEL).min(layout.inputs)..(blocks.end * PANEL).min(layout.inputs)
     };
     let mut ahead = Ahead::nothing();
-    if let Some(mask) = mask {
-        let columns = inputs(blocks.clone());
-        let start = mask.y.as_ptr().wrapping_add(rows.start * dx_stride + columns.start);
-        ahead.add(Region { start, rows: rows.len(), stride: dx_stride, len: columns.len() });
-    }
-    let columns = inputs(blocks.end..(blocks.end + 2).min(share.blocks.end));
-    ahead.add(Region {
-        start: weight.wrapping_add(columns.start * PANEL),
-        rows: layout.panels(),
-        stride: layout.panel_start(1),
-        len: columns.len() * PANEL,
-    });
+    ahead.add(share.product.mask_at(rows, &inputs(blocks.clone())));
+    let next = inputs(blocks.end..(blocks.end + 2).min(share.blocks.end));
+    ahead.add(share.product.weights_of(&next));
     ahead
 }
 
