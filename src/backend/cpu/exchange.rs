@@ -7,7 +7,7 @@
 //! within a last cache (Zen 4, `cargo bench --bench kernel -- 'reference/write'`). A whole line that
 //! is written past the caches need not be taken back; its readers wait a little longer instead. With
 //! two threads on cores that share no last cache, a step of SimpleNet at batch 64 fell from 1.25 to
-//! 0.80 ms; on cores that do, it rose from 0.73 to 0.74 ms (`cargo xtask peers --cases a64adam`).
+//! 0.80 ms; on cores that do, it rose from 0.73 to 0.74 ms (Adam, as `cargo xtask peers` times it).
 
 /// Which threads read a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
