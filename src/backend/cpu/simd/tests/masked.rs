@@ -95,3 +95,33 @@ fn what_does_not_pass_ignores_infinite_weights() {
         assert_eq!(passing, 2, "{isa}");
     });
 }
+
+#[test]
+fn dot_products_are_chosen_where_little_passes() {
+    let (rows, inputs, outputs) = (70, 64, 256);
+    let layout = PanelLayout { inputs, outputs };
+    let (dy, weight) = (noise(rows * outputs, 5), noise(outputs * inputs, 7));
+    let few = thin(rows, inputs, 0.2, 6);
+    let gradient = |y: &[f32], isa: Isa| {
+        let mut dx = vec![f32::NAN; rows * inputs];
+        let gradient = InputGradient {
+            layout,
+            rows,
+            dy: &dy,
+            dy_stride: outputs,
+            weight: &packed(layout, &weight),
+            mask: Some(MaskNonZero { y, scale: 1.0 }),
+            dx: &mut dx,
+            dx_stride: inputs,
+        };
+        gradient.run(&pool(1), isa);
+        dx
+    };
+    for isa in Isa::available().into_iter().filter(|&isa| isa != Isa::Portable) {
+        let (chains, dots) = (gradient(&vec![1.0; rows * inputs], isa), gradient(&few, isa));
+        let passing = (0..rows * inputs).filter(|&index| few[index] != 0.0);
+        // The order of a sum shows in its last bits.
+        let differing = passing.filter(|&index| chains[index] != dots[index]).count();
+        assert!(differing > 0, "{isa}: no dot product was computed");
+    }
+}
