@@ -194,6 +194,34 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    fn expand(self, bits: u32) -> Self {
+        // SAFETY: values of this type exist only where the machine has AVX2.
+        unsafe {
+            let lanes = &EXPANDED[(bits & 0xff) as usize];
+            let moved = _mm256_permutevar8x32_ps(self.0, _mm256_loadu_si256(lanes.as_ptr().cast()));
+            Self::select(Self::mask(bits), Avx2(moved), Self::splat(0.0))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn sum_each(from: *const f32) -> Self {
+        // SAFETY: the caller's.
+        let four = |first: usize| unsafe {
+            let [a, b, c, d] =
+                [0, 1, 2, 3].map(|vector| Self::load(from.add(8 * (first + vector))).0);
+            _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d))
+        };
+        let (low, high) = (four(0), four(4));
+        // SAFETY: this type is named only where the machine has AVX2.
+        Avx2(unsafe {
+            _mm256_add_ps(
+                _mm256_permute2f128_ps::<0x20>(low, high),
+                _mm256_permute2f128_ps::<0x31>(low, high),
+            )
+        })
+    }
+
+    #[inline(always)]
     unsafe fn load_quad(from: *const f32) -> Self {
         // SAFETY: the caller's.
         Avx2(unsafe { _mm256_broadcast_ps(&_mm_loadu_ps(from)) })
@@ -232,6 +260,21 @@ static COMPRESSED: [[u32; 8]; 256] = {
                 table[bits][count] = lane;
                 count += 1;
             }
+            lane += 1;
+        }
+        bits += 1;
+    }
+    table
+};
+
+/// For every set of lanes, how many of them come before each lane.
+static EXPANDED: [[u32; 8]; 256] = {
+    let mut table = [[0; 8]; 256];
+    let mut bits = 0;
+    while bits < 256 {
+        let mut lane = 1;
+        while lane < 8 {
+            table[bits][lane] = table[bits][lane - 1] + (bits >> (lane - 1) & 1) as u32;
             lane += 1;
         }
         bits += 1;

@@ -170,6 +170,18 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    fn expand(self, bits: u32) -> Self {
+        // SAFETY: values of this type exist only where the machine has AVX-512.
+        Avx512(unsafe { _mm512_maskz_expand_ps(bits as __mmask16, self.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn sum_each(from: *const f32) -> Self {
+        // SAFETY: the caller's.
+        Avx512(unsafe { sum_each(from) })
+    }
+
+    #[inline(always)]
     unsafe fn load_quad(from: *const f32) -> Self {
         // SAFETY: the caller's.
         Avx512(unsafe { load_quad(from) })
@@ -210,6 +222,31 @@ unsafe fn load_quad(from: *const f32) -> __m512 {
         );
     }
     quad
+}
+
+/// As [`Vector::sum_each`].
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn sum_each(from: *const f32) -> __m512 {
+    // Quarter `q` of the result holds what four vectors leave after their quarters are added up.
+    let halves = |a: __m512, b: __m512| {
+        let (even, odd) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+        _mm512_add_ps(even, odd)
+    };
+    let quarters = |first: usize| {
+        // SAFETY: the caller's.
+        let [a, b, c, d] =
+            [0, 4, 8, 12].map(|vector| unsafe { _mm512_loadu_ps(from.add(16 * (first + vector))) });
+        halves(halves(a, b), halves(c, d))
+    };
+    let pairs =
+        |a: __m512, b: __m512| _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    let low = _mm512_castps_pd(pairs(quarters(0), quarters(1)));
+    let high = _mm512_castps_pd(pairs(quarters(2), quarters(3)));
+    _mm512_add_ps(
+        _mm512_castpd_ps(_mm512_unpacklo_pd(low, high)),
+        _mm512_castpd_ps(_mm512_unpackhi_pd(low, high)),
+    )
 }
 
 /// The mask of the first `count` lanes.

@@ -132,9 +132,9 @@ pub(super) struct Product<'a> {
     pub(super) dy_stride: usize,
     pub(super) weight: *const f32,
     pub(super) mask: Option<MaskNonZero<'a>>,
-    dx: *mut f32,
+    pub(super) dx: *mut f32,
     pub(super) dx_stride: usize,
-    stores: Stores,
+    pub(super) stores: Stores,
 }
 
 impl Product<'_> {

@@ -10,8 +10,7 @@ use super::input_gradient::{Product, Share};
 use super::isa::Kernel;
 use super::panels::PANEL;
 use super::sparse::{density, on_line, LINE, SPARSE_DENSITY};
-use super::sparse_input_gradient::finish;
-use super::vector::{load, Vector};
+use super::vector::{load, store_as, Vector};
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -19,8 +18,11 @@ use std::ops::Range;
 /// do not fit into a first cache, and it took longer on Zen 4.
 const HELD: usize = 8;
 
-/// Rows whose sums are kept between visits.
-const GROUP: usize = 64;
+/// Rows whose sums are added up at a time: they, the weights and the rows stay in a first cache.
+const GROUP: usize = 16;
+
+/// Rows whose totals are kept between chunks of outputs.
+const BLOCK: usize = 8 * GROUP;
 
 /// How much longer a term of a dot product takes than one of a sparse product (Zen 4).
 const COST: f32 = 1.2;
@@ -46,7 +48,8 @@ pub(super) unsafe fn pays<V: Vector>(product: &Product<'_>, rows: usize) -> bool
 }
 
 thread_local! {
-    /// A vector of sums for every element of a group that passes. It grows once and stays.
+    /// A vector of sums for every element of a group that passes, then the totals of a block of rows.
+    /// It grows once and stays.
     static SUMS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -57,15 +60,17 @@ thread_local! {
 #[inline(always)]
 pub(super) unsafe fn run<V: Vector>(share: &Share<'_>) {
     let mut room = SUMS.take();
-    room.resize(GROUP * PANEL * V::LANES + LINE, 0.0);
+    // Whole vectors of totals are read, past the last one.
+    room.resize(GROUP * PANEL * V::LANES + BLOCK * PANEL + V::LANES + LINE, 0.0);
     let sums = on_line(room.as_mut_ptr());
+    let totals = sums.wrapping_add(GROUP * PANEL * V::LANES);
     let chunks = share.product.layout.outputs / (HELD * V::LANES);
     for block in share.blocks.clone() {
         let mut ahead = ahead(share, block + 1).over(share.rows.len() * chunks);
-        for first in share.rows.clone().step_by(GROUP) {
-            let rows = first..(first + GROUP).min(share.rows.end);
-            // SAFETY: the group lies inside the share, and there is room for all its sums.
-            unsafe { group::<V>(share, block, rows, sums, &mut ahead) };
+        for first in share.rows.clone().step_by(BLOCK) {
+            let rows = first..(first + BLOCK).min(share.rows.end);
+            // SAFETY: the rows lie inside the share, and there is room for all their sums.
+            unsafe { some_rows::<V>(share, block, rows, [sums, totals], &mut ahead) };
         }
     }
     SUMS.set(room);
@@ -75,61 +80,69 @@ pub(super) unsafe fn run<V: Vector>(share: &Share<'_>) {
 fn ahead(share: &Share<'_>, block: usize) -> Ahead {
     let mut ahead = Ahead::nothing();
     if block < share.blocks.end {
-        let end = (block * PANEL + PANEL).min(share.product.layout.inputs);
-        let inputs = block * PANEL..end;
+        let inputs = inputs_of(share, block);
         ahead.add(share.product.mask_at(&share.rows, &inputs));
         ahead.add(share.product.weights_of(&inputs));
     }
     ahead
 }
 
-/// One block of 32 inputs of at most [`GROUP`] rows.
+fn inputs_of(share: &Share<'_>, block: usize) -> Range<usize> {
+    block * PANEL..(block * PANEL + PANEL).min(share.product.layout.inputs)
+}
+
+/// One block of 32 inputs of at most [`BLOCK`] rows.
 ///
 /// # Safety
-/// The block and the rows lie inside the share; `sums` has room for a vector per element.
+/// The inputs and the rows lie inside the share; there is room for a vector of sums for each element
+/// of a group, and for a total, and a vector beyond, for each of a block.
 #[inline(always)]
-unsafe fn group<V: Vector>(
+unsafe fn some_rows<V: Vector>(
     share: &Share<'_>,
     block: usize,
     rows: Range<usize>,
-    sums: *mut f32,
+    [sums, totals]: [*mut f32; 2],
     ahead: &mut Ahead,
 ) {
-    let Product { layout, mask, dx_stride, .. } = share.product;
-    let Some(mask) = mask else { return };
-    let inputs = block * PANEL..(block * PANEL + PANEL).min(layout.inputs);
-    let mut passing = [0u32; GROUP];
+    let product = share.product;
+    let Some(mask) = product.mask else { return };
+    let inputs = inputs_of(share, block);
+    let mut passing = [0u32; BLOCK];
     // SAFETY: the caller's.
     unsafe {
         for (row, passing) in rows.clone().zip(&mut passing) {
-            let y = mask.y.as_ptr().add(row * dx_stride + inputs.start);
+            let y = mask.y.as_ptr().add(row * product.dx_stride + inputs.start);
             *passing = passing_bits::<V>(y, inputs.len());
         }
-        for chunk in 0..layout.outputs / (HELD * V::LANES) {
-            let visit = Visit {
-                product: share.product,
-                rows: rows.clone(),
-                passing: &passing,
-                input: inputs.start,
-                chunk,
-                sums,
-                ahead: &mut *ahead,
-            };
-            V::enter(visit);
-        }
-        let count: u32 = passing.iter().map(|bits| bits.count_ones()).sum();
-        add_lanes::<V>(sums, count as usize);
-        // What does not pass is masked out again when the tile is stored.
-        let mut tile = [0.0; GROUP * PANEL];
-        let mut next = sums.cast_const();
-        for (row, mut bits) in passing.into_iter().enumerate() {
-            while bits != 0 {
-                tile[row * PANEL + bits.trailing_zeros() as usize] = *next;
-                next = next.add(1);
-                bits &= bits - 1;
+        for chunk in 0..product.layout.outputs / (HELD * V::LANES) {
+            for start in (0..rows.len()).step_by(GROUP) {
+                let group = start..(start + GROUP).min(rows.len());
+                V::enter(Visit {
+                    product,
+                    first: rows.start + start,
+                    passing: &passing[group],
+                    input: inputs.start,
+                    chunk,
+                    sums,
+                    totals: totals.add(start * PANEL),
+                    ahead: &mut *ahead,
+                });
             }
         }
-        finish::<V>(share, block, rows, tile.as_ptr());
+        let scale = V::splat(mask.scale);
+        for start in (0..rows.len()).step_by(GROUP) {
+            let mut totals = totals.add(start * PANEL).cast_const();
+            for index in start..(start + GROUP).min(rows.len()) {
+                let to = (rows.start + index) * product.dx_stride + inputs.start;
+                for at in (0..inputs.len()).step_by(V::LANES) {
+                    let lanes = (inputs.len() - at).min(V::LANES);
+                    let bits = passing[index] >> at & (u32::MAX >> (32 - V::LANES));
+                    let value = V::load(totals).expand(bits).mul(scale);
+                    totals = totals.add(bits.count_ones() as usize);
+                    store_as(product.stores, value, product.dx.wrapping_add(to + at), lanes);
+                }
+            }
+        }
     }
 }
 
@@ -148,42 +161,18 @@ unsafe fn passing_bits<V: Vector>(y: *const f32, count: usize) -> u32 {
     bits
 }
 
-/// Adds up the lanes of `count` vectors of sums; the totals, one after the other, replace the first
-/// of the vectors.
-///
-/// # Safety
-/// `sums` is valid for `count` vectors, rounded up to a multiple of their lanes.
-#[inline(always)]
-unsafe fn add_lanes<V: Vector>(sums: *mut f32, count: usize) {
-    let mut turned = [0.0f32; 16 * 16];
-    for first in (0..count).step_by(V::LANES) {
-        // SAFETY: the caller's; totals are written where vectors have been read.
-        unsafe {
-            for row in (0..V::LANES).step_by(8) {
-                for column in (0..V::LANES).step_by(8) {
-                    let from = sums.add((first + row) * V::LANES + column);
-                    let to = turned.as_mut_ptr().add(column * V::LANES + row);
-                    V::transpose_8x8(from, V::LANES, to, V::LANES);
-                }
-            }
-            let mut totals = V::load(turned.as_ptr());
-            for lane in 1..V::LANES {
-                totals = totals.add(V::load(turned.as_ptr().add(lane * V::LANES)));
-            }
-            totals.store(sums.add(first));
-        }
-    }
-}
-
 /// The part of a group's dot products over the outputs of one chunk.
 struct Visit<'a> {
     product: Product<'a>,
-    rows: Range<usize>,
-    passing: &'a [u32; GROUP],
+    /// The first of the rows.
+    first: usize,
+    /// What passes of each row.
+    passing: &'a [u32],
     /// The first of the block's inputs.
     input: usize,
     chunk: usize,
     sums: *mut f32,
+    totals: *mut f32,
     ahead: &'a mut Ahead,
 }
 
@@ -196,28 +185,38 @@ impl Kernel for Visit<'_> {
         let first_output = self.chunk * HELD * V::LANES;
         let panel_length = layout.panel_start(1);
         let weight = weight.wrapping_add(first_output / PANEL * panel_length + self.input * PANEL);
-        let mut sums = self.sums;
         // SAFETY: the caller's: rows, inputs and outputs lie inside the product, and there is a
         // vector of sums for each bit.
         unsafe {
-            for (row, &bits) in self.rows.zip(self.passing) {
+            let mut sums = self.sums;
+            for (index, &bits) in self.passing.iter().enumerate() {
                 self.ahead.visit::<V>();
-                let from = dy.add(row * dy_stride + first_output);
+                let from = dy.add((self.first + index) * dy_stride + first_output);
                 let held: [V; HELD] =
                     std::array::from_fn(|vector| V::load(from.add(vector * V::LANES)));
                 let mut bits = bits;
                 while bits != 0 {
                     let weight = weight.add(bits.trailing_zeros() as usize * PANEL);
-                    let mut sum = if self.chunk > 0 { V::load(sums) } else { V::splat(0.0) };
+                    let mut halves = [V::splat(0.0); 2];
                     for vector in 0..HELD {
                         let output = vector * V::LANES;
                         let at = output / PANEL * panel_length + output % PANEL;
-                        sum = held[vector].mul_add(V::load(weight.add(at)), sum);
+                        let half = &mut halves[vector % 2];
+                        *half = held[vector].mul_add(V::load(weight.add(at)), *half);
                     }
-                    sum.store(sums);
+                    halves[0].add(halves[1]).store(sums);
                     sums = sums.add(V::LANES);
                     bits &= bits - 1;
                 }
+            }
+            let count: u32 = self.passing.iter().map(|bits| bits.count_ones()).sum();
+            for at in (0..count as usize).step_by(V::LANES) {
+                let mut total = V::sum_each(self.sums.add(at * V::LANES));
+                let to = self.totals.add(at);
+                if self.chunk > 0 {
+                    total = total.add(V::load(to));
+                }
+                total.store(to);
             }
         }
     }

@@ -98,6 +98,14 @@ pub(super) trait Vector: Copy {
     /// Both destinations are valid for writing `LANES` values; `bits` has no others set.
     unsafe fn compress(self, bits: u32, first: u16, offsets: *mut u16, values: *mut f32);
 
+    /// The first lanes go to where bits are set, in order; the others are 0.
+    fn expand(self, bits: u32) -> Self;
+    /// Lane `i` is the sum of the lanes of vector `i`, for as many vectors as there are lanes. Its
+    /// bits do not depend on `i`.
+    /// # Safety
+    /// `from` is valid for reading `LANES` vectors.
+    unsafe fn sum_each(from: *const f32) -> Self;
+
     /// Loads four values, over and over again.
     /// # Safety
     /// `from` is valid for reading four values.
