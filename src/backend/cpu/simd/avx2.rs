@@ -4,7 +4,6 @@
 
 use super::isa::Kernel;
 use super::keep::{Group, KeepSchedule};
-use super::panels::PANEL;
 use super::vector::Vector;
 use crate::philox::multipliers;
 use std::arch::x86_64::*;
@@ -180,17 +179,9 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn compress(self, bits: u32, first: u16, offsets: *mut u16, values: *mut f32) {
-        const { assert!(PANEL == 1 << 5) };
-        // SAFETY: the caller's: room for whole vectors. `bits` has eight bits.
-        unsafe {
-            let lanes = _mm256_loadu_si256(COMPRESSED[(bits & 0xff) as usize].as_ptr().cast());
-            let from_first = _mm256_slli_epi32::<5>(lanes);
-            let all = _mm256_add_epi32(from_first, _mm256_set1_epi32(i32::from(first)));
-            let (low, high) = (_mm256_castsi256_si128(all), _mm256_extracti128_si256::<1>(all));
-            _mm_storeu_si128(offsets.cast(), _mm_packus_epi32(low, high));
-            _mm256_storeu_ps(values, _mm256_permutevar8x32_ps(self.0, lanes));
-        }
+    fn compress(self, bits: u32) -> Self {
+        // SAFETY: values of this type exist only where the machine has AVX2.
+        Avx2(unsafe { permute(self.0, &COMPRESSED[(bits & 0xff) as usize]) })
     }
 
     #[inline(always)]
@@ -281,6 +272,15 @@ static EXPANDED: [[u32; 8]; 256] = {
     }
     table
 };
+
+/// Lane `lanes[i]` becomes lane `i`.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn permute(values: __m256, lanes: &[u32; 8]) -> __m256 {
+    // SAFETY: the array holds eight lanes.
+    let lanes = unsafe { _mm256_loadu_si256(lanes.as_ptr().cast()) };
+    _mm256_permutevar8x32_ps(values, lanes)
+}
 
 /// The mask of the first `count` lanes.
 #[target_feature(enable = "avx2,fma")]
@@ -393,7 +393,7 @@ fn philox(schedule: &KeepSchedule, counter: [__m256i; 4]) -> [__m256i; 4] {
 }
 
 // Inlined into each other, the tiles of all sizes would share one allocation of registers.
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2,fma,bmi1,popcnt")]
 #[inline(never)]
 unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
     // SAFETY: the caller's.

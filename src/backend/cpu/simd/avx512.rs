@@ -5,7 +5,6 @@
 use super::avx2::Avx2;
 use super::isa::Kernel;
 use super::keep::{Group, KeepSchedule};
-use super::panels::PANEL;
 use super::vector::Vector;
 use crate::philox::multipliers;
 use std::arch::x86_64::*;
@@ -155,18 +154,9 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn compress(self, bits: u32, first: u16, offsets: *mut u16, values: *mut f32) {
-        const { assert!(PANEL == 1 << 5) };
-        // Compressed in registers: compression on the way to memory is slow microcode on Zen 4.
-        // SAFETY: the caller's: room for whole vectors.
-        unsafe {
-            let bits = bits as __mmask16;
-            let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-            let from_first = _mm512_slli_epi32::<5>(_mm512_maskz_compress_epi32(bits, lanes));
-            let all = _mm512_add_epi32(from_first, _mm512_set1_epi32(i32::from(first)));
-            _mm256_storeu_si256(offsets.cast(), _mm512_cvtepi32_epi16(all));
-            _mm512_storeu_ps(values, _mm512_maskz_compress_ps(bits, self.0));
-        }
+    fn compress(self, bits: u32) -> Self {
+        // SAFETY: values of this type exist only where the machine has AVX-512.
+        Avx512(unsafe { _mm512_maskz_compress_ps(bits as __mmask16, self.0) })
     }
 
     #[inline(always)]
@@ -319,7 +309,7 @@ fn philox(schedule: &KeepSchedule, counter: [__m512i; 4]) -> [__m512i; 4] {
 }
 
 // Inlined into each other, the tiles of all sizes would share one allocation of registers.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi1,popcnt")]
 #[inline(never)]
 unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
     // SAFETY: the caller's.

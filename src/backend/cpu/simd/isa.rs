@@ -15,7 +15,7 @@ use super::{avx2::Avx2, avx512::Avx512};
 pub(crate) enum Isa {
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
-    /// AVX2 and FMA.
+    /// AVX2, FMA, BMI1 and POPCNT.
     Avx2,
     /// Whatever the target guarantees.
     Portable,
@@ -44,7 +44,12 @@ impl Isa {
                     && Isa::Avx2.is_available()
             }
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Isa::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("bmi1")
+                    && is_x86_feature_detected!("popcnt")
+            }
             #[cfg(not(target_arch = "x86_64"))]
             Isa::Avx512 | Isa::Avx2 => false,
             Isa::Portable => true,

@@ -3,7 +3,6 @@
 
 use super::isa::Kernel;
 use super::keep::{Group, KeepSchedule};
-use super::panels::PANEL;
 use super::vector::Vector;
 use crate::philox::multipliers;
 
@@ -211,15 +210,13 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
-    unsafe fn compress(self, bits: u32, first: u16, offsets: *mut u16, values: *mut f32) {
+    fn compress(self, bits: u32) -> Self {
+        let mut first = [0.0; 8];
         let set = (0..8).filter(|lane| bits >> lane & 1 != 0);
-        for (count, lane) in set.enumerate() {
-            // SAFETY: the caller's: at most eight values are stored.
-            unsafe {
-                *offsets.add(count) = first + (lane * PANEL) as u16;
-                *values.add(count) = self.0[lane];
-            }
+        for (to, lane) in first.iter_mut().zip(set) {
+            *to = self.0[lane];
         }
+        Portable(first)
     }
 
     #[inline(always)]

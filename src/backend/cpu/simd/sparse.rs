@@ -19,8 +19,13 @@ use std::ops::Range;
 /// Zen 4, whole training steps took up to 3 % longer with 64 and 5 % with 256.
 pub(super) const STEPS: usize = 128;
 
-// Offsets within a block fit 16 bits.
-const _: () = assert!(STEPS * PANEL <= 1 << 16);
+/// Steps of one word of bits.
+const WORD: usize = u64::BITS as usize;
+
+/// Words of bits of a block.
+const WORDS: usize = STEPS / WORD;
+
+const _: () = assert!(STEPS == WORDS * WORD);
 
 /// Rows whose sums are kept between visits: 64 rows of two panels are 16 KiB.
 pub(super) const GROUP: usize = 64;
@@ -118,12 +123,15 @@ pub(super) unsafe fn density<V: Vector>(
 /// The non-zero values of some rows, in order, cut into blocks of [`STEPS`] steps.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
-    /// Where each value's row of a panel begins: its step within the block, times [`PANEL`].
-    offsets: Vec<u16>,
     values: Vec<f32>,
-    /// Where the list of block `b` of row `r` ends, at `r * blocks + b + 1`; 0 comes first.
-    ends: Vec<u32>,
+    /// Which steps they are of. At `r * blocks + b` for block `b` of row `r`, as in `starts`.
+    bits: Vec<[u64; WORDS]>,
+    /// Where a block's values start.
+    starts: Vec<u32>,
+    /// Blocks of a row.
     blocks: usize,
+    /// How many values are listed.
+    count: usize,
     /// Columns turned into rows, while column lists are built.
     turned: Vec<f32>,
 }
@@ -155,12 +163,13 @@ impl Lists {
         let room = rows * steps + PANEL;
         if self.values.len() < room {
             self.values.resize(room, 0.0);
-            self.offsets.resize(room, 0);
         }
         self.blocks = steps.div_ceil(STEPS);
-        self.ends.clear();
-        self.ends.reserve(rows * self.blocks + 1);
-        self.ends.push(0);
+        self.count = 0;
+        self.bits.clear();
+        self.bits.reserve(rows * self.blocks);
+        self.starts.clear();
+        self.starts.reserve(rows * self.blocks);
     }
 
     /// Lists rows of `steps` values, `stride` apart.
@@ -175,26 +184,32 @@ impl Lists {
         rows: usize,
         steps: usize,
     ) {
-        let mut count = *self.ends.last().unwrap_or(&0) as usize;
-        let (offsets, values) = (self.offsets.as_mut_ptr(), self.values.as_mut_ptr());
-        debug_assert!(count + rows * steps + V::LANES <= self.values.len());
+        debug_assert!(self.count + rows * steps + V::LANES <= self.values.len());
+        let mut count = self.count;
+        let values = self.values.as_mut_ptr();
         for row in 0..rows {
             let from = from.wrapping_add(row * stride);
             for block in (0..steps).step_by(STEPS) {
-                for_each_vector!(V, STEPS.min(steps - block), |at, lanes| {
-                    // SAFETY: the caller's row; there are never more non-zeros than values, and
-                    // room for a vector beyond them.
-                    unsafe {
-                        let vector = load::<V>(from.add(block + at), lanes);
-                        let bits = vector.non_zero_bits();
-                        let first = (at * PANEL) as u16;
-                        vector.compress(bits, first, offsets.add(count), values.add(count));
-                        count += bits.count_ones() as usize;
-                    }
-                });
-                self.ends.push(count as u32);
+                self.starts.push(count as u32);
+                let mut words = [0; WORDS];
+                for (index, word) in words.iter_mut().enumerate() {
+                    let first = block + index * WORD;
+                    for_each_vector!(V, WORD.min(steps.saturating_sub(first)), |at, lanes| {
+                        // SAFETY: the caller's row; there are never more non-zeros than values,
+                        // and room for a vector beyond them.
+                        unsafe {
+                            let vector = load::<V>(from.add(first + at), lanes);
+                            let bits = vector.non_zero_bits();
+                            vector.compress(bits).store(values.add(count));
+                            *word |= u64::from(bits) << at;
+                            count += bits.count_ones() as usize;
+                        }
+                    });
+                }
+                self.bits.push(words);
             }
         }
+        self.count = count;
     }
 
     /// Lists `columns` columns of `steps` values, rows of the matrix `stride` apart.
@@ -336,15 +351,14 @@ impl<B: Beside, const C: usize, const W: usize> Kernel for Sized<'_, B, C, W> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let Visit { lists, rows, block, table, before, sums, beside } = self.0;
-        let (offsets, values) = (lists.offsets.as_ptr(), lists.values.as_ptr());
         let per_panel = W / V::LANES;
         let panels = table.panels.map(|panel| panel.wrapping_add(block * STEPS * W));
         // SAFETY: the caller's: lists, table and sums hold these rows and their steps.
         unsafe {
-            let mut ends = lists.ends.as_ptr().add(rows.0 * lists.blocks + block);
+            let first = rows.0 * lists.blocks + block;
+            let mut bits = lists.bits.as_ptr().add(first);
+            let mut starts = lists.starts.as_ptr().add(first);
             for row in 0..rows.1 - rows.0 {
-                let (mut at, end) = (*ends as usize, *ends.add(1) as usize);
-                ends = ends.add(lists.blocks);
                 let places = std::array::from_fn::<_, C, _>(|vector| {
                     let (panel, vector) = (vector / per_panel, vector % per_panel);
                     sums[panel].wrapping_add(row * W + vector * V::LANES)
@@ -356,27 +370,57 @@ impl<B: Beside, const C: usize, const W: usize> Kernel for Sized<'_, B, C, W> {
                         tile[vector] = V::load(places[vector]);
                     }
                 }
-                // Loads are what limits this loop: four values and their offsets come at once.
-                while at + 4 <= end {
-                    let [a, b, c, d] = four(offsets.add(at));
-                    let values = V::load_quad(values.add(at));
-                    add_product::<V, C, W>(&mut tile, values.quad_lane::<0>(), panels, a);
-                    add_product::<V, C, W>(&mut tile, values.quad_lane::<1>(), panels, b);
-                    add_product::<V, C, W>(&mut tile, values.quad_lane::<2>(), panels, c);
-                    add_product::<V, C, W>(&mut tile, values.quad_lane::<3>(), panels, d);
-                    at += 4;
-                }
-                while at < end {
-                    let (value, offset) = (V::splat(*values.add(at)), *offsets.add(at) as usize);
-                    add_product::<V, C, W>(&mut tile, value, panels, offset);
-                    at += 1;
+                let mut values = lists.values.as_ptr().add(*starts as usize);
+                for (word, bits) in (*bits).into_iter().enumerate() {
+                    let panels = panels.map(|panel| panel.wrapping_add(word * WORD * W));
+                    values = add_word::<V, C, W>(&mut tile, bits, values, panels);
                 }
                 for vector in 0..C {
                     tile[vector].store(places[vector]);
                 }
+                (bits, starts) = (bits.add(lists.blocks), starts.add(lists.blocks));
             }
         }
     }
+}
+
+/// Adds the products of the values of one word, and returns where those of the next one start.
+///
+/// # Safety
+/// There is a value for each bit, and the panels hold the word's steps.
+#[inline(always)]
+unsafe fn add_word<V: Vector, const C: usize, const W: usize>(
+    tile: &mut [V; C],
+    mut bits: u64,
+    mut values: *const f32,
+    panels: [*const f32; 2],
+) -> *const f32 {
+    let mut left = bits.count_ones();
+    // SAFETY: the caller's.
+    unsafe {
+        // Loads are what limits this loop: four values come at once, and steps from registers.
+        while left >= 4 {
+            let quad = V::load_quad(values);
+            add_product::<V, C, W>(tile, quad.quad_lane::<0>(), panels, next(&mut bits));
+            add_product::<V, C, W>(tile, quad.quad_lane::<1>(), panels, next(&mut bits));
+            add_product::<V, C, W>(tile, quad.quad_lane::<2>(), panels, next(&mut bits));
+            add_product::<V, C, W>(tile, quad.quad_lane::<3>(), panels, next(&mut bits));
+            (values, left) = (values.add(4), left - 4);
+        }
+        while bits != 0 {
+            add_product::<V, C, W>(tile, V::splat(*values), panels, next(&mut bits));
+            values = values.add(1);
+        }
+    }
+    values
+}
+
+/// Takes the lowest bit away, and returns its number.
+#[inline(always)]
+fn next(bits: &mut u64) -> usize {
+    let step = bits.trailing_zeros() as usize;
+    *bits &= bits.wrapping_sub(1);
+    step
 }
 
 /// Adds a value times a table's row to the sums of a row.
@@ -388,32 +432,15 @@ unsafe fn add_product<V: Vector, const C: usize, const W: usize>(
     tile: &mut [V; C],
     value: V,
     panels: [*const f32; 2],
-    offset: usize,
+    step: usize,
 ) {
     let per_panel = W / V::LANES;
-    // Offsets are those of rows of 32.
-    let offset = offset / (PANEL / W);
     for vector in 0..C {
         // SAFETY: the caller's.
         unsafe {
-            let row = panels[vector / per_panel].add(offset);
+            let row = panels[vector / per_panel].add(step * W);
             tile[vector] =
                 value.mul_add(V::load(row.add(vector % per_panel * V::LANES)), tile[vector]);
         }
-    }
-}
-
-/// Four offsets, in one load.
-///
-/// # Safety
-/// They are valid for reading.
-#[inline(always)]
-unsafe fn four(from: *const u16) -> [usize; 4] {
-    // SAFETY: the caller's.
-    let packed = unsafe { from.cast::<u64>().read_unaligned() };
-    let first = |index: u32| (packed >> (16 * index)) as u16 as usize;
-    match cfg!(target_endian = "little") {
-        true => [first(0), first(1), first(2), first(3)],
-        false => [first(3), first(2), first(1), first(0)],
     }
 }

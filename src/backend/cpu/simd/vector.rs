@@ -3,8 +3,6 @@
 
 use super::isa::Kernel;
 use super::keep::{Group, KeepSchedule};
-#[cfg(doc)]
-use super::panels::PANEL;
 use super::Stores;
 
 /// A vector of f32 lanes in some instruction set.
@@ -91,13 +89,8 @@ pub(super) trait Vector: Copy {
 
     /// Bit `i` is set if lane `i` is not 0; NaN is not.
     fn non_zero_bits(self) -> u32;
-    /// Stores the lanes whose bits are set next to one another, and `first` plus [`PANEL`] times
-    /// their positions as offsets. What follows them up to a whole vector is overwritten with
-    /// anything.
-    /// # Safety
-    /// Both destinations are valid for writing `LANES` values; `bits` has no others set.
-    unsafe fn compress(self, bits: u32, first: u16, offsets: *mut u16, values: *mut f32);
-
+    /// The lanes whose bits are set come first, in order; anything may follow them.
+    fn compress(self, bits: u32) -> Self;
     /// The first lanes go to where bits are set, in order; the others are 0.
     fn expand(self, bits: u32) -> Self;
     /// Lane `i` is the sum of the lanes of vector `i`, for as many vectors as there are lanes. Its
