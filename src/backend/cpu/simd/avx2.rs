@@ -197,19 +197,7 @@ impl Vector for Avx2 {
     #[inline(always)]
     unsafe fn sum_each(from: *const f32) -> Self {
         // SAFETY: the caller's.
-        let four = |first: usize| unsafe {
-            let [a, b, c, d] =
-                [0, 1, 2, 3].map(|vector| Self::load(from.add(8 * (first + vector))).0);
-            _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d))
-        };
-        let (low, high) = (four(0), four(4));
-        // SAFETY: this type is named only where the machine has AVX2.
-        Avx2(unsafe {
-            _mm256_add_ps(
-                _mm256_permute2f128_ps::<0x20>(low, high),
-                _mm256_permute2f128_ps::<0x31>(low, high),
-            )
-        })
+        Avx2(unsafe { sum_eight(|vector| _mm256_loadu_ps(from.add(8 * vector))) })
     }
 
     #[inline(always)]
@@ -272,6 +260,25 @@ static EXPANDED: [[u32; 8]; 256] = {
     }
     table
 };
+
+/// Lane `i` is the sum of the lanes of vector `i`.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+pub(super) fn sum_eight(vector: impl Fn(usize) -> __m256) -> __m256 {
+    // The same additions as `_mm256_hadd_ps`, which takes longer.
+    let pairs = |a: __m256, b: __m256| {
+        _mm256_add_ps(_mm256_shuffle_ps::<0x88>(a, b), _mm256_shuffle_ps::<0xdd>(a, b))
+    };
+    let four = |first: usize| {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|index| vector(first + index));
+        pairs(pairs(a, b), pairs(c, d))
+    };
+    let (low, high) = (four(0), four(4));
+    _mm256_add_ps(
+        _mm256_permute2f128_ps::<0x20>(low, high),
+        _mm256_permute2f128_ps::<0x31>(low, high),
+    )
+}
 
 /// Lane `lanes[i]` becomes lane `i`.
 #[target_feature(enable = "avx2,fma")]

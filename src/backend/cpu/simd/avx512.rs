@@ -2,7 +2,7 @@
 //! Sixteen lanes in one AVX-512 register.
 #![cfg(target_arch = "x86_64")]
 
-use super::avx2::Avx2;
+use super::avx2::{sum_eight, Avx2};
 use super::isa::Kernel;
 use super::keep::{Group, KeepSchedule};
 use super::vector::Vector;
@@ -214,29 +214,18 @@ unsafe fn load_quad(from: *const f32) -> __m512 {
     quad
 }
 
-/// As [`Vector::sum_each`].
-#[target_feature(enable = "avx512f")]
+/// As [`Vector::sum_each`]. Halves are added up first: two loads then do what shuffles would.
+#[target_feature(enable = "avx512f,avx512dq,avx2,fma")]
 #[inline]
 unsafe fn sum_each(from: *const f32) -> __m512 {
-    // Quarter `q` of the result holds what four vectors leave after their quarters are added up.
-    let halves = |a: __m512, b: __m512| {
-        let (even, odd) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
-        _mm512_add_ps(even, odd)
+    let eight = |first: usize| {
+        sum_eight(|vector| {
+            let from = from.wrapping_add(16 * (first + vector));
+            // SAFETY: the caller's.
+            unsafe { _mm256_add_ps(_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))) }
+        })
     };
-    let quarters = |first: usize| {
-        // SAFETY: the caller's.
-        let [a, b, c, d] =
-            [0, 4, 8, 12].map(|vector| unsafe { _mm512_loadu_ps(from.add(16 * (first + vector))) });
-        halves(halves(a, b), halves(c, d))
-    };
-    let pairs =
-        |a: __m512, b: __m512| _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-    let low = _mm512_castps_pd(pairs(quarters(0), quarters(1)));
-    let high = _mm512_castps_pd(pairs(quarters(2), quarters(3)));
-    _mm512_add_ps(
-        _mm512_castpd_ps(_mm512_unpacklo_pd(low, high)),
-        _mm512_castpd_ps(_mm512_unpackhi_pd(low, high)),
-    )
+    _mm512_insertf32x8::<1>(_mm512_castps256_ps512(eight(0)), eight(8))
 }
 
 /// The mask of the first `count` lanes.
