@@ -193,7 +193,10 @@ impl Vector for Avx512 {
     #[inline(always)]
     fn keep_bits(schedule: &KeepSchedule, groups: &[Group; 4]) -> [u32; 4] {
         // SAFETY: this type is named only where the machine has AVX-512.
-        unsafe { keep_bits(schedule, groups) }
+        unsafe {
+            let [a, b, c, d] = groups.map(Group::packed);
+            keep_bits(schedule, a, b, c, d)
+        }
     }
 }
 
@@ -237,17 +240,20 @@ fn first(count: usize) -> __mmask16 {
 /// Lane `4 * q + g` computes block `q` of group `g`. After a transposition within each 128-bit
 /// quarter, quarter `q` of vector `g` holds that block's four words, so the vector is the group's
 /// 32 lanes of 16 bits in element order.
+///
+/// Groups come in registers: in memory, they would be written in small parts and read as vectors, which
+/// has to wait until all earlier stores are done.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 #[inline]
-fn keep_bits(schedule: &KeepSchedule, groups: &[Group; 4]) -> [u32; 4] {
-    let per_group = |of: fn(&Group) -> u32| {
-        let [a, b, c, d] = [0, 1, 2, 3].map(|index: usize| of(&groups[index]) as i32);
-        _mm512_broadcast_i32x4(_mm_setr_epi32(a, b, c, d))
-    };
+fn keep_bits(schedule: &KeepSchedule, a: u64, b: u64, c: u64, d: u64) -> [u32; 4] {
+    let (ab, cd) = (_mm_set_epi64x(b as i64, a as i64), _mm_set_epi64x(d as i64, c as i64));
+    let (ab, cd) = (_mm_castsi128_ps(ab), _mm_castsi128_ps(cd));
+    let firsts = _mm_castps_si128(_mm_shuffle_ps::<0x88>(ab, cd));
+    let samples = _mm_castps_si128(_mm_shuffle_ps::<0xdd>(ab, cd));
     let blocks = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
     let counter = [
-        _mm512_add_epi32(per_group(|group| group.block), blocks),
-        per_group(|group| group.sample),
+        _mm512_add_epi32(_mm512_broadcast_i32x4(firsts), blocks),
+        _mm512_broadcast_i32x4(samples),
         _mm512_set1_epi32(schedule.step as i32),
         _mm512_set1_epi32(schedule.site as i32),
     ];

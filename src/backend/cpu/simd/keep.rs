@@ -11,6 +11,15 @@ pub(super) struct Group {
     pub(super) sample: u32,
 }
 
+impl Group {
+    /// The block in the low half, the sample in the high one.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(super) fn packed(self) -> u64 {
+        u64::from(self.sample) << 32 | u64::from(self.block)
+    }
+}
+
 /// A mask key with what every block would otherwise compute again.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KeepSchedule {

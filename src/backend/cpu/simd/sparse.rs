@@ -65,7 +65,7 @@ const MIN_STEPS: usize = 32;
 pub(super) const SPARSE_DENSITY: f32 = 0.5;
 
 /// Rows looked at to tell how many values are zero.
-const SAMPLED_ROWS: usize = 16;
+const SAMPLED_ROWS: usize = 8;
 
 /// Elements whose lists may be held at a time: 32 MiB of them if nothing is zero.
 const MAX_LISTED: usize = 4 << 20;
