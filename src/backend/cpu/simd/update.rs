@@ -256,14 +256,44 @@ impl Target {
 
     #[inline(always)]
     unsafe fn adam<V: Vector>(&self, gradient: &[f32], stores: Stores) {
-        let UpdateRule::Adam { betas: [beta1, beta2], step_size, inv_sqrt_bias2, eps, decay } =
+        let UpdateRule::Adam { decay, .. } = self.rule else { return };
+        let scale = V::splat(self.scale);
+        // SAFETY: the caller's. What multiplies by 1 or adds 0 takes time between products.
+        unsafe {
+            match decay {
+                Decay::Coupled(0.0) if self.scale == 1.0 => {
+                    self.adam_with::<V>(gradient, stores, |_, slope| slope, |value| value);
+                }
+                Decay::Coupled(decay) => {
+                    let decay = V::splat(decay);
+                    let slope = |value: V, slope: V| decay.mul_add(value, slope.mul(scale));
+                    self.adam_with::<V>(gradient, stores, slope, |value| value);
+                }
+                Decay::Decoupled(factor) => {
+                    let factor = V::splat(factor);
+                    let slope = |_, slope: V| slope.mul(scale);
+                    self.adam_with::<V>(gradient, stores, slope, |value| value.mul(factor));
+                }
+            }
+        }
+    }
+
+    /// Adam, given the slope of a parameter from its value and gradient, and what is left of the value.
+    ///
+    /// # Safety
+    /// As [`Target::apply`].
+    #[inline(always)]
+    unsafe fn adam_with<V: Vector>(
+        &self,
+        gradient: &[f32],
+        stores: Stores,
+        slope: impl Fn(V, V) -> V,
+        kept: impl Fn(V) -> V,
+    ) {
+        let UpdateRule::Adam { betas: [beta1, beta2], step_size, inv_sqrt_bias2, eps, .. } =
             self.rule
         else {
             return;
-        };
-        let (coupled, factor) = match decay {
-            Decay::Coupled(coupled) => (V::splat(coupled), V::splat(1.0)),
-            Decay::Decoupled(factor) => (V::splat(0.0), V::splat(factor)),
         };
         let (keep1, add1) = (V::splat(beta1 as f32), V::splat((1.0 - beta1) as f32));
         let (keep2, add2) = (V::splat(beta2 as f32), V::splat((1.0 - beta2) as f32));
@@ -273,7 +303,7 @@ impl Target {
             // SAFETY: the caller's; there are two moments.
             unsafe {
                 let value = load::<V>(self.values.add(at), lanes);
-                let slope = coupled.mul_add(value, self.scaled(gradient, at, lanes));
+                let slope = slope(value, load::<V>(gradient.as_ptr().add(at), lanes));
                 let first = load::<V>(self.first.add(at), lanes);
                 let second = load::<V>(self.second.add(at), lanes);
                 let first = keep1.mul_add(first, add1.mul(slope));
@@ -281,7 +311,7 @@ impl Target {
                 store(first, self.first.add(at), lanes);
                 store(second, self.second.add(at), lanes);
                 let denominator = second.sqrt().mul_add(correction, eps);
-                let value = size.mul_add(first.div(denominator), value.mul(factor));
+                let value = size.mul_add(first.div(denominator), kept(value));
                 store_as(stores, value, self.values.add(at), lanes);
             }
         });
