@@ -483,7 +483,8 @@ fn vector_rule(rule: &UpdateRule, run: &Scalars) -> simd::UpdateRule {
         UpdateRule::Adam { beta1, beta2, eps, weight_decay, decay } => {
             let update = f64::from(run.update);
             simd::UpdateRule::Adam {
-                betas: [beta1, beta2],
+                decays: [beta1, beta2].map(|beta| beta as f32),
+                shares: [beta1, beta2].map(|beta| (1.0 - beta) as f32),
                 step_size: (rate / (1.0 - beta1.powf(update))) as f32,
                 inv_sqrt_bias2: (1.0 / (1.0 - beta2.powf(update)).sqrt()) as f32,
                 eps: eps as f32,

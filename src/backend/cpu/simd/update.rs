@@ -27,9 +27,10 @@ pub(crate) enum UpdateRule {
     },
     /// `torch.optim.Adam` and `AdamW`.
     Adam {
-        /// Decays of the first and second moment, wide enough that 1 - beta rounds once, as PyTorch's
-        /// does.
-        betas: [f64; 2],
+        /// Decays of the first and second moment: beta1 and beta2.
+        decays: [f32; 2],
+        /// Shares of the gradient and its square in them: 1 - beta, rounded once, as PyTorch's is.
+        shares: [f32; 2],
         /// Learning rate / (1 - beta1^t).
         step_size: f32,
         /// 1 / sqrt(1 - beta2^t).
@@ -290,13 +291,11 @@ impl Target {
         slope: impl Fn(V, V) -> V,
         kept: impl Fn(V) -> V,
     ) {
-        let UpdateRule::Adam { betas: [beta1, beta2], step_size, inv_sqrt_bias2, eps, .. } =
-            self.rule
+        let UpdateRule::Adam { decays, shares, step_size, inv_sqrt_bias2, eps, .. } = self.rule
         else {
             return;
         };
-        let (keep1, add1) = (V::splat(beta1 as f32), V::splat((1.0 - beta1) as f32));
-        let (keep2, add2) = (V::splat(beta2 as f32), V::splat((1.0 - beta2) as f32));
+        let ([keep1, keep2], [add1, add2]) = (decays.map(V::splat), shares.map(V::splat));
         let (size, correction, eps) =
             (V::splat(-step_size), V::splat(inv_sqrt_bias2), V::splat(eps));
         for_each_vector!(V, gradient.len(), |at, lanes| {

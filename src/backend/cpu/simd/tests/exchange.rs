@@ -70,7 +70,8 @@ fn step(pool: &Pool, isa: Isa, (rows, inputs, outputs): (usize, usize, usize)) -
     let mut moments = [layout.len(), layout.len()].map(|len| Aligned::new(&vec![0.0; len]));
     let [first, second] = &mut moments;
     let rule = UpdateRule::Adam {
-        betas: [0.9, 0.999],
+        decays: [0.9, 0.999],
+        shares: [0.1, (1.0 - 0.999f64) as f32],
         step_size: 1e-3,
         inv_sqrt_bias2: 1.0,
         eps: 1e-8,

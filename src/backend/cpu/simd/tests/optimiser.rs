@@ -34,7 +34,8 @@ fn sgd(nesterov: Nesterov, weight_decay: f32) -> impl Fn(i32) -> UpdateRule {
 
 fn adam(eps: f32, decay: Decay) -> impl Fn(i32) -> UpdateRule {
     move |step| UpdateRule::Adam {
-        betas: [0.9, 0.999],
+        decays: [0.9, 0.999],
+        shares: [0.1, (1.0 - 0.999f64) as f32],
         step_size: (0.1 / (1.0 - 0.9f64.powi(step))) as f32,
         inv_sqrt_bias2: (1.0 / (1.0 - 0.999f64.powi(step)).sqrt()) as f32,
         eps,
