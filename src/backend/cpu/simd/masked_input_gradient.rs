@@ -2,8 +2,8 @@
 //! The gradient of a linear layer's input where its mask drops most of it: only what passes is computed.
 //!
 //! Each element that passes is the dot product of a row of `dy` and an input's weights. Some vectors
-//! of a row stay in registers while the weights of all inputs that pass are taken; lanes are added up
-//! at the end.
+//! of a row stay in registers while the weights of all inputs that pass are taken, for a chunk of
+//! outputs at a time. The lanes of a group of rows are then added up while they are near.
 
 use super::beside::{Ahead, Beside};
 use super::input_gradient::{Product, Share};
@@ -197,6 +197,7 @@ impl Kernel for Visit<'_> {
                 let mut bits = bits;
                 while bits != 0 {
                     let weight = weight.add(bits.trailing_zeros() as usize * PANEL);
+                    // Two short chains leave a processor more to do at a time than a long one.
                     let mut halves = [V::splat(0.0); 2];
                     for vector in 0..HELD {
                         let output = vector * V::LANES;

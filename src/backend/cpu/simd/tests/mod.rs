@@ -5,6 +5,7 @@ mod dropout;
 mod elementwise;
 mod exchange;
 mod gradients;
+mod lanes;
 mod linear;
 mod loss;
 mod masked;
