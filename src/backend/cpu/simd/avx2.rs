@@ -187,11 +187,8 @@ impl Vector for Avx2 {
     #[inline(always)]
     fn expand(self, bits: u32) -> Self {
         // SAFETY: values of this type exist only where the machine has AVX2.
-        unsafe {
-            let lanes = &EXPANDED[(bits & 0xff) as usize];
-            let moved = _mm256_permutevar8x32_ps(self.0, _mm256_loadu_si256(lanes.as_ptr().cast()));
-            Self::select(Self::mask(bits), Avx2(moved), Self::splat(0.0))
-        }
+        let moved = Avx2(unsafe { permute(self.0, &EXPANDED[(bits & 0xff) as usize]) });
+        Self::select(Self::mask(bits), moved, Self::splat(0.0))
     }
 
     #[inline(always)]
@@ -261,7 +258,7 @@ static EXPANDED: [[u32; 8]; 256] = {
     table
 };
 
-/// Lane `i` is the sum of the lanes of vector `i`.
+/// Lane `i` is the sum of the lanes of vector `i`, as [`Vector::sum_each`].
 #[target_feature(enable = "avx2,fma")]
 #[inline]
 pub(super) fn sum_eight(vector: impl Fn(usize) -> __m256) -> __m256 {

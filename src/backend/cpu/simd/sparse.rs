@@ -200,6 +200,7 @@ impl Lists {
                         unsafe {
                             let vector = load::<V>(from.add(first + at), lanes);
                             let bits = vector.non_zero_bits();
+                            // In a register: compressing on the way to memory is slow microcode on Zen 4.
                             vector.compress(bits).store(values.add(count));
                             *word |= u64::from(bits) << at;
                             count += bits.count_ones() as usize;

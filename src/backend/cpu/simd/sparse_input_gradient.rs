@@ -93,12 +93,7 @@ fn ahead(share: &Share<'_>, blocks: &Range<usize>, rows: &Range<usize>) -> Ahead
 /// # Safety
 /// The tiles lie inside the share, and `sums` holds them, `[rows][32]`.
 #[inline(always)]
-pub(super) unsafe fn finish<V: Vector>(
-    share: &Share<'_>,
-    block: usize,
-    rows: Range<usize>,
-    sums: *const f32,
-) {
+unsafe fn finish<V: Vector>(share: &Share<'_>, block: usize, rows: Range<usize>, sums: *const f32) {
     let column = block * PANEL;
     let narrow = share.product.layout.inputs - column <= HALF_PANEL;
     let width = if narrow { HALF_PANEL } else { PANEL };
