@@ -62,12 +62,13 @@ fn generate(header: &Path) -> Result<String> {
     format(&format!("{HEAD}{}", in_rust_terms(&with_addresses(&bindings))))
 }
 
-/// Fixed-size numbers under their own names; everything is zero by default.
+/// Fixed-size numbers under their own names; everything is the crate's own, and zero by default.
 fn in_rust_terms(bindings: &str) -> String {
     bindings
         .replace(":: core :: ffi :: c_uint", "u32")
         .replace(":: core :: ffi :: c_int", "i32")
         .replace(":: core :: ffi :: c_ulonglong", "u64")
+        .replace("pub ", "pub(crate) ")
         .replace("(Debug , Copy , Clone , PartialEq)", "(Debug, Default, Copy, Clone, PartialEq)")
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A context on the simulated driver, through cudarc alone.
 
-#![allow(dead_code, unreachable_pub)] // each test program uses a part
+#![allow(dead_code)] // each test program uses a part
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DeviceRe
 use cudarc::nvrtc::Ptx;
 use kiln_simcuda::{Exclusive, Mode};
 
-pub struct Gpu {
-    pub context: Arc<CudaContext>,
-    pub module: Arc<CudaModule>,
-    pub stream: Arc<CudaStream>,
+pub(crate) struct Gpu {
+    pub(crate) context: Arc<CudaContext>,
+    pub(crate) module: Arc<CudaModule>,
+    pub(crate) stream: Arc<CudaStream>,
     /// Dropped last, so that the next test finds no context.
-    pub simulator: Exclusive,
+    pub(crate) simulator: Exclusive,
 }
 
 const KERNELS: &[&str] = &[
@@ -46,16 +46,16 @@ const KERNELS: &[&str] = &[
     "bug_deep_stack",
 ];
 
-pub fn exclusive() -> Exclusive {
+pub(crate) fn exclusive() -> Exclusive {
     kiln_simcuda::load().expect("built with this test").exclusive()
 }
 
 impl Gpu {
-    pub fn new(mode: Mode) -> Self {
+    pub(crate) fn new(mode: Mode) -> Self {
         Self::with(exclusive(), mode)
     }
 
-    pub fn with(simulator: Exclusive, mode: Mode) -> Self {
+    pub(crate) fn with(simulator: Exclusive, mode: Mode) -> Self {
         simulator.set_mode(mode);
         let context = CudaContext::new(0).expect("a simulated GPU");
         // SAFETY: the tests order their streams themselves.
@@ -66,51 +66,51 @@ impl Gpu {
         Self { context, module, stream, simulator }
     }
 
-    pub fn kernel(&self, name: &str) -> CudaFunction {
+    pub(crate) fn kernel(&self, name: &str) -> CudaFunction {
         self.module.load_function(name).expect("a kernel of this name")
     }
 
     /// Runs what is queued; the text of the error if there is one.
-    pub fn failure(&self) -> Option<String> {
+    pub(crate) fn failure(&self) -> Option<String> {
         self.stream.synchronize().err().map(|_| self.simulator.last_error())
     }
 
-    pub fn no_reports(&self) {
+    pub(crate) fn no_reports(&self) {
         assert_eq!(self.simulator.take_reports(), Vec::<String>::new());
     }
 }
 
-pub fn grid(blocks: u32, threads: u32) -> LaunchConfig {
+pub(crate) fn grid(blocks: u32, threads: u32) -> LaunchConfig {
     LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (threads, 1, 1), shared_mem_bytes: 0 }
 }
 
 /// The parameters of `sim_scale`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct ScaleParams {
-    pub y: u64,
-    pub x: u64,
-    pub n: i32,
-    pub factor: f32,
+pub(crate) struct ScaleParams {
+    pub(crate) y: u64,
+    pub(crate) x: u64,
+    pub(crate) n: i32,
+    pub(crate) factor: f32,
 }
 
 // SAFETY: plain data with the kernel's layout.
 unsafe impl DeviceRepr for ScaleParams {}
 
 /// Numbers in [-1, 1) from a small generator.
-pub struct Numbers(pub u64);
+pub(crate) struct Numbers(pub(crate) u64);
 
 impl Numbers {
-    pub fn word(&mut self) -> u32 {
+    pub(crate) fn word(&mut self) -> u32 {
         self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (self.0 >> 32) as u32
     }
 
-    pub fn float(&mut self) -> f32 {
+    pub(crate) fn float(&mut self) -> f32 {
         (self.word() >> 8) as f32 / (1 << 23) as f32 - 1.0
     }
 
-    pub fn floats(&mut self, count: usize) -> Vec<f32> {
+    pub(crate) fn floats(&mut self, count: usize) -> Vec<f32> {
         (0..count).map(|_| self.float()).collect()
     }
 }
