@@ -10,7 +10,7 @@ use super::sparse::is_sparse;
 use super::tile::{accumulate, for_each_packed, next_tile_rows, tile_rows};
 use super::tile::{Factors, Tiled, MAX_TILE_ROWS};
 use super::vector::{store_as, Vector};
-use super::{sparse_forward, split, Isa, PanelLayout, Pool, Readers, Stores};
+use super::{masked_forward, sparse_forward, split, Isa, PanelLayout, Pool, Readers, Stores};
 use std::ops::Range;
 
 /// What the products are added to.
@@ -170,7 +170,7 @@ pub(super) struct Share<'a> {
     masks: Option<(&'a Dropout, KeepSchedule)>,
     pub(super) panels: Range<usize>,
     pub(super) rows: Range<usize>,
-    all_rows: usize,
+    pub(super) all_rows: usize,
 }
 
 impl Kernel for Share<'_> {
@@ -181,9 +181,12 @@ impl Kernel for Share<'_> {
         let Product { layout, x, x_stride, .. } = self.product;
         // SAFETY: `job` checked the lengths.
         unsafe {
-            match is_sparse::<V>(x, x_stride, [self.all_rows, layout.inputs], layout.outputs) {
-                true => sparse_forward::run::<V>(&self),
-                false => self.dense::<V>(),
+            if is_sparse::<V>(x, x_stride, [self.all_rows, layout.inputs], layout.outputs) {
+                sparse_forward::run::<V>(&self);
+            } else if masked_forward::pays::<V>(&self) {
+                masked_forward::run::<V>(&self);
+            } else {
+                self.dense::<V>();
             }
         }
         V::fence();
@@ -229,7 +232,7 @@ impl Share<'_> {
         while row < block.end {
             let rows = next_tile_rows::<V>(block.end - row);
             let mut bits = [u32::MAX; MAX_TILE_ROWS];
-            let scale = self.keep_tile::<V>(row, rows, panel, &mut bits);
+            let scale = self.keep_bits::<V>(row, panel, &mut bits[..rows.next_multiple_of(4)]);
             let done = row - block.start;
             let tiles = Tiles {
                 product: self.product,
@@ -245,21 +248,26 @@ impl Share<'_> {
         }
     }
 
-    /// The keep bits of `rows` rows of one panel, and the scale, if there is dropout.
+    /// The fraction of elements that dropout keeps, if there is dropout.
+    pub(super) fn kept(&self) -> Option<f32> {
+        self.masks.as_ref().map(|(dropout, _)| dropout.kept())
+    }
+
+    /// The keep bits of consecutive rows of one panel, a multiple of four, and the scale, if there is
+    /// dropout. Rows past the last one are nobody's.
     #[inline(always)]
-    pub(super) fn keep_tile<V: Vector>(
+    pub(super) fn keep_bits<V: Vector>(
         &self,
         row: usize,
-        rows: usize,
         panel: usize,
-        bits: &mut [u32; MAX_TILE_ROWS],
+        bits: &mut [u32],
     ) -> Option<f32> {
         let (dropout, schedule) = self.masks.as_ref()?;
         let (outputs, column) = (self.product.layout.outputs, panel * PANEL);
-        for first in (0..rows).step_by(4) {
-            let runs =
-                [0, 1, 2, 3].map(|index: usize| dropout.run(row + first + index, outputs, column));
-            bits[first..first + 4].copy_from_slice(&keep_runs::<V>(schedule, &runs));
+        for (four, bits) in bits.chunks_exact_mut(4).enumerate() {
+            let runs = [0, 1, 2, 3]
+                .map(|index: usize| dropout.run(row + 4 * four + index, outputs, column));
+            bits.copy_from_slice(&keep_runs::<V>(schedule, &runs));
         }
         Some(dropout.scale())
     }

@@ -22,6 +22,8 @@ mod forward;
 mod input_gradient;
 mod isa;
 mod keep;
+mod masked;
+mod masked_forward;
 mod masked_input_gradient;
 mod math;
 mod panels;

@@ -112,7 +112,9 @@ impl Visit<'_> {
             let mut bits = [u32::MAX; MAX_TILE_ROWS];
             let masks = match phase {
                 Phase::Start => None,
-                Phase::Finish => self.share.keep_tile::<V>(row, rows, panel, &mut bits),
+                Phase::Finish => {
+                    self.share.keep_bits::<V>(row, panel, &mut bits[..rows.next_multiple_of(4)])
+                }
             };
             let tiles = Tiles {
                 product: self.share.product,

@@ -9,6 +9,7 @@ mod lanes;
 mod linear;
 mod loss;
 mod masked;
+mod masked_forward;
 mod optimiser;
 mod sparse;
 

@@ -54,7 +54,8 @@ fn forward_skips_zero_inputs() {
         let layout = PanelLayout { inputs, outputs };
         let x = thin(rows, inputs, density, 1);
         let (weight, bias) = (noise(inputs * outputs, 2), noise(outputs, 3));
-        let key = MaskKey { seed: 9, site: 8, step: 7, drop15: 1 << 14 };
+        // So little is dropped that dot products of what stays, which add up in another order, do not pay.
+        let key = MaskKey { seed: 9, site: 8, step: 7, drop15: 1 << 12 };
         let dropout = Dropout { key, first_sample: 6, rows_per_sample: 1 };
         let mut want = vec![9.0; rows * (outputs + GAP)];
         for (row, x) in x.chunks(inputs + GAP).enumerate() {
