@@ -226,20 +226,25 @@ impl Lists {
         steps: usize,
     ) {
         let mut turned = std::mem::take(&mut self.turned);
-        if turned.len() < 8 * steps {
-            turned.resize(8 * steps, 0.0);
+        if turned.len() < LINE * steps {
+            turned.resize(LINE * steps, 0.0);
         }
-        for column in (0..columns).step_by(8) {
-            let here = (columns - column).min(8);
-            let whole = if here == 8 { steps / 8 * 8 } else { 0 };
-            // SAFETY: the caller's columns; `turned` holds eight columns of all steps.
+        // Whole lines: rows are often a power of two apart, and push each other out of a first cache.
+        for column in (0..columns).step_by(LINE) {
+            let here = (columns - column).min(LINE);
+            let whole = here / 8 * 8;
+            // SAFETY: the caller's columns; `turned` holds a line of columns of all steps.
             unsafe {
                 let (from, to) = (from.add(column), turned.as_mut_ptr());
-                for step in (0..whole).step_by(8) {
-                    V::transpose_8x8(from.add(step * stride), stride, to.add(step), steps);
+                for step in (0..steps / 8 * 8).step_by(8) {
+                    for index in (0..whole).step_by(8) {
+                        let from = from.add(step * stride + index);
+                        V::transpose_8x8(from, stride, to.add(index * steps + step), steps);
+                    }
                 }
-                for step in whole..steps {
-                    for index in 0..here {
+                for step in 0..steps {
+                    let first = if step < steps / 8 * 8 { whole } else { 0 };
+                    for index in first..here {
                         *to.add(index * steps + step) = *from.add(step * stride + index);
                     }
                 }

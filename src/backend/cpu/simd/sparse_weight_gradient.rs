@@ -178,9 +178,7 @@ unsafe fn skip_outputs<V: Vector>(share: &Share<'_>, lists: &mut Lists, packed: 
             let left = inputs.end - first;
             let columns = if left > PANEL { Columns::Two } else { Columns::One };
             let halves = [0, PANEL].map(|at| first + at.min(left)..first + (at + PANEL).min(left));
-            for (half, to) in halves.clone().into_iter().zip(packed) {
-                pack_inputs::<V>(share, half, to);
-            }
+            pack_inputs::<V>(share, first..first + left.min(2 * PANEL), packed);
             let table = Table { panels: packed.map(<*mut f32>::cast_const), columns };
             for panel in share.panels.clone() {
                 let visits = lists.visits(layout.width(panel));
@@ -228,21 +226,22 @@ unsafe fn turned_tile<V: Vector>(
     }
 }
 
-/// Copies at most 32 columns of `x` to `[rows][32]`, missing ones as 0.
+/// Copies at most 64 columns of `x` to two panels `[rows][32]`, missing ones as 0.
 ///
 /// # Safety
-/// The inputs are the product's; `to` is valid for 32 columns of all rows.
+/// The inputs are the product's; each of `to` is valid for 32 columns of all rows.
 #[inline(always)]
-unsafe fn pack_inputs<V: Vector>(share: &Share<'_>, inputs: Range<usize>, to: *mut f32) {
+unsafe fn pack_inputs<V: Vector>(share: &Share<'_>, inputs: Range<usize>, to: [*mut f32; 2]) {
     let product = &share.job.product;
-    for column in (0..PANEL).step_by(V::LANES) {
-        let lanes = inputs.len().saturating_sub(column).min(V::LANES);
-        let from = product.x.wrapping_add(inputs.start + column);
-        for row in 0..product.rows {
+    // Row by row: a row's columns lie on neighbouring lines, and the next row is far away.
+    for row in 0..product.rows {
+        let from = product.x.wrapping_add(row * product.x_stride + inputs.start);
+        for column in (0..2 * PANEL).step_by(V::LANES) {
+            let lanes = inputs.len().saturating_sub(column).min(V::LANES);
             // SAFETY: `lanes` stops at the last of the inputs.
             unsafe {
-                let values = load::<V>(from.wrapping_add(row * product.x_stride), lanes);
-                values.store(to.add(row * PANEL + column));
+                let values = load::<V>(from.wrapping_add(column), lanes);
+                values.store(to[column / PANEL].add(row * PANEL + column % PANEL));
             }
         }
     }
