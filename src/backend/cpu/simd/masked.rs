@@ -8,7 +8,7 @@
 use super::beside::{Ahead, Beside};
 use super::isa::Kernel;
 use super::panels::PANEL;
-use super::sparse::{on_line, LINE};
+use super::sparse::{on_line, Before, LINE};
 use super::vector::Vector;
 use std::cell::RefCell;
 
@@ -93,11 +93,12 @@ impl Masked {
         }
     }
 
-    /// Adds the products of `HELD` vectors of terms to the totals of so many rows, or sets them for
-    /// the `first` chunk. Does a part of `ahead` at each row.
+    /// Adds the products of a chunk of `HELD` vectors of terms to the totals of so many rows; those of
+    /// chunk 0 replace what was there. Does a part of `ahead` at each row.
     ///
     /// # Safety
-    /// The rows and those of their columns that pass are valid for reading so many terms.
+    /// [`Masked::start`] was called for these rows. They and those of their columns that pass are valid
+    /// for reading so many terms.
     #[inline(always)]
     pub(super) unsafe fn add_chunk<V: Vector, const HELD: usize>(
         &mut self,
@@ -112,8 +113,9 @@ impl Masked {
             let rows = Rows { start: from.start.wrapping_add(first * from.stride), ..from };
             let totals = self.totals.wrapping_add(first * PANEL);
             let passing = &self.passing[group];
-            let (sums, is_first) = (self.sums, chunk == 0);
-            let visit = Visit::<_, HELD> { rows, passing, columns, sums, totals, is_first, ahead };
+            let before = if chunk == 0 { Before::Zero } else { Before::Sums };
+            let sums = self.sums;
+            let visit = Visit::<_, HELD> { rows, passing, columns, sums, totals, before, ahead };
             // SAFETY: the caller's; there is a vector of sums for each element of a group, and room
             // for a total of each and a vector beyond.
             unsafe { V::enter(visit) };
@@ -138,7 +140,7 @@ struct Visit<'a, C, const HELD: usize> {
     columns: C,
     sums: *mut f32,
     totals: *mut f32,
-    is_first: bool,
+    before: Before,
     ahead: &'a mut Ahead,
 }
 
@@ -174,7 +176,7 @@ impl<C: Columns, const HELD: usize> Kernel for Visit<'_, C, HELD> {
             for at in (0..count as usize).step_by(V::LANES) {
                 let mut total = V::sum_each(self.sums.add(at * V::LANES));
                 let to = self.totals.add(at);
-                if !self.is_first {
+                if self.before == Before::Sums {
                     total = total.add(V::load(to));
                 }
                 total.store(to);

@@ -229,6 +229,7 @@ impl Lists {
         if turned.len() < LINE * steps {
             turned.resize(LINE * steps, 0.0);
         }
+        let whole_steps = steps / 8 * 8;
         // Whole lines: rows are often a power of two apart, and push each other out of a first cache.
         for column in (0..columns).step_by(LINE) {
             let here = (columns - column).min(LINE);
@@ -236,14 +237,14 @@ impl Lists {
             // SAFETY: the caller's columns; `turned` holds a line of columns of all steps.
             unsafe {
                 let (from, to) = (from.add(column), turned.as_mut_ptr());
-                for step in (0..steps / 8 * 8).step_by(8) {
+                for step in (0..whole_steps).step_by(8) {
                     for index in (0..whole).step_by(8) {
                         let from = from.add(step * stride + index);
                         V::transpose_8x8(from, stride, to.add(index * steps + step), steps);
                     }
                 }
                 for step in 0..steps {
-                    let first = if step < steps / 8 * 8 { whole } else { 0 };
+                    let first = if step < whole_steps { whole } else { 0 };
                     for index in first..here {
                         *to.add(index * steps + step) = *from.add(step * stride + index);
                     }

@@ -16,16 +16,16 @@ fn product(x: &[f32], weight: &[f32], bias: &[f32], inputs: usize) -> Vec<f64> {
     y
 }
 
-struct Case {
-    layout: PanelLayout,
-    rows: usize,
+pub(super) struct Case {
+    pub(super) layout: PanelLayout,
+    pub(super) rows: usize,
     x: Vec<f32>,
-    weight: Vec<f32>,
+    pub(super) weight: Vec<f32>,
     bias: Vec<f32>,
 }
 
 impl Case {
-    fn new((rows, inputs, outputs): (usize, usize, usize)) -> Self {
+    pub(super) fn new((rows, inputs, outputs): (usize, usize, usize)) -> Self {
         Case {
             layout: PanelLayout { inputs, outputs },
             rows,
@@ -35,7 +35,7 @@ impl Case {
         }
     }
 
-    fn run(
+    pub(super) fn run(
         &self,
         pool: &Pool,
         isa: Isa,
@@ -60,7 +60,8 @@ impl Case {
         y
     }
 
-    fn want(&self) -> Vec<f64> {
+    /// The layer without activation and dropout.
+    pub(super) fn want(&self) -> Vec<f64> {
         product(&self.x, &self.weight, &self.bias, self.layout.inputs)
     }
 }

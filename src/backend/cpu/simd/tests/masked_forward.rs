@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Linear layers whose dropout drops so much that only what stays is computed.
 
-use super::super::{Activation, Dropout, Forward, Start};
+use super::super::{Activation, Dropout};
+use super::linear::Case;
 use super::*;
 use crate::philox::{keep, MaskKey};
 
@@ -10,60 +11,30 @@ use crate::philox::{keep, MaskKey};
 const SIZES: [(usize, usize, usize); 6] =
     [(70, 100, 64), (149, 784, 50), (40, 33, 10), (130, 208, 96), (30, 512, 16), (64, 150, 130)];
 
-fn key(drop15: u16) -> MaskKey {
-    MaskKey { seed: 0x1234_5678_9abc_def0, site: 7, step: 5, drop15 }
+fn dropout(drop15: u16, rows_per_sample: usize) -> Dropout {
+    let key = MaskKey { seed: 0x1234_5678_9abc_def0, site: 7, step: 5, drop15 };
+    Dropout { key, first_sample: 1000, rows_per_sample }
 }
 
-struct Case {
-    layout: PanelLayout,
-    rows: usize,
-    x: Vec<f32>,
-    weight: Vec<f32>,
-    bias: Vec<f32>,
+/// Whether an element of a matrix with so many columns is kept, by the scalar definition.
+fn is_kept(dropout: &Dropout, columns: usize, index: usize) -> bool {
+    let (row, column) = (index / columns, index % columns);
+    let sample = dropout.first_sample + (row / dropout.rows_per_sample) as u32;
+    let element = row % dropout.rows_per_sample * columns + column;
+    keep(&dropout.key, sample, element as u32)
 }
 
-impl Case {
-    fn new((rows, inputs, outputs): (usize, usize, usize)) -> Self {
-        Case {
-            layout: PanelLayout { inputs, outputs },
-            rows,
-            x: noise(rows * inputs, 1),
-            weight: noise(inputs * outputs, 2),
-            bias: noise(outputs, 3),
+/// A layer's outputs in f64.
+fn wanted(case: &Case, dropout: &Dropout, activation: fn(f64) -> f64) -> Vec<f64> {
+    let scale = f64::from(dropout.key.scale());
+    let output = |(index, sum)| {
+        if is_kept(dropout, case.layout.outputs, index) {
+            activation(sum) * scale
+        } else {
+            0.0
         }
-    }
-
-    fn run(&self, pool: &Pool, isa: Isa, activation: Activation, dropout: Dropout) -> Vec<f32> {
-        let PanelLayout { inputs, outputs } = self.layout;
-        let mut y = vec![f32::NAN; self.rows * outputs];
-        let forward = Forward {
-            layout: self.layout,
-            rows: self.rows,
-            x: &self.x,
-            x_stride: inputs,
-            weight: &packed(self.layout, &self.weight),
-            start: Start::Bias(&padded(self.layout, &self.bias)),
-            activation,
-            dropout: Some(dropout),
-            y: &mut y,
-            y_stride: outputs,
-        };
-        forward.run(pool, isa);
-        y
-    }
-
-    /// The element of a layer without activation, in f64, and whether it is kept.
-    fn want(&self, index: usize, dropout: &Dropout) -> (f64, bool) {
-        let PanelLayout { inputs, outputs } = self.layout;
-        let (row, output) = (index / outputs, index % outputs);
-        let (x, weight) = (&self.x[row * inputs..], &self.weight[output * inputs..]);
-        let products =
-            x.iter().zip(weight).take(inputs).map(|(&x, &w)| f64::from(x) * f64::from(w));
-        let sum = f64::from(self.bias[output]) + products.sum::<f64>();
-        let sample = dropout.first_sample + (row / dropout.rows_per_sample) as u32;
-        let element = row % dropout.rows_per_sample * outputs + output;
-        (sum, keep(&dropout.key, sample, element as u32))
-    }
+    };
+    case.want().into_iter().enumerate().map(output).collect()
 }
 
 #[test]
@@ -71,18 +42,13 @@ fn what_stays_is_the_product_and_the_rest_is_zero() {
     for size in SIZES {
         for (drop15, rows_per_sample) in [(1 << 14, 1), (30_000, 1), (1 << 14, 3), (1 << 15, 1)] {
             let case = Case::new(size);
-            let dropout = Dropout { key: key(drop15), first_sample: 1000, rows_per_sample };
-            let scale = f64::from(dropout.key.scale());
-            let want: Vec<f64> = (0..case.rows * case.layout.outputs)
-                .map(|index| match case.want(index, &dropout) {
-                    (sum, true) => sum.max(0.0) * scale,
-                    (_, false) => 0.0,
-                })
-                .collect();
+            let dropout = dropout(drop15, rows_per_sample);
+            let want = wanted(&case, &dropout, |sum| sum.max(0.0));
+            let tolerance = f64::from(dropout.key.scale()).max(1.0) * rounding(case.layout.inputs);
             everywhere(|pool, isa| {
-                let y = case.run(pool, isa, Activation::Relu, dropout);
-                assert_close(&y, &want, scale.max(1.0) * rounding(case.layout.inputs));
-                let alone = case.run(&super::pool(1), isa, Activation::Relu, dropout);
+                let y = case.run(pool, isa, Activation::Relu, Some(dropout));
+                assert_close(&y, &want, tolerance);
+                let alone = case.run(&super::pool(1), isa, Activation::Relu, Some(dropout));
                 let same = y.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
                 assert!(same, "{isa}: bits depend on the number of threads");
             });
@@ -93,15 +59,10 @@ fn what_stays_is_the_product_and_the_rest_is_zero() {
 #[test]
 fn long_activations_follow_too() {
     let case = Case::new((70, 100, 50));
-    let dropout = Dropout { key: key(1 << 14), first_sample: 0, rows_per_sample: 1 };
-    let want: Vec<f64> = (0..70 * 50)
-        .map(|index| match case.want(index, &dropout) {
-            (sum, true) => 2.0 * sum.tanh(),
-            (_, false) => 0.0,
-        })
-        .collect();
+    let dropout = dropout(1 << 14, 1);
+    let want = wanted(&case, &dropout, f64::tanh);
     everywhere(|pool, isa| {
-        let y = case.run(pool, isa, Activation::Tanh, dropout);
+        let y = case.run(pool, isa, Activation::Tanh, Some(dropout));
         assert_close(&y, &want, 2.0 * rounding(100));
     });
 }
@@ -110,22 +71,19 @@ fn long_activations_follow_too() {
 fn infinite_weights_show_only_where_something_stays() {
     let mut case = Case::new((64, 100, 40));
     case.weight[5 * 100 + 99] = f32::INFINITY;
-    let dropout = Dropout { key: key(1 << 14), first_sample: 0, rows_per_sample: 1 };
+    let dropout = dropout(1 << 14, 1);
     everywhere(|pool, isa| {
-        let y = case.run(pool, isa, Activation::None, dropout);
+        let y = case.run(pool, isa, Activation::None, Some(dropout));
         for (index, value) in y.iter().enumerate() {
-            let stays = keep(&dropout.key, (index / 40) as u32, (index % 40) as u32);
-            assert_eq!(value.is_finite(), !(stays && index % 40 == 5), "{isa} element {index}");
+            let shows = index % 40 == 5 && is_kept(&dropout, 40, index);
+            assert_eq!(value.is_finite(), !shows, "{isa} element {index}");
         }
     });
 }
 
 /// Elements that stay and whose sums, halved again, are not those of a layer that drops nothing.
 fn differing(case: &Case, isa: Isa) -> usize {
-    let layer = |drop15| {
-        let dropout = Dropout { key: key(drop15), first_sample: 0, rows_per_sample: 1 };
-        case.run(&pool(1), isa, Activation::None, dropout)
-    };
+    let layer = |drop15| case.run(&pool(1), isa, Activation::None, Some(dropout(drop15, 1)));
     let (all, half) = (layer(0), layer(1 << 14));
     all.iter().zip(&half).filter(|(all, half)| **half != 0.0 && **half != 2.0 * **all).count()
 }
