@@ -41,10 +41,10 @@ pub(super) fn pays<V: Vector>(share: &Share<'_>) -> bool {
     rows_at_a_time(share.all_rows, inputs) as f32 * (1.0 - cost) > TURNED
 }
 
-/// Rows that share their turned weights: about as many each time.
+/// Rows that share their turned weights: about as many each time, and at most [`BLOCK`].
 fn rows_at_a_time(rows: usize, inputs: usize) -> usize {
-    let times = rows.div_ceil(BLOCK.min(rows_per_block(inputs))).max(1);
-    rows.div_ceil(times).next_multiple_of(GROUP)
+    let times = rows.div_ceil(BLOCK.min(rows_per_block(inputs)));
+    rows.div_ceil(times.max(1))
 }
 
 /// Computes a share by dot products.
@@ -68,7 +68,8 @@ pub(super) unsafe fn run<V: Vector>(share: &Share<'_>) {
 #[inline(always)]
 unsafe fn chunks<V: Vector, const HELD: usize>(share: &Share<'_>) {
     let layout = share.product.layout;
-    let block = rows_at_a_time(share.rows.len(), layout.inputs);
+    // Whole groups, even of no rows.
+    let block = rows_at_a_time(share.rows.len(), layout.inputs).max(1).next_multiple_of(GROUP);
     let length = HELD * V::LANES;
     let copied = block * layout.inputs.next_multiple_of(length);
     let mut masked = Masked::take::<V>(copied + PANEL * length);

@@ -81,19 +81,31 @@ fn infinite_weights_show_only_where_something_stays() {
     });
 }
 
-/// Elements that stay and whose sums, halved again, are not those of a layer that drops nothing.
-fn differing(case: &Case, isa: Isa) -> usize {
+/// Elements that stay when so much is dropped, and whose sums, without the scale, are not those of a
+/// layer that drops nothing.
+fn differing(case: &Case, isa: Isa, drop15: u16) -> usize {
     let layer = |drop15| case.run(&pool(1), isa, Activation::None, Some(dropout(drop15, 1)));
-    let (all, half) = (layer(0), layer(1 << 14));
-    all.iter().zip(&half).filter(|(all, half)| **half != 0.0 && **half != 2.0 * **all).count()
+    let (all, some) = (layer(0), layer(drop15));
+    // A power of two, so that no bit is lost.
+    let scale = dropout(drop15, 1).key.scale();
+    all.iter().zip(&some).filter(|(all, some)| **some != 0.0 && **some != scale * **all).count()
 }
 
 #[test]
 fn dot_products_are_chosen_for_many_rows() {
-    let (many, few) = (Case::new((64, 256, 64)), Case::new((8, 256, 64)));
+    const HALF: u16 = 1 << 14;
+    const SEVEN_EIGHTHS: u16 = 7 << 12;
     for isa in Isa::available().into_iter().filter(|&isa| isa != Isa::Portable) {
         // The order of a sum shows in its last bits.
-        assert!(differing(&many, isa) > 0, "{isa}: no dot product was computed");
-        assert_eq!(differing(&few, isa), 0, "{isa}: weights were turned for few rows");
+        for (rows, drop15) in [(64, HALF), (20, SEVEN_EIGHTHS)] {
+            let case = Case::new((rows, 256, 64));
+            let differing = differing(&case, isa, drop15);
+            assert!(differing > 0, "{isa}: no dot product was computed for {rows} rows");
+        }
+        for (rows, drop15) in [(8, HALF), (17, HALF), (1, SEVEN_EIGHTHS), (5, SEVEN_EIGHTHS)] {
+            let case = Case::new((rows, 256, 64));
+            let differing = differing(&case, isa, drop15);
+            assert_eq!(differing, 0, "{isa}: weights were turned for {rows} rows");
+        }
     }
 }
