@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Bugs planted in kernels and in host code: each test fails if its bug goes unnoticed.
 
-mod common;
-
-use common::{grid, Gpu, ScaleParams};
+use super::common::{grid, Gpu, ScaleParams};
 use cudarc::driver::{sys, DevicePtr, DriverError, PushKernelArg};
 use cudarc::nvrtc::Ptx;
 use kiln_simcuda::{Mode, ThreadOrder};

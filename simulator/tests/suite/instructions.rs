@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Each emulated instruction against plain loops, in both builds and every thread order.
 
-mod common;
-
-use common::{grid, Gpu, Numbers};
+use super::common::{grid, Gpu, Numbers};
 use cudarc::driver::{LaunchConfig, PushKernelArg};
 use kiln_simcuda::{Mode, ThreadOrder};
 

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The driver's manners: errors that stick, limits, device facts, modules.
 
-mod common;
-
-use common::{exclusive, grid, Gpu, ScaleParams};
+use super::common::{exclusive, grid, Gpu, ScaleParams};
 use cudarc::driver::{
     result, sys, CudaContext, DevicePtr, DriverError, LaunchConfig, PushKernelArg,
 };

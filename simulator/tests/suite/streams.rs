@@ -2,11 +2,9 @@
 //! Streams, events and graphs: correct programs give the same bits in every order, and missing
 //! waits are found.
 
-mod common;
-
 use std::sync::Arc;
 
-use common::{exclusive, grid, Gpu};
+use super::common::{exclusive, grid, Gpu};
 use cudarc::driver::{sys, CudaSlice, CudaStream, DriverError, PushKernelArg};
 use kiln_simcuda::{Mode, StreamOrder};
 

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The simulated driver, through cudarc alone. Tests take turns: each has the driver for itself.
+
+mod common;
+mod driver;
+mod instructions;
+mod nvrtc;
+mod planted_bugs;
+mod streams;
