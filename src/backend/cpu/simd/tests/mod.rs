@@ -8,8 +8,8 @@ mod gradients;
 mod lanes;
 mod linear;
 mod loss;
-mod masked;
 mod masked_forward;
+mod masked_input_gradient;
 mod optimiser;
 mod sparse;
 
