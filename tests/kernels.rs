@@ -3,7 +3,7 @@
 //! storage type, every variant. Both tests fail if a kernel of `kernels/` was left out.
 
 #[rustfmt::skip]
-#[allow(dead_code)] // kernels and host agree on more than this one side uses
+#[expect(dead_code, reason = "kernels and host agree on more than this one side uses")]
 #[path = "../src/backend/cuda/abi.rs"]
 mod abi;
 #[path = "kernels/copies.rs"]
