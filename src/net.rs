@@ -70,7 +70,7 @@ impl<M: Module> Net<M> {
     pub fn new(device: Device, seed: Seed, make: impl FnOnce(&Scope) -> M) -> Result<Self> {
         let scope = Scope::root();
         let module = make(&scope);
-        let Registry { parameters, initialisers, errors } = scope.into_registry();
+        let Registry { parameters, initialisers, errors, .. } = scope.into_registry();
         Error::check(errors)?;
         let mut backend = device.open()?;
         let store = Store::new(&mut *backend, Arc::new(parameters))?;

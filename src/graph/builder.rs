@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Building graphs: appending nodes with their shape rule checked at once.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Graph, InputId, Layer, LayerId, Node, NodeId, ParamId, ParamSpec};
@@ -12,26 +13,31 @@ use crate::Shape;
 pub struct Builder {
     graph: Graph,
     layer: LayerId,
+    /// The node of each parameter that has one.
+    parameters: Vec<Option<NodeId>>,
+    /// Layers by path, as far as they were asked for: the first `indexed` ones.
+    layers: BTreeMap<String, Vec<LayerId>>,
+    indexed: usize,
 }
 
 impl Builder {
     /// An empty graph over a network's parameters.
     pub fn new(parameters: Arc<Vec<ParamSpec>>) -> Self {
         let root = Layer { path: String::new(), kind: "Network" };
-        let graph = Graph { nodes: vec![], outputs: vec![], layers: vec![root], parameters };
-        Builder { graph, layer: LayerId(0) }
+        Builder::extend(Graph { nodes: vec![], outputs: vec![], layers: vec![root], parameters })
     }
 
     /// Goes on with an existing graph.
     pub fn extend(graph: Graph) -> Self {
-        Builder { graph, layer: LayerId(0) }
+        let mut parameters = vec![None; graph.parameters.len()];
+        graph.nodes().for_each(|(id, node)| note_parameter(&mut parameters, &node.op, id));
+        Builder { graph, layer: LayerId(0), parameters, layers: BTreeMap::new(), indexed: 0 }
     }
 
     /// A graph with the layers and parameters of another and no nodes yet; for passes that rebuild.
     pub fn rebuild(graph: &Graph) -> Self {
         let (layers, parameters) = (graph.layers.clone(), graph.parameters.clone());
-        let graph = Graph { nodes: vec![], outputs: vec![], layers, parameters };
-        Builder { graph, layer: LayerId(0) }
+        Builder::extend(Graph { nodes: vec![], outputs: vec![], layers, parameters })
     }
 
     /// Appends an operation on existing nodes.
@@ -54,13 +60,11 @@ impl Builder {
 
     /// The node of a parameter's value: one per parameter, appended at its first use.
     pub fn parameter(&mut self, id: ParamId) -> NodeId {
-        let op = Op::Parameter(id);
-        let existing = self.graph.nodes.iter().position(|node| node.op == op);
-        match existing {
-            Some(index) => NodeId::at(index),
+        match self.parameters[id.index()] {
+            Some(node) => node,
             None => {
                 let ty = TensorType::f32(self.graph.parameters[id.index()].shape.clone());
-                self.push(op, &[], ty)
+                self.push(Op::Parameter(id), &[], ty)
             }
         }
     }
@@ -99,13 +103,15 @@ impl Builder {
 
     /// The layer with this path and kind, made known at its first use.
     pub(crate) fn layer(&mut self, path: &str, kind: &'static str) -> LayerId {
+        self.index_layers();
         let layers = &mut self.graph.layers;
-        let known = layers.iter().position(|layer| layer.path == path && layer.kind == kind);
-        let index = known.unwrap_or_else(|| {
-            layers.push(Layer { path: path.into(), kind });
-            layers.len() - 1
-        });
-        LayerId(index as u32)
+        let of_path = self.layers.get(path).map_or(&[][..], Vec::as_slice);
+        let known = of_path.iter().find(|id| layers[id.0 as usize].kind == kind);
+        if let Some(id) = known {
+            return *id;
+        }
+        layers.push(Layer { path: path.into(), kind });
+        LayerId(layers.len() as u32 - 1)
     }
 
     /// Ends building; `outputs` are the values that a run returns.
@@ -114,9 +120,26 @@ impl Builder {
         self.graph
     }
 
+    fn index_layers(&mut self) {
+        for (index, layer) in self.graph.layers.iter().enumerate().skip(self.indexed) {
+            self.layers.entry(layer.path.clone()).or_default().push(LayerId(index as u32));
+        }
+        self.indexed = self.graph.layers.len();
+    }
+
     fn push(&mut self, op: Op, inputs: &[NodeId], ty: TensorType) -> NodeId {
-        let node = Node { op, inputs: inputs.to_vec(), ty, layer: self.layer };
-        self.graph.nodes.push(node);
-        NodeId::at(self.graph.nodes.len() - 1)
+        let id = NodeId::at(self.graph.nodes.len());
+        note_parameter(&mut self.parameters, &op, id);
+        self.graph.nodes.push(Node { op, inputs: inputs.to_vec(), ty, layer: self.layer });
+        id
+    }
+}
+
+/// Remembers the first node of each parameter; that all parameters exist is for the verifier to say.
+fn note_parameter(parameters: &mut [Option<NodeId>], op: &Op, node: NodeId) {
+    if let Op::Parameter(parameter) = op {
+        if let Some(known) = parameters.get_mut(parameter.index()) {
+            known.get_or_insert(node);
+        }
     }
 }

@@ -26,7 +26,7 @@ pub struct Var {
 /// Where a layer stands in its network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LayerPath {
-    pub(crate) path: Rc<str>,
+    pub(crate) path: Arc<str>,
     pub(crate) kind: &'static str,
 }
 
@@ -42,8 +42,8 @@ pub struct Traced {
 struct Tracer {
     builder: Builder,
     layers: Vec<LayerId>,
-    paths: Vec<Rc<str>>,
-    calls: BTreeMap<Rc<str>, u32>,
+    paths: Vec<Arc<str>>,
+    calls: BTreeMap<Arc<str>, u32>,
     sites: BTreeMap<u32, String>,
     errors: Vec<Error>,
 }

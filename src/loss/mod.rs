@@ -14,7 +14,9 @@ use crate::graph::Var;
 use crate::{Result, Shape, Tensor};
 
 /// What a network is trained to make small.
-pub trait Loss: std::fmt::Debug {
+///
+/// A loss moves to other threads with its trainer.
+pub trait Loss: std::fmt::Debug + Send + Sync {
     /// Records the loss of the network's output; `inputs` are the target and then the tensors of
     /// [`inputs`](Loss::inputs).
     fn forward(&self, output: &Var, inputs: &[Var]) -> Var;

@@ -29,6 +29,8 @@ use crate::graph::Var;
 
 /// Anything with a forward pass: a layer, or a network made of layers.
 ///
+/// A module moves to other threads with its network, and several threads may predict with it.
+///
 /// ```
 /// use kiln::nn::{Linear, Module, Scope};
 /// use kiln::Var;
@@ -47,7 +49,7 @@ use crate::graph::Var;
 ///     }
 /// }
 /// ```
-pub trait Module {
+pub trait Module: Send + Sync {
     /// Records the forward pass; `x` has one sample per index of its first extent.
     fn forward(&self, x: &Var) -> Var;
 }

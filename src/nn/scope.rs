@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where layers register their parameters, under the names that PyTorch's `state_dict` would use.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Init;
 use crate::graph::{LayerPath, ParamId, ParamSpec, ParamUsage};
@@ -11,7 +11,7 @@ use crate::{Error, Shape};
 /// A place in the tree of layers, handed to each layer's constructor.
 #[derive(Clone, Debug)]
 pub struct Scope {
-    registry: Rc<RefCell<Registry>>,
+    registry: Arc<Mutex<Registry>>,
     path: String,
 }
 
@@ -28,12 +28,13 @@ pub(crate) struct Registry {
     pub(crate) parameters: Vec<ParamSpec>,
     pub(crate) initialisers: Vec<Init>,
     pub(crate) errors: Vec<Error>,
+    names: BTreeSet<String>,
 }
 
 impl Scope {
     /// The root of a new network.
     pub(crate) fn root() -> Self {
-        Scope { registry: Rc::default(), path: String::new() }
+        Scope { registry: Arc::default(), path: String::new() }
     }
 
     /// The place of a child: `p.at("fc1")`.
@@ -61,7 +62,7 @@ impl Scope {
     /// Reports an argument that the layer cannot take; it comes back from the network's
     /// constructor.
     pub fn reject(&self, what: &str, expected: &str, got: impl ToString) {
-        self.registry.borrow_mut().errors.push(Error::Argument {
+        self.registry().errors.push(Error::Argument {
             layer: self.path.clone(),
             what: what.into(),
             expected: expected.into(),
@@ -76,13 +77,17 @@ impl Scope {
 
     /// Ends registration.
     pub(crate) fn into_registry(self) -> Registry {
-        std::mem::take(&mut self.registry.borrow_mut())
+        std::mem::take(&mut self.registry())
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn register(&self, name: &str, shape: Shape, init: Init, usage: ParamUsage) -> Param {
         let full_name = self.at(name).path;
-        let mut registry = self.registry.borrow_mut();
-        if registry.parameters.iter().any(|known| known.name == full_name) {
+        let mut registry = self.registry();
+        if !registry.names.insert(full_name.clone()) {
             registry.errors.push(Error::Argument {
                 layer: self.path.clone(),
                 what: format!("parameter {name}"),

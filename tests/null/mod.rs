@@ -10,3 +10,4 @@ mod networks;
 mod rejected;
 mod schedule;
 mod snapshots;
+mod threads;

@@ -11,7 +11,7 @@ use crate::{Device, Net, Result, Seed, Shape, Tensor};
 const TOLERANCE: f32 = 3e-5;
 
 /// A network that is written down as a function.
-struct Function(Box<dyn Fn(&Var) -> Var>);
+struct Function(Box<dyn Fn(&Var) -> Var + Send + Sync>);
 
 impl Module for Function {
     fn forward(&self, x: &Var) -> Var {
