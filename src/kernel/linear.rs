@@ -7,9 +7,11 @@ use crate::graph::{NodeId, ParamUsage};
 use crate::nn::Bias;
 use crate::op::{Binary, MatMul, Op, Unary};
 use crate::passes::{Cluster, Finder};
+use crate::Shape;
 
 /// `matmul(x, weight^T) [+ broadcast(bias)] [-> activation] [-> dropout]`, reshapes between them
-/// allowed; the activation only where nothing else needs its input.
+/// allowed; the activation only where nothing else needs its input, dropout only where the rows
+/// of the product tell its samples apart.
 pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
     let graph = finder.graph;
     let product = graph.node(root);
@@ -41,7 +43,9 @@ pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
     let mut passed = Vec::new();
     if let Some(user) = finder.only_user_past_views(cluster.outputs[0], &mut passed) {
         match graph.node(user).op {
-            Op::Dropout(dropout) if graph.node(user).ty.shape.rank() < 4 => {
+            Op::Dropout(dropout)
+                if samples_are_rows(&graph.node(user).ty.shape, product.ty.shape.last()) =>
+            {
                 tail.dropout = Some(dropout);
                 extend(&mut cluster, passed, user);
             }
@@ -94,6 +98,12 @@ fn in_tail(function: Unary) -> bool {
             | Unary::Tanh
             | Unary::Sigmoid
     )
+}
+
+/// Whether each sample of a dropout's tensor is whole rows of the product, its elements in the order
+/// of memory. A reshape on the way may make it otherwise: rows of 8 that become samples of 4.
+fn samples_are_rows(dropped: &Shape, columns: usize) -> bool {
+    dropped.rank() < 4 && dropped.sample_elements().is_multiple_of(columns.max(1))
 }
 
 /// Grows a cluster to a new output by way of further nodes.

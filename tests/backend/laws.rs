@@ -282,7 +282,7 @@ fn masks_are_seen_through_a_forward_pass() {
 }
 
 /// Images count their elements with the channels last.
-fn channels_last(shape: &[usize], element: usize) -> usize {
+pub(super) fn channels_last(shape: &[usize], element: usize) -> usize {
     match *shape {
         [_, channels, height, width] => {
             let (channel, pixel) = (element / (height * width), element % (height * width));

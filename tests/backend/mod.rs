@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What holds on every backend.
 
+mod chains;
 mod laws;
 mod losses;
 mod steps;

@@ -149,7 +149,7 @@ impl Launch<'_> {
         let dropout = tail.dropout.map(|dropout| simd::Dropout {
             key: dropout.key(self.scalars),
             first_sample: self.scalars.sample_offset,
-            rows_per_sample: (rows / output.samples().max(1)).max(1),
+            rows_per_sample: (output.sample_elements() / layout.outputs).max(1),
         });
         let forward = simd::Forward {
             layout,
