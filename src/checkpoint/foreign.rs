@@ -17,7 +17,10 @@ pub(super) fn recognise(path: &Path, head: &[u8]) -> Option<String> {
         _ if starts(b"PK\x03\x04") => match first_entry(head) {
             Some(name) if name.ends_with(b"/data.pkl") => pytorch(path),
             Some(name) if name.ends_with(b".npy") => "arrays of numpy.savez".into(),
-            _ if ["pt", "pth", "bin", "ckpt"].iter().any(|e| path.extension() == Some(OsStr::new(e))) => {
+            _ if ["pt", "pth", "bin", "ckpt"]
+                .iter()
+                .any(|e| path.extension() == Some(OsStr::new(e))) =>
+            {
                 pytorch(path)
             }
             _ => "a zip archive".into(),
@@ -49,7 +52,8 @@ fn first_entry(head: &[u8]) -> Option<&[u8]> {
 
 /// The name of the file with the line that converts it.
 fn pytorch(path: &Path) -> String {
-    let safe = |name: &&str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b));
+    let safe =
+        |name: &&str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b));
     let from = path.to_str().filter(safe).unwrap_or("model.pt");
     let to = Path::new(from).with_extension("safetensors");
     format!(

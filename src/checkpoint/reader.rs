@@ -111,7 +111,12 @@ impl TensorFile {
     /// What is wrong with a tensor that is to have this shape, in words; `None` if nothing.
     pub(super) fn misfit(&self, name: &str, wanted: &Named, allowed: Conversion) -> Option<String> {
         let Some(info) = self.tensors.get(name) else {
-            return Some(format!("{}: expected {}{}, got none", wanted.name, DType::F32, wanted.shape));
+            return Some(format!(
+                "{}: expected {}{}, got none",
+                wanted.name,
+                DType::F32,
+                wanted.shape
+            ));
         };
         let fits = match info.dtype {
             Dtype::F32 => true,

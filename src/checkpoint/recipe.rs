@@ -103,7 +103,10 @@ impl Recipe {
         let inputs = loss.inputs();
         let mut recipe = Recipe::new()
             .with("loss", loss.key())
-            .with("loss inputs", inputs.iter().map(contents).collect::<Result<Vec<_>>>()?.join(", "))
+            .with(
+                "loss inputs",
+                inputs.iter().map(contents).collect::<Result<Vec<_>>>()?.join(", "),
+            )
             .with("optimizer", format!("{:?}", optimizer.rule))
             .with("learning rate", format!("{:?}", optimizer.rate))
             .with("schedule", format!("{:?}", trainer.schedule()))

@@ -101,9 +101,7 @@ impl Resume {
         let moments = trainer.optimizer().rule.moments();
         let tensors = tensors(trainer.net(), moments);
         let mut wrong = self.differences(trainer, &state);
-        wrong.extend(
-            tensors.iter().filter_map(|t| file.misfit(&t.name, t, Conversion::None)),
-        );
+        wrong.extend(tensors.iter().filter_map(|t| file.misfit(&t.name, t, Conversion::None)));
         let known = |name: &&str| tensors.iter().any(|tensor| tensor.name == **name);
         let unknown = file.names().filter(|name| !known(name));
         wrong.extend(unknown.map(|name| file.unexpected(name)));
@@ -142,9 +140,8 @@ impl Resume {
         let group = |name: &str, allowed: &str| {
             name.strip_prefix(allowed).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
         };
-        let matters = |name: &str| {
-            !unknown(name) && !self.allowed.iter().any(|allowed| group(name, allowed))
-        };
+        let matters =
+            |name: &str| !unknown(name) && !self.allowed.iter().any(|allowed| group(name, allowed));
         now.filtered(matters).differences(&saved.filtered(matters))
     }
 
@@ -160,8 +157,7 @@ impl Resume {
         let agreed = updates == Some(state.updates)
             && state.updates % u64::from(crate::MONTE_CARLO_PASS) == passes;
         if !agreed {
-            let expected =
-                format!("the updates of {} epochs and {} batches", at.epoch, at.batch);
+            let expected = format!("the updates of {} epochs and {} batches", at.epoch, at.batch);
             let got = format!("{} updates in {passes} passes", state.updates);
             return Err(file.invalid(0, &expected, got));
         }

@@ -107,10 +107,8 @@ pub fn save<M: Module>(
         checksum: None,
         progress: progress.clone(),
     };
-    let text = serde_json::to_string(&state).map_err(|error| Error::Internal {
-        pass: "checkpoint",
-        message: error.to_string(),
-    })?;
+    let text = serde_json::to_string(&state)
+        .map_err(|error| Error::Internal { pass: "checkpoint", message: error.to_string() })?;
     let moments = trainer.optimizer().rule.moments();
     let net = trainer.net();
     let tensors = tensors(net, moments);
@@ -161,7 +159,8 @@ impl State {
     /// The state in a file, once the check sum over the file is known to be right.
     pub(super) fn of(file: &TensorFile) -> Result<Self> {
         let expected = "the state of a training in the header";
-        let invalid = |expected: &str, got: &dyn ToString| file.invalid(0, expected, got.to_string());
+        let invalid =
+            |expected: &str, got: &dyn ToString| file.invalid(0, expected, got.to_string());
         let text = file.text(KEY).ok_or_else(|| invalid(expected, &"none"))?;
         let sealed = file.check_sum()?;
         let state: State = serde_json::from_str(text).map_err(|error| invalid(expected, &error))?;

@@ -149,10 +149,13 @@ pub fn load_weights_with<M: Module>(
     match options.strictness {
         Strictness::Strict => wrong.extend(left_over.iter().map(|name| file.unexpected(name))),
         Strictness::Lenient if weights.loaded.is_empty() => {
-            let first = |names: Vec<&str>| names.first().map_or("nothing".into(), |name| shown(name));
+            let first =
+                |names: Vec<&str>| names.first().map_or("nothing".into(), |name| shown(name));
             let (ours, theirs) = (weights.missing.iter().map(String::as_str).collect(), left_over);
             let (ours, theirs) = (first(ours), first(theirs));
-            wrong.push(format!("expected a parameter's name, such as {ours}, got {theirs} and others"));
+            wrong.push(format!(
+                "expected a parameter's name, such as {ours}, got {theirs} and others"
+            ));
             return Err(file.mismatch(wrong));
         }
         Strictness::Lenient => {}
@@ -195,14 +198,11 @@ pub(super) fn write<M: Module>(
     // What PyTorch's own writer notes; some readers ask for it.
     let mut texts = vec![("format", "pt".to_string())];
     if let Some(position) = position {
-        let text = serde_json::to_string(&position).map_err(|error| Error::Internal {
-            pass: "checkpoint",
-            message: error.to_string(),
-        })?;
+        let text = serde_json::to_string(&position)
+            .map_err(|error| Error::Internal { pass: "checkpoint", message: error.to_string() })?;
         texts.push((POSITION, text));
     }
-    let mut parameters: Vec<(usize, Named)> =
-        parameters(net, "").into_iter().enumerate().collect();
+    let mut parameters: Vec<(usize, Named)> = parameters(net, "").into_iter().enumerate().collect();
     parameters.sort_by(|(_, a), (_, b)| a.name.cmp(&b.name));
     let (order, named): (Vec<usize>, Vec<Named>) = parameters.into_iter().unzip();
     let mut writer = TensorWriter::begin(path, &texts, &named, Sealing::None)?;
