@@ -23,6 +23,8 @@ pub struct Trainer<M> {
     max_norm: Option<f64>,
     micro_batches: usize,
     updates: u64,
+    /// Type of the first batch, by which a checkpoint describes the network.
+    batch: Option<TensorType>,
 }
 
 /// The loss of a step, read when its value is asked for: a GPU may still be at work on it, and
@@ -53,6 +55,7 @@ impl<M: Module> Trainer<M> {
             max_norm: None,
             micro_batches: 1,
             updates: 0,
+            batch: None,
         })
     }
 
@@ -150,6 +153,7 @@ impl<M: Module> Trainer<M> {
             Ok(step)
         })?;
         self.updates += 1;
+        self.batch.get_or_insert_with(|| x.ty());
         Ok(step)
     }
 
@@ -186,7 +190,9 @@ impl<M: Module> Trainer<M> {
         let mut inputs = vec![x.clone(), target.clone()];
         inputs.extend(self.loss.inputs().iter().map(Tensor::ty));
         let request = self.request(true, true);
-        self.net.plan_for(request, Some(&*self.loss), &inputs)
+        let plan = self.net.plan_for(request, Some(&*self.loss), &inputs)?;
+        self.batch.get_or_insert_with(|| x.clone());
+        Ok(plan)
     }
 
     pub(crate) fn optimizer(&self) -> &Optimizer {
@@ -203,6 +209,14 @@ impl<M: Module> Trainer<M> {
 
     pub(crate) fn micro_batches(&self) -> usize {
         self.micro_batches
+    }
+
+    pub(crate) fn batch(&self) -> Option<&TensorType> {
+        self.batch.as_ref()
+    }
+
+    pub(crate) fn set_batch(&mut self, batch: Option<TensorType>) {
+        self.batch = batch;
     }
 
     pub(crate) fn set_updates(&mut self, updates: u64) {

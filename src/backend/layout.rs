@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How a backend keeps a parameter's elements; everything outside backends sees row-major.
 
+use std::ops::Range;
+
 use super::cpu::PanelLayout;
 use crate::Shape;
 
@@ -46,6 +48,76 @@ impl Layout {
             panels(shape).unpack(stored, &mut values);
         }
         values
+    }
+}
+
+/// Consecutive elements of a parameter whose places in memory are consecutive too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Block {
+    /// The elements, counted row-major.
+    pub(crate) values: Range<usize>,
+    /// Their places, padding included.
+    pub(crate) stored: Range<usize>,
+    /// Places per column of a panel; `None` if the places are in the order of the elements.
+    panel: Option<usize>,
+}
+
+impl Layout {
+    /// A parameter's elements block by block, in row-major order. A panel is one block; of other
+    /// layouts a block has at most `most` elements.
+    pub(crate) fn blocks(self, shape: &Shape, most: usize) -> Vec<Block> {
+        match self {
+            Layout::RowMajor | Layout::Padded(_) => {
+                let (elements, most) = (shape.elements(), most.max(1));
+                let starts = (0..elements).step_by(most);
+                let block = |range: Range<usize>| Block {
+                    values: range.clone(),
+                    stored: range,
+                    panel: None,
+                };
+                starts.map(|start| block(start..(start + most).min(elements))).collect()
+            }
+            Layout::Panels => {
+                let panels = panels(shape);
+                let block = |panel| {
+                    let (rows, start) = (panels.outputs_of(panel), panels.panel_start(panel));
+                    let width = panels.width(panel);
+                    Block {
+                        values: rows.start * panels.inputs..rows.end * panels.inputs,
+                        stored: start..start + width * panels.inputs,
+                        panel: Some(width),
+                    }
+                };
+                (0..panels.panels()).map(block).collect()
+            }
+        }
+    }
+}
+
+impl Block {
+    /// The block's places in parts of about `most`.
+    pub(crate) fn parts(&self, most: usize) -> impl Iterator<Item = Range<usize>> {
+        let column = self.panel.unwrap_or(1);
+        let step = (most / column).max(1) * column;
+        let Range { start, end } = self.stored;
+        (start..end).step_by(step).map(move |from| from..(from + step).min(end))
+    }
+
+    /// Which of the block's elements lies at which place of a part: pairs of indices, both counted
+    /// from 0, without the places that are padding.
+    pub(crate) fn pairs(&self, part: &Range<usize>) -> impl Iterator<Item = (usize, usize)> {
+        let before = part.start - self.stored.start;
+        let width = self.panel.unwrap_or(1);
+        let columns = (self.stored.len() / width).max(1);
+        let rows = self.values.len() / columns;
+        let in_panel = self.panel.is_some();
+        (0..part.len()).filter_map(move |place| {
+            let (column, row) = ((before + place) / width, (before + place) % width);
+            match in_panel {
+                false => Some((before + place, place)),
+                true => (row < rows).then_some((row * columns + column, place)),
+            }
+        })
     }
 }
 

@@ -7,14 +7,19 @@
 //! | `training.safetensors` | everything that the next step depends on | [`save`] |
 //!
 //! `training.safetensors` is complete in itself: values, moments, counters, the seed, the position
-//! in the data and a description of the optimiser are in that one file, so that a crash between two
-//! writes cannot leave a state that mixes two moments. Each file is written beside its place, synced
-//! and renamed over the old one: at any moment there is either the old file or the new one. Equal
-//! states give equal bytes.
+//! in the data and a description of what the next step does are in that one file, so that a crash
+//! between two writes cannot leave a state that mixes two moments. It ends with a check sum over all
+//! of it. Each file is written beside its place, synced and renamed over the old one: at any moment
+//! there is either the old file or the new one. Equal states give equal bytes.
+//!
+//! Tensors pass between device and disk piece by piece: saving and loading take no more memory than
+//! the largest of them.
 //!
 //! Loading checks everything before it changes anything. A file that is damaged gives
 //! [`Error::Data`](crate::Error::Data), one that is sound but made for something else
-//! [`Error::Checkpoint`](crate::Error::Checkpoint) with every mismatch.
+//! [`Error::Checkpoint`](crate::Error::Checkpoint) with every mismatch. The [`Recipe`] in a training
+//! file says what its results depend on: precision, layers with their options, loss, optimiser,
+//! schedule, and what the caller adds, such as the data.
 //!
 //! ```
 //! use kiln::checkpoint::{self, Progress};
@@ -46,13 +51,24 @@
 //! ```
 
 mod atomic;
-mod file;
+mod foreign;
+mod lock;
+mod reader;
+mod recipe;
+mod resume;
 mod training;
 mod weights;
+mod writer;
 
 pub use atomic::write_atomically;
-pub use training::{load, progress, save, Progress};
-pub use weights::{load_weights, save_weights};
+pub use lock::DirectoryLock;
+pub use recipe::{content_hash, Recipe};
+pub use resume::{load, Resume};
+pub use training::{progress, save, Progress};
+pub use weights::{
+    load_weights, load_weights_with, position, save_weights, LoadedWeights, Strictness,
+    WeightsOptions,
+};
 
 /// Name of the file with the parameters alone.
 pub const MODEL_FILE: &str = "model.safetensors";

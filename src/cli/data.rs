@@ -95,11 +95,16 @@ impl FromStr for Source {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             None if text == "digits" => Ok(Source::Digits),
-            Some(("mnist", path)) if !path.is_empty() => Ok(Source::Mnist(path.into())),
-            Some(("fashion", path)) if !path.is_empty() => Ok(Source::Fashion(path.into())),
+            Some(("mnist", path)) if !path.is_empty() => Ok(Source::Mnist(absolute(path))),
+            Some(("fashion", path)) if !path.is_empty() => Ok(Source::Fashion(absolute(path))),
             _ => Err("expected digits, mnist:DIR or fashion:DIR".into()),
         }
     }
+}
+
+/// A run may be resumed from another folder, which must find the same data.
+fn absolute(path: &str) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.into())
 }
 
 impl TryFrom<String> for Source {

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use kiln::checkpoint::{self, MODEL_FILE, TRAINING_FILE};
+use kiln::data::Position;
 use kiln::{Device, Result};
 use serde_json::json;
 
@@ -15,7 +16,7 @@ use super::session::{evaluate, Notes};
 use super::settings::{NetSettings, Settings};
 
 pub(super) fn run(args: &EvalArgs, device: Device, output: &mut Output) -> Result<()> {
-    let (weights, known) = find(args)?;
+    let Found { weights, position, settings: known } = find(args)?;
     let known = known.as_ref();
     let net_settings = match known.filter(|known| same_net(args, known)) {
         Some(settings) => settings.net,
@@ -29,33 +30,65 @@ pub(super) fn run(args: &EvalArgs, device: Device, output: &mut Output) -> Resul
     checkpoint::load_weights(&mut net, &weights)?;
     let scores = evaluate(&mut net, &sets.test)?;
     output.result(&format!(
-        "test accuracy {:.2} % ({} of {}), loss {:.4}",
+        "test accuracy {:.2} % ({} of {}), loss {:.4}{}",
         100.0 * scores.accuracy(),
         scores.correct,
         scores.samples,
         scores.loss,
+        position.map(after).unwrap_or_default(),
     ))?;
     output.json(&json!({
         "net": net_settings.name(),
         "data": source.name(),
         "checkpoint": weights.display().to_string(),
+        "epoch": position.map(|position| position.epoch),
+        "batch": position.map(|position| position.batch),
         "samples": scores.samples,
         "accuracy": scores.accuracy(),
         "loss": scores.loss,
     }))
 }
 
-/// The file with the weights and, if it belongs to a run, the run's settings.
-fn find(args: &EvalArgs) -> Result<(PathBuf, Option<Settings>)> {
+/// What there is to evaluate.
+struct Found {
+    /// The file with the weights.
+    weights: PathBuf,
+    /// Where in the data they were taken, if the file says so.
+    position: Option<Position>,
+    /// The settings of the run that they belong to, if it is known.
+    settings: Option<Settings>,
+}
+
+/// Of a run directory, the training file counts: a run that was killed between replacing its two
+/// files has an older file of weights, which says nothing of it.
+fn find(args: &EvalArgs) -> Result<Found> {
     let path = &args.checkpoint;
-    if !path.is_dir() {
-        return Ok((path.clone(), None));
+    let training = path.join(TRAINING_FILE);
+    if training.is_file() {
+        let progress = checkpoint::progress(path)?;
+        let position = Some(progress.position);
+        let settings = Some(Notes::of(path, progress)?.settings);
+        return Ok(Found { weights: training, position, settings });
     }
-    let settings = match path.join(TRAINING_FILE).is_file() {
-        true => Some(Notes::of(path, checkpoint::progress(path)?)?.settings),
-        false => None,
+    let weights = match path.is_dir() {
+        true => path.join(MODEL_FILE),
+        false => path.clone(),
     };
-    Ok((path.join(MODEL_FILE), settings))
+    let position = checkpoint::position(&weights)?;
+    Ok(Found { weights, position, settings: None })
+}
+
+/// How long the weights were trained, for people.
+fn after(position: Position) -> String {
+    let count = |number: u64, one: &str, more: &str| match number {
+        1 => format!("1 {one}"),
+        _ => format!("{number} {more}"),
+    };
+    let batches = match position.batch {
+        0 => String::new(),
+        number => format!(" and {}", count(number, "batch", "batches")),
+    };
+    format!(", after {}{batches}", count(position.epoch, "epoch", "epochs"))
 }
 
 /// Whether the arguments say nothing about the network that differs from the run's.

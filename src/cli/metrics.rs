@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is measured after each epoch, and the file it goes to.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
@@ -32,7 +32,9 @@ pub(super) struct Epoch {
     #[serde(deserialize_with = "number_or_nan")]
     pub(super) test_loss: f64,
     pub(super) test_accuracy: f64,
-    /// Time that training took, without evaluation.
+    /// Time that training took, without evaluation. A checkpoint leaves it out, as it is all that
+    /// equal runs differ in.
+    #[serde(default)]
     pub(super) seconds: f64,
     /// Learning rate of the epoch's last update.
     pub(super) learning_rate: f64,
@@ -72,6 +74,17 @@ pub(super) fn append(path: &Path, epoch: &Epoch) -> Result<()> {
 pub(super) fn rewrite(path: &Path, history: &[Epoch]) -> Result<()> {
     let lines: std::io::Result<String> = history.iter().map(line).collect();
     write_atomically(path, lines.map_err(Error::io("write", path))?.as_bytes())
+}
+
+/// Takes the times of epochs from a file of metrics, as far as it has them.
+pub(super) fn restore_times(path: &Path, history: &mut [Epoch]) {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let written = text.lines().filter_map(|line| serde_json::from_str::<Epoch>(line).ok());
+    for line in written {
+        if let Some(epoch) = history.iter_mut().find(|epoch| epoch.epoch == line.epoch) {
+            epoch.seconds = line.seconds;
+        }
+    }
 }
 
 fn line(epoch: &Epoch) -> std::io::Result<String> {

@@ -5,18 +5,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use kiln::checkpoint::{self, Progress};
-use kiln::data::{Dataset, Loader, LoaderConfig, Shuffle};
+use kiln::checkpoint::{self, content_hash, Progress, Recipe, Resume};
+use kiln::data::{Dataset, Loader, LoaderConfig, Position, Shuffle};
 use kiln::loss::CrossEntropy;
 use kiln::op::TensorType;
 use kiln::{Device, Error, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::data::Sets;
-use super::metrics::{Epoch, Scores};
+use super::metrics::{self, Epoch, Scores};
 use super::network::{self, AnyNet, AnyTrainer};
 use super::output::Output;
 use super::settings::Settings;
+use super::train::METRICS_FILE;
 
 /// Samples per batch of an evaluation; large enough for full speed.
 const EVAL_BATCH: usize = 256;
@@ -27,6 +29,8 @@ pub(super) struct Session {
     trainer: AnyTrainer,
     loader: Loader,
     sets: Sets,
+    /// What the results depend on beyond the trainer.
+    recipe: Recipe,
     history: Vec<Epoch>,
 }
 
@@ -55,14 +59,23 @@ impl Session {
         let samples = settings.step.batch.get().min(sets.train.len());
         let x = TensorType::f32([samples, sets.features()].into());
         trainer.plan(&x, &TensorType::i32([samples].into()))?;
-        Ok(Session { settings, trainer, loader, sets, history: Vec::new() })
+        let recipe = Recipe::new().with_loader(&loader)?;
+        let recipe = recipe.with("test data", content_hash(&*sets.test)?);
+        Ok(Session { settings, trainer, loader, sets, recipe, history: Vec::new() })
     }
 
     /// Continues from a directory's checkpoint.
     pub(super) fn resume(&mut self, directory: &Path) -> Result<()> {
-        let progress = checkpoint::load(&mut self.trainer, directory)?;
-        self.loader.seek(progress.position)?;
-        self.history = Notes::of(directory, progress)?.history;
+        let resume = Resume::new(directory)
+            .recipe(self.recipe.clone())
+            .updates_per_epoch(self.loader.len() as u64);
+        let progress = resume.load(&mut self.trainer)?;
+        let position = progress.position;
+        let mut notes = Notes::of(directory, progress)?;
+        notes.check(directory, position, self.trainer.net().seed().0)?;
+        self.loader.seek(position)?;
+        metrics::restore_times(&directory.join(METRICS_FILE), &mut notes.history);
+        self.history = notes.history;
         Ok(())
     }
 
@@ -87,9 +100,9 @@ impl Session {
     /// Writes a checkpoint.
     pub(super) fn save(&mut self, directory: &Path) -> Result<()> {
         let notes = Notes { settings: self.settings.clone(), history: self.history.clone() };
-        let notes = serde_json::to_value(notes)
-            .map_err(|error| Error::Internal { pass: "checkpoint", message: error.to_string() })?;
-        let progress = Progress { position: self.loader.position(), notes };
+        let notes = notes.without_times()?;
+        let (position, recipe) = (self.loader.position(), self.recipe.clone());
+        let progress = Progress { position, notes, recipe };
         checkpoint::save(&mut self.trainer, &progress, directory)?;
         tracing::debug!(directory = %directory.display(), epochs = self.history.len(), "saved");
         Ok(())
@@ -137,6 +150,37 @@ impl Notes {
             path: directory.join(checkpoint::TRAINING_FILE),
             mismatches: vec![format!("notes of another program: {error}")],
         })
+    }
+
+    /// What a checkpoint keeps: nothing that differs from one run to an equal one.
+    fn without_times(self) -> Result<Value> {
+        let mut notes = serde_json::to_value(self)
+            .map_err(|error| Error::Internal { pass: "checkpoint", message: error.to_string() })?;
+        let epochs = notes["history"].as_array_mut();
+        for epoch in epochs.into_iter().flatten().filter_map(Value::as_object_mut) {
+            epoch.remove("seconds");
+        }
+        Ok(notes)
+    }
+
+    /// Compares the notes with what the checkpoint says elsewhere.
+    fn check(&self, directory: &Path, position: Position, seed: u64) -> Result<()> {
+        let mut mismatches = Vec::new();
+        if self.settings.seed != seed {
+            mismatches.push(format!("seed: expected {}, got {seed}", self.settings.seed));
+        }
+        let numbers = self.history.iter().map(|epoch| epoch.epoch as u64);
+        if !numbers.eq(1..=position.epoch) {
+            let got = self.history.len();
+            mismatches.push(format!("history: expected {} epochs, got {got}", position.epoch));
+        }
+        match mismatches.is_empty() {
+            true => Ok(()),
+            false => {
+                let path = directory.join(checkpoint::TRAINING_FILE);
+                Err(Error::Checkpoint { path, mismatches })
+            }
+        }
     }
 }
 

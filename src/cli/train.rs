@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `kiln train`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use kiln::checkpoint::{self, write_atomically};
 use kiln::{Device, Error, Result};
@@ -11,7 +11,7 @@ use super::args::TrainArgs;
 use super::chart::{self, Curve};
 use super::metrics;
 use super::output::Output;
-use super::run_dir;
+use super::run_dir::{self, RunDir};
 use super::session::{Notes, Session};
 use super::settings::Settings;
 
@@ -30,8 +30,9 @@ pub(super) fn run(args: &TrainArgs, device: Device, output: &mut Output) -> Resu
     metrics::rewrite(&metrics_file, session.history())?;
     while session.remaining() > 0 {
         let epoch = session.epoch(output)?.clone();
-        session.save(&directory)?;
+        // Times are in this file alone; a line too many is cut off when the run is resumed.
         metrics::append(&metrics_file, &epoch)?;
+        session.save(&directory)?;
         output.note(&epoch.line(settings.epochs.get()))?;
     }
     finish(&session, &directory, output)
@@ -45,7 +46,7 @@ pub(super) const CURVES_FILE: &str = "curves.svg";
 
 /// The training and its directory, with a first checkpoint in it: from then on a run that is cut
 /// off can be resumed.
-fn begin(args: &TrainArgs, device: Device) -> Result<(Session, PathBuf)> {
+fn begin(args: &TrainArgs, device: Device) -> Result<(Session, RunDir)> {
     let from = match (&args.resume, &args.out) {
         (None, _) => None,
         (Some(Some(from)), _) | (Some(None), Some(from)) => Some(from.as_path()),
@@ -62,13 +63,12 @@ fn begin(args: &TrainArgs, device: Device) -> Result<(Session, PathBuf)> {
             (session, directory)
         }
         Some(from) => {
+            let elsewhere = args.out.as_deref().filter(|out| *out != from);
+            let same = elsewhere.map_or_else(|| run_dir::open(from).map(Some), |_| Ok(None))?;
             let notes = Notes::of(from, checkpoint::progress(from)?)?;
             let mut session = Session::new(notes.settings.resumed(&args.fit)?, device)?;
             session.resume(from)?;
-            let directory = match args.out.as_deref() {
-                Some(out) if out != from => run_dir::create(Some(out), "")?,
-                _ => from.to_path_buf(),
-            };
+            let directory = same.map_or_else(|| run_dir::create(elsewhere, ""), Ok)?;
             (session, directory)
         }
     };

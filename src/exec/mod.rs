@@ -4,10 +4,12 @@
 
 pub mod reference;
 mod store;
+mod stream;
 
 use std::sync::Arc;
 
 pub(crate) use store::Store;
+pub(crate) use stream::Role;
 
 use crate::backend::{Arena, Backend, Begun, Pending, Run};
 use crate::plan::{Place, Plan};

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::Role;
 use crate::backend::{Arena, Backend, Memory, Slot, Span};
 use crate::graph::{ParamId, ParamSpec};
 use crate::plan::Bytes;
@@ -83,16 +84,6 @@ impl Store {
         }
     }
 
-    /// A parameter's moment, row-major.
-    pub(crate) fn read_moment(
-        &self,
-        backend: &mut dyn Backend,
-        moment: usize,
-        id: ParamId,
-    ) -> Result<Tensor> {
-        self.read_from(backend, self.moments[moment], id)
-    }
-
     /// Sets a parameter's value, given row-major.
     pub(crate) fn write(
         &self,
@@ -103,15 +94,17 @@ impl Store {
         self.write_to(backend, self.values, id, values)
     }
 
-    /// Sets a parameter's moment, given row-major.
-    pub(crate) fn write_moment(
-        &self,
-        backend: &mut dyn Backend,
-        moment: usize,
-        id: ParamId,
-        values: &[f32],
-    ) -> Result<()> {
-        self.write_to(backend, self.moments[moment], id, values)
+    /// The arena of a role.
+    pub(super) fn arena(&self, role: Role) -> Arena {
+        match role {
+            Role::Value => self.values,
+            Role::Moment(moment) => self.moments[moment],
+        }
+    }
+
+    /// Where a parameter lies.
+    pub(super) fn slot(&self, id: ParamId) -> (&ParamSpec, &Slot) {
+        (&self.specs[id.index()], &self.slots[id.index()])
     }
 
     fn read_from(&self, backend: &mut dyn Backend, arena: Arena, id: ParamId) -> Result<Tensor> {

@@ -44,17 +44,17 @@ impl PanelLayout {
     }
 
     /// Where a panel begins.
-    pub(super) fn panel_start(&self, panel: usize) -> usize {
+    pub(crate) fn panel_start(&self, panel: usize) -> usize {
         panel * PANEL * self.inputs
     }
 
     /// Outputs that a panel stores: 32, or 16 in a short last panel.
-    pub(super) fn width(&self, panel: usize) -> usize {
+    pub(crate) fn width(&self, panel: usize) -> usize {
         (self.padded_outputs() - panel * PANEL).min(PANEL)
     }
 
     /// Outputs of a panel that are not padding.
-    pub(super) fn outputs_of(&self, panel: usize) -> Range<usize> {
+    pub(crate) fn outputs_of(&self, panel: usize) -> Range<usize> {
         panel * PANEL..((panel + 1) * PANEL).min(self.outputs)
     }
 

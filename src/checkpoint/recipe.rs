@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a run's results depend on, beyond its tensors and counters.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::data::{Dataset, Loader};
+use crate::graph::{trace, Graph, Node, NodeId};
+use crate::nn::Module;
+use crate::op::{Op, TensorType};
+use crate::{Result, Tensor, Trainer};
+
+/// What the results of a run depend on, as named entries of text, to be compared entry by entry.
+///
+/// [`save`](super::save) records what it can ask the trainer for. Data and loader are the caller's
+/// to add, in [`Progress::recipe`](super::Progress::recipe). The device and the number of threads are
+/// no part of it: a run may go on elsewhere.
+///
+/// ```
+/// use kiln::checkpoint::Recipe;
+///
+/// let saved = Recipe::new().with("batch size", 64).with("augmentation", "flip");
+/// let now = Recipe::new().with("batch size", 32).with("augmentation", "flip");
+/// assert_eq!(now.differences(&saved), ["batch size: expected 32, got 64"]);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Recipe {
+    entries: BTreeMap<String, String>,
+}
+
+/// Elements of a loss's input that are written out; more are told apart by their hash.
+const SHOWN_ELEMENTS: usize = 16;
+
+impl Recipe {
+    /// A recipe without entries.
+    pub fn new() -> Self {
+        Recipe::default()
+    }
+
+    /// The same with an entry added or replaced.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, value: impl ToString) -> Self {
+        self.entries.insert(name.into(), value.to_string());
+        self
+    }
+
+    /// The same with what decides which batches come: `data` (its [`content_hash`]), `samples`,
+    /// `batch size`, `shuffle` and `last batch`.
+    ///
+    /// # Errors
+    /// What reading the samples reports.
+    pub fn with_loader(self, loader: &Loader) -> Result<Self> {
+        let (data, config) = (loader.dataset(), loader.config());
+        Ok(self
+            .with("data", content_hash(&**data)?)
+            .with("samples", data.len())
+            .with("batch size", config.batch_size)
+            .with("shuffle", format!("{:?}", config.shuffle))
+            .with("last batch", format!("{:?}", config.last_batch)))
+    }
+
+    /// An entry.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.entries.get(name).map(String::as_str)
+    }
+
+    /// All entries, in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.entries.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// One line per entry that differs from `saved` or that only one of them has, in the order of
+    /// the names.
+    pub fn differences(&self, saved: &Recipe) -> Vec<String> {
+        let shown = |value: Option<&str>| value.unwrap_or("none").to_string();
+        let names: std::collections::BTreeSet<&String> =
+            self.entries.keys().chain(saved.entries.keys()).collect();
+        let differing = names.into_iter().filter(|name| self.get(name) != saved.get(name));
+        differing
+            .map(|name| {
+                let (expected, got) = (shown(self.get(name)), shown(saved.get(name)));
+                format!("{name}: expected {expected}, got {got}")
+            })
+            .collect()
+    }
+
+    /// The entries whose names pass.
+    pub(super) fn filtered(&self, passes: impl Fn(&str) -> bool) -> Self {
+        let kept = self.entries.iter().filter(|(name, _)| passes(name));
+        Recipe { entries: kept.map(|(name, value)| (name.clone(), value.clone())).collect() }
+    }
+
+    /// What the next step of a trainer depends on: loss, optimiser, schedule, clipping, the division
+    /// of batches, the precision, and the operations of each layer for a batch of this type.
+    pub(super) fn of_trainer<M: Module>(
+        trainer: &mut Trainer<M>,
+        batch: Option<&TensorType>,
+    ) -> Result<Self> {
+        let (loss, optimizer) = (trainer.loss(), trainer.optimizer());
+        let inputs = loss.inputs();
+        let mut recipe = Recipe::new()
+            .with("loss", loss.key())
+            .with(
+                "loss inputs",
+                inputs.iter().map(contents).collect::<Result<Vec<_>>>()?.join(", "),
+            )
+            .with("optimizer", format!("{:?}", optimizer.rule))
+            .with("learning rate", format!("{:?}", optimizer.rate))
+            .with("schedule", format!("{:?}", trainer.schedule()))
+            .with("clipping", format!("{:?}", trainer.max_norm()))
+            .with("micro-batches", trainer.micro_batches());
+        let net = trainer.net();
+        recipe = recipe.with("precision", net.device().precision());
+        if let Some(batch) = batch {
+            let forward = |inputs: &[crate::Var]| vec![net.module().forward(&inputs[0])];
+            let traced = trace(net.specs().clone(), std::slice::from_ref(batch), forward)?;
+            recipe.entries.extend(layers(&traced.graph));
+        }
+        Ok(recipe)
+    }
+}
+
+/// A hash over the number, shape, elements and labels of all samples, which are read in order: 32
+/// hexadecimal digits of SHA-256. Data sets that give equal samples have equal hashes, however they
+/// are stored.
+///
+/// # Errors
+/// What reading a sample reports.
+///
+/// ```
+/// use kiln::checkpoint::content_hash;
+/// use kiln::data::MemoryDataset;
+///
+/// let set = |labels| MemoryDataset::new(vec![0.5, 1.5], &[1], labels, 2);
+/// assert_eq!(content_hash(&set(vec![0, 1])?)?, content_hash(&set(vec![0, 1])?)?);
+/// assert_ne!(content_hash(&set(vec![0, 1])?)?, content_hash(&set(vec![1, 0])?)?);
+/// # Ok::<(), kiln::Error>(())
+/// ```
+pub fn content_hash(dataset: &dyn Dataset) -> Result<String> {
+    let mut hash = Sha256::new();
+    let head = [dataset.len(), dataset.classes(), dataset.sample_shape().len()];
+    for number in head.iter().chain(dataset.sample_shape()) {
+        hash.update((*number as u64).to_le_bytes());
+    }
+    let mut sample = vec![0.0; dataset.sample_shape().iter().product()];
+    let mut bytes = Vec::with_capacity(sample.len() * size_of::<f32>());
+    for index in 0..dataset.len() {
+        let label = dataset.read(index, &mut sample)?;
+        bytes.clear();
+        bytes.extend(sample.iter().flat_map(|value| value.to_le_bytes()));
+        hash.update(&bytes);
+        hash.update(label.to_le_bytes());
+    }
+    Ok(shortened(hash))
+}
+
+fn shortened(hash: Sha256) -> String {
+    hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A tensor's type and elements, or their hash.
+fn contents(tensor: &Tensor) -> Result<String> {
+    let integers = |values: &[i32]| values.iter().map(|v| v.to_string()).collect::<Vec<_>>();
+    let elements = match tensor.integers() {
+        Ok(values) => integers(values),
+        Err(_) => tensor.values()?.iter().map(|value| format!("{value:?}")).collect(),
+    };
+    let listed = elements.join(", ");
+    match elements.len() > SHOWN_ELEMENTS {
+        true => Ok(format!("{} {}", tensor.ty(), shortened(Sha256::new_with_prefix(listed)))),
+        false => Ok(format!("{} [{listed}]", tensor.ty())),
+    }
+}
+
+/// An entry per layer, with its operations in order. Each says how far back its inputs are, so that
+/// a change in one layer leaves the entries of the others alone.
+fn layers(graph: &Graph) -> BTreeMap<String, String> {
+    let mut layers: BTreeMap<String, String> = BTreeMap::new();
+    for (id, node) in graph.nodes() {
+        let layer = graph.layer(id);
+        let text = layers.entry(format!("layer {}", layer.path).trim_end().into()).or_default();
+        if text.is_empty() {
+            text.push_str(layer.kind);
+        }
+        text.push(' ');
+        text.push_str(&operation(graph, id, node));
+    }
+    layers
+}
+
+fn operation(graph: &Graph, id: NodeId, node: &Node) -> String {
+    let name = match &node.op {
+        Op::Parameter(parameter) => graph.parameters()[parameter.index()].name.clone(),
+        Op::Dropout(dropout) => format!("dropout[p={}/32768]", dropout.drop15),
+        op => format!("{op:?}"),
+    };
+    let back = |input: &NodeId| format!("-{}", id.index() - input.index());
+    match node.inputs.is_empty() {
+        true => name,
+        false => format!("{name}({})", node.inputs.iter().map(back).collect::<Vec<_>>().join(", ")),
+    }
+}

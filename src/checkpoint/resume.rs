@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Going on where a training stopped.
+
+use std::path::{Path, PathBuf};
+
+use super::reader::{Conversion, TensorFile};
+use super::recipe::Recipe;
+use super::training::{roles, tensors, Progress, State, FORMER_FORMAT};
+use super::writer::Named;
+use super::TRAINING_FILE;
+use crate::graph::ParamId;
+use crate::nn::Module;
+use crate::{Result, Seed, Trainer};
+
+/// Continues a training from what [`save`](super::save) wrote to the directory: values, moments,
+/// counters and the seed. The next step gives the bits that the interrupted training would have
+/// given. As [`Resume::load`] without more to compare.
+///
+/// # Errors
+/// As [`Resume::load`].
+pub fn load<M: Module>(trainer: &mut Trainer<M>, directory: impl AsRef<Path>) -> Result<Progress> {
+    Resume::new(directory.as_ref()).load(trainer)
+}
+
+/// How to continue a training, where more is known than its directory.
+///
+/// ```
+/// use kiln::checkpoint::{self, Progress, Recipe, Resume};
+/// use kiln::loss::Mse;
+/// use kiln::nn::Linear;
+/// use kiln::optim::{Schedule, Sgd};
+/// use kiln::{Device, Net, Seed, Trainer};
+///
+/// # let dir = std::env::temp_dir().join(format!("kiln-resume-doc-{}", std::process::id()));
+/// # std::fs::create_dir_all(&dir).unwrap();
+/// let trainer = |schedule| {
+///     let net = Net::new(Device::cpu(), Seed(7), |p| Linear::new(&p.at("fc"), 3, 1))?;
+///     Trainer::new(net, Mse::default(), Sgd::new(0.1))?.with_schedule(schedule)
+/// };
+/// let recipe = |shuffle: &str| Recipe::new().with("shuffle", shuffle);
+/// let progress = Progress { recipe: recipe("seed 7"), ..Progress::default() };
+/// checkpoint::save(&mut trainer(Schedule::Constant)?, &progress, &dir)?;
+///
+/// let mut other = trainer(Schedule::Step { size: 10, gamma: 0.1 })?;
+/// let resume = Resume::new(&dir).recipe(recipe("seed 8"));
+/// let error = resume.load(&mut other).unwrap_err().to_string();
+/// assert!(error.contains("shuffle: expected seed 8, got seed 7"), "{error}");
+/// assert!(error.contains("schedule: expected Step"), "{error}");
+/// Resume::new(&dir).recipe(recipe("seed 7")).allow("schedule").load(&mut other)?;
+/// # std::fs::remove_dir_all(&dir).unwrap();
+/// # Ok::<(), kiln::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Resume {
+    directory: PathBuf,
+    recipe: Option<Recipe>,
+    allowed: Vec<String>,
+    updates_per_epoch: Option<u64>,
+}
+
+impl Resume {
+    /// From the training in this directory.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        let directory = directory.into();
+        Resume { directory, recipe: None, allowed: Vec::new(), updates_per_epoch: None }
+    }
+
+    /// Compares this with the [`Progress::recipe`] that was saved.
+    #[must_use]
+    pub fn recipe(mut self, recipe: Recipe) -> Self {
+        self.recipe = Some(recipe);
+        self
+    }
+
+    /// Lets an entry of a recipe differ: `"schedule"`, `"layer fc1"`; `"layer"` for all layers. The
+    /// training then goes on with what the trainer has.
+    #[must_use]
+    pub fn allow(mut self, entry: impl Into<String>) -> Self {
+        self.allowed.push(entry.into());
+        self
+    }
+
+    /// Says that each batch is one update, of so many in an epoch: counters that contradict each
+    /// other or the position in the data are noticed then.
+    #[must_use]
+    pub fn updates_per_epoch(mut self, updates: u64) -> Self {
+        self.updates_per_epoch = Some(updates);
+        self
+    }
+
+    /// Sets everything that the trainer's next step depends on.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`](crate::Error::Checkpoint) with everything in which network, loss,
+    /// optimiser, schedule, clipping, division of batches, precision or the caller's recipe differ;
+    /// [`Error::Data`](crate::Error::Data) if the file is damaged or contradicts itself. The trainer
+    /// is unchanged then.
+    pub fn load<M: Module>(&self, trainer: &mut Trainer<M>) -> Result<Progress> {
+        let file = TensorFile::open(&self.directory.join(TRAINING_FILE))?;
+        let state = State::of(&file)?;
+        let moments = trainer.optimizer().rule.moments();
+        let tensors = tensors(trainer.net(), moments);
+        let mut wrong = self.differences(trainer, &state);
+        wrong.extend(tensors.iter().filter_map(|t| file.misfit(&t.name, t, Conversion::None)));
+        let known = |name: &&str| tensors.iter().any(|tensor| tensor.name == **name);
+        let unknown = file.names().filter(|name| !known(name));
+        wrong.extend(unknown.map(|name| file.unexpected(name)));
+        if !wrong.is_empty() {
+            return Err(file.mismatch(wrong));
+        }
+        self.check_counters(&file, &state)?;
+        if let Some(sum) = state.checksum {
+            let found = file.sum_of_elements(&tensors)?;
+            if found != sum {
+                let expected = format!("tensors with check sum {sum:08x}");
+                return Err(file.invalid(0, &expected, format!("{found:08x}")));
+            }
+        }
+        restore(trainer, &file, &tensors, &state)?;
+        Ok(state.progress)
+    }
+
+    /// Everything about the trainer and the caller's recipe that is not as it was.
+    fn differences<M: Module>(&self, trainer: &mut Trainer<M>, state: &State) -> Vec<String> {
+        let batch = state.batch.as_ref().map(|batch| batch.tensor());
+        let mut differences = match Recipe::of_trainer(trainer, batch.as_ref()) {
+            Ok(now) => self.compare(&now, &state.recipe, state.format),
+            // The network cannot even take the batches of the one that was saved.
+            Err(error) => vec![format!("network: {error}")],
+        };
+        if let Some(now) = &self.recipe {
+            differences.extend(self.compare(now, &state.progress.recipe, state.format));
+        }
+        differences
+    }
+
+    /// Differences that matter. What earlier versions did not write down cannot be compared.
+    fn compare(&self, now: &Recipe, saved: &Recipe, format: u32) -> Vec<String> {
+        let unknown = |name: &str| format == FORMER_FORMAT && saved.get(name).is_none();
+        let group = |name: &str, allowed: &str| {
+            name.strip_prefix(allowed).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+        };
+        let matters =
+            |name: &str| !unknown(name) && !self.allowed.iter().any(|allowed| group(name, allowed));
+        now.filtered(matters).differences(&saved.filtered(matters))
+    }
+
+    fn check_counters(&self, file: &TensorFile, state: &State) -> Result<()> {
+        let Some(per_epoch) = self.updates_per_epoch else { return Ok(()) };
+        let at = state.progress.position;
+        if at.batch >= per_epoch.max(1) {
+            let expected = format!("a batch below {per_epoch}, the batches of an epoch");
+            return Err(file.invalid(0, &expected, at.batch));
+        }
+        let updates = at.epoch.checked_mul(per_epoch).and_then(|done| done.checked_add(at.batch));
+        let passes = u64::from(state.pass);
+        let agreed = updates == Some(state.updates)
+            && state.updates % u64::from(crate::MONTE_CARLO_PASS) == passes;
+        if !agreed {
+            let expected = format!("the updates of {} epochs and {} batches", at.epoch, at.batch);
+            let got = format!("{} updates in {passes} passes", state.updates);
+            return Err(file.invalid(0, &expected, got));
+        }
+        Ok(())
+    }
+}
+
+fn restore<M: Module>(
+    trainer: &mut Trainer<M>,
+    file: &TensorFile,
+    tensors: &[Named],
+    state: &State,
+) -> Result<()> {
+    let moments = trainer.optimizer().rule.moments();
+    let count = trainer.net().specs().len();
+    let (store, backend) = trainer.net().state();
+    store.ensure_moments(backend, moments)?;
+    for (role, tensors) in roles(moments).zip(tensors.chunks(count.max(1))) {
+        for (index, tensor) in tensors.iter().enumerate() {
+            let mut elements = file.elements(&tensor.name)?;
+            let fill = |piece: &mut [f32]| elements.fill(piece);
+            store.write_in_pieces(backend, role, ParamId::at(index), fill)?;
+        }
+    }
+    let net = trainer.net();
+    net.set_seed(Seed(state.seed));
+    net.set_pass(state.pass);
+    net.set_monte_carlo_pass(state.monte_carlo_pass);
+    trainer.set_updates(state.updates);
+    if let Some(batch) = &state.batch {
+        trainer.set_batch(Some(batch.tensor()));
+    }
+    Ok(())
+}
