@@ -21,7 +21,9 @@ pub trait State {
     fn set_value(&mut self, parameter: ParamId, value: &Array, moments: &[Array]);
 }
 
-/// Computes nodes in order. `values` holds what was computed before and receives the results.
+/// Computes nodes in order. `values` holds what was computed before and receives the results. An
+/// operation with several results stands among `nodes` with those of its [`Op::Result`] nodes that
+/// are wanted.
 pub fn interpret(
     graph: &Graph,
     nodes: &[NodeId],
@@ -29,9 +31,21 @@ pub fn interpret(
     state: &mut dyn State,
     values: &mut BTreeMap<NodeId, Array>,
 ) {
+    let mut further: BTreeMap<(NodeId, usize), Array> = BTreeMap::new();
     for &id in nodes {
-        let result = compute(graph, id, scalars, state, values);
-        values.insert(id, result);
+        let node = graph.node(id);
+        if let Op::Result(index) = node.op {
+            let result = further.get(&(node.inputs[0], index)).cloned();
+            values.extend(result.map(|result| (id, result)));
+            continue;
+        }
+        let results = compute(graph, id, scalars, state, values);
+        for (index, result) in results.into_iter().enumerate() {
+            match index {
+                0 => values.insert(id, result),
+                _ => further.insert((id, index), result),
+            };
+        }
     }
 }
 
@@ -43,17 +57,20 @@ pub fn evaluate(
     state: &mut dyn State,
 ) -> Vec<Array> {
     let mut values = BTreeMap::new();
+    let mut computed = Vec::with_capacity(graph.nodes().len());
     for (id, node) in graph.nodes() {
-        if let Op::Input(input) = node.op {
-            values.insert(id, inputs[input.index()].clone());
-        } else {
-            interpret(graph, &[id], scalars, state, &mut values);
+        match node.op {
+            Op::Input(input) => {
+                values.insert(id, inputs[input.index()].clone());
+            }
+            _ => computed.push(id),
         }
     }
+    interpret(graph, &computed, scalars, state, &mut values);
     graph.outputs().iter().map(|id| values[id].clone()).collect()
 }
 
-/// The value of one node. Values that no step holds (constants, scalars, parameters, reshapes) are
+/// The results of one node. Values that no step holds (constants, scalars, parameters, reshapes) are
 /// computed on the way.
 fn compute(
     graph: &Graph,
@@ -61,17 +78,16 @@ fn compute(
     scalars: &Scalars,
     state: &mut dyn State,
     values: &BTreeMap<NodeId, Array>,
-) -> Array {
+) -> Vec<Array> {
     let node = graph.node(id);
-    let inputs: Vec<Array> = node
-        .inputs
-        .iter()
-        .map(|input| match values.get(input) {
-            Some(value) => value.clone(),
-            None => compute(graph, *input, scalars, state, values),
-        })
-        .collect();
-    match &node.op {
+    let mut inputs: Vec<Array> = Vec::with_capacity(node.inputs.len());
+    for input in &node.inputs {
+        match values.get(input) {
+            Some(value) => inputs.push(value.clone()),
+            None => inputs.extend(compute(graph, *input, scalars, state, values).into_iter().take(1)),
+        }
+    }
+    let result = match &node.op {
         Op::Parameter(parameter) => state.value(*parameter),
         Op::Gradient(parameter, store) => {
             let gradient = match store {
@@ -96,6 +112,7 @@ fn compute(
             state.set_value(*parameter, &value, &moments);
             value
         }
-        op => op.eval(&inputs.iter().collect::<Vec<_>>(), scalars),
-    }
+        op => return op.eval(&inputs.iter().collect::<Vec<_>>(), scalars),
+    };
+    vec![result]
 }

@@ -46,16 +46,31 @@ impl Builder {
     /// The [`Mismatch`] of the operation's shape rule.
     pub fn add(&mut self, op: Op, inputs: &[NodeId]) -> Result<NodeId, Mismatch> {
         let types: Vec<&TensorType> = inputs.iter().map(|&id| &self.graph.node(id).ty).collect();
-        let ty = match op.infer(&types)? {
-            Some(ty) => ty,
-            None => return Err(Mismatch::new("an operation with inputs", op.name())),
+        let mut results = op.infer(&types)?.into_iter();
+        let Some(ty) = results.next() else {
+            return Err(Mismatch::new("an operation with inputs", op.name()));
         };
-        Ok(self.push(op, inputs, ty))
+        Ok(self.push(op, inputs, ty, results.collect()))
+    }
+
+    /// The node of a result of an operation that yields several, counted from 0: the node itself for
+    /// the first, else one appended at its first use.
+    ///
+    /// # Errors
+    /// A [`Mismatch`] if the operation has fewer results.
+    pub fn result(&mut self, node: NodeId, index: usize) -> Result<NodeId, Mismatch> {
+        let Some(further) = index.checked_sub(1) else { return Ok(node) };
+        let producer = self.graph.node(node);
+        let Some(ty) = producer.further.get(further).cloned() else {
+            let (count, name) = (1 + producer.further.len(), producer.op.name());
+            return Err(Mismatch::new(format!("one of {count} results of {name}"), index));
+        };
+        Ok(self.push(Op::Result(index), &[node], ty, vec![]))
     }
 
     /// Appends an input of a given type.
     pub fn input(&mut self, id: InputId, ty: TensorType) -> NodeId {
-        self.push(Op::Input(id), &[], ty)
+        self.push(Op::Input(id), &[], ty, vec![])
     }
 
     /// The node of a parameter's value: one per parameter, appended at its first use.
@@ -64,7 +79,7 @@ impl Builder {
             Some(node) => node,
             None => {
                 let ty = TensorType::f32(self.graph.parameters[id.index()].shape.clone());
-                self.push(Op::Parameter(id), &[], ty)
+                self.push(Op::Parameter(id), &[], ty, vec![])
             }
         }
     }
@@ -76,7 +91,10 @@ impl Builder {
     pub fn copy(&mut self, node: &Node, inputs: &[NodeId]) -> Result<NodeId, Mismatch> {
         self.layer = node.layer;
         match node.op {
-            Op::Input(_) | Op::Parameter(_) => Ok(self.push(node.op.clone(), &[], node.ty.clone())),
+            Op::Input(_) | Op::Parameter(_) => {
+                Ok(self.push(node.op.clone(), &[], node.ty.clone(), vec![]))
+            }
+            Op::Result(index) => self.result(inputs[0], index),
             _ => self.add(node.op.clone(), inputs),
         }
     }
@@ -127,10 +145,16 @@ impl Builder {
         self.indexed = self.graph.layers.len();
     }
 
-    fn push(&mut self, op: Op, inputs: &[NodeId], ty: TensorType) -> NodeId {
+    fn push(
+        &mut self,
+        op: Op,
+        inputs: &[NodeId],
+        ty: TensorType,
+        further: Vec<TensorType>,
+    ) -> NodeId {
         let id = NodeId::at(self.graph.nodes.len());
         note_parameter(&mut self.parameters, &op, id);
-        self.graph.nodes.push(Node { op, inputs: inputs.to_vec(), ty, layer: self.layer });
+        self.graph.nodes.push(Node { op, inputs: inputs.to_vec(), ty, further, layer: self.layer });
         id
     }
 }

@@ -13,6 +13,7 @@ impl fmt::Display for Graph {
             let inputs: Vec<String> = node.inputs.iter().map(|i| format!("{i:?}")).collect();
             let label = self.label(id);
             write!(f, "{id:?} = {label}({}) : {}", inputs.join(", "), node.ty)?;
+            node.further.iter().try_for_each(|ty| write!(f, ", {ty}"))?;
             match self.layer(id).path.as_str() {
                 "" => writeln!(f)?,
                 path => writeln!(f, "  # {path}")?,
@@ -64,6 +65,7 @@ impl Graph {
             Op::Dropout(dropout) => {
                 format!("dropout[p={}/32768]", dropout.drop15)
             }
+            Op::Result(index) => format!("result[{index}]"),
             Op::MaskNonZero(scale) => format!("mask_nonzero[{scale}]"),
             Op::MatMul(product) => format!("matmul[{:?}, {:?}]", product.left, product.right),
             _ => op.name().to_string(),

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The graph: a network traced into primitive operations.
 //!
-//! Nodes are in topological order, each yields one value, and every node knows the layer that
-//! recorded it. Passes turn graphs into graphs; [`verify`](Graph::verify) checks the invariants
+//! Nodes are in topological order and every node knows the layer that recorded it. A node is the value
+//! that its operation yields; where an operation yields several, it is the first, and nodes of
+//! [`Op::Result`] are the others. Passes turn graphs into graphs; [`verify`](Graph::verify) checks the invariants
 //! after each.
 
 mod builder;
@@ -77,6 +78,8 @@ pub struct Node {
     pub inputs: Vec<NodeId>,
     /// Type of its value.
     pub ty: TensorType,
+    /// Types of the operation's further results, which [`Op::Result`] nodes stand for.
+    pub further: Vec<TensorType>,
     /// The layer that recorded it.
     pub layer: LayerId,
 }
@@ -125,6 +128,17 @@ impl Graph {
             }
         }
         users
+    }
+
+    /// For each node, the nodes of its further results, each with the result's number.
+    pub fn results(&self) -> Vec<Vec<(usize, NodeId)>> {
+        let mut results = vec![Vec::new(); self.nodes.len()];
+        for (id, node) in self.nodes() {
+            if let Op::Result(index) = node.op {
+                results[node.inputs[0].index()].push((index, id));
+            }
+        }
+        results
     }
 }
 

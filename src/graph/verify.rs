@@ -37,11 +37,25 @@ impl Graph {
         let types: Vec<&TensorType> = node.inputs.iter().map(|&i| &self.node(i).ty).collect();
         let inferred =
             node.op.infer(&types).map_err(|m| format!("expected {}, got {}", m.expected, m.got))?;
-        match inferred {
-            Some(ty) if ty != node.ty => return Err(format!("type {}, rule says {ty}", node.ty)),
-            _ => {}
+        if let Some((ty, further)) = inferred.split_first() {
+            if *ty != node.ty || further != node.further {
+                let list = |types: &[TensorType]| {
+                    types.iter().map(TensorType::to_string).collect::<Vec<_>>().join(", ")
+                };
+                let own: Vec<TensorType> =
+                    std::iter::once(&node.ty).chain(&node.further).cloned().collect();
+                return Err(format!("types {}, rule says {}", list(&own), list(&inferred)));
+            }
         }
         match node.op {
+            Op::Result(index) => {
+                let producer = node.inputs.first().map(|&id| self.node(id));
+                let further = producer.zip(index.checked_sub(1));
+                match further.and_then(|(producer, index)| producer.further.get(index)) {
+                    Some(ty) if *ty == node.ty => Ok(()),
+                    _ => Err(format!("its operation has no result {index} of type {}", node.ty)),
+                }
+            }
             Op::Parameter(parameter) | Op::Gradient(parameter, _) | Op::Update(parameter, _) => {
                 match self.parameters.get(parameter.index()) {
                     Some(spec) if spec.shape == node.ty.shape => Ok(()),

@@ -195,7 +195,8 @@ pub(crate) const FINDERS: &[Find] = &[
 ];
 
 /// The kernel for one node that no larger kernel took.
-pub(crate) fn single(graph: &Graph, id: NodeId) -> Cluster {
+pub(crate) fn single(finder: &Finder<'_>, id: NodeId) -> Cluster {
+    let graph = finder.graph;
     let node = graph.node(id);
     let kernel = match &node.op {
         Op::Unary(function) => Kernel::Map(*function),
@@ -219,7 +220,9 @@ pub(crate) fn single(graph: &Graph, id: NodeId) -> Cluster {
         Op::GlobalNorm => Kernel::GlobalNorm,
         _ => Kernel::Plain,
     };
-    Cluster { kernel, nodes: vec![id], inputs: node.inputs.clone(), outputs: vec![id] }
+    let results = finder.results(id).iter().map(|(_, result)| *result);
+    let nodes: Vec<NodeId> = std::iter::once(id).chain(results).collect();
+    Cluster { kernel, outputs: nodes.clone(), nodes, inputs: node.inputs.clone() }
 }
 
 /// Whether broadcasting repeats the tensor as a whole: one number, or one row.

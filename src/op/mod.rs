@@ -79,6 +79,9 @@ pub enum Op {
     ClipCoefficient(f64),
     /// Changes a parameter and its moments by `(gradient[, coefficient])`; yields the new value.
     Update(ParamId, UpdateRule),
+    /// One of the further results of an operation that yields several, counted from 1: the node of
+    /// such an operation stands for its first result. Costs nothing: the kernel writes it.
+    Result(usize),
 }
 
 /// Shape and element type of a value in the graph.
@@ -152,6 +155,7 @@ impl Op {
             Op::GlobalNorm => "global_norm",
             Op::ClipCoefficient(_) => "clip_coefficient",
             Op::Update(..) => "update",
+            Op::Result(_) => "result",
         }
     }
 
@@ -165,16 +169,18 @@ impl Op {
         matches!(self, Op::Gradient(..) | Op::Update(..))
     }
 
-    /// The shape rule: the type of the result for inputs of the given types.
+    /// The shape rule: the types of the results for inputs of the given types, one for most
+    /// operations.
     ///
-    /// Leaves ([`Op::Input`], [`Op::Parameter`]) have no inputs to infer from; the graph holds
-    /// their types and this returns `None` for them.
+    /// Leaves ([`Op::Input`], [`Op::Parameter`]) have no inputs to infer from, and a further result
+    /// ([`Op::Result`]) is typed by the operation that yields it; the graph holds their types and
+    /// this returns none for them.
     ///
     /// # Errors
     /// A [`Mismatch`] if the operation cannot take these inputs.
-    pub fn infer(&self, inputs: &[&TensorType]) -> Result<Option<TensorType>, Mismatch> {
+    pub fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, Mismatch> {
         let inferred = match self {
-            Op::Input(_) | Op::Parameter(_) => return Ok(None),
+            Op::Input(_) | Op::Parameter(_) | Op::Result(_) => return Ok(vec![]),
             Op::Constant(_) | Op::Scalar(_) => TensorType::f32(Shape::scalar()),
             Op::Unary(_) => unary::infer(inputs)?,
             Op::Dropout(_) => unary::infer(inputs)?,
@@ -192,11 +198,12 @@ impl Op {
             Op::GlobalNorm => TensorType::f32(Shape::scalar()),
             Op::ClipCoefficient(_) => unary::infer(inputs)?,
         };
-        Ok(Some(inferred))
+        Ok(vec![inferred])
     }
 
     /// Appends the gradient to the graph: for each input, the node that holds the gradient with
-    /// respect to it, or `None` where there is none (labels, masks).
+    /// respect to it, or `None` where there is none (labels, masks). `dys` are the gradients with
+    /// respect to the results; `None` for those without influence, and at least one is there.
     ///
     /// # Errors
     /// A [`Mismatch`] for operations that have no gradient of their own (gradients and updates).
@@ -204,9 +211,11 @@ impl Op {
         &self,
         graph: &mut Builder,
         node: NodeId,
-        dy: NodeId,
+        dys: &[Option<NodeId>],
     ) -> Result<Vec<Option<NodeId>>, Mismatch> {
         let inputs = graph.inputs(node).to_vec();
+        // Operations with one result are differentiated only where that has a gradient.
+        let Some(dy) = dys[0] else { return Ok(vec![None; inputs.len()]) };
         let one = |id| Ok(vec![Some(id)]);
         match self {
             Op::Input(_) | Op::Parameter(_) | Op::Constant(_) | Op::Scalar(_) => Ok(vec![]),
@@ -227,16 +236,17 @@ impl Op {
             | Op::Gradient(..)
             | Op::GlobalNorm
             | Op::ClipCoefficient(_)
-            | Op::Update(..) => Err(Mismatch::new("an operation of the forward pass", self.name())),
+            | Op::Update(..)
+            | Op::Result(_) => Err(Mismatch::new("an operation of the forward pass", self.name())),
         }
     }
 
-    /// The plain meaning: computes the result from the inputs, in `f64`, element by element.
+    /// The plain meaning: computes the results from the inputs, in `f64`, element by element.
     ///
     /// Leaves and effects have no meaning without the state of a run; the interpreter in
     /// [`crate::exec::reference`] supplies it and never asks here.
-    pub fn eval(&self, inputs: &[&Array], scalars: &Scalars) -> Array {
-        match self {
+    pub fn eval(&self, inputs: &[&Array], scalars: &Scalars) -> Vec<Array> {
+        let result = match self {
             Op::Constant(value) => Array::scalar(*value),
             Op::Scalar(scalar) => Array::scalar(scalars.get(*scalar)),
             Op::Unary(function) => inputs[0].map(|x| function.value(x)),
@@ -261,9 +271,14 @@ impl Op {
             Op::ClipCoefficient(max_norm) => {
                 inputs[0].map(|norm| update::clip_coefficient(*max_norm, norm))
             }
-            Op::Input(_) | Op::Parameter(_) | Op::Gradient(..) | Op::Update(..) => {
+            Op::Input(_)
+            | Op::Parameter(_)
+            | Op::Gradient(..)
+            | Op::Update(..)
+            | Op::Result(_) => {
                 unreachable!("{} is given by the interpreter", self.name())
             }
-        }
+        };
+        vec![result]
     }
 }

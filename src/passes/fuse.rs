@@ -31,6 +31,7 @@ pub(crate) struct Finder<'g> {
     /// The backend's abilities.
     pub(crate) facts: &'g Facts,
     users: Vec<Vec<NodeId>>,
+    results: Vec<Vec<(usize, NodeId)>>,
     claimed: Vec<bool>,
     returned: Vec<bool>,
 }
@@ -52,7 +53,7 @@ pub(super) fn clusters(graph: &Graph, facts: &Facts) -> Result<Vec<Cluster>> {
     }
     for (id, node) in graph.nodes() {
         if finder.is_free(id) && !is_leaf(&node.op) && !is_view(&node.op) {
-            let cluster = kernel::single(graph, id);
+            let cluster = kernel::single(&finder, id);
             finder.claim(&cluster);
             clusters.push(cluster);
         }
@@ -68,7 +69,7 @@ impl<'g> Finder<'g> {
             returned[output.index()] = !graph.node(*output).op.is_effect();
         }
         let claimed = vec![false; graph.nodes.len()];
-        Finder { graph, facts, users: graph.users(), claimed, returned }
+        Finder { graph, facts, users: graph.users(), results: graph.results(), claimed, returned }
     }
 
     /// Whether no cluster has the node yet.
@@ -84,6 +85,12 @@ impl<'g> Finder<'g> {
     /// All users of a node's value.
     pub(crate) fn users(&self, id: NodeId) -> &[NodeId] {
         &self.users[id.index()]
+    }
+
+    /// The nodes of an operation's further results, each with the result's number, in order. The
+    /// cluster that computes the operation has them too.
+    pub(crate) fn results(&self, id: NodeId) -> &[(usize, NodeId)] {
+        &self.results[id.index()]
     }
 
     /// The only user of a value, if it is free and nothing else can see the value.

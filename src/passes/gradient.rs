@@ -56,29 +56,42 @@ fn backpropagate(
     start: NodeId,
 ) -> Result<Vec<Option<NodeId>>> {
     let needed = needs_gradient(builder.graph());
+    let results = builder.graph().results();
     let mut gradients: Vec<Option<NodeId>> = vec![None; builder.graph().nodes.len()];
     gradients[target.index()] = Some(start);
     for index in (0..=target.index()).rev() {
         let id = NodeId::at(index);
-        let Some(dy) = gradients[index] else { continue };
         let node = builder.graph().node(id).clone();
-        if !needed[index] || node.inputs.is_empty() {
+        // A further result waits for the operation that yields it.
+        if !needed[index] || node.inputs.is_empty() || matches!(node.op, Op::Result(_)) {
             continue;
         }
         builder.set_layer(node.layer);
-        let parts = node.op.gradient(builder, id, dy).map_err(broken("gradient"))?;
+        let mut dys = vec![None; 1 + node.further.len()];
+        dys[0] = gradients[index];
+        for &(place, result) in &results[index] {
+            dys[place] = sum(builder, dys[place], gradients[result.index()])?;
+        }
+        if dys.iter().all(Option::is_none) {
+            continue;
+        }
+        let parts = node.op.gradient(builder, id, &dys).map_err(broken("gradient"))?;
         for (input, part) in node.inputs.iter().zip(parts) {
-            let Some(part) = part.filter(|_| needed[input.index()]) else { continue };
-            let sum = match gradients[input.index()] {
-                None => part,
-                Some(other) => builder
-                    .add(Op::Binary(Binary::Add), &[other, part])
-                    .map_err(broken("gradient"))?,
-            };
-            gradients[input.index()] = Some(sum);
+            let part = part.filter(|_| needed[input.index()]);
+            gradients[input.index()] = sum(builder, gradients[input.index()], part)?;
         }
     }
     Ok(gradients)
+}
+
+/// The sum of two gradients of one value, where there are two.
+fn sum(builder: &mut Builder, a: Option<NodeId>, b: Option<NodeId>) -> Result<Option<NodeId>> {
+    match (a, b) {
+        (Some(a), Some(b)) => {
+            builder.add(Op::Binary(Binary::Add), &[a, b]).map(Some).map_err(broken("gradient"))
+        }
+        (one, None) | (None, one) => Ok(one),
+    }
 }
 
 /// Which nodes depend on a parameter or on a floating-point input.
