@@ -14,6 +14,8 @@ pub enum DType {
     F16,
     /// 32-bit signed integers: class labels and indices.
     I32,
+    /// 64-bit signed integers: counters that are part of a network's state.
+    I64,
 }
 
 impl DType {
@@ -22,13 +24,14 @@ impl DType {
         match self {
             DType::F32 | DType::I32 => 4,
             DType::Bf16 | DType::F16 => 2,
+            DType::I64 => 8,
         }
     }
 
     /// The number of this type that is nearest to an `f32`, ties to even.
     pub fn round(self, value: f32) -> f32 {
         match self {
-            DType::F32 | DType::I32 => value,
+            DType::F32 | DType::I32 | DType::I64 => value,
             DType::Bf16 => half::bf16::from_f32(value).to_f32(),
             DType::F16 => half::f16::from_f32(value).to_f32(),
         }
@@ -42,6 +45,7 @@ impl fmt::Display for DType {
             DType::Bf16 => "bf16",
             DType::F16 => "f16",
             DType::I32 => "i32",
+            DType::I64 => "i64",
         })
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::backend::Backend;
 use crate::device::Device;
 use crate::exec::{Executable, Outputs, Store};
-use crate::graph::{trace, LayerPath, ParamId, ParamSpec, Traced, Var, LOSS};
+use crate::graph::{trace, LayerPath, ParamId, ParamSpec, ParamRole, Traced, Var, LOSS};
 use crate::loss::Loss;
 use crate::nn::{Module, Registry, Scope};
 use crate::op::TensorType;
@@ -14,7 +14,7 @@ use crate::passes::{self, Goal, Mode, Request};
 use crate::plan::Plan;
 use crate::scalars::{Scalars, MONTE_CARLO_PASS};
 use crate::view::View;
-use crate::{Error, Result, Tensor};
+use crate::{DType, Error, Result, Tensor};
 
 /// The number that all random draws of a network come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,8 +75,12 @@ impl<M: Module> Net<M> {
         let mut backend = device.open()?;
         let store = Store::new(&mut *backend, Arc::new(parameters))?;
         for (index, init) in initialisers.into_iter().enumerate() {
-            let values = init.values(&store.specs()[index], seed.0);
-            store.write(&mut *backend, ParamId::at(index), &values)?;
+            let spec = &store.specs()[index];
+            // Counters start at 0, as everything that is reserved does.
+            if spec.dtype == DType::F32 {
+                let value = Tensor::new(spec.shape.clone(), init.values(spec, seed.0))?;
+                store.write(&mut *backend, ParamId::at(index), &value)?;
+            }
         }
         let plans = Vec::new();
         Ok(Net { module, device, backend, store, seed, pass: 0, monte_carlo_pass: 0, plans })
@@ -114,14 +118,16 @@ impl<M: Module> Net<M> {
         self.seed
     }
 
-    /// Names of the parameters, in order of creation, as PyTorch's `state_dict` has them.
+    /// Names of the parameters and of the state that is not trained, in order of creation, as
+    /// PyTorch's `state_dict` has them.
     pub fn parameter_names(&self) -> Vec<&str> {
         self.specs().iter().map(|spec| spec.name.as_str()).collect()
     }
 
     /// Number of trained numbers.
     pub fn parameter_count(&self) -> usize {
-        self.specs().iter().map(|spec| spec.shape.elements()).sum()
+        let trained = self.specs().iter().filter(|spec| spec.role == ParamRole::Trained);
+        trained.map(|spec| spec.shape.elements()).sum()
     }
 
     /// A parameter's value.
@@ -140,16 +146,17 @@ impl<M: Module> Net<M> {
     /// is another.
     pub fn set_parameter(&mut self, name: &str, value: &Tensor) -> Result<()> {
         let id = self.find(name)?;
-        let expected = &self.specs()[id.index()].shape;
-        if value.shape() != expected {
+        let spec = &self.specs()[id.index()];
+        let expected = TensorType { shape: spec.shape.clone(), dtype: spec.dtype };
+        if value.ty() != expected {
             return Err(Error::Shape {
                 layer: name.into(),
                 op: "set_parameter".into(),
                 expected: expected.to_string(),
-                got: value.shape().to_string(),
+                got: value.ty().to_string(),
             });
         }
-        self.store.write(&mut *self.backend, id, value.values()?)
+        self.store.write(&mut *self.backend, id, value)
     }
 
     /// Number of the next train-mode pass.

@@ -23,6 +23,7 @@ pub struct Tensor {
 enum Data {
     F32(Arc<Vec<f32>>),
     I32(Arc<Vec<i32>>),
+    I64(Arc<Vec<i64>>),
 }
 
 impl Tensor {
@@ -42,6 +43,15 @@ impl Tensor {
     pub fn labels(shape: impl Into<Shape>, data: Vec<i32>) -> Result<Self> {
         let shape = checked(shape.into(), data.len())?;
         Ok(Tensor { shape, data: Data::I32(Arc::new(data)) })
+    }
+
+    /// A tensor of 64-bit integers, such as a network's counters.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `data` does not have as many elements as `shape`.
+    pub fn from_counters(shape: impl Into<Shape>, data: Vec<i64>) -> Result<Self> {
+        let shape = checked(shape.into(), data.len())?;
+        Ok(Tensor { shape, data: Data::I64(Arc::new(data)) })
     }
 
     /// A tensor of zeros.
@@ -67,6 +77,7 @@ impl Tensor {
         match self.data {
             Data::F32(_) => DType::F32,
             Data::I32(_) => DType::I32,
+            Data::I64(_) => DType::I64,
         }
     }
 
@@ -82,7 +93,7 @@ impl Tensor {
     pub fn values(&self) -> Result<&[f32]> {
         match &self.data {
             Data::F32(data) => Ok(data),
-            Data::I32(_) => Err(self.wrong_type(DType::F32)),
+            Data::I32(_) | Data::I64(_) => Err(self.wrong_type(DType::F32)),
         }
     }
 
@@ -93,7 +104,18 @@ impl Tensor {
     pub fn integers(&self) -> Result<&[i32]> {
         match &self.data {
             Data::I32(data) => Ok(data),
-            Data::F32(_) => Err(self.wrong_type(DType::I32)),
+            Data::F32(_) | Data::I64(_) => Err(self.wrong_type(DType::I32)),
+        }
+    }
+
+    /// The elements of a tensor of 64-bit integers, row-major.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the elements are of another type.
+    pub fn counters(&self) -> Result<&[i64]> {
+        match &self.data {
+            Data::I64(data) => Ok(data),
+            Data::F32(_) | Data::I32(_) => Err(self.wrong_type(DType::I64)),
         }
     }
 
@@ -131,6 +153,7 @@ impl Tensor {
         let data = match &self.data {
             Data::F32(data) => Data::F32(Arc::new(data[range].to_vec())),
             Data::I32(data) => Data::I32(Arc::new(data[range].to_vec())),
+            Data::I64(data) => Data::I64(Arc::new(data[range].to_vec())),
         };
         Ok(Tensor { shape: self.shape.with_samples(end - start), data })
     }

@@ -4,7 +4,59 @@
 use std::ops::Range;
 
 use super::cpu::PanelLayout;
-use crate::Shape;
+use crate::graph::{ParamSpec, ParamRole};
+use crate::plan::Bytes;
+use crate::{DType, Shape};
+
+/// A parameter's place: in the arenas of values, gradients and moments if it is trained, else in that
+/// of the state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Slot {
+    /// First byte.
+    pub start: Bytes,
+    /// Layout of the elements.
+    pub layout: Layout,
+    /// What changes the parameter, which says where it lies.
+    pub role: ParamRole,
+}
+
+/// A place for each parameter, one behind the other among those of its role, and the sizes of an
+/// arena of trained parameters and of that of the state.
+pub fn slots(
+    specs: &[ParamSpec],
+    alignment: usize,
+    layout: impl Fn(&ParamSpec) -> Layout,
+) -> (Vec<Slot>, [Bytes; 2]) {
+    let mut ends = [0, 0];
+    let mut slots = Vec::with_capacity(specs.len());
+    for spec in specs {
+        let layout = match spec.role {
+            ParamRole::Trained => layout(spec),
+            ParamRole::State => Layout::RowMajor,
+        };
+        let end = match spec.role {
+            ParamRole::Trained => &mut ends[0],
+            ParamRole::State => &mut ends[1],
+        };
+        slots.push(Slot { start: Bytes(*end), layout, role: spec.role });
+        let bytes = layout.elements(&spec.shape) * spec.dtype.bytes();
+        *end = (*end + bytes).next_multiple_of(alignment);
+    }
+    (slots, ends.map(Bytes))
+}
+
+/// Counters as the words in which arenas hold them.
+pub fn words_of(counters: &[i64]) -> Vec<f32> {
+    let words = |count: &i64| [*count as u32, (*count as u64 >> 32) as u32].map(f32::from_bits);
+    counters.iter().flat_map(words).collect()
+}
+
+/// The counters in words of an arena.
+pub fn counters_of(words: &[f32]) -> Vec<i64> {
+    let count =
+        |pair: &[f32]| (u64::from(pair[0].to_bits()) | u64::from(pair[1].to_bits()) << 32) as i64;
+    words.chunks_exact(DType::I64.bytes() / DType::F32.bytes()).map(count).collect()
+}
 
 /// Order of a parameter's elements in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,9 +8,9 @@ mod layout;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-pub use layout::Layout;
+pub use layout::{counters_of, slots, words_of, Layout, Slot};
 
-use crate::graph::ParamSpec;
+use crate::graph::{ParamId, ParamSpec, ParamRole};
 use crate::plan::{Bytes, Event, Lane, Plan};
 use crate::scalars::Scalars;
 use crate::{Precision, Result, Tensor};
@@ -93,23 +93,26 @@ pub struct Span {
 pub struct Memory {
     /// The plan's arena.
     pub plan: Arena,
-    /// Values of the parameters.
+    /// Values of the trained parameters.
     pub values: Arena,
-    /// Gradients of the parameters, once a plan stores any.
+    /// Values of the state that is not trained.
+    pub state: Arena,
+    /// Gradients of the trained parameters, once a plan stores any.
     pub gradients: Option<Arena>,
     /// Moments of the optimiser, one arena each.
     pub moments: Vec<Arena>,
-    /// Layout of each parameter and its place in every one of the state's arenas.
+    /// Layout of each parameter and its place in the arenas.
     pub slots: std::sync::Arc<Vec<Slot>>,
 }
 
-/// A parameter's place in the arenas of values, gradients and moments.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Slot {
-    /// First byte.
-    pub start: Bytes,
-    /// Layout of the elements.
-    pub layout: Layout,
+impl Memory {
+    /// The arena that holds a parameter's value.
+    pub fn home(&self, parameter: ParamId) -> Arena {
+        match self.slots[parameter.index()].role {
+            ParamRole::Trained => self.values,
+            ParamRole::State => self.state,
+        }
+    }
 }
 
 /// One run of a plan.

@@ -36,7 +36,7 @@ pub(super) enum Conversion {
     Widening,
 }
 
-/// The elements of a tensor in a file, in order.
+/// The elements of a tensor in a file, in order; those of `i64` as two words each.
 pub(super) struct Elements<'a> {
     file: &'a TensorFile,
     dtype: Dtype,
@@ -113,21 +113,19 @@ impl TensorFile {
         let Some(info) = self.tensors.get(name) else {
             return Some(format!(
                 "{}: expected {}{}, got none",
-                wanted.name,
-                DType::F32,
-                wanted.shape
+                wanted.name, wanted.dtype, wanted.shape
             ));
         };
-        let fits = match info.dtype {
-            Dtype::F32 => true,
-            Dtype::F16 | Dtype::BF16 => allowed == Conversion::Widening,
+        let fits = match (wanted.dtype, info.dtype) {
+            (DType::F32, Dtype::F32) | (DType::I64, Dtype::I64) => true,
+            (DType::F32, Dtype::F16 | Dtype::BF16) => allowed == Conversion::Widening,
             _ => false,
         };
         if fits && info.shape == wanted.shape.dims() {
             return None;
         }
         let got = describe(info);
-        Some(format!("{}: expected {}{}, got {got}", wanted.name, DType::F32, wanted.shape))
+        Some(format!("{}: expected {}{}, got {got}", wanted.name, wanted.dtype, wanted.shape))
     }
 
     /// That a tensor is not wanted, in words.

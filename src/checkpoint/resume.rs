@@ -99,7 +99,8 @@ impl Resume {
         let file = TensorFile::open(&self.directory.join(TRAINING_FILE))?;
         let state = State::of(&file)?;
         let moments = trainer.optimizer().rule.moments();
-        let tensors = tensors(trainer.net(), moments);
+        let (places, tensors): (Vec<_>, Vec<_>) =
+            tensors(trainer.net(), moments).into_iter().unzip();
         let mut wrong = self.differences(trainer, &state);
         wrong.extend(tensors.iter().filter_map(|t| file.misfit(&t.name, t, Conversion::None)));
         let known = |name: &&str| tensors.iter().any(|tensor| tensor.name == **name);
@@ -116,7 +117,7 @@ impl Resume {
                 return Err(file.invalid(0, &expected, format!("{found:08x}")));
             }
         }
-        restore(trainer, &file, &tensors, &state)?;
+        restore(trainer, &file, &places, &tensors, &state)?;
         Ok(state.progress)
     }
 
@@ -168,19 +169,16 @@ impl Resume {
 fn restore<M: Module>(
     trainer: &mut Trainer<M>,
     file: &TensorFile,
+    places: &[(Role, ParamId)],
     tensors: &[Named],
     state: &State,
 ) -> Result<()> {
     let moments = trainer.optimizer().rule.moments();
-    let count = trainer.net().specs().len();
     let (store, backend) = trainer.net().state();
     store.ensure_moments(backend, moments)?;
-    for (role, tensors) in roles(moments).zip(tensors.chunks(count.max(1))) {
-        for (index, tensor) in tensors.iter().enumerate() {
-            let mut elements = file.elements(&tensor.name)?;
-            let fill = |piece: &mut [f32]| elements.fill(piece);
-            store.write_in_pieces(backend, role, ParamId::at(index), fill)?;
-        }
+    for (&(role, id), tensor) in places.iter().zip(tensors) {
+        let mut elements = file.elements(&tensor.name)?;
+        store.write_in_pieces(backend, role, id, |piece| elements.fill(piece))?;
     }
     let net = trainer.net();
     net.set_seed(Seed(state.seed));

@@ -111,17 +111,14 @@ pub fn save<M: Module>(
         .map_err(|error| Error::Internal { pass: "checkpoint", message: error.to_string() })?;
     let moments = trainer.optimizer().rule.moments();
     let net = trainer.net();
-    let tensors = tensors(net, moments);
+    let (places, tensors): (Vec<_>, Vec<_>) = tensors(net, moments).into_iter().unzip();
     let path = directory.join(TRAINING_FILE);
     let mut writer = TensorWriter::begin(&path, &[(KEY, text)], &tensors, Sealing::Checksum)?;
-    let parameters = net.specs().len();
     let (store, backend) = net.state();
     store.ensure_moments(backend, moments)?;
-    for role in roles(moments) {
-        for index in 0..parameters {
-            let write = |piece: &[f32]| writer.elements(piece);
-            store.read_in_pieces(backend, role, ParamId::at(index), write)?;
-        }
+    for (role, id) in places {
+        let write = |piece: &[f32]| writer.elements(piece);
+        store.read_in_pieces(backend, role, id, write)?;
     }
     writer.finish()?;
     weights::write(trainer.net(), &directory.join(MODEL_FILE), Some(progress.position))
@@ -141,18 +138,21 @@ pub(super) fn saved_state(file: &TensorFile) -> Result<Option<State>> {
     file.text(KEY).map(|_| State::of(file)).transpose()
 }
 
-/// The tensors of a training file: values and then moments, in order of creation each.
-pub(super) fn tensors<M: Module>(net: &Net<M>, moments: usize) -> Vec<Named> {
-    let prefix = |role| match role {
-        Role::Value => VALUE.to_string(),
-        Role::Moment(moment) => format!("moment.{moment}."),
-    };
-    roles(moments).flat_map(|role| parameters(net, &prefix(role))).collect()
-}
-
-/// The order in which a file holds them.
-pub(super) fn roles(moments: usize) -> impl Iterator<Item = Role> {
-    std::iter::once(Role::Value).chain((0..moments).map(Role::Moment))
+/// The tensors of a training file and what they are: values and then the moments of what is trained,
+/// in order of creation each.
+pub(super) fn tensors<M: Module>(net: &Net<M>, moments: usize) -> Vec<((Role, ParamId), Named)> {
+    let mut tensors = Vec::new();
+    for role in std::iter::once(Role::Value).chain((0..moments).map(Role::Moment)) {
+        for (index, spec) in net.specs().iter().enumerate() {
+            let prefix = match role {
+                Role::Value => VALUE.to_string(),
+                Role::Moment(_) if spec.role == ParamRole::State => continue,
+                Role::Moment(moment) => format!("moment.{moment}."),
+            };
+            tensors.push(((role, ParamId::at(index)), named(spec, &prefix)));
+        }
+    }
+    tensors
 }
 
 impl State {

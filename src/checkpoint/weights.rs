@@ -9,7 +9,7 @@ use super::training::{saved_state, VALUE};
 use super::writer::{Named, Sealing, TensorWriter};
 use crate::data::Position;
 use crate::exec::Role;
-use crate::graph::ParamId;
+use crate::graph::{ParamId, ParamSpec};
 use crate::nn::Module;
 use crate::{Error, Net, Result};
 
@@ -217,7 +217,11 @@ pub(super) fn write<M: Module>(
 /// One tensor per parameter, in order of creation, under its name behind a prefix.
 pub(super) fn parameters<M: Module>(net: &Net<M>, prefix: &str) -> Vec<Named> {
     let specs = net.specs().iter();
-    specs
-        .map(|spec| Named { name: format!("{prefix}{}", spec.name), shape: spec.shape.clone() })
-        .collect()
+    specs.map(|spec| named(spec, prefix)).collect()
+}
+
+/// The tensor of a parameter, under its name behind a prefix.
+pub(super) fn named(spec: &ParamSpec, prefix: &str) -> Named {
+    let name = format!("{prefix}{}", spec.name);
+    Named { name, shape: spec.shape.clone(), dtype: spec.dtype }
 }

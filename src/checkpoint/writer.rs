@@ -9,13 +9,20 @@ use safetensors::Dtype;
 use serde_json::{Map, Value};
 
 use super::atomic::Replacement;
-use crate::{Error, Result, Shape};
+use crate::{DType, Error, Result, Shape};
 
 /// A tensor that a file holds or is expected to hold.
 #[derive(Clone, Debug)]
 pub(super) struct Named {
     pub(super) name: String,
     pub(super) shape: Shape,
+    pub(super) dtype: DType,
+}
+
+impl Named {
+    fn bytes(&self) -> usize {
+        self.shape.elements() * self.dtype.bytes()
+    }
 }
 
 /// A safetensors file on its way to its place.
@@ -23,7 +30,7 @@ pub(super) struct TensorWriter {
     replacement: Replacement,
     crc: Crc,
     sealing: Sealing,
-    /// Elements announced and not yet written.
+    /// Words announced and not yet written.
     missing: usize,
 }
 
@@ -52,8 +59,8 @@ const LARGEST_HEADER: usize = 100_000_000;
 const ALIGNMENT: usize = 8;
 
 impl TensorWriter {
-    /// Begins a file with texts, in the order of their keys, and tensors of `f32`, whose elements
-    /// come in this order.
+    /// Begins a file with texts, in the order of their keys, and tensors of `f32` or `i64`, whose
+    /// words come in this order.
     pub(super) fn begin(
         path: &Path,
         texts: &[(&str, String)],
@@ -61,7 +68,7 @@ impl TensorWriter {
         sealing: Sealing,
     ) -> Result<Self> {
         let header = header(texts, tensors, sealing)?;
-        let missing = tensors.iter().map(|tensor| tensor.shape.elements()).sum();
+        let missing = tensors.iter().map(|tensor| tensor.bytes() / size_of::<f32>()).sum();
         let replacement = Replacement::begin(path)?;
         let mut writer = TensorWriter { replacement, crc: Crc::new(), sealing, missing };
         writer.append(&(header.len() as u64).to_le_bytes())?;
@@ -69,7 +76,7 @@ impl TensorWriter {
         Ok(writer)
     }
 
-    /// The next elements.
+    /// The next elements, or the next words of elements that take two.
     pub(super) fn elements(&mut self, values: &[f32]) -> Result<()> {
         let Some(missing) = self.missing.checked_sub(values.len()) else {
             return Err(internal("more elements came than the header announces"));
@@ -111,8 +118,12 @@ fn header(texts: &[(&str, String)], tensors: &[Named], sealing: Sealing) -> Resu
             Some(_) => Err(Error::argument("name of a parameter", "one that is free", name)),
         }
     };
-    for Named { name, shape } in tensors {
-        add(name, Dtype::F32, shape.dims(), shape.elements() * size_of::<f32>())?;
+    for tensor in tensors {
+        let dtype = match tensor.dtype {
+            DType::I64 => Dtype::I64,
+            _ => Dtype::F32,
+        };
+        add(&tensor.name, dtype, tensor.shape.dims(), tensor.bytes())?;
     }
     if sealing == Sealing::Checksum {
         add(CHECKSUM, Dtype::U32, &[1], CHECKSUM_BYTES)?;

@@ -17,6 +17,8 @@ pub trait State {
     fn moments(&self, parameter: ParamId) -> Vec<Array>;
     /// Stores a gradient.
     fn set_gradient(&mut self, parameter: ParamId, gradient: &Array);
+    /// Stores state that is not trained.
+    fn set_state(&mut self, parameter: ParamId, value: &Array);
     /// Stores an updated value and its moments.
     fn set_value(&mut self, parameter: ParamId, value: &Array, moments: &[Array]);
 }
@@ -84,7 +86,9 @@ fn compute(
     for input in &node.inputs {
         match values.get(input) {
             Some(value) => inputs.push(value.clone()),
-            None => inputs.extend(compute(graph, *input, scalars, state, values).into_iter().take(1)),
+            None => {
+                inputs.extend(compute(graph, *input, scalars, state, values).into_iter().take(1))
+            }
         }
     }
     let result = match &node.op {
@@ -110,6 +114,11 @@ fn compute(
                 }
             }
             state.set_value(*parameter, &value, &moments);
+            value
+        }
+        Op::SetState(parameter, rule) => {
+            let value = rule.apply(&state.value(*parameter), &inputs);
+            state.set_state(*parameter, &value);
             value
         }
         op => return op.eval(&inputs.iter().collect::<Vec<_>>(), scalars),

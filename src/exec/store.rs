@@ -5,18 +5,20 @@
 use std::sync::Arc;
 
 use super::Role;
-use crate::backend::{Arena, Backend, Memory, Slot, Span};
-use crate::graph::{ParamId, ParamSpec};
+use crate::backend::{counters_of, slots, words_of, Arena, Backend, Memory, Slot, Span};
+use crate::graph::{ParamId, ParamSpec, ParamRole};
 use crate::plan::Bytes;
-use crate::{Result, Tensor};
+use crate::{DType, Result, Tensor};
 
 /// Values, gradients and moments of all parameters.
 #[derive(Debug)]
 pub(crate) struct Store {
     specs: Arc<Vec<ParamSpec>>,
     slots: Arc<Vec<Slot>>,
+    /// Size of an arena of all trained parameters.
     size: Bytes,
     values: Arena,
+    state: Arena,
     gradients: Option<Arena>,
     moments: Vec<Arena>,
 }
@@ -25,18 +27,10 @@ impl Store {
     /// Reserves the values of parameters, all zero.
     pub(crate) fn new(backend: &mut dyn Backend, specs: Arc<Vec<ParamSpec>>) -> Result<Self> {
         let alignment = backend.facts().alignment;
-        let mut slots = Vec::with_capacity(specs.len());
-        let mut end = 0;
-        for spec in specs.iter() {
-            let layout = backend.layout(spec);
-            let bytes = layout.elements(&spec.shape) * std::mem::size_of::<f32>();
-            slots.push(Slot { start: Bytes(end), layout });
-            end = (end + bytes).next_multiple_of(alignment);
-        }
-        let size = Bytes(end);
-        let values = backend.reserve(size)?;
+        let (slots, [size, state]) = slots(&specs, alignment, |spec| backend.layout(spec));
+        let (values, state) = (backend.reserve(size)?, backend.reserve(state)?);
         let slots = Arc::new(slots);
-        Ok(Store { specs, slots, size, values, gradients: None, moments: vec![] })
+        Ok(Store { specs, slots, size, values, state, gradients: None, moments: vec![] })
     }
 
     /// The parameters, in order.
@@ -65,6 +59,7 @@ impl Store {
         Memory {
             plan,
             values: self.values,
+            state: self.state,
             gradients: self.gradients,
             moments: self.moments.clone(),
             slots: self.slots.clone(),
@@ -73,7 +68,7 @@ impl Store {
 
     /// A parameter's value, row-major.
     pub(crate) fn read(&self, backend: &mut dyn Backend, id: ParamId) -> Result<Tensor> {
-        self.read_from(backend, self.values, id)
+        self.read_from(backend, self.home(id), id)
     }
 
     /// A parameter's gradient, row-major; zeros before the first was stored.
@@ -89,15 +84,18 @@ impl Store {
         &self,
         backend: &mut dyn Backend,
         id: ParamId,
-        values: &[f32],
+        value: &Tensor,
     ) -> Result<()> {
-        self.write_to(backend, self.values, id, values)
+        match value.dtype() {
+            DType::I64 => backend.write(self.span(self.home(id), id), &words_of(value.counters()?)),
+            _ => self.write_to(backend, self.home(id), id, value.values()?),
+        }
     }
 
-    /// The arena of a role.
-    pub(super) fn arena(&self, role: Role) -> Arena {
+    /// The arena that holds what of a parameter is meant.
+    pub(super) fn arena(&self, role: Role, id: ParamId) -> Arena {
         match role {
-            Role::Value => self.values,
+            Role::Value => self.home(id),
             Role::Moment(moment) => self.moments[moment],
         }
     }
@@ -110,6 +108,9 @@ impl Store {
     fn read_from(&self, backend: &mut dyn Backend, arena: Arena, id: ParamId) -> Result<Tensor> {
         let (spec, slot) = (&self.specs[id.index()], &self.slots[id.index()]);
         let stored = backend.read(self.span(arena, id))?;
+        if spec.dtype == DType::I64 {
+            return Tensor::from_counters(spec.shape.clone(), counters_of(&stored));
+        }
         Tensor::new(spec.shape.clone(), slot.layout.unpack(&spec.shape, &stored))
     }
 
@@ -126,7 +127,15 @@ impl Store {
 
     fn span(&self, arena: Arena, id: ParamId) -> Span {
         let (spec, slot) = (&self.specs[id.index()], &self.slots[id.index()]);
-        let bytes = slot.layout.elements(&spec.shape) * std::mem::size_of::<f32>();
+        let bytes = slot.layout.elements(&spec.shape) * spec.dtype.bytes();
         Span { arena, start: slot.start, length: Bytes(bytes) }
+    }
+
+    /// The arena of a parameter's value.
+    fn home(&self, id: ParamId) -> Arena {
+        match self.specs[id.index()].role {
+            ParamRole::Trained => self.values,
+            ParamRole::State => self.state,
+        }
     }
 }

@@ -22,7 +22,8 @@ pub(crate) enum Role {
 const PIECE: usize = 16 << 10;
 
 impl Store {
-    /// Hands out a parameter's elements, row-major, piece by piece. Beside a piece it takes at most the
+    /// Hands out a parameter's elements, row-major, piece by piece; those of counters as two words each.
+    /// Beside a piece it takes at most the
     /// memory of one panel, where the device keeps its parameters in panels.
     pub(crate) fn read_in_pieces(
         &self,
@@ -32,8 +33,8 @@ impl Store {
         mut take: impl FnMut(&[f32]) -> Result<()>,
     ) -> Result<()> {
         let (spec, slot) = self.slot(id);
-        let arena = self.arena(role);
-        for block in slot.layout.blocks(&spec.shape, PIECE) {
+        let arena = self.arena(role, id);
+        for block in slot.layout.blocks(&spec.words(), PIECE) {
             let mut values = vec![0.0; block.values.len()];
             for part in block.parts(PIECE) {
                 let stored = backend.read(span(arena, slot.start, &part))?;
@@ -55,8 +56,8 @@ impl Store {
         mut fill: impl FnMut(&mut [f32]) -> Result<()>,
     ) -> Result<()> {
         let (spec, slot) = self.slot(id);
-        let arena = self.arena(role);
-        for block in slot.layout.blocks(&spec.shape, PIECE) {
+        let arena = self.arena(role, id);
+        for block in slot.layout.blocks(&spec.words(), PIECE) {
             let mut values = vec![0.0; block.values.len()];
             values.chunks_mut(PIECE).try_for_each(&mut fill)?;
             for part in block.parts(PIECE) {
@@ -83,7 +84,7 @@ mod tests {
 
     use super::*;
     use crate::backend::cpu::Cpu;
-    use crate::graph::{ParamSpec, ParamUsage};
+    use crate::graph::{ParamRole, ParamSpec, ParamUsage};
 
     /// Pieces are what whole parameters are: across panels, pieces and padding.
     #[test]
@@ -93,7 +94,9 @@ mod tests {
             [ParamUsage::LinearWeight, ParamUsage::Plain].map(|usage| ParamSpec {
                 name: format!("{index} {usage:?}"),
                 shape: (*shape).into(),
+                dtype: crate::DType::F32,
                 usage,
+                role: ParamRole::Trained,
             })
         };
         let specs: Vec<ParamSpec> = shapes.iter().enumerate().flat_map(spec).collect();

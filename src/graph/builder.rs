@@ -78,7 +78,8 @@ impl Builder {
         match self.parameters[id.index()] {
             Some(node) => node,
             None => {
-                let ty = TensorType::f32(self.graph.parameters[id.index()].shape.clone());
+                let spec = &self.graph.parameters[id.index()];
+                let ty = TensorType { shape: spec.shape.clone(), dtype: spec.dtype };
                 self.push(Op::Parameter(id), &[], ty, vec![])
             }
         }

@@ -57,7 +57,10 @@ impl Graph {
     fn label(&self, id: NodeId) -> String {
         let op = &self.node(id).op;
         match op {
-            Op::Parameter(parameter) | Op::Gradient(parameter, _) | Op::Update(parameter, _) => {
+            Op::Parameter(parameter)
+            | Op::Gradient(parameter, _)
+            | Op::Update(parameter, _)
+            | Op::SetState(parameter, _) => {
                 format!("{}[{}]", op.name(), self.parameters[parameter.index()].name)
             }
             Op::Input(input) => format!("input[{}]", input.index()),

@@ -44,8 +44,32 @@ pub struct ParamSpec {
     pub name: String,
     /// Shape, as PyTorch has it.
     pub shape: Shape,
+    /// Element type: `f32`, or `i64` for counters.
+    pub dtype: DType,
     /// What the parameter is used for; backends choose its memory layout by this.
     pub usage: ParamUsage,
+    /// What changes it.
+    pub role: ParamRole,
+}
+
+impl ParamSpec {
+    /// The shape of the 32-bit words in which backends hold the parameter.
+    pub(crate) fn words(&self) -> Shape {
+        match self.dtype {
+            DType::I64 => [2 * self.shape.elements()].into(),
+            _ => self.shape.clone(),
+        }
+    }
+}
+
+/// What changes a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ParamRole {
+    /// Gradients and the optimiser.
+    Trained,
+    /// Train-mode passes, by [`Op::SetState`]: running statistics and counters, which PyTorch calls
+    /// buffers. No gradient, no moments, no weight decay.
+    State,
 }
 
 /// What a parameter is used for.
@@ -166,7 +190,8 @@ impl ParamId {
         self.0 as usize
     }
 
-    pub(crate) fn at(index: usize) -> Self {
+    /// The parameter at a position.
+    pub fn at(index: usize) -> Self {
         ParamId(index as u32)
     }
 }

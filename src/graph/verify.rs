@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The verifier: what every pass may rely on and must leave true.
 
-use super::{Graph, NodeId};
+use super::{Graph, Node, NodeId, ParamId, ParamRole};
 use crate::op::{Op, TensorType};
 use crate::{Error, Result};
 
@@ -56,13 +56,29 @@ impl Graph {
                     _ => Err(format!("its operation has no result {index} of type {}", node.ty)),
                 }
             }
-            Op::Parameter(parameter) | Op::Gradient(parameter, _) | Op::Update(parameter, _) => {
-                match self.parameters.get(parameter.index()) {
-                    Some(spec) if spec.shape == node.ty.shape => Ok(()),
-                    Some(spec) => Err(format!("{} has shape {}", spec.name, spec.shape)),
-                    None => Err(format!("{parameter:?} does not exist")),
-                }
+            Op::Parameter(parameter) => self.verify_parameter(node, parameter, None),
+            Op::Gradient(parameter, _) | Op::Update(parameter, _) => {
+                self.verify_parameter(node, parameter, Some(ParamRole::Trained))
             }
+            Op::SetState(parameter, _) => self.verify_parameter(node, parameter, Some(ParamRole::State)),
+            _ => Ok(()),
+        }
+    }
+
+    fn verify_parameter(
+        &self,
+        node: &Node,
+        parameter: ParamId,
+        role: Option<ParamRole>,
+    ) -> Result<(), String> {
+        let Some(spec) = self.parameters.get(parameter.index()) else {
+            return Err(format!("{parameter:?} does not exist"));
+        };
+        if (&spec.shape, spec.dtype) != (&node.ty.shape, node.ty.dtype) {
+            return Err(format!("{} is {}{}", spec.name, spec.dtype, spec.shape));
+        }
+        match role {
+            Some(role) if role != spec.role => Err(format!("{} is {:?}", spec.name, spec.role)),
             _ => Ok(()),
         }
     }

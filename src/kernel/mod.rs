@@ -13,7 +13,7 @@ mod weight_gradient;
 mod weight_gradients;
 
 use crate::graph::{Graph, NodeId};
-use crate::op::{Binary, Dropout, MatMul, Nll, Op, Softmax, Store, Unary, UpdateRule};
+use crate::op::{Binary, Dropout, MatMul, Nll, Op, Softmax, StateRule, Store, Unary, UpdateRule};
 use crate::passes::{Cluster, Finder};
 use crate::{DType, Shape};
 
@@ -88,6 +88,8 @@ pub enum Kernel {
         /// Whether the last input is a factor of all gradients.
         clip: Clip,
     },
+    /// `inputs -> state`: changes state that is not trained.
+    SetState(StateRule),
     /// One operation by its plain meaning.
     Plain,
 }
@@ -218,6 +220,7 @@ pub(crate) fn single(finder: &Finder<'_>, id: NodeId) -> Cluster {
         }
         Op::Gradient(_, store) => Kernel::StoreGradient(*store),
         Op::GlobalNorm => Kernel::GlobalNorm,
+        Op::SetState(_, rule) => Kernel::SetState(*rule),
         _ => Kernel::Plain,
     };
     let results = finder.results(id).iter().map(|(_, result)| *result);
@@ -255,6 +258,7 @@ impl Kernel {
             Kernel::GlobalNorm => "global_norm",
             Kernel::ClipNorm { .. } => "clip_norm",
             Kernel::FlatUpdate { .. } => "flat_update",
+            Kernel::SetState(rule) => rule.name(),
             Kernel::Plain => "plain",
         }
     }

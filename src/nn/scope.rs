@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Init;
-use crate::graph::{LayerPath, ParamId, ParamSpec, ParamUsage};
-use crate::{Error, Shape};
+use crate::graph::{LayerPath, ParamId, ParamSpec, ParamUsage, ParamRole};
+use crate::{DType, Error, Shape};
 
 /// A place in the tree of layers, handed to each layer's constructor.
 #[derive(Clone, Debug)]
@@ -20,6 +20,19 @@ pub struct Scope {
 pub struct Param {
     id: ParamId,
     shape: Shape,
+}
+
+/// What a parameter is besides its name and shape.
+struct Kind {
+    usage: ParamUsage,
+    role: ParamRole,
+    dtype: DType,
+}
+
+impl Kind {
+    fn trained(usage: ParamUsage) -> Self {
+        Kind { usage, role: ParamRole::Trained, dtype: DType::F32 }
+    }
 }
 
 /// Everything that layers registered.
@@ -50,13 +63,26 @@ impl Scope {
 
     /// Registers a parameter of this layer.
     pub fn parameter(&self, name: &str, shape: impl Into<Shape>, init: Init) -> Param {
-        self.register(name, shape.into(), init, ParamUsage::Plain)
+        self.register(name, shape.into(), init, Kind::trained(ParamUsage::Plain))
     }
 
     /// Registers the matrix `[out, in]` of a linear map, which backends keep in a layout of their
     /// own; it is read and written as any other parameter.
     pub fn linear_weight(&self, name: &str, outputs: usize, inputs: usize, init: Init) -> Param {
-        self.register(name, [outputs, inputs].into(), init, ParamUsage::LinearWeight)
+        let kind = Kind::trained(ParamUsage::LinearWeight);
+        self.register(name, [outputs, inputs].into(), init, kind)
+    }
+
+    /// Registers state of this layer that is not trained, such as a running mean: PyTorch's buffers.
+    pub fn state(&self, name: &str, shape: impl Into<Shape>, init: Init) -> Param {
+        let kind = Kind { usage: ParamUsage::Plain, role: ParamRole::State, dtype: DType::F32 };
+        self.register(name, shape.into(), init, kind)
+    }
+
+    /// Registers a counter of this layer, an `i64` that starts at 0.
+    pub fn counter(&self, name: &str) -> Param {
+        let kind = Kind { usage: ParamUsage::Plain, role: ParamRole::State, dtype: DType::I64 };
+        self.register(name, Shape::scalar(), Init::Constant(0.0), kind)
     }
 
     /// Reports an argument that the layer cannot take; it comes back from the network's
@@ -84,7 +110,7 @@ impl Scope {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn register(&self, name: &str, shape: Shape, init: Init, usage: ParamUsage) -> Param {
+    fn register(&self, name: &str, shape: Shape, init: Init, kind: Kind) -> Param {
         let full_name = self.at(name).path;
         let mut registry = self.registry();
         if !registry.names.insert(full_name.clone()) {
@@ -104,7 +130,9 @@ impl Scope {
             });
         }
         let id = ParamId::at(registry.parameters.len());
-        registry.parameters.push(ParamSpec { name: full_name, shape: shape.clone(), usage });
+        let Kind { usage, role, dtype } = kind;
+        let spec = ParamSpec { name: full_name, shape: shape.clone(), dtype, usage, role };
+        registry.parameters.push(spec);
         registry.initialisers.push(init);
         Param { id, shape }
     }

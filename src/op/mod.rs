@@ -13,6 +13,7 @@ mod matmul;
 mod movement;
 mod random;
 mod softmax;
+mod state;
 mod unary;
 mod update;
 
@@ -22,6 +23,7 @@ pub use loss::{Nll, Reduction};
 pub use matmul::{MatMul, Order};
 pub use random::Dropout;
 pub use softmax::Softmax;
+pub use state::StateRule;
 pub use unary::{Saved, Unary};
 pub use update::{Decay, Nesterov, Store, UpdateRule};
 
@@ -79,6 +81,9 @@ pub enum Op {
     ClipCoefficient(f64),
     /// Changes a parameter and its moments by `(gradient[, coefficient])`; yields the new value.
     Update(ParamId, UpdateRule),
+    /// Changes state that is not trained, in train mode; yields the new state. Inputs as
+    /// [`StateRule`] says.
+    SetState(ParamId, StateRule),
     /// One of the further results of an operation that yields several, counted from 1: the node of
     /// such an operation stands for its first result. Costs nothing: the kernel writes it.
     Result(usize),
@@ -155,6 +160,7 @@ impl Op {
             Op::GlobalNorm => "global_norm",
             Op::ClipCoefficient(_) => "clip_coefficient",
             Op::Update(..) => "update",
+            Op::SetState(_, rule) => rule.name(),
             Op::Result(_) => "result",
         }
     }
@@ -166,7 +172,7 @@ impl Op {
 
     /// Whether the operation changes state that outlives the run.
     pub fn is_effect(&self) -> bool {
-        matches!(self, Op::Gradient(..) | Op::Update(..))
+        matches!(self, Op::Gradient(..) | Op::Update(..) | Op::SetState(..))
     }
 
     /// The shape rule: the types of the results for inputs of the given types, one for most
@@ -195,6 +201,7 @@ impl Op {
             Op::Nll(nll) => nll.infer(inputs)?,
             Op::NllGrad(nll, classes) => nll.infer_gradient(*classes, inputs)?,
             Op::Gradient(..) | Op::Update(..) => update::infer(inputs)?,
+            Op::SetState(_, rule) => rule.infer(inputs)?,
             Op::GlobalNorm => TensorType::f32(Shape::scalar()),
             Op::ClipCoefficient(_) => unary::infer(inputs)?,
         };
@@ -237,6 +244,7 @@ impl Op {
             | Op::GlobalNorm
             | Op::ClipCoefficient(_)
             | Op::Update(..)
+            | Op::SetState(..)
             | Op::Result(_) => Err(Mismatch::new("an operation of the forward pass", self.name())),
         }
     }
@@ -275,6 +283,7 @@ impl Op {
             | Op::Parameter(_)
             | Op::Gradient(..)
             | Op::Update(..)
+            | Op::SetState(..)
             | Op::Result(_) => {
                 unreachable!("{} is given by the interpreter", self.name())
             }

@@ -2,7 +2,7 @@
 //! The gradient pass: reverse-mode differentiation, as further graph.
 
 use super::{broken, Goal, Seed};
-use crate::graph::{Builder, Graph, NodeId};
+use crate::graph::{Builder, Graph, NodeId, ParamRole};
 use crate::op::{Binary, Op, Store};
 use crate::scalars::Scalar;
 use crate::{DType, Error, Result};
@@ -99,7 +99,7 @@ fn needs_gradient(graph: &Graph) -> Vec<bool> {
     let mut needed = Vec::with_capacity(graph.nodes.len());
     for (_, node) in graph.nodes() {
         let leaf = match node.op {
-            Op::Parameter(_) => true,
+            Op::Parameter(id) => graph.parameters()[id.index()].role == ParamRole::Trained,
             Op::Input(_) => node.ty.dtype == DType::F32,
             _ => false,
         };
@@ -110,7 +110,10 @@ fn needs_gradient(graph: &Graph) -> Vec<bool> {
 
 fn parameters(graph: &Graph) -> Vec<(NodeId, crate::graph::ParamId)> {
     let parameter = |(id, node): (NodeId, &crate::graph::Node)| match node.op {
-        Op::Parameter(parameter) => Some((id, parameter)),
+        Op::Parameter(parameter) => {
+            let trained = graph.parameters()[parameter.index()].role == ParamRole::Trained;
+            trained.then_some((id, parameter))
+        }
         _ => None,
     };
     let mut found: Vec<_> = graph.nodes().filter_map(parameter).collect();

@@ -66,7 +66,9 @@ pub(super) fn place(graph: &Graph, schedule: &Schedule, facts: &Facts) -> Placem
         for &output in &step.cluster.outputs {
             let place = match graph.node(output).op {
                 Op::Gradient(parameter, _) => Place::Gradient(parameter),
-                Op::Update(parameter, _) => Place::Parameter(parameter),
+                Op::Update(parameter, _) | Op::SetState(parameter, _) => {
+                    Place::Parameter(parameter)
+                }
                 _ => match output_slot(graph, output, facts) {
                     Some(slot) => Place::Output(slot),
                     None => Place::Arena(Bytes(0)),

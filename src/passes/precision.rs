@@ -28,10 +28,10 @@ pub(super) fn stored(
     let node = graph.node(id);
     let is_loss = |id: NodeId| graph.layer(id).kind == LOSS;
     let full = match node.op {
-        // Sums, losses, and what a user or the optimiser holds in f32.
+        // Statistics, sums, losses, and what a user or the optimiser holds in f32.
         Op::SumTo(_) | Op::Nll(_) | Op::GlobalNorm | Op::ClipCoefficient(_) => true,
         Op::Input(_) | Op::Parameter(_) | Op::Constant(_) | Op::Scalar(_) => true,
-        Op::Gradient(..) | Op::Update(..) => true,
+        Op::Gradient(..) | Op::Update(..) | Op::SetState(..) => true,
         // All of a loss but its last gradient, the one that layers take.
         _ if is_loss(id) => {
             let users = &users[id.index()];

@@ -50,6 +50,9 @@ enum Resource {
     Value(NodeId),
     Parameter(ParamId),
     Gradient(ParamId),
+    /// State in the course of a run: its changes take effect in the order in which they were
+    /// recorded.
+    State(ParamId),
 }
 
 /// Orders the clusters and spreads independent ones over the backend's lanes.
@@ -112,7 +115,12 @@ fn dependencies(graph: &Graph, clusters: &[Cluster]) -> Vec<Vec<usize>> {
             let write_after_read = writes
                 .iter()
                 .any(|w| matches!(w, Resource::Parameter(_)) && their_reads.contains(w));
-            if read_after_write || write_after_read {
+            let state = |r: &&Resource| matches!(r, Resource::State(_));
+            let state_in_order = first_node(&clusters[earlier]) < first_node(&clusters[later])
+                && writes.iter().chain(reads).filter(state).any(|r| {
+                    their_writes.contains(r) || (writes.contains(r) && their_reads.contains(r))
+                });
+            if read_after_write || write_after_read || state_in_order {
                 before[later].push(earlier);
             }
         }
@@ -128,16 +136,27 @@ fn access(graph: &Graph, cluster: &Cluster) -> (Vec<Resource>, Vec<Resource>) {
         Op::Gradient(parameter, _) => Resource::Gradient(parameter),
         _ => Resource::Value(origin(graph, *id)),
     };
-    let reads = cluster.inputs.iter().map(read).collect();
+    let mut reads: Vec<Resource> = cluster.inputs.iter().map(read).collect();
+    reads.extend(cluster.inputs.iter().filter_map(|id| match graph.node(*id).op {
+        Op::SetState(parameter, _) => Some(Resource::State(parameter)),
+        _ => None,
+    }));
     let mut writes: Vec<Resource> = cluster.outputs.iter().map(|&id| Resource::Value(id)).collect();
     for id in &cluster.nodes {
         match graph.node(*id).op {
             Op::Update(parameter, _) => writes.push(Resource::Parameter(parameter)),
             Op::Gradient(parameter, _) => writes.push(Resource::Gradient(parameter)),
+            Op::SetState(parameter, _) => {
+                writes.extend([Resource::Parameter(parameter), Resource::State(parameter)]);
+            }
             _ => {}
         }
     }
     (reads, writes)
+}
+
+fn first_node(cluster: &Cluster) -> Option<NodeId> {
+    cluster.nodes.iter().min().copied()
 }
 
 /// The node whose buffer a view renames.
@@ -151,7 +170,7 @@ pub(crate) fn origin(graph: &Graph, mut id: NodeId) -> NodeId {
 /// Clusters in dependency order; among those that are ready, the one whose last node was recorded
 /// first, so that the plan reads as the network does.
 fn topological(clusters: &[Cluster], before: &[Vec<usize>]) -> Vec<usize> {
-    let rank = |index: usize| clusters[index].nodes.iter().min().copied();
+    let rank = |index: usize| first_node(&clusters[index]);
     let mut done = vec![false; clusters.len()];
     let mut sequence = Vec::with_capacity(clusters.len());
     while sequence.len() < clusters.len() {

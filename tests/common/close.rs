@@ -22,7 +22,7 @@ impl Tolerance {
             DType::F32 => Tolerance { absolute: 2e-6, relative: 2e-6 },
             DType::Bf16 => Tolerance { absolute: 4e-3, relative: 4e-3 },
             DType::F16 => Tolerance { absolute: 5e-4, relative: 5e-4 },
-            DType::I32 => Tolerance::EXACT,
+            DType::I32 | DType::I64 => Tolerance::EXACT,
         }
     }
 
@@ -34,7 +34,7 @@ impl Tolerance {
             DType::F32 => Tolerance { absolute: 1e-5, relative: 1e-5 },
             DType::Bf16 => Tolerance { absolute: 8e-3, relative: 8e-3 },
             DType::F16 => Tolerance { absolute: 1e-3, relative: 1e-3 },
-            DType::I32 => Tolerance::EXACT,
+            DType::I32 | DType::I64 => Tolerance::EXACT,
         }
     }
 

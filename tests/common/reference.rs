@@ -41,6 +41,10 @@ impl State for Parameters {
         self.gradients[parameter.index()] = gradient.clone();
     }
 
+    fn set_state(&mut self, parameter: ParamId, value: &Array) {
+        self.values[parameter.index()] = value.clone();
+    }
+
     fn set_value(&mut self, parameter: ParamId, value: &Array, moments: &[Array]) {
         self.values[parameter.index()] = value.clone();
         self.moments[parameter.index()] = moments.to_vec();

@@ -5,9 +5,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kiln::backend::{Arena, Backend, Layout, Memory, Run, Slot, Span};
+use kiln::backend::{
+    counters_of, slots, words_of, Arena, Backend, Layout, Memory, Run, Slot, Span,
+};
 use kiln::exec::reference::interpret;
-use kiln::graph::{NodeId, ParamSpec};
+use kiln::graph::{NodeId, ParamId, ParamSpec, ParamRole};
 use kiln::op::{Array, Op, TensorType};
 use kiln::plan::{Bytes, Place, Plan};
 use kiln::{DType, Scalars, Shape, Tensor};
@@ -43,32 +45,26 @@ impl<'a> Stepper<'a> {
     ) -> Self {
         let specs = parameters.specs.clone();
         let alignment = backend.facts().alignment;
-        let mut slots = Vec::new();
-        let mut end = 0;
-        for spec in specs.iter() {
-            let layout = backend.layout(spec);
-            slots.push(Slot { start: Bytes(end), layout });
-            let bytes = layout.elements(&spec.shape) * F32;
-            end = (end + bytes).next_multiple_of(alignment);
-        }
+        let (slots, [size, of_state]) = slots(&specs, alignment, |spec| backend.layout(spec));
         let mut reserve = |bytes| backend.reserve(bytes).expect("memory");
-        let arenas = [plan.arena, Bytes(end), Bytes(end), Bytes(end), Bytes(end)].map(&mut reserve);
-        let [arena, values, gradients, first, second] = arenas;
+        let arenas = [plan.arena, size, of_state, size, size, size].map(&mut reserve);
+        let [arena, values, state, gradients, first, second] = arenas;
         let memory = Memory {
             plan: arena,
             values,
+            state,
             gradients: Some(gradients),
             moments: vec![first, second],
             slots: Arc::new(slots),
         };
-        let mut stepper = Stepper { backend, plan, memory, specs };
+        let mut stepper = Stepper { backend, plan, memory, specs: specs.clone() };
         for (index, value) in parameters.values.iter().enumerate() {
-            stepper.write(values, index, value);
+            stepper.write(stepper.home(index), index, value);
         }
-        for (index, value) in parameters.gradients.iter().enumerate() {
-            stepper.write(gradients, index, value);
-        }
-        for (index, moments) in parameters.moments.iter().enumerate() {
+        let trained = |index: &usize| specs[*index].role == ParamRole::Trained;
+        for index in (0..specs.len()).filter(trained) {
+            stepper.write(gradients, index, &parameters.gradients[index]);
+            let moments = &parameters.moments[index];
             for (arena, value) in [first, second].into_iter().zip(moments) {
                 stepper.write(arena, index, value);
             }
@@ -127,6 +123,9 @@ impl<'a> Stepper<'a> {
 
     fn read_buffer(&mut self, place: Place, node: NodeId, outputs: &[Vec<f32>]) -> Array {
         let TensorType { shape, dtype } = self.plan.graph.node(node).ty.clone();
+        if let Place::Parameter(parameter) = place {
+            return self.read(self.home(parameter.index()), parameter.index());
+        }
         assert_eq!(dtype, DType::F32, "steps write floating-point numbers");
         let stored = match place {
             Place::Arena(start) => {
@@ -135,12 +134,13 @@ impl<'a> Stepper<'a> {
                 self.backend.read(span).expect("a span of the arena")
             }
             Place::Output(slot) => outputs[slot].clone(),
-            Place::Parameter(parameter) => return self.read(self.memory.values, parameter.index()),
             Place::Gradient(parameter) => {
                 let arena = self.memory.gradients.expect("reserved");
                 return self.read(arena, parameter.index());
             }
-            Place::Input(_) | Place::Uploaded(..) => panic!("a step writes to an input"),
+            Place::Input(_) | Place::Uploaded(..) | Place::Parameter(_) => {
+                panic!("a step writes to an input")
+            }
         };
         widened(shape, &stored)
     }
@@ -153,12 +153,12 @@ impl<'a> Stepper<'a> {
         let rule_moments = self.moments_in_use();
         Parameters {
             specs: self.specs.clone(),
-            values: (0..count).map(|index| self.read(self.memory.values, index)).collect(),
-            gradients: (0..count).map(|index| self.read(gradients, index)).collect(),
+            values: (0..count).map(|index| self.read(self.home(index), index)).collect(),
+            gradients: (0..count).map(|index| self.read_trained(gradients, index)).collect(),
             moments: (0..count)
                 .map(|index| {
                     let used = &moments[..rule_moments];
-                    used.iter().map(|&arena| self.read(arena, index)).collect()
+                    used.iter().map(|&arena| self.read_trained(arena, index)).collect()
                 })
                 .collect(),
         }
@@ -176,20 +176,40 @@ impl<'a> Stepper<'a> {
         let (span, layout) = self.span(arena, index);
         let shape = self.specs[index].shape.clone();
         let stored = self.backend.read(span).expect("a span of an arena");
+        if self.specs[index].dtype == DType::I64 {
+            let counters = counters_of(&stored);
+            return Array::new(shape, counters.into_iter().map(|count| count as f64).collect());
+        }
         let values = layout.unpack(&shape, &stored);
         widened(shape, &values)
+    }
+
+    /// Gradients and moments, which state has none of.
+    fn read_trained(&mut self, arena: Arena, index: usize) -> Array {
+        match self.specs[index].role {
+            ParamRole::Trained => self.read(arena, index),
+            ParamRole::State => Array::zeros(&self.specs[index].shape),
+        }
+    }
+
+    fn home(&self, index: usize) -> Arena {
+        self.memory.home(ParamId::at(index))
     }
 
     fn write(&mut self, arena: Arena, index: usize, value: &Array) {
         let (span, layout) = self.span(arena, index);
         let values: Vec<f32> = value.data.iter().map(|&x| x as f32).collect();
-        let stored = layout.pack(&self.specs[index].shape, &values);
+        let stored = match self.specs[index].dtype {
+            DType::I64 => words_of(&value.data.iter().map(|&x| x as i64).collect::<Vec<_>>()),
+            _ => layout.pack(&self.specs[index].shape, &values),
+        };
         self.backend.write(span, &stored).expect("a span of an arena");
     }
 
     fn span(&self, arena: Arena, index: usize) -> (Span, Layout) {
-        let Slot { start, layout } = self.memory.slots[index].clone();
-        let length = Bytes(layout.elements(&self.specs[index].shape) * F32);
+        let Slot { start, layout, .. } = self.memory.slots[index].clone();
+        let spec = &self.specs[index];
+        let length = Bytes(layout.elements(&spec.shape) * spec.dtype.bytes());
         (Span { arena, start, length }, layout)
     }
 }

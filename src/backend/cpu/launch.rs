@@ -8,14 +8,14 @@ use super::pool::Pool;
 use super::simd::{
     self, Activation, GradientTail, Isa, Moments, PanelLayout, Start, Strides, Updated,
 };
-use super::{loops, plain, rounding};
+use super::{loops, plain, rounding, state};
 use crate::backend::{Layout, Memory, Run};
 use crate::graph::NodeId;
 use crate::kernel::{BiasGradient, Clip, Kernel, LinearTail, LossGradient, Sink};
 use crate::nn::Bias;
 use crate::op::{
-    Binary, Decay, Dropout, MatMul, Nesterov, Nll, Op, Order, Reduction, Softmax, Store, Unary,
-    UpdateRule,
+    Binary, Decay, Dropout, MatMul, Nesterov, Nll, Op, Order, Reduction, Softmax, StateRule, Store,
+    Unary, UpdateRule,
 };
 use crate::plan::{BufferId, Place, Plan, Step};
 use crate::scalars::Scalars;
@@ -130,6 +130,7 @@ impl Launch<'_> {
             Kernel::StoreGradient(store) => self.store_gradient(*store),
             Kernel::GlobalNorm => self.global_norm(),
             Kernel::FlatUpdate { rule, clip } => self.flat_update(rule, *clip),
+            Kernel::SetState(rule) => self.set_state(*rule),
             Kernel::WeightGradients(_)
             | Kernel::LinearCrossEntropy(_)
             | Kernel::ClipNorm { .. }
@@ -261,6 +262,11 @@ impl Launch<'_> {
             }
         }
         Ok(())
+    }
+
+    fn set_state(mut self, rule: StateRule) -> Result<()> {
+        let inputs = self.operands.reads.clone();
+        state::change(rule, write(&mut self.operands, 0)?, &inputs)
     }
 
     fn global_norm(mut self) -> Result<()> {

@@ -10,6 +10,7 @@ mod plain;
 mod pool;
 mod rounding;
 mod simd;
+mod state;
 
 use std::num::NonZeroUsize;
 

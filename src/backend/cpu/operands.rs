@@ -4,7 +4,7 @@
 use super::memory::Arenas;
 use super::plain::parameter_span;
 use crate::backend::{Arena, Memory, Run, Span};
-use crate::graph::ParamId;
+use crate::graph::{ParamId, ParamRole};
 use crate::plan::{BufferId, Bytes, Place, Plan, Step};
 use crate::{Error, Result, Tensor};
 
@@ -92,7 +92,11 @@ pub(super) fn operands<'a>(
     for &write in &step.writes {
         writes.push(locate(located(plan, memory, write)?));
         let mut own = Vec::new();
-        if let Place::Parameter(parameter) = plan.buffer(write).place {
+        let trained = match plan.buffer(write).place {
+            Place::Parameter(id) if memory.slots[id.index()].role == ParamRole::Trained => Some(id),
+            _ => None,
+        };
+        if let Some(parameter) = trained {
             for &arena in memory.moments.iter().take(moments) {
                 own.push(locate(Located::Span(parameter_at(plan, memory, arena, parameter))));
             }
@@ -131,7 +135,7 @@ fn located(plan: &Plan, memory: &Memory, id: BufferId) -> Result<Located> {
             Located::Span(Span { arena: memory.plan, start, length })
         }
         Place::Parameter(parameter) => {
-            Located::Span(parameter_at(plan, memory, memory.values, parameter))
+            Located::Span(parameter_at(plan, memory, memory.home(parameter), parameter))
         }
         Place::Gradient(parameter) => {
             let arena = memory.gradients.ok_or_else(|| internal("no gradients were reserved"))?;
@@ -141,8 +145,8 @@ fn located(plan: &Plan, memory: &Memory, id: BufferId) -> Result<Located> {
 }
 
 fn parameter_at(plan: &Plan, memory: &Memory, arena: Arena, parameter: ParamId) -> Span {
-    let shape = &plan.graph.parameters()[parameter.index()].shape;
-    parameter_span(memory, arena, parameter, shape)
+    let spec = &plan.graph.parameters()[parameter.index()];
+    parameter_span(memory, arena, parameter, spec)
 }
 
 struct Borrowed<'a> {

@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 
 use super::memory::Arenas;
-use crate::backend::{Arena, Memory, Run, Span};
+use crate::backend::{counters_of, words_of, Arena, Memory, Run, Span};
 use crate::exec::reference::{interpret, State};
 use crate::graph::{NodeId, ParamId, ParamSpec};
 use crate::op::Array;
 use crate::plan::{BufferId, Bytes, Place};
-use crate::{Error, Result, Shape};
+use crate::{DType, Error, Result, Shape};
 
 /// Runs a step by interpreting its nodes.
 pub(super) fn launch(arenas: &mut Arenas, run: &mut Run<'_>, step: usize) -> Result<()> {
@@ -57,7 +57,7 @@ fn load(arenas: &Arenas, run: &Run<'_>, node: NodeId, id: BufferId) -> Result<Ar
         }
         Place::Parameter(parameter) => {
             let specs = run.plan.graph.parameters();
-            return Ok(unpack(arenas, run.memory, run.memory.values, parameter, specs));
+            return Ok(unpack(arenas, run.memory, run.memory.home(parameter), parameter, specs));
         }
     };
     Ok(Array::new(shape, data))
@@ -94,7 +94,7 @@ struct Parameters<'a> {
 
 impl State for Parameters<'_> {
     fn value(&self, parameter: ParamId) -> Array {
-        unpack(self.arenas, self.memory, self.memory.values, parameter, self.specs)
+        unpack(self.arenas, self.memory, self.memory.home(parameter), parameter, self.specs)
     }
 
     fn gradient(&self, parameter: ParamId) -> Array {
@@ -115,6 +115,10 @@ impl State for Parameters<'_> {
         }
     }
 
+    fn set_state(&mut self, parameter: ParamId, value: &Array) {
+        self.pack(self.memory.state, parameter, value);
+    }
+
     fn set_value(&mut self, parameter: ParamId, value: &Array, moments: &[Array]) {
         self.pack(self.memory.values, parameter, value);
         for (arena, moment) in self.memory.moments.clone().into_iter().zip(moments) {
@@ -125,10 +129,17 @@ impl State for Parameters<'_> {
 
 impl Parameters<'_> {
     fn pack(&mut self, arena: Arena, parameter: ParamId, value: &Array) {
-        let values: Vec<f32> = value.data.iter().map(|&x| x as f32).collect();
-        let span = parameter_span(self.memory, arena, parameter, &value.shape);
+        let spec = &self.specs[parameter.index()];
         let layout = self.memory.slots[parameter.index()].layout;
-        self.arenas.slice_mut(span).copy_from_slice(&layout.pack(&value.shape, &values));
+        let stored = match spec.dtype {
+            DType::I64 => words_of(&value.data.iter().map(|&x| x as i64).collect::<Vec<_>>()),
+            _ => {
+                let values: Vec<f32> = value.data.iter().map(|&x| x as f32).collect();
+                layout.pack(&value.shape, &values)
+            }
+        };
+        let span = parameter_span(self.memory, arena, parameter, spec);
+        self.arenas.slice_mut(span).copy_from_slice(&stored);
     }
 }
 
@@ -137,10 +148,11 @@ pub(super) fn parameter_span(
     memory: &Memory,
     arena: Arena,
     parameter: ParamId,
-    shape: &Shape,
+    spec: &ParamSpec,
 ) -> Span {
     let slot = &memory.slots[parameter.index()];
-    Span { arena, start: slot.start, length: Bytes(slot.layout.elements(shape) * 4) }
+    let length = Bytes(slot.layout.elements(&spec.shape) * spec.dtype.bytes());
+    Span { arena, start: slot.start, length }
 }
 
 fn unpack(
@@ -150,8 +162,14 @@ fn unpack(
     parameter: ParamId,
     specs: &[ParamSpec],
 ) -> Array {
-    let shape = &specs[parameter.index()].shape;
-    let stored = arenas.slice(parameter_span(memory, arena, parameter, shape));
-    let values = memory.slots[parameter.index()].layout.unpack(shape, stored);
-    Array::new(shape.clone(), values.into_iter().map(f64::from).collect())
+    let spec = &specs[parameter.index()];
+    let stored = arenas.slice(parameter_span(memory, arena, parameter, spec));
+    let values = match spec.dtype {
+        DType::I64 => counters_of(stored).into_iter().map(|count| count as f64).collect(),
+        _ => {
+            let values = memory.slots[parameter.index()].layout.unpack(&spec.shape, stored);
+            values.into_iter().map(f64::from).collect()
+        }
+    };
+    Array::new(spec.shape.clone(), values)
 }

@@ -206,7 +206,7 @@ pub(super) fn linear_loss_grid(rows: usize, dtype: DType, machine: &Machine) -> 
     // The scores lie behind the area in which warps stage their sums; three stages hold both.
     let stages = match dtype {
         DType::Bf16 | DType::F16 => machine.stages(),
-        DType::F32 | DType::I32 => KILN_GEMM_STAGES_SMALL,
+        DType::F32 | DType::I32 | DType::I64 => KILN_GEMM_STAGES_SMALL,
     };
     let shared = stages * tile * KILN_GEMM_DEPTH_BYTES;
     let blocks = rows.div_ceil(KILN_LINEAR_LOSS_ROWS as usize) as u32;

@@ -14,7 +14,7 @@ use super::transfer::{read_now, write_now};
 use crate::backend::Run;
 use crate::exec::reference::{interpret, State};
 use crate::graph::{NodeId, ParamId};
-use crate::op::{Array, Op};
+use crate::op::Array;
 use crate::plan::{Buffer, BufferId, Plan, Step};
 use crate::{DType, Error, Result};
 
@@ -30,7 +30,7 @@ pub(super) fn compute(
     step: &Step,
 ) -> Result<()> {
     let (plan, graph) = (run.plan, &run.plan.graph);
-    let changes = |id: &&NodeId| matches!(graph.node(**id).op, Op::Gradient(..) | Op::Update(..));
+    let changes = |id: &&NodeId| graph.node(**id).op.is_effect();
     if let Some(node) = step.nodes.iter().find(changes) {
         return Err(Error::Device {
             device: gpu.name().into(),
@@ -55,7 +55,9 @@ pub(super) fn compute(
         let bytes = match ty.dtype {
             DType::Bf16 => results.flat_map(|x| bf16::from_f32(x).to_ne_bytes()).collect(),
             DType::F16 => results.flat_map(|x| f16::from_f32(x).to_ne_bytes()).collect(),
-            DType::F32 | DType::I32 => results.flat_map(f32::to_ne_bytes).collect::<Vec<u8>>(),
+            DType::F32 | DType::I32 | DType::I64 => {
+                results.flat_map(f32::to_ne_bytes).collect::<Vec<u8>>()
+            }
         };
         write_now(gpu, lane, address(plan, places, buffer)?, &bytes)?;
     }
@@ -74,10 +76,12 @@ fn load(
     let mut bytes = vec![0; ty.dtype.bytes() * shape.elements()];
     read_now(gpu, lane, address(plan, places, buffer)?, &mut bytes)?;
     let words = || bytes.as_chunks::<4>().0.iter();
+    let longs = || bytes.as_chunks::<8>().0.iter();
     let halves = || bytes.as_chunks::<2>().0.iter();
     let data = match ty.dtype {
         DType::F32 => words().map(|word| f64::from(f32::from_ne_bytes(*word))).collect(),
         DType::I32 => words().map(|word| f64::from(i32::from_ne_bytes(*word))).collect(),
+        DType::I64 => longs().map(|long| i64::from_ne_bytes(*long) as f64).collect(),
         DType::Bf16 => halves().map(|half| bf16::from_ne_bytes(*half).to_f64()).collect(),
         DType::F16 => halves().map(|half| f16::from_ne_bytes(*half).to_f64()).collect(),
     };
@@ -98,5 +102,6 @@ impl State for Untouched {
         Vec::new()
     }
     fn set_gradient(&mut self, _: ParamId, _: &Array) {}
+    fn set_state(&mut self, _: ParamId, _: &Array) {}
     fn set_value(&mut self, _: ParamId, _: &Array, _: &[Array]) {}
 }

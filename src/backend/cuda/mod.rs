@@ -413,6 +413,7 @@ fn places<'a>(arenas: &[DeviceMemory], memory: &'a Memory, seed: u64) -> Places<
     Places {
         plan: address(memory.plan),
         values: address(memory.values),
+        state: address(memory.state),
         gradients: memory.gradients.map(address),
         moments: memory.moments.iter().map(|&arena| address(arena)).collect(),
         slots: &memory.slots,

@@ -9,7 +9,7 @@ use super::geometry::Machine;
 use super::lower::{Places, Scratch};
 use super::memory::Address;
 use super::{facts, program, DeviceInfo, ALIGNMENT};
-use crate::backend::{Arena, Backend, Facts, Layout, Run, Slot, Span};
+use crate::backend::{slots, Arena, Backend, Facts, Layout, Run, Span};
 use crate::graph::ParamSpec;
 use crate::plan::{Bytes, Event, Lane, Plan};
 use crate::{Error, Precision, Result};
@@ -95,18 +95,19 @@ pub fn launches(
     architecture: Architecture,
     precision: Precision,
 ) -> Result<Vec<Option<Vec<KernelLaunch>>>> {
-    let slots = slots(plan.graph.parameters());
+    let (slots, _) = slots(plan.graph.parameters(), ALIGNMENT, |_| Layout::RowMajor);
     // Addresses are not told, but arenas must not look like one another.
     let arena = |number: u64| Address((number + 1) << 40);
     let places = Places {
         plan: arena(0),
         values: arena(1),
-        gradients: Some(arena(2)),
-        moments: (0..MOST_MOMENTS).map(|index| arena(3 + index)).collect(),
+        state: arena(2),
+        gradients: Some(arena(3)),
+        moments: (0..MOST_MOMENTS).map(|index| arena(4 + index)).collect(),
         slots: &slots,
         seed: 0,
     };
-    let mut scratch = Scratch::at(arena(3 + MOST_MOMENTS));
+    let mut scratch = Scratch::at(arena(4 + MOST_MOMENTS));
     let lowered = program::lower(plan, &places, &architecture.machine(), precision, &mut scratch)?;
     let told = |launches: Vec<super::launch::Launch>| {
         let real = launches.into_iter().filter(|launch| !launch.grid.is_empty());
@@ -128,18 +129,6 @@ pub fn launches(
 
 /// Adam has two.
 const MOST_MOMENTS: u64 = 2;
-
-/// Places of the parameters in a store, one behind the other.
-fn slots(parameters: &[ParamSpec]) -> Vec<Slot> {
-    let mut end = 0;
-    let mut slots = Vec::with_capacity(parameters.len());
-    for spec in parameters {
-        slots.push(Slot { start: Bytes(end), layout: Layout::RowMajor });
-        let bytes = spec.shape.elements() * std::mem::size_of::<f32>();
-        end = (end + bytes).next_multiple_of(ALIGNMENT);
-    }
-    slots
-}
 
 /// A backend on paper: it has memory of any size and no kernels.
 #[derive(Debug)]

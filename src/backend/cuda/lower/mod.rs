@@ -13,7 +13,7 @@ use super::geometry::Machine;
 use super::launch::Launch;
 use super::memory::Address;
 use crate::backend::Slot;
-use crate::graph::{NodeId, ParamId};
+use crate::graph::{NodeId, ParamId, ParamRole};
 use crate::kernel::Kernel;
 use crate::op::Unary;
 use crate::plan::{BufferId, Place, Plan, Step};
@@ -25,6 +25,7 @@ pub(super) use scratch::Scratch;
 pub(super) struct Places<'a> {
     pub(super) plan: Address,
     pub(super) values: Address,
+    pub(super) state: Address,
     pub(super) gradients: Option<Address>,
     pub(super) moments: Vec<Address>,
     pub(super) slots: &'a [Slot],
@@ -86,7 +87,7 @@ impl Lowering<'_> {
             Kernel::GlobalNorm => return self.norm(None),
             Kernel::ClipNorm { max_norm } => return self.norm(Some(*max_norm)),
             Kernel::FlatUpdate { rule, clip } => self.flat_update(rule, *clip)?,
-            Kernel::Plain => return Ok(None),
+            Kernel::SetState(_) | Kernel::Plain => return Ok(None),
         };
         let Lowering { before, after, .. } = self;
         Ok(Some(before.into_iter().chain(launches).chain(after).collect()))
@@ -109,7 +110,13 @@ impl Lowering<'_> {
 pub(super) fn address(plan: &Plan, places: &Places<'_>, id: BufferId) -> Result<Address> {
     match plan.buffer(id).place {
         Place::Arena(offset) | Place::Uploaded(_, offset) => Ok(places.plan.plus(offset.0)),
-        Place::Parameter(id) => Ok(slot(places, places.values, id)),
+        Place::Parameter(id) => {
+            let home = match places.slots[id.index()].role {
+                ParamRole::Trained => places.values,
+                ParamRole::State => places.state,
+            };
+            Ok(slot(places, home, id))
+        }
         Place::Gradient(id) => {
             let base = places.gradients.ok_or_else(|| internal("no gradients were reserved"))?;
             Ok(slot(places, base, id))

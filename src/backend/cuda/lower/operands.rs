@@ -8,6 +8,7 @@ use super::scratch::cast;
 use super::{address, internal, Lowering};
 use crate::backend::cuda::abi::KilnScalars;
 use crate::backend::cuda::memory::Address;
+use crate::graph::ParamRole;
 use crate::op::Op;
 use crate::passes::origin;
 use crate::plan::{BufferId, Place};
@@ -61,7 +62,9 @@ impl Lowering<'_> {
         }
         let place = self.step.reads[index].map(|id| self.plan.buffer(id).place);
         match place {
-            Some(Place::Parameter(id)) if stored == DType::F32 => {
+            Some(Place::Parameter(id))
+                if stored == DType::F32 && self.places.slots[id.index()].role == ParamRole::Trained =>
+            {
                 let all = self.scratch.cast(self.places.values, self.values_count(), dtype);
                 let start = self.places.slots[id.index()].start.0 / stored.bytes();
                 Ok(all.plus(start * dtype.bytes()))
@@ -111,6 +114,7 @@ impl Lowering<'_> {
     /// Elements of all parameters, with what lies between them.
     fn values_count(&self) -> usize {
         let parameters = self.plan.graph.parameters().iter().zip(self.places.slots);
+        let parameters = parameters.filter(|(spec, _)| spec.role == ParamRole::Trained);
         let end = |(spec, slot): (&crate::graph::ParamSpec, &crate::backend::Slot)| {
             slot.start.0 / DType::F32.bytes() + spec.shape.elements()
         };

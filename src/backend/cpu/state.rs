@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Changes of state that is not trained: a few numbers per layer.
+
+use super::operands::Read;
+use crate::backend::{counters_of, words_of};
+use crate::op::StateRule;
+use crate::Result;
+
+/// Changes `state` as the rule says.
+pub(super) fn change(rule: StateRule, state: &mut [f32], inputs: &[Read<'_>]) -> Result<()> {
+    match rule {
+        StateRule::Count => {
+            let counts: Vec<i64> = counters_of(state).iter().map(|count| count + 1).collect();
+            state.copy_from_slice(&words_of(&counts));
+        }
+        StateRule::Average { momentum, factor } => {
+            let (kept, taken) = ((1.0 - momentum) as f32, (momentum * factor) as f32);
+            for (state, statistic) in state.iter_mut().zip(inputs[0].values()?) {
+                *state = kept * *state + taken * statistic;
+            }
+        }
+        StateRule::CumulativeAverage { factor } => {
+            let count = counters_of(inputs[1].values()?).first().map_or(1.0, |&count| count as f32);
+            for (state, statistic) in state.iter_mut().zip(inputs[0].values()?) {
+                *state += (factor as f32 * statistic - *state) / count;
+            }
+        }
+    }
+    Ok(())
+}
