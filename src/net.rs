@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::backend::Backend;
 use crate::device::Device;
 use crate::exec::{Executable, Outputs, Store};
-use crate::graph::{trace, LayerPath, ParamId, ParamSpec, ParamRole, Traced, Var, LOSS};
+use crate::graph::{trace, LayerPath, ParamId, ParamRole, ParamSpec, Traced, Var, LOSS};
 use crate::loss::Loss;
 use crate::nn::{Module, Registry, Scope};
 use crate::op::TensorType;

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::cpu::PanelLayout;
-use crate::graph::{ParamSpec, ParamRole};
+use crate::graph::{ParamRole, ParamSpec};
 use crate::plan::Bytes;
 use crate::{DType, Shape};
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 pub use layout::{counters_of, slots, words_of, Layout, Slot};
 
-use crate::graph::{ParamId, ParamSpec, ParamRole};
+use crate::graph::{ParamId, ParamRole, ParamSpec};
 use crate::plan::{Bytes, Event, Lane, Plan};
 use crate::scalars::Scalars;
 use crate::{Precision, Result, Tensor};

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use super::reader::{Conversion, TensorFile};
 use super::recipe::Recipe;
-use super::training::{roles, tensors, Progress, State, FORMER_FORMAT};
+use super::training::{tensors, Progress, State, FORMER_FORMAT};
 use super::writer::Named;
 use super::TRAINING_FILE;
+use crate::exec::Role;
 use crate::graph::ParamId;
 use crate::nn::Module;
 use crate::{Result, Seed, Trainer};

@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::reader::TensorFile;
 use super::recipe::Recipe;
-use super::weights::{self, parameters};
+use super::weights::{self, named};
 use super::writer::{Named, Sealing, TensorWriter};
 use super::{MODEL_FILE, TRAINING_FILE};
 use crate::data::Position;
 use crate::exec::Role;
-use crate::graph::ParamId;
+use crate::graph::{ParamId, ParamRole};
 use crate::nn::Module;
 use crate::op::TensorType;
 use crate::scalars::MONTE_CARLO_PASS;
@@ -192,7 +192,7 @@ impl State {
 impl BatchType {
     fn of(batch: &TensorType) -> Self {
         let elements = match batch.dtype {
-            DType::I32 => ElementType::I32,
+            DType::I32 | DType::I64 => ElementType::I32,
             DType::F32 | DType::Bf16 | DType::F16 => ElementType::F32,
         };
         BatchType { shape: batch.shape.dims().into(), elements }

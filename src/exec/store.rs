@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Role;
 use crate::backend::{counters_of, slots, words_of, Arena, Backend, Memory, Slot, Span};
-use crate::graph::{ParamId, ParamSpec, ParamRole};
+use crate::graph::{ParamId, ParamRole, ParamSpec};
 use crate::plan::Bytes;
 use crate::{DType, Result, Tensor};
 

@@ -60,7 +60,9 @@ impl Graph {
             Op::Gradient(parameter, _) | Op::Update(parameter, _) => {
                 self.verify_parameter(node, parameter, Some(ParamRole::Trained))
             }
-            Op::SetState(parameter, _) => self.verify_parameter(node, parameter, Some(ParamRole::State)),
+            Op::SetState(parameter, _) => {
+                self.verify_parameter(node, parameter, Some(ParamRole::State))
+            }
             _ => Ok(()),
         }
     }

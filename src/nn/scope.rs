@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Init;
-use crate::graph::{LayerPath, ParamId, ParamSpec, ParamUsage, ParamRole};
+use crate::graph::{LayerPath, ParamId, ParamRole, ParamSpec, ParamUsage};
 use crate::{DType, Error, Shape};
 
 /// A place in the tree of layers, handed to each layer's constructor.

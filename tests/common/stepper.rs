@@ -9,7 +9,7 @@ use kiln::backend::{
     counters_of, slots, words_of, Arena, Backend, Layout, Memory, Run, Slot, Span,
 };
 use kiln::exec::reference::interpret;
-use kiln::graph::{NodeId, ParamId, ParamSpec, ParamRole};
+use kiln::graph::{NodeId, ParamId, ParamRole, ParamSpec};
 use kiln::op::{Array, Op, TensorType};
 use kiln::plan::{Bytes, Place, Plan};
 use kiln::{DType, Scalars, Shape, Tensor};

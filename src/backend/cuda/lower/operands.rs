@@ -63,7 +63,8 @@ impl Lowering<'_> {
         let place = self.step.reads[index].map(|id| self.plan.buffer(id).place);
         match place {
             Some(Place::Parameter(id))
-                if stored == DType::F32 && self.places.slots[id.index()].role == ParamRole::Trained =>
+                if stored == DType::F32
+                    && self.places.slots[id.index()].role == ParamRole::Trained =>
             {
                 let all = self.scratch.cast(self.places.values, self.values_count(), dtype);
                 let start = self.places.slots[id.index()].start.0 / stored.bytes();
