@@ -1,6 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Checkpoints: nothing is lost, nothing is mixed, nothing is believed.
 
+#[path = "checkpoint/damage.rs"]
+mod damage;
+#[path = "checkpoint/directory.rs"]
+mod directory;
+#[path = "checkpoint/foreign.rs"]
+mod foreign;
+#[path = "checkpoint/program.rs"]
+mod program;
+#[path = "checkpoint/recipe.rs"]
+mod recipe;
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -57,7 +68,8 @@ fn saved(dir: &TempDir, optimizer: impl Into<Optimizer>) -> (Simple, Progress) {
     let mut trainer = trainer(7, optimizer);
     steps(&mut trainer, 0..5);
     let position = Position { epoch: 1, batch: 2 };
-    let progress = Progress { position, notes: serde_json::json!({ "note": [1, "two"] }) };
+    let notes = serde_json::json!({ "note": [1, "two"] });
+    let progress = Progress { position, notes, ..Progress::default() };
     checkpoint::save(&mut trainer, &progress, dir.path()).unwrap();
     (trainer, progress)
 }
@@ -256,94 +268,6 @@ fn another_recipe_is_refused_item_by_item() {
     );
     assert!(mismatches(&error).iter().any(|m| m.starts_with("moment.1.fc1.weight")), "{error}");
     assert_eq!(parameters(other.net()), before);
-}
-
-#[test]
-fn damaged_files_are_errors_that_name_the_file() {
-    let dir = TempDir::new().unwrap();
-    saved(&dir, Adam::new(0.01));
-    let path = dir.path().join(TRAINING_FILE);
-    let whole = fs::read(&path).unwrap();
-    let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
-    let cut =
-        (0..whole.len()).step_by(37).map(|end| (format!("cut at {end}"), whole[..end].to_vec()));
-    let grown = ("grown".to_string(), [&whole[..], b"x"].concat());
-    let flipped = (header..whole.len()).step_by(29).map(|at| {
-        let mut bytes = whole.clone();
-        bytes[at] ^= 0x10;
-        (format!("flipped at {at}"), bytes)
-    });
-    let mut target = trainer(1, Adam::new(0.01));
-    let before = parameters(target.net());
-    for (how, bytes) in cut.chain([grown]).chain(flipped) {
-        fs::write(&path, bytes).unwrap();
-        let error = checkpoint::load(&mut target, dir.path()).expect_err(&how);
-        assert!(matches!(error, Error::Data { .. }), "{how}: {error}");
-        assert!(error.to_string().contains(TRAINING_FILE), "{how}: {error}");
-        assert_eq!(error.to_string().lines().count(), 1, "{how}: {error}");
-    }
-    assert_eq!(parameters(target.net()), before);
-    assert_eq!((target.updates(), target.net().pass(), target.net().seed()), (0, 0, Seed(1)));
-}
-
-/// Any single byte of the header may be wrong: loading never panics, and a file that still loads
-/// does so without harm.
-#[test]
-fn no_header_makes_loading_panic() {
-    let dir = TempDir::new().unwrap();
-    saved(&dir, Adam::new(0.01));
-    let path = dir.path().join(TRAINING_FILE);
-    let whole = fs::read(&path).unwrap();
-    let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
-    let mut failures = 0;
-    let mut target = trainer(1, Adam::new(0.01));
-    for at in 0..header {
-        for value in [0, b'9', 0xff] {
-            let mut bytes = whole.clone();
-            bytes[at] = value;
-            fs::write(&path, bytes).unwrap();
-            failures += usize::from(checkpoint::load(&mut target, dir.path()).is_err());
-        }
-    }
-    assert!(failures > 2 * header, "{failures} of {} were noticed", 3 * header);
-}
-
-#[test]
-fn a_failing_write_leaves_the_old_checkpoint() {
-    let dir = TempDir::new().unwrap();
-    let (mut trainer, progress) = saved(&dir, Adam::new(0.01));
-    let read = |file| fs::read(dir.path().join(file)).unwrap();
-    let before = [read(MODEL_FILE), read(TRAINING_FILE)];
-    steps(&mut trainer, 5..6);
-    for obstacle in obstacles() {
-        for file in [TRAINING_FILE, MODEL_FILE] {
-            let hidden = dir.path().join(format!(".{file}.tmp"));
-            obstacle(&hidden).unwrap();
-            let result = checkpoint::save(&mut trainer, &progress, dir.path());
-            assert!(matches!(result, Err(Error::Io { .. })), "{file}: {result:?}");
-            if file == TRAINING_FILE {
-                assert!([read(MODEL_FILE), read(TRAINING_FILE)] == before);
-            } else {
-                assert!(read(MODEL_FILE) == before[0], "the old weights stay");
-            }
-            let _ = fs::remove_file(&hidden).or_else(|_| fs::remove_dir(&hidden));
-        }
-        fs::write(dir.path().join(TRAINING_FILE), &before[1]).unwrap();
-    }
-    checkpoint::save(&mut trainer, &progress, dir.path()).unwrap();
-    assert!(read(TRAINING_FILE) != before[1], "and without obstacles the new one is written");
-}
-
-type Obstacle = fn(&Path) -> std::io::Result<()>;
-
-/// Ways to make a write fail: the name is taken, the disk is full.
-fn obstacles() -> Vec<Obstacle> {
-    let taken: Obstacle = |path| fs::create_dir(path);
-    #[cfg(target_os = "linux")]
-    let all = vec![taken, (|path| std::os::unix::fs::symlink("/dev/full", path)) as Obstacle];
-    #[cfg(not(target_os = "linux"))]
-    let all = vec![taken];
-    all
 }
 
 #[test]

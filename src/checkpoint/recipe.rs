@@ -175,31 +175,53 @@ fn contents(tensor: &Tensor) -> Result<String> {
     }
 }
 
-/// An entry per layer, with its operations in order. Each says how far back its inputs are, so that
-/// a change in one layer leaves the entries of the others alone.
+/// An entry per layer, with its operations in order, and one for those outside any layer. Inputs are
+/// named by the layer that yields them and their number in it, so that together the entries say how
+/// everything hangs together, and a change in one layer leaves those of most others alone.
 fn layers(graph: &Graph) -> BTreeMap<String, String> {
-    let mut layers: BTreeMap<String, String> = BTreeMap::new();
+    let mut layers: BTreeMap<String, (String, usize)> = BTreeMap::new();
+    let mut places: Vec<(&str, usize)> = Vec::new();
     for (id, node) in graph.nodes() {
         let layer = graph.layer(id);
-        let text = layers.entry(format!("layer {}", layer.path).trim_end().into()).or_default();
-        if text.is_empty() {
-            text.push_str(layer.kind);
-        }
+        let empty = || (layer.kind.to_string(), 0);
+        let (text, count) = layers.entry(entry_of(&layer.path)).or_insert_with(empty);
+        let place = |input: &NodeId| place(places[input.index()], &layer.path);
         text.push(' ');
-        text.push_str(&operation(graph, id, node));
+        text.push_str(&operation(graph, node));
+        if !node.inputs.is_empty() {
+            let inputs: Vec<String> = node.inputs.iter().map(place).collect();
+            text.push_str(&format!("({})", inputs.join(", ")));
+        }
+        places.push((&layer.path, *count));
+        *count += 1;
     }
-    layers
+    let returned = graph.outputs().iter().map(|output| place(places[output.index()], ""));
+    let returned: Vec<String> = returned.collect();
+    let (text, _) = layers.entry(entry_of("")).or_default();
+    text.push_str(&format!(" return {}", returned.join(", ")));
+    layers.into_iter().map(|(name, (text, _))| (name, text)).collect()
 }
 
-fn operation(graph: &Graph, id: NodeId, node: &Node) -> String {
-    let name = match &node.op {
+fn entry_of(path: &str) -> String {
+    match path {
+        "" => "network".into(),
+        path => format!("layer {path}"),
+    }
+}
+
+/// Where a value comes from, as seen from a layer.
+fn place((path, number): (&str, usize), from: &str) -> String {
+    match path {
+        path if path == from => format!("#{number}"),
+        "" => format!("network#{number}"),
+        path => format!("{path}#{number}"),
+    }
+}
+
+fn operation(graph: &Graph, node: &Node) -> String {
+    match &node.op {
         Op::Parameter(parameter) => graph.parameters()[parameter.index()].name.clone(),
         Op::Dropout(dropout) => format!("dropout[p={}/32768]", dropout.drop15),
         op => format!("{op:?}"),
-    };
-    let back = |input: &NodeId| format!("-{}", id.index() - input.index());
-    match node.inputs.is_empty() {
-        true => name,
-        false => format!("{name}({})", node.inputs.iter().map(back).collect::<Vec<_>>().join(", ")),
     }
 }

@@ -73,8 +73,8 @@ impl Resume {
         self
     }
 
-    /// Lets an entry of a recipe differ: `"schedule"`, `"layer fc1"`; `"layer"` for all layers. The
-    /// training then goes on with what the trainer has.
+    /// Lets an entry of a recipe differ: `"schedule"`, `"layer fc1"`; `"layer"` for all layers, and
+    /// `"network"` for operations outside any. The training goes on with what the trainer has.
     #[must_use]
     pub fn allow(mut self, entry: impl Into<String>) -> Self {
         self.allowed.push(entry.into());
