@@ -78,7 +78,7 @@ impl<M: Module> Net<M> {
             let spec = &store.specs()[index];
             // Counters start at 0, as everything that is reserved does.
             if spec.dtype == DType::F32 {
-                let value = Tensor::new(spec.shape.clone(), init.values(spec, seed.0))?;
+                let value = Tensor::new(spec.shape.clone(), init.values(spec, seed.0)?)?;
                 store.write(&mut *backend, ParamId::at(index), &value)?;
             }
         }

@@ -259,5 +259,6 @@ impl StepLoss {
 /// `samples` in `parts` ranges of almost equal length, none empty.
 fn split(samples: usize, parts: usize) -> Vec<(usize, usize)> {
     let parts = parts.clamp(1, samples.max(1));
-    (0..parts).map(|part| (part * samples / parts, (part + 1) * samples / parts)).collect()
+    let start = |part: usize| (part as u128 * samples as u128 / parts as u128) as usize;
+    (0..parts).map(|part| (start(part), start(part + 1))).collect()
 }
