@@ -107,6 +107,11 @@ impl Device {
         }
     }
 
+    /// Whether it is not there.
+    pub(crate) fn is_on_paper(&self) -> bool {
+        matches!(self.kind, Kind::Paper { .. })
+    }
+
     /// Opens the device.
     pub(crate) fn open(&self) -> Result<Box<dyn Backend>> {
         match self.kind {

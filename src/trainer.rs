@@ -113,7 +113,9 @@ impl<M: Module> Trainer<M> {
         }
         let rate = self.rate() as f32;
         let update = u32::try_from(self.updates + 1).unwrap_or(u32::MAX);
-        let ranges = split(x.shape().samples(), self.micro_batches);
+        // However many samples of no elements there are, they are not worth dividing.
+        let parts = self.micro_batches.min(x.shape().elements().max(1));
+        let ranges = split(x.shape().samples(), parts);
         let requests: Vec<Request> = (0..ranges.len())
             .map(|index| self.request(index == 0, index + 1 == ranges.len()))
             .collect();
