@@ -77,6 +77,12 @@ impl<M: Module> Net<M> {
         // A network on paper may be larger than this machine.
         let initialised = if device.is_on_paper() { 0 } else { initialisers.len() };
         for (index, init) in initialisers.into_iter().enumerate().take(initialised) {
+            let spec = &store.specs()[index];
+            // Counters start at 0, as everything that is reserved does.
+            if spec.dtype == DType::F32 {
+                let value = Tensor::new(spec.shape.clone(), init.values(spec, seed.0)?)?;
+                store.write(&mut *backend, ParamId::at(index), &value)?;
+            }
         }
         let plans = Vec::new();
         Ok(Net { module, device, backend, store, seed, pass: 0, monte_carlo_pass: 0, plans })
