@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use crate::backend::cpu::Cpu;
 use crate::backend::cuda::{self, Architecture, Cuda, CudaOptions, DeviceInfo, Paper};
 use crate::backend::Backend;
-use crate::{Precision, Result};
+use crate::{Error, Precision, Result};
 
 /// Where a network lives and runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,9 @@ enum Kind {
 }
 
 impl Device {
+    /// Most threads of the CPU.
+    pub const MOST_THREADS: usize = 4096;
+
     /// The best device of this machine: the first GPU that a driver answers for, else the CPU.
     ///
     /// # Errors
@@ -68,7 +71,8 @@ impl Device {
         Self::cpu_with_threads(threads)
     }
 
-    /// The CPU with a given number of threads. Results do not depend on it.
+    /// The CPU with a given number of threads, at most [`MOST_THREADS`](Device::MOST_THREADS);
+    /// with more the device does not open. Results do not depend on it.
     pub fn cpu_with_threads(threads: NonZeroUsize) -> Self {
         Device { kind: Kind::Cpu { threads, precision: Precision::default() } }
     }
@@ -103,9 +107,18 @@ impl Device {
         }
     }
 
+    /// Whether it is not there.
+    pub(crate) fn is_on_paper(&self) -> bool {
+        matches!(self.kind, Kind::Paper { .. })
+    }
+
     /// Opens the device.
     pub(crate) fn open(&self) -> Result<Box<dyn Backend>> {
         match self.kind {
+            Kind::Cpu { threads, .. } if threads.get() > Self::MOST_THREADS => {
+                let expected = format!("at most {}", Self::MOST_THREADS);
+                Err(Error::argument("threads", expected, threads))
+            }
             Kind::Cpu { threads, precision } => {
                 Ok(Box::new(Cpu::with_precision(threads, precision)))
             }

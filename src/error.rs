@@ -2,9 +2,12 @@
 //! The one error type of the crate.
 //!
 //! Every variant carries what a user needs to mend the cause: the layer's path, the operation, what
-//! was expected and what came, or the file and the offset in it.
+//! was expected and what came, or the file and the offset in it. What comes from files is shown with
+//! its control characters escaped.
 
 use std::path::PathBuf;
+
+use crate::{Printable, PrintableLines};
 
 /// A [`std::result::Result`] with kiln's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -14,7 +17,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// Tensors of shapes or element types that an operation cannot take.
-    #[error("{}{op}: expected {expected}, got {got}", at(.layer))]
+    #[error("{}", Printable(format_args!("{}{op}: expected {expected}, got {got}", at(.layer))))]
     Shape {
         /// Path of the layer that recorded the operation (`"fc1"`), empty outside any layer.
         layer: String,
@@ -27,7 +30,7 @@ pub enum Error {
     },
 
     /// A value outside the range that a constructor or a setting accepts.
-    #[error("{}{what}: expected {expected}, got {got}", at(.layer))]
+    #[error("{}", Printable(format_args!("{}{what}: expected {expected}, got {got}", at(.layer))))]
     Argument {
         /// Path of the layer, empty where no layer is concerned.
         layer: String,
@@ -40,7 +43,10 @@ pub enum Error {
     },
 
     /// A file whose contents are not what its format promises.
-    #[error("{}: at byte {offset}: expected {expected}, got {got}", path.display())]
+    #[error(
+        "{}: at byte {offset}: expected {}, got {}",
+        Printable(path.display()), Printable(expected), Printable(got)
+    )]
     Data {
         /// The file.
         path: PathBuf,
@@ -53,7 +59,10 @@ pub enum Error {
     },
 
     /// A checkpoint that does not fit the network; every mismatch is listed.
-    #[error("{}: does not fit this network: {}", path.display(), mismatches.join("; "))]
+    #[error(
+        "{}: does not fit this network: {}",
+        Printable(path.display()), Printable(mismatches.join("; "))
+    )]
     Checkpoint {
         /// The checkpoint file.
         path: PathBuf,
@@ -62,7 +71,7 @@ pub enum Error {
     },
 
     /// The operating system refused a file operation.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {}", Printable(path.display()), Printable(source))]
     Io {
         /// What was tried ("read", "create").
         action: &'static str,
@@ -73,7 +82,7 @@ pub enum Error {
     },
 
     /// A device that is missing, out of memory or failing.
-    #[error("{device}: {message}")]
+    #[error("{}: {}", Printable(device), PrintableLines(message))]
     Device {
         /// The device, as the user names it (`"cuda:0"`).
         device: String,
@@ -82,7 +91,7 @@ pub enum Error {
     },
 
     /// A graph or plan that breaks an invariant: a defect in kiln, not in the caller's program.
-    #[error("internal: {pass}: {message}")]
+    #[error("internal: {pass}: {}", PrintableLines(message))]
     Internal {
         /// The pass or component that noticed.
         pass: &'static str,

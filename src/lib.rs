@@ -45,11 +45,14 @@
 
 #![deny(rustdoc::broken_intra_doc_links)]
 
+mod allocate;
 mod device;
 mod dtype;
 mod error;
 mod net;
 mod precision;
+mod printable;
+mod regular;
 mod scalars;
 mod shape;
 mod tensor;
@@ -84,6 +87,7 @@ pub use graph::Var;
 pub use net::{Net, Seed};
 pub use passes::Mode;
 pub use precision::Precision;
+pub use printable::{Printable, PrintableLines};
 pub use scalars::{Scalar, Scalars, MONTE_CARLO_PASS};
 pub use shape::Shape;
 pub use tensor::Tensor;

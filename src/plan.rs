@@ -188,14 +188,15 @@ impl Plan {
         let arena =
             |buffer: &&Buffer| matches!(buffer.place, Place::Arena(_) | Place::Uploaded(..));
         let size = |ty: &TensorType| ty.shape.elements() * ty.dtype.bytes();
+        let sum = |numbers: &mut dyn Iterator<Item = usize>| numbers.fold(0, usize::saturating_add);
         let draws = |id: &NodeId| self.graph.node(*id).op.is_random();
         // A random operation without a tensor to act on yields nothing but its decisions.
         let is_mask = |id: &&NodeId| draws(id) && self.graph.node(**id).inputs.is_empty();
         let written = || self.steps.iter().flat_map(|step| &step.outputs);
         Totals {
             steps: self.steps.len(),
-            bytes: self.steps.iter().map(|step| step.bytes).sum(),
-            flops: self.steps.iter().map(|step| step.flops).sum(),
+            bytes: sum(&mut self.steps.iter().map(|step| step.bytes)),
+            flops: sum(&mut self.steps.iter().map(|step| step.flops)),
             arena_bytes: self.arena.0,
             unshared_bytes: self.buffers.iter().filter(arena).map(|b| size(&b.ty)).sum(),
             mask_bytes: written().filter(is_mask).map(|&id| size(&self.graph.node(id).ty)).sum(),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::op::TensorType;
-use crate::{DType, Error, Result, Shape};
+use crate::{allocate, DType, Error, Result, Shape};
 
 /// A row-major tensor in host memory; cloning shares the elements.
 ///
@@ -24,13 +24,16 @@ enum Data {
     F32(Arc<Vec<f32>>),
     I32(Arc<Vec<i32>>),
     I64(Arc<Vec<i64>>),
+    /// Zeros that there is no memory for, which whoever reads them is told.
+    Refused,
 }
 
 impl Tensor {
     /// A tensor of floating-point numbers.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `data` does not have as many elements as `shape`.
+    /// [`Error::Shape`] if `data` does not have as many elements as `shape`, or `shape` is of more
+    /// than [`Shape::MOST_ELEMENTS`].
     pub fn new(shape: impl Into<Shape>, data: Vec<f32>) -> Result<Self> {
         let shape = checked(shape.into(), data.len())?;
         Ok(Tensor { shape, data: Data::F32(Arc::new(data)) })
@@ -39,7 +42,8 @@ impl Tensor {
     /// A tensor of integers, such as class labels.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `data` does not have as many elements as `shape`.
+    /// [`Error::Shape`] if `data` does not have as many elements as `shape`, or `shape` is of more
+    /// than [`Shape::MOST_ELEMENTS`].
     pub fn labels(shape: impl Into<Shape>, data: Vec<i32>) -> Result<Self> {
         let shape = checked(shape.into(), data.len())?;
         Ok(Tensor { shape, data: Data::I32(Arc::new(data)) })
@@ -48,16 +52,31 @@ impl Tensor {
     /// A tensor of 64-bit integers, such as a network's counters.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `data` does not have as many elements as `shape`.
+    /// [`Error::Shape`] if `data` does not have as many elements as `shape`, or `shape` is of more
+    /// than [`Shape::MOST_ELEMENTS`].
     pub fn from_counters(shape: impl Into<Shape>, data: Vec<i64>) -> Result<Self> {
         let shape = checked(shape.into(), data.len())?;
         Ok(Tensor { shape, data: Data::I64(Arc::new(data)) })
     }
 
-    /// A tensor of zeros.
+    /// A tensor of zeros. If there is no memory for them, whatever reads the elements or runs on
+    /// the tensor gets the error.
+    ///
+    /// ```
+    /// use kiln::Tensor;
+    ///
+    /// assert_eq!(Tensor::zeros([2]).values()?, [0.0, 0.0]);
+    /// let error = Tensor::zeros([1 << 62, 4]).values().unwrap_err().to_string();
+    /// assert!(error.starts_with("tensor: expected a shape of at most"), "{error}");
+    /// # Ok::<(), kiln::Error>(())
+    /// ```
     pub fn zeros(shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
-        let data = Data::F32(Arc::new(vec![0.0; shape.elements()]));
+        let zeros = match shape.is_allowed() {
+            true => allocate::zeros(shape.elements(), TENSOR).ok(),
+            false => None,
+        };
+        let data = zeros.map_or(Data::Refused, |zeros| Data::F32(Arc::new(zeros)));
         Tensor { shape, data }
     }
 
@@ -75,7 +94,7 @@ impl Tensor {
     /// The element type.
     pub fn dtype(&self) -> DType {
         match self.data {
-            Data::F32(_) => DType::F32,
+            Data::F32(_) | Data::Refused => DType::F32,
             Data::I32(_) => DType::I32,
             Data::I64(_) => DType::I64,
         }
@@ -89,11 +108,13 @@ impl Tensor {
     /// The elements of a floating-point tensor, row-major.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the elements are integers.
+    /// [`Error::Shape`] if the elements are integers; [`Error::Device`] if there was no memory for
+    /// them.
     pub fn values(&self) -> Result<&[f32]> {
         match &self.data {
             Data::F32(data) => Ok(data),
             Data::I32(_) | Data::I64(_) => Err(self.wrong_type(DType::F32)),
+            Data::Refused => Err(self.refused()),
         }
     }
 
@@ -104,7 +125,7 @@ impl Tensor {
     pub fn integers(&self) -> Result<&[i32]> {
         match &self.data {
             Data::I32(data) => Ok(data),
-            Data::F32(_) | Data::I64(_) => Err(self.wrong_type(DType::I32)),
+            Data::F32(_) | Data::I64(_) | Data::Refused => Err(self.wrong_type(DType::I32)),
         }
     }
 
@@ -115,7 +136,7 @@ impl Tensor {
     pub fn counters(&self) -> Result<&[i64]> {
         match &self.data {
             Data::I64(data) => Ok(data),
-            Data::F32(_) | Data::I32(_) => Err(self.wrong_type(DType::I64)),
+            Data::F32(_) | Data::I32(_) | Data::Refused => Err(self.wrong_type(DType::I64)),
         }
     }
 
@@ -133,7 +154,8 @@ impl Tensor {
     /// The same elements under another shape.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the number of elements differs.
+    /// [`Error::Shape`] if the number of elements differs or the shape is of more than
+    /// [`Shape::MOST_ELEMENTS`].
     pub fn reshaped(&self, shape: impl Into<Shape>) -> Result<Self> {
         let shape = checked(shape.into(), self.shape.elements())?;
         Ok(Tensor { shape, data: self.data.clone() })
@@ -151,9 +173,10 @@ impl Tensor {
         let size = self.shape.sample_elements();
         let range = start * size..end * size;
         let data = match &self.data {
-            Data::F32(data) => Data::F32(Arc::new(data[range].to_vec())),
-            Data::I32(data) => Data::I32(Arc::new(data[range].to_vec())),
-            Data::I64(data) => Data::I64(Arc::new(data[range].to_vec())),
+            Data::F32(data) => Data::F32(Arc::new(copied(&data[range])?)),
+            Data::I32(data) => Data::I32(Arc::new(copied(&data[range])?)),
+            Data::I64(data) => Data::I64(Arc::new(copied(&data[range])?)),
+            Data::Refused => return Err(self.refused()),
         };
         Ok(Tensor { shape: self.shape.with_samples(end - start), data })
     }
@@ -176,9 +199,24 @@ impl Tensor {
     fn wrong_type(&self, expected: DType) -> Error {
         shape_error("tensor", &format!("{expected} elements"), self.dtype())
     }
+
+    /// Why there are no elements.
+    fn refused(&self) -> Error {
+        let refused = || allocate::refused::<f32>(self.shape.elements(), TENSOR);
+        checked(self.shape.clone(), self.shape.elements()).err().unwrap_or_else(refused)
+    }
+}
+
+const TENSOR: &str = "a tensor";
+
+fn copied<T: Copy>(elements: &[T]) -> Result<Vec<T>> {
+    let mut copy = allocate::room(elements.len(), TENSOR)?;
+    copy.extend_from_slice(elements);
+    Ok(copy)
 }
 
 fn checked(shape: Shape, elements: usize) -> Result<Shape> {
+    let shape = shape.allowed().map_err(|m| shape_error("tensor", &m.expected, m.got))?;
     if shape.elements() == elements {
         Ok(shape)
     } else {

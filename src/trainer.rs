@@ -113,7 +113,9 @@ impl<M: Module> Trainer<M> {
         }
         let rate = self.rate() as f32;
         let update = u32::try_from(self.updates + 1).unwrap_or(u32::MAX);
-        let ranges = split(x.shape().samples(), self.micro_batches);
+        // However many samples of no elements there are, they are not worth dividing.
+        let parts = self.micro_batches.min(x.shape().elements().max(1));
+        let ranges = split(x.shape().samples(), parts);
         let requests: Vec<Request> = (0..ranges.len())
             .map(|index| self.request(index == 0, index + 1 == ranges.len()))
             .collect();
@@ -259,5 +261,6 @@ impl StepLoss {
 /// `samples` in `parts` ranges of almost equal length, none empty.
 fn split(samples: usize, parts: usize) -> Vec<(usize, usize)> {
     let parts = parts.clamp(1, samples.max(1));
-    (0..parts).map(|part| (part * samples / parts, (part + 1) * samples / parts)).collect()
+    let start = |part: usize| (part as u128 * samples as u128 / parts as u128) as usize;
+    (0..parts).map(|part| (start(part), start(part + 1))).collect()
 }

@@ -5,7 +5,7 @@ use crate::loss::Loss;
 use crate::net::{Call, Net};
 use crate::nn::Module;
 use crate::passes::{Goal, Mode, Request, Seed};
-use crate::{Error, Result, Tensor};
+use crate::{allocate, Error, Result, Tensor};
 
 /// A network in a mode; from [`Net::train`], [`Net::eval`] or [`Net::monte_carlo`].
 ///
@@ -178,8 +178,17 @@ impl<'n, M: Module> View<'n, M> {
         if self.draws == 0 || x.shape().rank() == 0 {
             return Err(Error::argument("draws", "1 or more, of a batch", self.draws));
         }
-        let samples = x.shape().samples() * self.draws;
-        Tensor::new(x.shape().with_samples(samples), x.values()?.repeat(self.draws))
+        // Masks know a sample of a run by a number of 32 bits.
+        let most = u32::MAX as usize / x.shape().samples().max(1);
+        if self.draws > most {
+            let expected = format!("at most {most} of {} samples", x.shape().samples());
+            return Err(Error::argument("draws", expected, self.draws));
+        }
+        let (samples, values) = (x.shape().samples() * self.draws, x.values()?);
+        let all = values.len().saturating_mul(self.draws);
+        let mut repeated = allocate::room(all, "the draws of a batch")?;
+        (0..self.draws).for_each(|_| repeated.extend_from_slice(values));
+        Tensor::new(x.shape().with_samples(samples), repeated)
     }
 }
 

@@ -11,6 +11,9 @@ use assert_cmd::cargo::cargo_bin;
 use serde_json::Value;
 use tempfile::TempDir;
 
+#[path = "cli/hostile.rs"]
+mod hostile;
+
 /// Quick settings of a training on the digits.
 const QUICK: [&str; 6] = ["train", "--hidden", "32", "--train-samples", "200", "--quiet"];
 
@@ -273,6 +276,14 @@ fn mistakes_are_one_line() {
     let at = dir.path();
     write_idx(&at.join("small"), 10, 0);
     write_idx(&at.join("cut"), 28, 5);
+    write_idx(&at.join("html"), 28, 0);
+    let page = at.join("html/train-images-idx3-ubyte");
+    fs::remove_file(&page).unwrap();
+    fs::write(page.with_extension("gz"), "\n<!DOCTYPE html><title>moved</title>").unwrap();
+    write_idx(&at.join("endless"), 28, 0);
+    let endless = at.join("endless/train-labels-idx1-ubyte");
+    fs::remove_file(&endless).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", endless).unwrap();
     let table: &[(&[&str], i32, &[&str])] = &[
         (&["train", "--p", "1.5"], 1, &["dropout1", "p", "[0, 1]", "1.5"]),
         (&["train", "--p", "NaN"], 1, &["dropout1", "p", "NaN"]),
@@ -290,6 +301,20 @@ fn mistakes_are_one_line() {
         (&["train", "--data", "mnist:small"], 1, &["fc1", "784", "100"]),
         (&["train", "--data", "mnist:cut"], 1, &["train-images-idx3-ubyte", "at byte"]),
         (&["train", "--data", "mnist:none"], 1, &["none/train-images-idx3-ubyte"]),
+        (&["train", "--data", "mnist:html"], 1, &["images-idx3-ubyte.gz", "an HTML page"]),
+        (&["train", "--data", "kmnist:endless"], 1, &["cannot read", "labels", "a device"]),
+        (&["train", "--data", "emnist-digits:small"], 1, &["emnist-digits-test-labels-idx1"]),
+        (&["train", "--data", "mnist:cut", "--train-samples", "41"], 1, &["at byte"]),
+        (&["train", "--data", "mnist:small", "--train-samples", "41"], 1, &["at most 40", "41"]),
+        (&["eval", "--checkpoint", "/dev/zero"], 1, &["cannot read /dev/zero", "a device"]),
+        (&["train", "--hidden", "9223372036854775807"], 1, &["fc1", "weight", "at most"]),
+        (&["train", "--hidden", "18446744073709551615"], 1, &["fc1", "weight", "at most"]),
+        (&["train", "--hidden", "33554432"], 1, &["cannot reserve", "bytes"]),
+        (&["plan", "--hidden", "33554432", "--arch", "sm_90"], 1, &["2147483647 elements"]),
+        (&["plan", "--batch", "18446744073709551615"], 1, &["input", "at most", "784]"]),
+        (&["plan", "--batch", "4000000", "--arch", "sm_90"], 1, &["at most 2147483647 elements"]),
+        (&["doctor", "--threads", "18446744073709551615"], 2, &["--threads", "at most 4096"]),
+        (&["train", "--threads", "4294967296"], 2, &["--threads", "at most 4096"]),
         (&["train", "--out", "/dev/null/x"], 1, &["cannot create /dev/null/x"]),
         (&["train", "--out", "."], 1, &["out", "new or empty", "--resume"]),
         (&["train", "--resume", "none"], 1, &["none/training.safetensors"]),

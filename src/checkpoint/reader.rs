@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use flate2::Crc;
@@ -13,7 +13,7 @@ use safetensors::Dtype;
 
 use super::foreign::{recognise, HEAD};
 use super::writer::{Named, CHECKSUM, CHECKSUM_BYTES};
-use crate::{DType, Error, Result};
+use crate::{regular, DType, Error, Result};
 
 /// A file whose header is understood and whose tensors are still on the disk.
 pub(super) struct TensorFile {
@@ -59,13 +59,7 @@ impl TensorFile {
     /// Opens a file and reads its header.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let read = || Error::io("read", path);
-        // Opening a pipe would wait for whoever writes to it.
-        if !std::fs::metadata(path).map_err(read())?.is_file() {
-            let reason = io::Error::new(io::ErrorKind::InvalidInput, "no regular file");
-            return Err(read()(reason));
-        }
-        let mut file = File::open(path).map_err(read())?;
-        let length = file.metadata().map_err(read())?.len();
+        let (mut file, length) = regular::open(path)?;
         let mut head = Vec::with_capacity(HEAD);
         (&mut file).take(HEAD as u64).read_to_end(&mut head).map_err(read())?;
         let damaged = |offset, got: String| {

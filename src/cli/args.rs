@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kiln::backend::cuda::{Architecture, Capture, CudaImage};
-use kiln::Precision;
+use kiln::{Device, Precision};
 use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
 
@@ -35,7 +35,7 @@ pub(super) struct Common {
     pub(super) log: Level,
     /// Number of threads of the CPU, which is then the device unless --device names another; all
     /// that the machine has if not given. Results do not depend on it
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, value_name = "N", value_parser = threads)]
     pub(super) threads: Option<NonZeroUsize>,
     /// auto (the first GPU that a driver answers for, else the CPU), cpu or cuda:N
     #[arg(long, global = true, default_value = "auto")]
@@ -128,7 +128,8 @@ pub(super) struct NetArgs {
 
 #[derive(Debug, Default, Args)]
 pub(super) struct DataArgs {
-    /// digits, mnist:DIR or fashion:DIR, where DIR holds the four IDX files
+    /// digits, or mnist:DIR, fashion:DIR, kmnist:DIR or emnist-digits:DIR, where DIR holds the four
+    /// IDX files, or torchvision's folder with them
     #[arg(long)]
     pub(super) data: Option<Source>,
     /// Train on this many samples; of the digits, the others are the test set
@@ -327,6 +328,14 @@ impl ImageName {
             ImageName::Ptx => CudaImage::Ptx,
             ImageName::Nvrtc => CudaImage::Nvrtc,
         }
+    }
+}
+
+fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    let number = text.parse::<NonZeroUsize>().map_err(|error| error.to_string())?;
+    match number.get() <= Device::MOST_THREADS {
+        true => Ok(number),
+        false => Err(format!("expected at most {}", Device::MOST_THREADS)),
     }
 }
 

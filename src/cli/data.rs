@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use kiln::data::{idx, Dataset, Digits, MemoryDataset};
-use kiln::{Error, Result};
+use kiln::data::idx::{Amount, Collection, Emnist};
+use kiln::data::{Dataset, Digits};
+use kiln::{Error, Result, Shape};
 use serde::{Deserialize, Serialize};
 
 /// The split and the wrong labels stay the same whatever `--seed` is, so that runs can be compared.
@@ -22,8 +23,16 @@ const DIGITS_FOR_TRAINING: usize = 1500;
 #[serde(try_from = "String", into = "String")]
 pub(super) enum Source {
     Digits,
-    Mnist(PathBuf),
-    Fashion(PathBuf),
+    Files(Known, PathBuf),
+}
+
+/// A collection of files that the program's networks fit: ten classes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    Mnist,
+    Fashion,
+    Kmnist,
+    EmnistDigits,
 }
 
 /// What to make of a source.
@@ -45,14 +54,13 @@ impl Source {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Source::Digits => "digits",
-            Source::Mnist(_) => "mnist",
-            Source::Fashion(_) => "fashion",
+            Source::Files(known, _) => known.name(),
         }
     }
 
-    /// Reads the data.
+    /// Reads the data, and of the training set only what is wanted.
     pub(super) fn load(&self, choice: Choice) -> Result<Sets> {
-        let (train, test): (Arc<dyn Dataset>, Arc<dyn Dataset>) = match self {
+        match self {
             Source::Digits => {
                 let all = Digits::load();
                 let count = choice.train_samples.map_or(DIGITS_FOR_TRAINING, NonZeroUsize::get);
@@ -62,42 +70,64 @@ impl Source {
                     return Err(Error::argument("train-samples", expected, count));
                 }
                 let (train, test) = all.split(count, SPLIT_SEED)?;
-                return Ok(Sets { train: noisy(train, choice)?, test: Arc::new(test) });
+                let train = train.with_label_noise(choice.label_noise, SPLIT_SEED)?;
+                Ok(Sets { train: Arc::new(train), test: Arc::new(test) })
             }
-            Source::Mnist(directory) | Source::Fashion(directory) => {
-                let sets = idx::mnist_dir(directory)?;
-                (Arc::new(sets.train), Arc::new(sets.test))
+            Source::Files(known, directory) => {
+                let files = known.collection().find(directory)?;
+                let amount = choice.train_samples.map(|count| Amount::First(count.get()));
+                let train = files.train.load(amount.unwrap_or(Amount::All))?;
+                let train = train.with_label_noise(choice.label_noise, SPLIT_SEED)?;
+                let test = files.test.load(Amount::All)?;
+                Ok(Sets { train: Arc::new(train), test: Arc::new(test) })
             }
-        };
-        let train = match choice.train_samples {
-            Some(count) => noisy(MemoryDataset::read_all(&*train)?.take(count.get())?, choice)?,
-            None if choice.label_noise != 0.0 => noisy(MemoryDataset::read_all(&*train)?, choice)?,
-            None => train,
-        };
-        Ok(Sets { train, test })
+        }
+    }
+}
+
+impl Known {
+    const ALL: [Known; 4] = [Known::Mnist, Known::Fashion, Known::Kmnist, Known::EmnistDigits];
+
+    fn name(self) -> &'static str {
+        match self {
+            Known::Mnist => "mnist",
+            Known::Fashion => "fashion",
+            Known::Kmnist => "kmnist",
+            Known::EmnistDigits => "emnist-digits",
+        }
+    }
+
+    fn collection(self) -> Collection {
+        match self {
+            Known::Mnist => Collection::Mnist,
+            Known::Fashion => Collection::FashionMnist,
+            Known::Kmnist => Collection::Kmnist,
+            Known::EmnistDigits => Collection::Emnist(Emnist::Digits),
+        }
     }
 }
 
 impl Sets {
     /// Number of elements of a sample.
     pub(super) fn features(&self) -> usize {
-        self.train.sample_shape().iter().product()
+        Shape::from(self.train.sample_shape()).elements()
     }
-}
-
-fn noisy(set: MemoryDataset, choice: Choice) -> Result<Arc<dyn Dataset>> {
-    Ok(Arc::new(set.with_label_noise(choice.label_noise, SPLIT_SEED)?))
 }
 
 impl FromStr for Source {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
+        let known = |name| Known::ALL.into_iter().find(|known| known.name() == name);
+        match text.split_once(':').map(|(name, path)| (known(name), path)) {
             None if text == "digits" => Ok(Source::Digits),
-            Some(("mnist", path)) if !path.is_empty() => Ok(Source::Mnist(absolute(path))),
-            Some(("fashion", path)) if !path.is_empty() => Ok(Source::Fashion(absolute(path))),
-            _ => Err("expected digits, mnist:DIR or fashion:DIR".into()),
+            Some((Some(known), path)) if !path.is_empty() => {
+                Ok(Source::Files(known, absolute(path)))
+            }
+            _ => {
+                let names = Known::ALL.map(|known| format!("{}:DIR", known.name()));
+                Err(format!("expected digits or one of {}", names.join(", ")))
+            }
         }
     }
 }
@@ -125,9 +155,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Source::Digits => f.write_str("digits"),
-            Source::Mnist(path) | Source::Fashion(path) => {
-                write!(f, "{}:{}", self.name(), path.display())
-            }
+            Source::Files(known, path) => write!(f, "{}:{}", known.name(), path.display()),
         }
     }
 }

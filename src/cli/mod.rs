@@ -17,12 +17,12 @@ mod settings;
 mod train;
 mod verdict;
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind as Usage;
 use clap::Parser;
-use kiln::{Error, Result};
+use kiln::{Error, Printable, Result};
 
 use args::{Cli, Command, Common};
 use output::Output;
@@ -69,6 +69,8 @@ fn start_logging(common: &Common) {
         .with_max_level(common.log.filter())
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        // What it says of its own failures it says with `eprintln!`, which panics.
+        .log_internal_errors(false)
         .init();
 }
 
@@ -85,8 +87,10 @@ fn misuse(error: &clap::Error) -> ExitCode {
     ExitCode::from(MISUSED)
 }
 
-#[expect(clippy::print_stderr, reason = "the one place where the program reports a failure")]
+/// The one place where the program reports a failure.
 fn complain(message: &str) {
     let line: Vec<&str> = message.split_whitespace().collect();
-    eprintln!("error: {}", line.join(" "));
+    let line = Printable(line.join(" "));
+    // Whoever cannot be told is told by the exit code.
+    let _ = writeln!(std::io::stderr(), "error: {line}");
 }

@@ -52,7 +52,7 @@ impl Session {
             ..LoaderConfig::default()
         };
         let loader = Loader::new(Arc::clone(&sets.train), config)?;
-        let updates = (loader.len() * settings.epochs.get()) as u64;
+        let updates = loader.len().saturating_mul(settings.epochs.get()) as u64;
         let net = network::net(settings.net, device, settings.seed)?;
         let trainer = network::trainer(net, &settings.step, settings.micro_batches)?;
         let mut trainer = trainer.with_schedule(settings.schedule(updates))?;

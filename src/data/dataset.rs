@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the loader asks of a data set.
 
-use crate::{Error, Result};
+use crate::{Error, Result, Shape};
 
 /// Labelled samples of one shape, read by index.
 ///
@@ -78,12 +78,12 @@ pub trait Dataset: Send + Sync {
 
 /// The number of elements in a sample of `shape`; at least one.
 pub(super) fn elements(shape: &[usize]) -> Result<usize> {
-    shape
-        .iter()
-        .try_fold(1_usize, |all, &size| all.checked_mul(size))
-        .filter(|&all| all > 0)
-        .ok_or_else(|| {
+    let shape = Shape::from(shape);
+    match shape.elements() {
+        all if all > 0 && shape.is_allowed() => Ok(all),
+        _ => {
             let expected = "sizes above 0 whose product fits in memory";
-            Error::argument("sample_shape", expected, format!("{shape:?}"))
-        })
+            Err(Error::argument("sample_shape", expected, shape))
+        }
+    }
 }

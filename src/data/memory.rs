@@ -3,8 +3,8 @@
 
 use super::dataset::elements;
 use super::random::{self, Purpose};
-use super::Dataset;
-use crate::{Error, Result};
+use super::{noise, Dataset};
+use crate::{allocate, Error, Result, Shape};
 
 /// Samples held as `f32` in one row-major array.
 ///
@@ -57,12 +57,13 @@ impl MemoryDataset {
     /// Reads every sample of another data set into memory.
     ///
     /// # Errors
-    /// The first error of `dataset`, and those of [`new`](Self::new).
+    /// The first error of `dataset`, those of [`new`](Self::new), and [`Error::Device`] if there is
+    /// no memory for as many samples.
     pub fn read_all(dataset: &dyn Dataset) -> Result<Self> {
-        let each = elements(dataset.sample_shape())?;
-        let mut inputs = Vec::new();
-        let mut labels = Vec::new();
-        for index in 0..dataset.len() {
+        let (each, len) = (elements(dataset.sample_shape())?, dataset.len());
+        let mut inputs = allocate::room(Shape::from([len, each]).elements(), SAMPLES)?;
+        let mut labels = allocate::room(len, SAMPLES)?;
+        for index in 0..len {
             inputs.resize((index + 1) * each, 0.0);
             labels.push(dataset.read(index, &mut inputs[index * each..])?);
         }
@@ -112,10 +113,12 @@ impl MemoryDataset {
     /// The samples at `indices`, in that order; an index may occur more than once.
     ///
     /// # Errors
-    /// [`Error::Argument`] for an index past the end.
+    /// [`Error::Argument`] for an index past the end; [`Error::Device`] if there is no memory for
+    /// as many samples.
     pub fn subset(&self, indices: &[usize]) -> Result<Self> {
-        let mut inputs = Vec::new();
-        let mut labels = Vec::with_capacity(indices.len());
+        let each = elements(&self.sample_shape)?;
+        let mut inputs = allocate::room(Shape::from([indices.len(), each]).elements(), SAMPLES)?;
+        let mut labels = allocate::room(indices.len(), SAMPLES)?;
         for &index in indices {
             let (sample, label) = self.sample(index).ok_or_else(|| {
                 Error::argument("indices", format!("below {}", self.labels.len()), index)
@@ -167,25 +170,16 @@ impl MemoryDataset {
     /// [`Error::Argument`] if `fraction` is NaN or outside `[0, 1]`, or if labels are to change and
     /// there is no other class.
     pub fn with_label_noise(mut self, fraction: f64, seed: u64) -> Result<Self> {
-        if !(0.0..=1.0).contains(&fraction) {
-            return Err(Error::argument("fraction", "a number from 0 to 1", fraction));
-        }
-        let len = self.labels.len();
-        let count = (fraction * len as f64).round() as usize;
-        if count > 0 && self.classes < 2 {
-            return Err(Error::argument("classes", "at least 2, to swap labels", self.classes));
-        }
-        let mut rng = random::stream(Purpose::LabelNoise, seed, 0);
-        let mut indices: Vec<usize> = (0..len).collect();
-        random::choose_front(&mut rng, &mut indices, count);
-        for &index in &indices[..count] {
-            let shift = 1 + random::below(&mut rng, self.classes - 1);
-            let label = &mut self.labels[index];
-            *label = ((*label as usize + shift) % self.classes) as i32;
+        for swap in noise::swaps(self.labels.len(), self.classes, fraction, seed)? {
+            let label = &mut self.labels[swap.index];
+            *label = ((*label as usize + swap.shift) % self.classes) as i32;
         }
         Ok(self)
     }
 }
+
+/// What memory is wanted for.
+const SAMPLES: &str = "the samples of a data set";
 
 impl Dataset for MemoryDataset {
     fn len(&self) -> usize {

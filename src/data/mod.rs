@@ -6,7 +6,7 @@
 //! | | |
 //! |---|---|
 //! | [`Digits`] | 1797 handwritten digits shipped inside the crate |
-//! | [`idx`] | MNIST, Fashion-MNIST and other IDX files, plain or gzip |
+//! | [`idx`] | MNIST, Fashion-MNIST, KMNIST, EMNIST and other IDX files, plain or gzip |
 //! | [`MemoryDataset`] | any samples held as `f32`, with split, subset and label noise |
 //! | [`Normalised`] | a data set with its channels shifted and scaled |
 //!
@@ -34,6 +34,7 @@ mod digits;
 pub mod idx;
 mod loader;
 mod memory;
+mod noise;
 mod normalise;
 mod random;
 #[cfg(test)]

@@ -14,7 +14,7 @@ pub(crate) use stream::Role;
 use crate::backend::{Arena, Backend, Begun, Pending, Run};
 use crate::plan::{Place, Plan};
 use crate::scalars::Scalars;
-use crate::{Result, Shape, Tensor};
+use crate::{allocate, Result, Shape, Tensor};
 
 /// A plan with its memory on a device, ready to run.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl Executable {
         inputs: &[Tensor],
     ) -> Result<Vec<Tensor>> {
         let memory = store.memory(self.arena);
-        let mut outputs = self.take_outputs();
+        let mut outputs = self.take_outputs()?;
         let mut run =
             Run { plan: &self.plan, memory: &memory, scalars, inputs, outputs: &mut outputs };
         begin(backend, &mut run)?;
@@ -80,7 +80,7 @@ impl Executable {
         inputs: &[Tensor],
     ) -> Result<Outputs> {
         let memory = store.memory(self.arena);
-        let mut outputs = self.take_outputs();
+        let mut outputs = self.take_outputs()?;
         let mut run =
             Run { plan: &self.plan, memory: &memory, scalars, inputs, outputs: &mut outputs };
         begin(backend, &mut run)?;
@@ -95,17 +95,17 @@ impl Executable {
         }
     }
 
-    fn take_outputs(&mut self) -> Vec<Vec<f32>> {
+    fn take_outputs(&mut self) -> Result<Vec<Vec<f32>>> {
         let mut outputs = Vec::with_capacity(self.plan.outputs.len());
         for (index, (node, buffer)) in self.plan.outputs.iter().enumerate() {
             let elements = self.plan.graph.node(*node).ty.shape.elements();
             outputs.push(match self.plan.buffer(*buffer).place {
                 Place::Output(slot) if slot != index => Vec::new(),
-                Place::Output(_) | Place::Arena(_) => recycle(&mut self.recycled[index], elements),
+                Place::Output(_) | Place::Arena(_) => recycle(&mut self.recycled[index], elements)?,
                 _ => Vec::new(),
             });
         }
-        outputs
+        Ok(outputs)
     }
 
     fn finish(
@@ -193,10 +193,10 @@ fn issue(backend: &mut dyn Backend, run: &mut Run<'_>) -> Result<()> {
 }
 
 /// A buffer that nobody holds, or a new one.
-fn recycle(kept: &mut Vec<Arc<Vec<f32>>>, elements: usize) -> Vec<f32> {
+fn recycle(kept: &mut Vec<Arc<Vec<f32>>>, elements: usize) -> Result<Vec<f32>> {
     let idle = kept.iter_mut().position(|buffer| Arc::get_mut(buffer).is_some());
     match idle.map(|index| Arc::try_unwrap(kept.swap_remove(index))) {
-        Some(Ok(buffer)) => buffer,
-        _ => vec![0.0; elements],
+        Some(Ok(buffer)) => Ok(buffer),
+        _ => allocate::zeros(elements, "an output"),
     }
 }

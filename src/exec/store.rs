@@ -8,7 +8,7 @@ use super::Role;
 use crate::backend::{counters_of, slots, words_of, Arena, Backend, Memory, Slot, Span};
 use crate::graph::{ParamId, ParamRole, ParamSpec};
 use crate::plan::Bytes;
-use crate::{DType, Result, Tensor};
+use crate::{allocate, DType, Error, Result, Tensor};
 
 /// Values, gradients and moments of all parameters.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ impl Store {
     /// Reserves the values of parameters, all zero.
     pub(crate) fn new(backend: &mut dyn Backend, specs: Arc<Vec<ParamSpec>>) -> Result<Self> {
         let alignment = backend.facts().alignment;
+        within_reach(&specs, backend)?;
         let (slots, [size, state]) = slots(&specs, alignment, |spec| backend.layout(spec));
         let (values, state) = (backend.reserve(size)?, backend.reserve(state)?);
         let slots = Arc::new(slots);
@@ -108,6 +109,7 @@ impl Store {
     fn read_from(&self, backend: &mut dyn Backend, arena: Arena, id: ParamId) -> Result<Tensor> {
         let (spec, slot) = (&self.specs[id.index()], &self.slots[id.index()]);
         let stored = backend.read(self.span(arena, id))?;
+        allocate::probe(size_of_val(stored.as_slice()), &spec.name)?; // for the turned copy
         if spec.dtype == DType::I64 {
             return Tensor::from_counters(spec.shape.clone(), counters_of(&stored));
         }
@@ -122,7 +124,9 @@ impl Store {
         values: &[f32],
     ) -> Result<()> {
         let (spec, slot) = (&self.specs[id.index()], &self.slots[id.index()]);
-        backend.write(self.span(arena, id), &slot.layout.pack(&spec.shape, values))
+        let at = self.span(arena, id);
+        allocate::probe(2 * at.length.0, &spec.name)?; // a copy, and the copy turned
+        backend.write(at, &slot.layout.pack(&spec.shape, values))
     }
 
     fn span(&self, arena: Arena, id: ParamId) -> Span {
@@ -139,3 +143,20 @@ impl Store {
         }
     }
 }
+
+/// What the arenas of parameters take must be a number that can be asked for.
+fn within_reach(specs: &[ParamSpec], backend: &dyn Backend) -> Result<()> {
+    let size = |spec: &ParamSpec| {
+        let elements = backend.layout(spec).elements(&spec.shape).next_multiple_of(ALIGNED);
+        elements as u128 * spec.dtype.bytes() as u128
+    };
+    let bytes: u128 = specs.iter().map(size).sum();
+    if bytes <= isize::MAX as u128 {
+        return Ok(());
+    }
+    let message = format!("cannot reserve {bytes} bytes for parameters");
+    Err(Error::Device { device: backend.facts().name.clone(), message })
+}
+
+/// Elements after which any backend's next parameter may begin.
+const ALIGNED: usize = 64;

@@ -43,10 +43,14 @@ impl Builder {
     /// Appends an operation on existing nodes.
     ///
     /// # Errors
-    /// The [`Mismatch`] of the operation's shape rule.
+    /// The [`Mismatch`] of the operation's shape rule, or of a result with more elements than
+    /// tensors have.
     pub fn add(&mut self, op: Op, inputs: &[NodeId]) -> Result<NodeId, Mismatch> {
         let types: Vec<&TensorType> = inputs.iter().map(|&id| &self.graph.node(id).ty).collect();
         let mut results = op.infer(&types)?.into_iter();
+        if let Some(ty) = results.as_slice().iter().find(|ty| !ty.shape.is_allowed()) {
+            ty.shape.clone().allowed()?;
+        }
         let Some(ty) = results.next() else {
             return Err(Mismatch::new("an operation with inputs", op.name()));
         };

@@ -57,6 +57,7 @@ pub fn trace(
     inputs: &[TensorType],
     function: impl FnOnce(&[Var]) -> Vec<Var>,
 ) -> Result<Traced> {
+    Error::check(inputs.iter().filter_map(|ty| too_large(&ty.shape)).collect())?;
     let mut builder = Builder::new(parameters);
     let nodes: Vec<NodeId> = inputs
         .iter()
@@ -77,6 +78,13 @@ pub fn trace(
     let traced = Traced { graph: Builder::extend(graph).finish(results.clone()), results };
     traced.graph.verify("trace")?;
     Ok(traced)
+}
+
+/// An error for an input of more elements than tensors have.
+fn too_large(shape: &Shape) -> Option<Error> {
+    let mismatch = shape.clone().allowed().err()?;
+    let (expected, got) = (mismatch.expected, mismatch.got);
+    Some(Error::Shape { layer: String::new(), op: "input".into(), expected, got })
 }
 
 impl Var {

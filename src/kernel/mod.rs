@@ -273,19 +273,23 @@ impl Kernel {
     ) -> Cost {
         let size = |id: &NodeId| graph.node(*id).ty.shape.elements() * stored(*id).bytes();
         let values = cluster.inputs.iter().chain(&cluster.outputs);
-        let mut bytes: usize = values.map(size).sum();
+        // A count that is shown, so the largest number stands for what no number holds.
+        let mut bytes = values.map(size).fold(0, usize::saturating_add);
         let mut flops = 0;
         for id in &cluster.nodes {
             let node = graph.node(*id);
             match &node.op {
                 Op::MatMul(_) => {
                     let left = &graph.node(node.inputs[0]).ty.shape;
-                    let inner = left.elements() * node.ty.shape.elements();
-                    flops += 2 * inner / rows_of_product(graph, *id).max(1);
+                    let inner = left.elements() / rows_of_product(graph, *id).max(1);
+                    let product = inner.saturating_mul(2 * node.ty.shape.elements());
+                    flops = product.saturating_add(flops);
                 }
                 // The old value is read, every moment is read and written.
-                Op::Update(_, rule) => bytes += size(id) * (1 + 2 * rule.moments()),
-                Op::Gradient(_, Store::Accumulate) => bytes += size(id),
+                Op::Update(_, rule) => {
+                    bytes = bytes.saturating_add(size(id) * (1 + 2 * rule.moments()));
+                }
+                Op::Gradient(_, Store::Accumulate) => bytes = bytes.saturating_add(size(id)),
                 _ => {}
             }
         }

@@ -7,6 +7,7 @@ use rand_distr::{Distribution, Uniform};
 
 use crate::graph::ParamSpec;
 use crate::mask::site_of;
+use crate::{allocate, Result};
 
 /// How a parameter gets its first values.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,19 +30,26 @@ impl Init {
 
     /// The first values of a parameter: they depend on the seed and the parameter's name alone, so
     /// that adding a layer leaves the others as they were.
-    pub(crate) fn values(self, parameter: &ParamSpec, seed: u64) -> Vec<f32> {
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) with the size if there is no memory for them.
+    pub(crate) fn values(self, parameter: &ParamSpec, seed: u64) -> Result<Vec<f32>> {
         let count = parameter.shape.elements();
+        let mut values = allocate::room(count, &parameter.name)?;
         match self {
-            Init::Constant(value) => vec![value; count],
+            Init::Constant(value) => values.resize(count, value),
             Init::Uniform { bound } => {
                 let mut generator = ChaCha8Rng::seed_from_u64(seed);
                 generator.set_stream(u64::from(site_of(&parameter.name)));
                 match Uniform::new_inclusive(-bound, bound) {
-                    Ok(uniform) => (0..count).map(|_| uniform.sample(&mut generator)).collect(),
+                    Ok(uniform) => {
+                        values.extend((0..count).map(|_| uniform.sample(&mut generator)));
+                    }
                     // A bound that is not finite; the caller asked for it.
-                    Err(_) => vec![bound; count],
+                    Err(_) => values.resize(count, bound),
                 }
             }
         }
+        Ok(values)
     }
 }

@@ -95,7 +95,7 @@ impl Var {
             return self.mistake("flatten", Mismatch::new(expected, &shape));
         }
         let mut dims = shape.dims()[..start].to_vec();
-        dims.push(shape.dims()[start..].iter().product());
+        dims.push(Shape::from(&shape.dims()[start..]).elements());
         self.reshape(Shape::from(dims))
     }
 

@@ -121,11 +121,16 @@ impl Scope {
                 got: full_name.clone(),
             });
         }
-        if shape.elements() == 0 {
+        let expected = match (shape.elements(), shape.is_allowed()) {
+            (0, _) => Some("a shape with elements".into()),
+            (_, false) => Some(format!("a shape of at most {} elements", Shape::MOST_ELEMENTS)),
+            _ => None,
+        };
+        if let Some(expected) = expected {
             registry.errors.push(Error::Argument {
                 layer: self.path.clone(),
                 what: format!("parameter {name}"),
-                expected: "a shape with elements".into(),
+                expected,
                 got: shape.to_string(),
             });
         }

@@ -6,6 +6,7 @@ use crate::graph::{Builder, NodeId};
 use crate::Shape;
 
 pub(super) fn infer_reshape(inputs: &[&TensorType], shape: &Shape) -> Result<TensorType, Mismatch> {
+    let shape = &shape.clone().allowed()?;
     match inputs {
         [x] if x.shape.elements() == shape.elements() => {
             Ok(TensorType { shape: shape.clone(), dtype: x.dtype })

@@ -11,7 +11,7 @@ mod simplify;
 mod update;
 
 use crate::backend::Facts;
-use crate::graph::{Graph, NodeId, Traced};
+use crate::graph::{Graph, Node, NodeId, Traced};
 use crate::op::{Store, UpdateRule};
 use crate::plan::Plan;
 use crate::{Error, Result};
@@ -85,6 +85,7 @@ pub struct UpdateGoal {
 ///
 /// # Errors
 /// [`Error::Shape`] if the request does not fit the function (a step without a scalar loss);
+/// [`Error::Device`] if its values are more than memory can have;
 /// [`Error::Internal`] if a pass breaks an invariant.
 pub fn compile(traced: Traced, request: &Request, facts: &Facts) -> Result<Plan> {
     let results = traced.results.len();
@@ -94,6 +95,7 @@ pub fn compile(traced: Traced, request: &Request, facts: &Facts) -> Result<Plan>
     let graph = verified("update", update::append(graph, &request.goal, results))?;
     let graph = verified("simplify", simplify::rewrite(graph))?;
     let graph = verified("precision", Ok(precision::assign(graph, facts.precision)))?;
+    within_reach(&graph, facts)?;
     let clusters = fuse::clusters(&graph, facts)?;
     let schedule = schedule::order(&graph, clusters, facts);
     let placement = memory::place(&graph, &schedule, facts);
@@ -104,6 +106,19 @@ fn verified(pass: &'static str, graph: Result<Graph>) -> Result<Graph> {
     let graph = graph?;
     graph.verify(pass)?;
     Ok(graph)
+}
+
+/// So much less than can be addressed that the memory pass may add sizes up as it likes.
+const MOST_BYTES: u128 = isize::MAX as u128 >> 4;
+
+fn within_reach(graph: &Graph, facts: &Facts) -> Result<()> {
+    let size = |node: &Node| node.ty.shape.elements() as u128 * node.ty.dtype.bytes() as u128;
+    let bytes: u128 = graph.nodes().map(|(_, node)| size(node)).sum();
+    if bytes <= MOST_BYTES {
+        return Ok(());
+    }
+    let message = format!("cannot plan for values of {bytes} bytes");
+    Err(Error::Device { device: facts.name.clone(), message })
 }
 
 /// An eval plan that would draw random numbers must never leave the compiler.

@@ -2,6 +2,7 @@
 //! What the CPU is enough for.
 
 mod golden;
+mod limits;
 mod masks;
 mod modes;
 mod options;

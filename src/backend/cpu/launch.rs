@@ -19,7 +19,7 @@ use crate::op::{
 };
 use crate::plan::{BufferId, Place, Plan, Step};
 use crate::scalars::Scalars;
-use crate::{Error, Result, Shape};
+use crate::{allocate, Error, Result, Shape};
 
 /// What steps run with.
 #[derive(Debug)]
@@ -252,8 +252,9 @@ impl Launch<'_> {
         let Place::Gradient(id) = self.plan.buffer(self.step.writes[0]).place else {
             return Err(internal("a gradient is stored outside its slot"));
         };
-        let packed =
-            self.memory.slots[id.index()].layout.pack(&parameter, self.operands.reads[0].values()?);
+        let values = self.operands.reads[0].values()?;
+        allocate::probe(2 * size_of_val(values), "a gradient")?;
+        let packed = self.memory.slots[id.index()].layout.pack(&parameter, values);
         let stored = write(&mut self.operands, 0)?;
         match store {
             Store::Overwrite => stored.copy_from_slice(&packed),

@@ -23,7 +23,7 @@ pub(super) use simd::PanelLayout;
 use super::{Arena, Backend, Facts, Fusion, HostMemory, Layout, Run, Span, Storage, UpdatePlace};
 use crate::graph::{ParamSpec, ParamUsage};
 use crate::plan::{Bytes, Event, Lane};
-use crate::{Precision, Result};
+use crate::{allocate, Precision, Result};
 
 /// Alignment of buffers: a cache line, which is also the widest vector.
 const ALIGNMENT: usize = 64;
@@ -90,7 +90,10 @@ impl Backend for Cpu {
     }
 
     fn read(&mut self, at: Span) -> Result<Vec<f32>> {
-        Ok(self.arenas.slice(at).to_vec())
+        let stored = self.arenas.slice(at);
+        let mut values = allocate::room(stored.len(), "what is read from the device")?;
+        values.extend_from_slice(stored);
+        Ok(values)
     }
 
     fn launch(&mut self, run: &mut Run<'_>, step: usize) -> Result<()> {

@@ -7,15 +7,16 @@ use std::collections::BTreeMap;
 use super::memory::Arenas;
 use crate::backend::{counters_of, words_of, Arena, Memory, Run, Span};
 use crate::exec::reference::{interpret, State};
-use crate::graph::{NodeId, ParamId, ParamSpec};
+use crate::graph::{Graph, NodeId, ParamId, ParamSpec};
 use crate::op::Array;
-use crate::plan::{BufferId, Bytes, Place};
-use crate::{DType, Error, Result, Shape};
+use crate::plan::{BufferId, Bytes, Place, Step};
+use crate::{allocate, DType, Error, Result, Shape};
 
 /// Runs a step by interpreting its nodes.
 pub(super) fn launch(arenas: &mut Arenas, run: &mut Run<'_>, step: usize) -> Result<()> {
     let (plan, step) = (run.plan, &run.plan.steps[step]);
     let graph = &plan.graph;
+    allocate::probe(needed(graph, step), "a step by the meaning of its operations")?;
     let mut values = BTreeMap::new();
     for (&node, read) in step.inputs.iter().zip(&step.reads) {
         let Some(buffer) = read else { continue };
@@ -31,6 +32,13 @@ pub(super) fn launch(arenas: &mut Arenas, run: &mut Run<'_>, step: usize) -> Res
         }
     }
     Ok(())
+}
+
+/// Bytes of all that the interpreter holds of a step, about.
+fn needed(graph: &Graph, step: &Step) -> usize {
+    let values = step.inputs.iter().chain(&step.nodes);
+    let sizes = values.map(|&id| graph.node(id).ty.shape.elements() * std::mem::size_of::<f64>());
+    sizes.fold(0, usize::saturating_add)
 }
 
 /// The arena span of a buffer in the plan's arena.

@@ -52,7 +52,7 @@ use super::{
 };
 use crate::graph::ParamSpec;
 use crate::plan::{Bytes, Event, Lane, Place};
-use crate::{Precision, Result};
+use crate::{allocate, Precision, Result};
 
 /// Alignment of buffers: `cudaMalloc`'s, of which 16 bytes matter to kernels.
 const ALIGNMENT: usize = 256;
@@ -315,7 +315,8 @@ impl Backend for Cuda {
 
     fn read(&mut self, at: Span) -> Result<Vec<f32>> {
         self.sync()?;
-        let mut values = vec![0.0; at.length.0 / std::mem::size_of::<f32>()];
+        let count = at.length.0 / std::mem::size_of::<f32>();
+        let mut values = allocate::zeros(count, "what is read from the device")?;
         let mut parts = [(self.at(at), values.as_mut_slice())];
         self.downloads.copy(&self.gpu, &self.lanes[0], &mut parts)?;
         Ok(values)

@@ -14,7 +14,7 @@ use crate::kernel::Kernel;
 use crate::op::UpdateRule;
 use crate::plan::Plan;
 use crate::scalars::Scalars;
-use crate::{Precision, Result};
+use crate::{Error, Precision, Result};
 
 /// A plan's launches with their kernels.
 #[derive(Debug)]
@@ -157,6 +157,7 @@ pub(super) fn lower(
     precision: Precision,
     scratch: &mut Scratch,
 ) -> Result<Vec<Option<Vec<Launch>>>> {
+    countable(plan)?;
     let mut lowered = Vec::with_capacity(plan.steps.len());
     for step in &plan.steps {
         let scratch = &mut *scratch;
@@ -165,4 +166,31 @@ pub(super) fn lower(
         lowered.push(lowering.launches()?);
     }
     Ok(lowered)
+}
+
+/// Kernels count the elements of a buffer, and those of all parameters together, in 31 bits.
+const MOST_ELEMENTS: usize = i32::MAX as usize;
+
+fn countable(plan: &Plan) -> Result<()> {
+    let refused = |layer: &str, op: &str, got: String| Error::Shape {
+        layer: layer.into(),
+        op: op.into(),
+        expected: format!("at most {MOST_ELEMENTS} elements on a GPU"),
+        got,
+    };
+    for step in &plan.steps {
+        let shapes = step.inputs.iter().chain(&step.outputs);
+        for shape in shapes.map(|&id| &plan.graph.node(id).ty.shape) {
+            let largest = shape.dims().iter().copied().max().unwrap_or(1);
+            if shape.elements().max(largest) > MOST_ELEMENTS {
+                return Err(refused(&step.layer, step.kernel.name(), shape.to_string()));
+            }
+        }
+    }
+    let sizes = plan.graph.parameters().iter().map(|spec| spec.shape.elements());
+    let all = sizes.fold(0, usize::saturating_add);
+    match all > MOST_ELEMENTS {
+        true => Err(refused("", "parameters", all.to_string())),
+        false => Ok(()),
+    }
 }

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use super::{read_images, read_labels, Images};
-use crate::data::Dataset;
+use super::{images, labels, Amount, Images};
+use crate::data::{noise, Dataset};
 use crate::{Error, Result};
 
 /// Offset of the first label in a labels file.
@@ -15,8 +15,8 @@ const COUNT_OFFSET: u64 = 4;
 /// Grey images and their labels, kept as bytes: a quarter of the memory of `f32`.
 ///
 /// Samples are `[1, rows, cols]` with values `byte / 255`, as torchvision's `ToTensor` gives them.
-/// For subsets and label noise, take a copy with
-/// [`MemoryDataset::read_all`](crate::data::MemoryDataset).
+/// For other subsets than the first images, take a copy with
+/// [`MemoryDataset::read_all`](crate::data::MemoryDataset::read_all).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageSet {
     images: Images,
@@ -35,26 +35,52 @@ impl ImageSet {
     pub fn labels(&self) -> &[u8] {
         &self.labels
     }
+
+    /// Gives some images a wrong label, the same ones as
+    /// [`MemoryDataset::with_label_noise`](crate::data::MemoryDataset::with_label_noise).
+    ///
+    /// # Errors
+    /// As there; [`Error::Argument`] if there are more classes than a byte counts, too.
+    pub fn with_label_noise(mut self, fraction: f64, seed: u64) -> Result<Self> {
+        let swaps = noise::swaps(self.labels.len(), self.classes, fraction, seed)?;
+        if !swaps.is_empty() && self.classes > 256 {
+            return Err(Error::argument("classes", "at most 256, to swap labels", self.classes));
+        }
+        for swap in swaps {
+            let label = &mut self.labels[swap.index];
+            *label = ((usize::from(*label) + swap.shift) % self.classes) as u8;
+        }
+        Ok(self)
+    }
 }
 
 /// Reads an images file and its labels file.
 ///
 /// # Errors
-/// Those of [`read_images`] and [`read_labels`], both at once if both files are wrong, and
-/// [`Error::Data`] if the files hold different counts or a label is not below `classes`.
+/// Those of [`read_images`](super::read_images) and [`read_labels`](super::read_labels), both at
+/// once if both files are wrong, and [`Error::Data`] if the files hold different counts or a label is not below `classes`.
 pub fn load_pair(
     images: impl AsRef<Path>,
     labels: impl AsRef<Path>,
     classes: usize,
 ) -> Result<ImageSet> {
-    let (images_path, labels_path) = (images.as_ref(), labels.as_ref());
-    let (images, labels) = both(read_images(images_path), read_labels(labels_path))?;
-    if images.count != labels.len() {
+    load([images.as_ref(), labels.as_ref()], classes, Amount::All)
+}
+
+/// As [`load_pair`], for the first images alone or for all.
+pub(super) fn load(
+    [images_path, labels_path]: [&Path; 2],
+    classes: usize,
+    amount: Amount,
+) -> Result<ImageSet> {
+    let ((images, images_stored), (labels, labels_stored)) =
+        both(images(images_path, amount), labels(labels_path, amount))?;
+    if images_stored != labels_stored {
         return Err(Error::Data {
             path: labels_path.to_path_buf(),
             offset: COUNT_OFFSET,
-            expected: format!("{} labels, as {} has images", images.count, images_path.display()),
-            got: labels.len().to_string(),
+            expected: format!("{images_stored} labels, as {} has images", images_path.display()),
+            got: labels_stored.to_string(),
         });
     }
     if let Some(index) = labels.iter().position(|&label| usize::from(label) >= classes) {

@@ -2,22 +2,29 @@
 //! IDX files, the format of MNIST and its relatives, plain or gzip.
 //!
 //! A file is recognised as gzip by its first bytes, whatever its name. A header is believed only as
-//! far as the file can hold what it announces, so a corrupt file costs an error and never memory.
-//! Every error in a file's contents is an [`Error::Data`](crate::Error::Data) with the file, the
-//! offset, what the format asks for and what is there.
+//! far as the file can hold what it announces, and nothing is unpacked beyond what is asked for, so
+//! a corrupt file costs an error and never memory. Every error in a file's contents is an
+//! [`Error::Data`](crate::Error::Data) with the file, the offset, what the format asks for and what
+//! is there.
 //!
 //! ```no_run
-//! use kiln::data::{idx, Dataset};
+//! use kiln::data::idx::{self, Amount, Collection, Emnist};
+//! use kiln::data::Dataset;
 //!
-//! let mnist = idx::mnist_dir("data/fashion-mnist")?;
+//! let mnist = idx::mnist_dir("data/mnist")?;
 //! assert_eq!(mnist.train.sample_shape(), [1, 28, 28]);
 //!
-//! let letters = idx::load_pair("emnist-images.gz", "emnist-labels.gz", 47)?;
+//! // Found where torchvision puts them, under `data/EMNIST/raw`.
+//! let letters = Collection::Emnist(Emnist::Letters).find("data")?;
+//! let few = letters.train.load(Amount::First(1000))?;
+//! assert_eq!(few.len(), 1000);
 //! # Ok::<(), kiln::Error>(())
 //! ```
 
+mod collection;
+mod files;
 mod image_set;
-mod mnist;
+mod signature;
 mod source;
 
 use std::path::Path;
@@ -25,12 +32,23 @@ use std::path::Path;
 use crate::Result;
 use source::Source;
 
+pub use collection::{mnist_dir, Collection, Emnist, Mnist};
+pub use files::{Files, Pair};
 pub use image_set::{load_pair, ImageSet};
-pub use mnist::{mnist_dir, Mnist};
 
 /// Two zero bytes, the element type (8: unsigned byte) and the number of dimensions.
 const IMAGES_MAGIC: u32 = 0x0000_0803;
 const LABELS_MAGIC: u32 = 0x0000_0801;
+
+/// How much of a file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Amount {
+    /// Everything, and that the file ends there.
+    #[default]
+    All,
+    /// So many items from the front; what lies behind them is not looked at.
+    First(usize),
+}
 
 /// The contents of an images file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,10 +87,7 @@ pub struct Images {
 /// # Ok::<(), kiln::Error>(())
 /// ```
 pub fn read_images(path: impl AsRef<Path>) -> Result<Images> {
-    let mut source = Source::open(path.as_ref())?;
-    let [count, rows, cols] = source.header(IMAGES_MAGIC)?;
-    let pixels = source.body([count, rows, cols])?;
-    Ok(Images { count: count as usize, rows: rows as usize, cols: cols as usize, pixels })
+    images(path.as_ref(), Amount::All).map(|(images, _)| images)
 }
 
 /// Reads a labels file (one dimension of unsigned bytes).
@@ -80,7 +95,22 @@ pub fn read_images(path: impl AsRef<Path>) -> Result<Images> {
 /// # Errors
 /// As [`read_images`].
 pub fn read_labels(path: impl AsRef<Path>) -> Result<Vec<u8>> {
-    let mut source = Source::open(path.as_ref())?;
-    let dimensions: [u32; 1] = source.header(LABELS_MAGIC)?;
-    source.body(dimensions)
+    labels(path.as_ref(), Amount::All).map(|(labels, _)| labels)
+}
+
+/// An images file's first images, or all, and how many the file holds.
+fn images(path: &Path, amount: Amount) -> Result<(Images, usize)> {
+    let mut source = Source::open(path)?;
+    let sizes = source.header(IMAGES_MAGIC)?;
+    let pixels = source.body(sizes, amount)?;
+    let [stored, rows, cols] = sizes.map(|size| size as usize);
+    let count = pixels.len() / (rows * cols);
+    Ok((Images { count, rows, cols, pixels }, stored))
+}
+
+/// A labels file's first labels, or all, and how many the file holds.
+fn labels(path: &Path, amount: Amount) -> Result<(Vec<u8>, usize)> {
+    let mut source = Source::open(path)?;
+    let [count] = source.header(LABELS_MAGIC)?;
+    Ok((source.body([count], amount)?, count as usize))
 }

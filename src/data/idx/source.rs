@@ -1,24 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The bytes of an IDX file: header first, then a body no longer than the file can hold.
+//! The bytes of an IDX file: header first, then as much of the body as is asked for, and never more
+//! than the header announces.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::MultiGzDecoder;
 
-use crate::{Error, Result};
+use super::{signature, Amount};
+use crate::{allocate, regular, Error, Result};
 
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// Deflate's limit: the shortest code for its longest match (258 bytes) takes two bits, 1032 : 1.
 const DEFLATE_RATIO: u64 = 1032;
 /// No data set in this format comes near it (EMNIST: 0.6 GB); a gzip bomb would.
 const MAX_UNPACKED: u64 = 4 << 30;
+/// Bytes that are unpacked before more memory is asked for.
+const PORTION: usize = 1 << 20;
 
 /// An open IDX file, plain or gzip.
 pub(super) struct Source {
     path: PathBuf,
-    reader: Box<dyn Read>,
+    reader: Box<dyn BufRead>,
     length: Length,
     /// Bytes read so far, after decompression.
     offset: u64,
@@ -33,28 +36,33 @@ enum Length {
 
 impl Source {
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let mut file = File::open(path).map_err(Error::io("open", path))?;
-        let stored = file.metadata().map_err(Error::io("read", path))?.len();
+        let (mut file, stored) = regular::open(path)?;
         let mut start = Vec::new();
         (&mut file).take(2).read_to_end(&mut start).map_err(Error::io("read", path))?;
         file.seek(SeekFrom::Start(0)).map_err(Error::io("read", path))?;
 
-        let (reader, length): (Box<dyn Read>, _) = if start == GZIP_MAGIC {
+        let file = BufReader::new(file);
+        let (reader, length): (Box<dyn BufRead>, _) = if start == GZIP_MAGIC {
             let unpacked = stored.saturating_mul(DEFLATE_RATIO).min(MAX_UNPACKED);
-            (Box::new(MultiGzDecoder::new(BufReader::new(file))), Length::AtMost(unpacked))
+            (Box::new(BufReader::new(MultiGzDecoder::new(file))), Length::AtMost(unpacked))
         } else {
-            (Box::new(BufReader::new(file)), Length::Exactly(stored))
+            (Box::new(file), Length::Exactly(stored))
         };
         Ok(Self { path: path.to_path_buf(), reader, length, offset: 0 })
     }
 
     /// Reads the magic number and `N` sizes, none of them 0.
     pub(super) fn header<const N: usize>(&mut self, magic: u32) -> Result<[u32; N]> {
+        let known = match self.reader.fill_buf() {
+            Ok(start) => signature::name(start),
+            Err(error) => return Err(self.unreadable(error)),
+        };
         let found = self.word("the magic number")?;
         if found != magic {
             let expected =
                 format!("the magic number {magic:#010x} of unsigned bytes in {N} dimensions");
-            return Err(self.wrong(0, expected, format!("{found:#010x}")));
+            let got = known.map_or_else(|| format!("{found:#010x}"), String::from);
+            return Err(self.wrong(0, expected, got));
         }
         let mut sizes = [0; N];
         for (dimension, size) in sizes.iter_mut().enumerate() {
@@ -67,29 +75,60 @@ impl Source {
         Ok(sizes)
     }
 
-    /// Reads as many bytes as `sizes` ask for, and the end of the file behind them.
-    pub(super) fn body<const N: usize>(mut self, sizes: [u32; N]) -> Result<Vec<u8>> {
-        let wanted = self.body_length(sizes)?;
-        let mut body = Vec::new();
-        if let Length::Exactly(_) = self.length {
-            body.reserve_exact(wanted); // the file is known to hold them
-        }
-        let result = (&mut self.reader).take(wanted as u64 + 1).read_to_end(&mut body);
+    /// Reads the items that are asked for of a body of `sizes`, the first of which counts them.
+    /// Behind a body that is read as a whole the file must end.
+    pub(super) fn body<const N: usize>(
+        mut self,
+        sizes: [u32; N],
+        amount: Amount,
+    ) -> Result<Vec<u8>> {
+        let whole = self.body_length(sizes)?;
+        let (wanted, count) = match amount {
+            Amount::All => (whole, sizes[0] as usize),
+            Amount::First(count) if count <= sizes[0] as usize => {
+                (whole / sizes[0] as usize * count, count)
+            }
+            Amount::First(count) => {
+                let expected = format!("at most {}, all of {}", sizes[0], self.path.display());
+                return Err(Error::argument("count", expected, count));
+            }
+        };
         let header = self.offset;
-        self.offset += body.len() as u64;
-        result.map_err(|error| self.unreadable(error))?;
+        let body = self.bytes(wanted)?;
         if body.len() < wanted {
-            return Err(self.wrong(
-                self.offset,
-                total(header, wanted),
-                "the end of the file".into(),
-            ));
+            let end = "the end of the file".into();
+            return Err(self.wrong(self.offset, total(header, whole), end));
         }
-        if body.len() > wanted {
-            let end = header + wanted as u64;
-            return Err(self.wrong(end, "the end of the file".into(), "more bytes".into()));
+        if count == sizes[0] as usize {
+            let end = self.offset;
+            if !self.bytes(1)?.is_empty() {
+                return Err(self.wrong(end, "the end of the file".into(), "more bytes".into()));
+            }
         }
         Ok(body)
+    }
+
+    /// Reads up to `wanted` bytes; fewer where the file ends.
+    fn bytes(&mut self, wanted: usize) -> Result<Vec<u8>> {
+        let what = self.path.display().to_string();
+        let mut bytes = match self.length {
+            Length::Exactly(_) => allocate::room(wanted, &what)?, // the file is known to hold them
+            Length::AtMost(_) => Vec::new(),
+        };
+        while bytes.len() < wanted {
+            // Memory grows with what comes out, not with what the header promises.
+            let portion = bytes.len().max(PORTION).min(wanted - bytes.len());
+            let known = bytes.len();
+            let refused = |_| allocate::refused::<u8>(known + portion, &what);
+            bytes.try_reserve_exact(portion).map_err(refused)?;
+            let read = (&mut self.reader).take(portion as u64).read_to_end(&mut bytes);
+            self.offset += (bytes.len() - known) as u64;
+            read.map_err(|error| self.unreadable(error))?;
+            if bytes.len() < known + portion {
+                break;
+            }
+        }
+        Ok(bytes)
     }
 
     /// The length of a body of `sizes`, if the file can hold it.

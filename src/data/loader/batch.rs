@@ -2,7 +2,7 @@
 //! Samples as a step of training takes them.
 
 use super::Position;
-use crate::{Result, Tensor};
+use crate::{Result, Shape, Tensor};
 
 /// Samples to be trained on together.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,7 +50,7 @@ impl Batch {
     /// [`Error::Shape`](crate::Error::Shape) if the fields do not belong together.
     pub fn into_rows(mut self) -> Result<(Tensor, Tensor)> {
         let samples = self.shape.first().copied().unwrap_or(1);
-        self.shape = vec![samples, self.shape.iter().skip(1).product()];
+        self.shape = vec![samples, Shape::from(self.shape).sample_elements()];
         self.into_tensors()
     }
 }

@@ -10,7 +10,7 @@ use super::{Batch, LastBatch, LoaderConfig, Position, Shuffle};
 use crate::data::dataset::elements;
 use crate::data::random::{self, Purpose};
 use crate::data::Dataset;
-use crate::{Error, Result};
+use crate::{allocate, Error, Result, Shape};
 
 /// Elements that are worth handing to another core: 64 KiB take about 10 µs to copy, a rayon task
 /// about 1.
@@ -33,6 +33,10 @@ impl Plan {
         if len == 0 {
             return Err(Error::argument("dataset", "at least one sample", len));
         }
+        if len > Shape::MOST_ELEMENTS {
+            let expected = format!("at most {} samples", Shape::MOST_ELEMENTS);
+            return Err(Error::argument("dataset", expected, len));
+        }
         if config.batch_size == 0 {
             return Err(Error::argument("batch_size", "at least 1", 0));
         }
@@ -44,7 +48,7 @@ impl Plan {
             let expected = format!("at most {len}, the samples there are, to drop the last batch");
             return Err(Error::argument("batch_size", expected, config.batch_size));
         }
-        if config.batch_size.min(len).checked_mul(sample_elements).is_none() {
+        if !Shape::from([config.batch_size.min(len), sample_elements]).is_allowed() {
             let expected = "a batch that fits in memory";
             return Err(Error::argument("batch_size", expected, config.batch_size));
         }
@@ -59,12 +63,15 @@ impl Plan {
         }
     }
 
-    fn order(&self, epoch: u64) -> Order {
+    fn order(&self, epoch: u64) -> Result<Order> {
         match self.config.shuffle {
-            Shuffle::Sequential => Order::Sequential,
+            Shuffle::Sequential => Ok(Order::Sequential),
             Shuffle::Seeded(seed) => {
                 let mut rng = random::stream(Purpose::EpochOrder, seed, epoch);
-                Order::Permuted(random::permutation(&mut rng, self.len))
+                let mut order = allocate::room(self.len, "the order of an epoch")?;
+                order.extend(0..self.len);
+                random::choose_front(&mut rng, &mut order, self.len);
+                Ok(Order::Permuted(order))
             }
         }
     }
@@ -91,30 +98,32 @@ impl Cursor {
     /// The next batch. An error, and a `stop` while it is prepared is one too, leaves the cursor in
     /// place.
     pub(super) fn advance(&mut self, stop: &AtomicBool) -> Result<Batch> {
-        let indices = self.indices();
+        let indices = self.indices()?;
         let batch = self.read(indices, stop)?;
         self.next = self.plan.after(self.next);
         Ok(batch)
     }
 
-    fn indices(&mut self) -> Vec<usize> {
+    fn indices(&mut self) -> Result<Vec<usize>> {
         let Position { epoch, batch } = self.next;
         if self.order.as_ref().is_none_or(|(of, _)| *of != epoch) {
-            self.order = Some((epoch, self.plan.order(epoch)));
+            self.order = Some((epoch, self.plan.order(epoch)?));
         }
         let size = self.plan.config.batch_size;
         let start = batch as usize * size;
         let end = start.saturating_add(size).min(self.plan.len);
+        let mut indices = allocate::room(end - start, BATCH)?;
         match &self.order {
-            Some((_, Order::Permuted(order))) => order[start..end].to_vec(),
-            _ => (start..end).collect(),
+            Some((_, Order::Permuted(order))) => indices.extend_from_slice(&order[start..end]),
+            _ => indices.extend(start..end),
         }
+        Ok(indices)
     }
 
     fn read(&self, indices: Vec<usize>, stop: &AtomicBool) -> Result<Batch> {
         let Plan { dataset, sample_elements, .. } = &*self.plan;
-        let mut inputs = vec![0.0; indices.len() * sample_elements];
-        let mut labels = vec![0; indices.len()];
+        let mut inputs = allocate::zeros(indices.len() * sample_elements, BATCH)?;
+        let mut labels = allocate::zeros(indices.len(), BATCH)?;
         let failed = inputs
             .par_chunks_mut(*sample_elements)
             .zip(&mut labels)
@@ -138,6 +147,9 @@ impl Cursor {
         Ok(Batch { inputs, shape, labels, indices, position: self.next })
     }
 }
+
+/// What memory is wanted for.
+const BATCH: &str = "a batch";
 
 /// Reads a sample; its label must be a class, since losses index with it.
 fn read_sample(dataset: &dyn Dataset, index: usize, into: &mut [f32]) -> Result<i32> {

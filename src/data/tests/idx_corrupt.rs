@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::idx_read::{gzip, images_file, labels_file};
 use super::*;
-use crate::data::idx::{load_pair, read_images, read_labels};
+use crate::data::idx::{load_pair, read_images, read_labels, Amount, Pair};
 
 struct Scratch(TempDir);
 
@@ -43,6 +43,60 @@ fn a_wrong_magic_number_is_named() {
     assert_eq!(offset, 0);
     assert!(expected.contains("0x00000803"), "{expected}");
     assert_eq!(got, "0x00000801");
+}
+
+/// Whatever people save under the name of an IDX file.
+#[test]
+fn files_of_another_kind_are_called_what_they_are() {
+    let scratch = Scratch::new();
+    let page = b"\xef\xbb\xbf \n<!doctype HTML><title>404 Not Found</title>";
+    let whole = images_file(2, 3, 4);
+    let cases: [(&[u8], &str); 9] = [
+        (page, "an HTML page"),
+        (b"<html><body>", "an HTML page"),
+        (b"<?xml version='1.0'?><Error>AccessDenied</Error>", "an XML text"),
+        (b"{\"message\": \"Not Found\"}", "a JSON text"),
+        (b"PK\x03\x04\x14\0\0\0", "a ZIP archive"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+        (b"\x93NUMPY\x01\0", "a NumPy array"),
+        (b"\xfd7zXZ\0\0\x04", "an xz file"),
+        (&gzip(&whole), "a gzip file inside a gzip file"),
+    ];
+    for (bytes, name) in cases {
+        let packed = scratch.file("images.gz", &gzip(bytes));
+        let (offset, expected, got) = complaint(read_images(&packed), &packed);
+        assert!(offset == 0 && expected.contains("0x00000803"), "{expected}");
+        assert!(got.starts_with(name), "{got}");
+        if !bytes.starts_with(b"\x1f\x8b") {
+            let saved_as = scratch.file("train-images-idx3-ubyte.gz", bytes);
+            let (.., got) = complaint(read_images(&saved_as), &saved_as);
+            assert!(got.starts_with(name), "{got}");
+        }
+    }
+}
+
+/// A file of 3 MB that would unpack to 3 GB: nothing is unpacked that was not asked for, nor kept
+/// beyond what the header announces.
+#[test]
+fn what_is_unpacked_is_what_is_asked_for() {
+    let scratch = Scratch::new();
+    let megabyte = gzip(&vec![0; 1 << 20]);
+    let bomb = |count: u32| {
+        let mut bytes = gzip(&[0x803, count, 1024, 1024].map(u32::to_be_bytes).concat());
+        (0..3000).for_each(|_| bytes.extend_from_slice(&megabyte));
+        scratch.file("images.gz", &bytes)
+    };
+    let mut labels = labels_file(&[]);
+    labels[4..].copy_from_slice(&3000_u32.to_be_bytes());
+    labels.resize(8 + 3000, 0);
+    let pair = Pair { images: bomb(3000), labels: scratch.file("labels", &labels), classes: 10 };
+    let start = std::time::Instant::now();
+    let few = pair.load(Amount::First(10)).unwrap();
+    assert_eq!((few.len(), few.images().pixels.len()), (10, 10 << 20));
+    let liar = bomb(2);
+    let wanted = (16 + (2 << 20), "the end of the file".into(), "more bytes".into());
+    assert_eq!(complaint(read_images(&liar), &liar), wanted);
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
 }
 
 #[test]

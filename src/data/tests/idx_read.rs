@@ -7,7 +7,7 @@ use flate2::{write::GzEncoder, Compression};
 use tempfile::TempDir;
 
 use super::*;
-use crate::data::idx::{load_pair, mnist_dir, read_images, read_labels};
+use crate::data::idx::{load_pair, read_images, read_labels, Amount, Pair};
 
 pub(super) fn images_file(count: u32, rows: u32, cols: u32) -> Vec<u8> {
     let mut bytes = [0x803, count, rows, cols].map(u32::to_be_bytes).concat();
@@ -82,36 +82,43 @@ fn a_pair_is_a_data_set() {
     assert_eq!(label(&set, 0).unwrap(), 4);
 }
 
+/// What is asked for is read, whatever lies behind it.
 #[test]
-fn mnist_is_found_under_every_name() {
-    for (separator, packed) in [("-", false), ("-", true), (".", false), (".", true)] {
-        let dir = TempDir::new().unwrap();
-        let write = |name: String, bytes: &[u8]| {
-            let name = if packed { name + ".gz" } else { name };
-            let bytes = if packed { gzip(bytes) } else { bytes.to_vec() };
-            fs::write(dir.path().join(name), bytes).unwrap();
-        };
-        for (part, count) in [("train", 3), ("t10k", 2)] {
-            write(format!("{part}-images{separator}idx3-ubyte"), &images_file(count, 28, 28));
-            write(
-                format!("{part}-labels{separator}idx1-ubyte"),
-                &labels_file(&[9, 0, 5][..count as usize]),
-            );
+fn the_first_images_alone_are_read() {
+    let dir = TempDir::new().unwrap();
+    let [images, labels] = ["i", "l"].map(|name| dir.path().join(name));
+    let all = images_file(9, 2, 3);
+    fs::write(&labels, labels_file(&[4, 1, 0, 3, 2, 2, 1, 0, 3])).unwrap();
+    let pair = Pair { images: images.clone(), labels, classes: 5 };
+    for (bytes, packed) in [(all.clone(), false), (gzip(&all), true), (gzip(&all[..30]), true)] {
+        fs::write(&images, &bytes).unwrap();
+        let few = pair.load(Amount::First(2)).unwrap();
+        assert_eq!((few.len(), few.labels(), few.images().count), (2, &[4, 1][..], 2));
+        assert_eq!(few.images().pixels, all[16..28]);
+        assert_eq!(pair.load(Amount::First(0)).unwrap().len(), 0);
+        if !packed || bytes == gzip(&all) {
+            assert_eq!(pair.load(Amount::First(9)).unwrap(), pair.load(Amount::All).unwrap());
         }
-        let mnist = mnist_dir(dir.path()).unwrap();
-        assert_eq!((mnist.train.len(), mnist.test.len()), (3, 2));
-        assert_eq!((mnist.train.labels(), mnist.test.classes()), (&[9, 0, 5][..], 10));
+        let error = pair.load(Amount::First(10)).unwrap_err().to_string();
+        assert!(error.starts_with("count: expected at most 9, all of "), "{error}");
     }
 }
 
 #[test]
-fn every_missing_file_is_named() {
+fn labels_of_bytes_get_the_noise_of_others() {
     let dir = TempDir::new().unwrap();
-    fs::write(dir.path().join("t10k-labels-idx1-ubyte"), labels_file(&[1])).unwrap();
-    let message = mnist_dir(dir.path()).unwrap_err().to_string();
-    for name in ["train-images-idx3-ubyte", "train-labels.idx1-ubyte.gz", "t10k-images.idx3-ubyte"]
-    {
-        assert!(message.contains(name), "{name} is not in: {message}");
-    }
-    assert!(!message.contains("t10k-labels"), "{message}");
+    let [images, labels] = ["i", "l"].map(|name| dir.path().join(name));
+    fs::write(&images, images_file(50, 1, 1)).unwrap();
+    let right: Vec<u8> = (0..50).map(|index| index % 7).collect();
+    fs::write(&labels, labels_file(&right)).unwrap();
+    let set = load_pair(&images, &labels, 7).unwrap();
+    let floats = MemoryDataset::read_all(&set).unwrap().with_label_noise(0.3, 5).unwrap();
+    let bytes = set.clone().with_label_noise(0.3, 5).unwrap();
+    let widened: Vec<i32> = bytes.labels().iter().map(|&label| label.into()).collect();
+    assert_eq!(widened, floats.labels());
+    assert_eq!(right.iter().zip(bytes.labels()).filter(|(a, b)| a != b).count(), 15);
+    assert_eq!(set.clone().with_label_noise(0.0, 5).unwrap(), set);
+    assert_eq!(blamed(set.with_label_noise(f64::NAN, 5)), "fraction");
+    let wide = load_pair(&images, &labels, 300).unwrap();
+    assert_eq!(blamed(wide.with_label_noise(0.3, 5)), "classes");
 }

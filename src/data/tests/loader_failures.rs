@@ -50,6 +50,50 @@ fn config(prefetch: usize) -> LoaderConfig {
     LoaderConfig { batch_size: 10, prefetch, ..LoaderConfig::default() }
 }
 
+/// A number of samples of eight elements, which need not fit anywhere.
+struct Counted(usize);
+
+impl Dataset for Counted {
+    fn len(&self) -> usize {
+        self.0
+    }
+
+    fn sample_shape(&self) -> &[usize] {
+        &[8]
+    }
+
+    fn classes(&self) -> usize {
+        1
+    }
+
+    fn read(&self, index: usize, into: &mut [f32]) -> Result<i32> {
+        self.check_read(index, into)?;
+        Ok(0)
+    }
+}
+
+/// Memory that the system refuses is an error with the size, in whatever it is wanted for.
+#[test]
+fn what_does_not_fit_is_an_error() {
+    let vast = || Arc::new(Counted(1 << 48));
+    let refusal = |config| {
+        let mut loader = Loader::new(vast(), config).unwrap();
+        loader.next_batch().unwrap_err().to_string()
+    };
+    let shuffled = LoaderConfig { shuffle: Shuffle::Seeded(1), ..config(0) };
+    let order = "cpu: cannot reserve 2251799813685248 bytes for the order of an epoch";
+    assert_eq!(refusal(shuffled.clone()), order);
+    assert_eq!(refusal(LoaderConfig { prefetch: 2, ..shuffled }), order);
+    let whole = LoaderConfig { batch_size: usize::MAX, ..config(0) };
+    assert_eq!(refusal(whole), "cpu: cannot reserve 2251799813685248 bytes for a batch");
+    let read = MemoryDataset::read_all(&*vast()).unwrap_err().to_string();
+    assert_eq!(read, "cpu: cannot reserve 9007199254740992 bytes for the samples of a data set");
+    let counted = MemoryDataset::read_all(&Counted(usize::MAX)).unwrap_err().to_string();
+    assert!(counted.ends_with(" bytes for the samples of a data set"), "{counted}");
+    // In order and by small batches, there is no need for it to fit.
+    assert_eq!(Loader::new(vast(), config(0)).unwrap().next_batch().unwrap().labels.len(), 10);
+}
+
 #[test]
 fn settings_that_give_no_batches_are_refused() {
     let fails = |len, config| blamed(Loader::new(Arc::new(numbered(len, 2)), config));
@@ -58,6 +102,12 @@ fn settings_that_give_no_batches_are_refused() {
     let drop = LoaderConfig { last_batch: LastBatch::Drop, ..config(0) };
     assert_eq!(fails(9, drop), "batch_size");
     assert_eq!(fails(5, config(usize::MAX)), "prefetch");
+    let endless = |len| Loader::new(Arc::new(Counted(len)), config(0));
+    for len in [usize::MAX, 1 << 53] {
+        assert_eq!(blamed(endless(len)), "dataset");
+    }
+    let batch = LoaderConfig { batch_size: usize::MAX, ..config(0) };
+    assert_eq!(blamed(Loader::new(Arc::new(Counted(1 << 50)), batch)), "batch_size");
 
     let huge = LoaderConfig { batch_size: usize::MAX, ..config(0) };
     let mut loader = Loader::new(Arc::new(numbered(5, 2)), huge).unwrap();

@@ -12,7 +12,8 @@ fn construction_reports_everything_that_does_not_fit() {
     assert_eq!(fails(5, &[2], &[0, 1], 2), "inputs");
     assert_eq!(fails(0, &[2, 0], &[], 2), "sample_shape");
     assert_eq!(fails(0, &[usize::MAX, 2], &[], 2), "sample_shape");
-    assert_eq!(fails(2, &[usize::MAX], &[0, 1], 2), "inputs");
+    assert_eq!(fails(2, &[usize::MAX], &[0, 1], 2), "sample_shape");
+    assert_eq!(fails(2, &[1 << 51], &[0, 1], 2), "inputs");
     assert_eq!(fails(2, &[1], &[0, 2], 2), "labels[1]");
     assert_eq!(fails(2, &[1], &[-1, 0], 2), "labels[0]");
     assert_eq!(fails(1, &[1], &[0], 0), "labels[0]");

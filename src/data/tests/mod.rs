@@ -3,6 +3,7 @@
 
 mod digits;
 mod idx_corrupt;
+mod idx_find;
 mod idx_read;
 mod loader;
 mod loader_failures;

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Sizes that no machine has are errors where they come in: no product of extents wraps, and memory
+//! that the system refuses ends nothing.
+
+use std::num::NonZeroUsize;
+
+use kiln::backend::cuda::{launches, Architecture};
+use kiln::data::{Batch, Position};
+use kiln::loss::Mse;
+use kiln::nn::{Init, Linear, Module, Scope};
+use kiln::op::TensorType;
+use kiln::optim::Sgd;
+use kiln::{Device, Mode, Net, Precision, Result, Seed, Shape, Tensor, Trainer, Var};
+
+const AT_MOST: &str = "expected a shape of at most 4503599627370495 elements, got ";
+
+fn refusal<T>(result: Result<T>) -> String {
+    result.map_or_else(|error| error.to_string(), |_| "no error".into())
+}
+
+fn on_paper() -> Device {
+    Device::on_paper(Architecture::SM_90)
+}
+
+#[test]
+fn tensors() {
+    let whole = Tensor::new([4], vec![0.0; 4]).expect("a tensor");
+    for dims in [[1 << 62, 4], [usize::MAX, 2], [1 << 32, 1 << 32], [usize::MAX, 0]] {
+        let wanted = format!("tensor: {AT_MOST}{}", Shape::from(dims));
+        assert_eq!(refusal(Tensor::new(dims, vec![])), wanted);
+        assert_eq!(refusal(Tensor::labels(dims, vec![])), wanted);
+        assert_eq!(refusal(whole.reshaped(dims)), wanted);
+    }
+    let batch = Batch {
+        inputs: vec![],
+        shape: vec![2, 1 << 62, 4],
+        labels: vec![0, 0],
+        indices: vec![0, 1],
+        position: Position::default(),
+    };
+    assert!(refusal(batch.into_rows()).starts_with(&format!("tensor: {AT_MOST}[2, ")));
+}
+
+/// Zeros are made without a result: the error waits for whoever wants them.
+#[test]
+fn zeros_that_there_is_no_memory_for() {
+    let mut net = Net::new(Device::cpu(), Seed(1), |p| Linear::new(&p.at("fc"), 4, 2)).expect("ok");
+    let cases = [
+        ([1 << 62, 4], format!("tensor: {AT_MOST}[4611686018427387904, 4]")),
+        ([1 << 49, 4], "cpu: cannot reserve 9007199254740992 bytes for a tensor".into()),
+    ];
+    for (dims, wanted) in cases {
+        let zeros = Tensor::zeros(dims);
+        assert_eq!(refusal(zeros.values()), wanted);
+        assert_eq!(refusal(zeros.samples(0, 1)), wanted);
+        assert_eq!(refusal(zeros.argmax()), wanted);
+        assert!(zeros.integers().is_err() && zeros.item().is_err());
+        let error = refusal(net.eval().forward(&zeros));
+        assert!(error.contains("expected a shape of at most") || error.contains("bytes"), "{error}");
+        assert_eq!(refusal(net.monte_carlo(2).forward(&zeros)), wanted);
+    }
+}
+
+#[test]
+fn parameters() {
+    let linear = |inputs, outputs, device| {
+        refusal(Net::new(device, Seed(1), |p| Linear::new(&p.at("fc"), inputs, outputs)))
+    };
+    let got = "fc: parameter weight: expected a shape of at most 4503599627370495 elements, got ";
+    for (inputs, outputs) in [((1 << 60) + 1, 16), (usize::MAX, 1), (1 << 32, 1 << 32)] {
+        let error = linear(inputs, outputs, Device::cpu());
+        assert_eq!(error, format!("{got}[{outputs}, {inputs}]"));
+    }
+    assert!(linear(4, usize::MAX, on_paper()).contains("fc: parameter bias: expected a shape"));
+    let error = linear(1 << 25, 1 << 25, Device::cpu());
+    assert!(error.starts_with("cpu: cannot reserve 4503599"), "{error}");
+    assert_eq!(linear(1 << 25, 1 << 25, on_paper()), "no error", "paper is patient");
+}
+
+/// Each fits, and their sum does not.
+#[test]
+fn many_parameters() {
+    let make = |p: &Scope| {
+        for index in 0..1100 {
+            p.parameter(&format!("p{index}"), [Shape::MOST_ELEMENTS], Init::Constant(0.0));
+        }
+        Linear::new(&p.at("fc"), 4, 2)
+    };
+    for device in [Device::cpu(), on_paper()] {
+        let error = refusal(Net::new(device, Seed(1), make));
+        assert!(error.contains(": cannot reserve 19815838360"), "{error}");
+    }
+}
+
+struct Function(fn(&Var) -> Var);
+
+impl Module for Function {
+    fn forward(&self, x: &Var) -> Var {
+        (self.0)(x)
+    }
+}
+
+fn plan(device: Device, function: fn(&Var) -> Var, dims: &[usize]) -> String {
+    let mut net = Net::new(device, Seed(1), |_| Function(function)).expect("a network");
+    refusal(net.plan(Mode::Eval, &[TensorType::f32(dims.into())]))
+}
+
+#[test]
+fn values_in_a_graph() {
+    let vast = 1 << 40;
+    let too_many = |op: &str, dims: &str| format!("{op}: {AT_MOST}{dims}");
+    let input = too_many("input", "[4611686018427387904, 4]");
+    assert_eq!(plan(on_paper(), |x| x.relu(), &[1 << 62, 4]), input);
+    let outer = too_many("matmul", "[1099511627776, 1099511627776]");
+    assert_eq!(plan(on_paper(), |x| x.matmul_transposed(x), &[vast, 1]), outer);
+    let sum = |x: &Var| x + &x.transpose();
+    assert!(plan(on_paper(), sum, &[vast, 1]).starts_with(&too_many("broadcast", "[1099511")));
+    let hidden = |x: &Var| x.reshape([1 << 40, 1 << 40, 0]);
+    assert!(plan(on_paper(), hidden, &[0, 4]).starts_with(&too_many("reshape", "[1099511")));
+    let mistaken = |x: &Var| x.reshape([1 << 62, 4]);
+    let mistake = too_many("reshape", "[4611686018427387904, 4]");
+    assert_eq!(plan(on_paper(), mistaken, &[4, 4]), mistake);
+}
+
+#[test]
+fn plans() {
+    let many = |x: &Var| (0..64).fold(x.clone(), |x, _| x.tanh());
+    let error = plan(on_paper(), many, &[1 << 49, 4]);
+    assert_eq!(error, "sm_90: cannot plan for values of 585467951558164480 bytes");
+    let error = plan(Device::cpu(), |x| x.tanh().relu(), &[1 << 46, 8]);
+    assert!(error.starts_with("cpu: cannot reserve 2251799813685248 bytes"), "{error}");
+
+    let mut net = Net::new(on_paper(), Seed(1), |p| Linear::new(&p.at("fc"), 4, 2)).expect("ok");
+    let mut lowered = |samples: usize| {
+        let plan = net.plan(Mode::Eval, &[TensorType::f32([samples, 4].into())]).expect("a plan");
+        refusal(launches(plan, Architecture::SM_90, Precision::F32))
+    };
+    assert_eq!(lowered((1 << 29) - 1), "no error");
+    let elements = "fc: linear: expected at most 2147483647 elements on a GPU, got [536870912, 4]";
+    assert_eq!(lowered(1 << 29), elements);
+}
+
+#[test]
+fn draws() {
+    let mut net = Net::new(Device::cpu(), Seed(1), |p| Linear::new(&p.at("fc"), 4, 2)).expect("ok");
+    let x = Tensor::zeros([3, 4]);
+    let error = "draws: expected at most 1431655765 of 3 samples, got ";
+    for draws in [usize::MAX, 1 << 62, 1 << 32] {
+        assert_eq!(refusal(net.monte_carlo(draws).forward(&x)), format!("{error}{draws}"));
+    }
+    let wide = Tensor::zeros([1, 1 << 20]);
+    let error = refusal(net.monte_carlo(u32::MAX as usize).forward(&wide));
+    assert_eq!(error, "cpu: cannot reserve 18014398505287680 bytes for the draws of a batch");
+    assert_eq!(net.monte_carlo(2).forward(&x).expect("draws").shape().dims(), [2, 3, 2]);
+}
+
+#[test]
+fn threads() {
+    for threads in [usize::MAX, 1 << 32, Device::MOST_THREADS + 1] {
+        let device = Device::cpu_with_threads(NonZeroUsize::new(threads).expect("above 0"));
+        let made = Net::new(device, Seed(1), |p| Linear::new(&p.at("fc"), 4, 2));
+        assert_eq!(refusal(made), format!("threads: expected at most 4096, got {threads}"));
+    }
+}
+
+#[test]
+fn micro_batches() {
+    let net = Net::new(Device::cpu(), Seed(1), |p| Linear::new(&p.at("fc"), 4, 2)).expect("ok");
+    let fit = Trainer::new(net, Mse::default(), Sgd::new(0.1)).expect("a trainer");
+    let mut fit = fit.with_micro_batches(usize::MAX).expect("any number");
+    let hollow = Tensor::new([1 << 40, 0], vec![]).expect("no elements");
+    let error = refusal(fit.step(&hollow, &hollow));
+    assert!(error.starts_with("fc: linear: expected input of shape"), "{error}");
+    fit.step(&Tensor::zeros([5, 4]), &Tensor::zeros([5, 2])).expect("five parts");
+}
