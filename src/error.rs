@@ -6,6 +6,8 @@
 
 use std::path::PathBuf;
 
+use crate::non_finite::NonFiniteValue;
+
 /// A [`std::result::Result`] with kiln's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -79,6 +81,19 @@ pub enum Error {
         device: String,
         /// What happened, with the driver's own words where there are any.
         message: String,
+    },
+
+    /// A training step that gave NaN or infinity.
+    #[error("update {update}: {what} is {value}{}", first.as_deref().map_or(String::new(), |first| format!("; {first}")))]
+    NonFinite {
+        /// The number of the update that the step made, counted from 1.
+        update: u64,
+        /// What is not finite ("the loss").
+        what: String,
+        /// Its value.
+        value: f32,
+        /// The first value of the step that is not finite, if it was looked for.
+        first: Option<Box<NonFiniteValue>>,
     },
 
     /// A graph or plan that breaks an invariant: a defect in kiln, not in the caller's program.

@@ -4,6 +4,7 @@
 mod golden;
 mod masks;
 mod modes;
+mod non_finite;
 mod options;
 mod statistics;
 mod trainer;
