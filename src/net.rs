@@ -233,11 +233,21 @@ impl<M: Module> Net<M> {
         body(self).inspect_err(|_| (self.pass, self.monte_carlo_pass) = counters)
     }
 
-    /// Runs `body` without counting its passes.
+    /// Runs `body` as if it had not been run: its passes are not counted, and state that is not
+    /// trained is as it was.
     pub(crate) fn uncounted<T>(&mut self, body: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let counters = (self.pass, self.monte_carlo_pass);
+        let states = self.specs().iter().enumerate().filter(|(_, s)| s.role == ParamRole::State);
+        let ids: Vec<ParamId> = states.map(|(index, _)| ParamId::at(index)).collect();
+        let mut kept = Vec::with_capacity(ids.len());
+        for id in ids {
+            kept.push((id, self.store.read(&mut *self.backend, id)?));
+        }
         let result = body(self);
         (self.pass, self.monte_carlo_pass) = counters;
+        for (id, value) in kept {
+            self.store.write(&mut *self.backend, id, &value)?;
+        }
         result
     }
 

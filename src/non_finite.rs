@@ -232,7 +232,7 @@ fn origin(graph: &Graph, node: NodeId) -> Origin {
 /// The first element that is not finite; `None` for integers too.
 fn first_of(tensor: &Tensor) -> Result<Option<f32>> {
     match tensor.dtype() {
-        DType::I32 => Ok(None),
+        DType::I32 | DType::I64 => Ok(None),
         _ => Ok(tensor.values()?.iter().copied().find(|value| !value.is_finite())),
     }
 }
