@@ -262,16 +262,6 @@ impl<M: Module> Trainer<M> {
         self.schedule.rate(self.optimizer.rate, self.updates)
     }
 
-    /// Changes the schedule from the next update on.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] if the schedule's options are out of range.
-    pub fn set_schedule(&mut self, schedule: Schedule) -> Result<()> {
-        schedule.check()?;
-        self.schedule = schedule;
-        Ok(())
-    }
-
     /// The plan of an undivided step for inputs and targets of these types.
     ///
     /// # Errors
