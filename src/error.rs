@@ -7,6 +7,7 @@
 
 use std::path::PathBuf;
 
+use crate::non_finite::NonFiniteValue;
 use crate::{Printable, PrintableLines};
 
 /// A [`std::result::Result`] with kiln's [`Error`].
@@ -88,6 +89,19 @@ pub enum Error {
         device: String,
         /// What happened, with the driver's own words where there are any.
         message: String,
+    },
+
+    /// A training step that gave NaN or infinity.
+    #[error("update {update}: {what} is {value}{}", first.as_deref().map_or(String::new(), |first| format!("; {first}")))]
+    NonFinite {
+        /// The number of the update that the step made, counted from 1.
+        update: u64,
+        /// What is not finite ("the loss").
+        what: String,
+        /// Its value.
+        value: f32,
+        /// The first value of the step that is not finite, if it was looked for.
+        first: Option<Box<NonFiniteValue>>,
     },
 
     /// A graph or plan that breaks an invariant: a defect in kiln, not in the caller's program.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use crate::backend::Backend;
 use crate::device::Device;
 use crate::exec::{Executable, Outputs, Store};
-use crate::graph::{trace, LayerPath, ParamId, ParamRole, ParamSpec, Traced, Var, LOSS};
+use crate::graph::{trace, Builder, LayerPath, ParamId, ParamRole, ParamSpec, Traced, Var, LOSS};
 use crate::loss::Loss;
 use crate::nn::{Module, Registry, Scope};
+use crate::non_finite::layer_outputs;
 use crate::op::TensorType;
 use crate::passes::{self, Goal, Mode, Request};
 use crate::plan::Plan;
@@ -234,6 +235,24 @@ impl<M: Module> Net<M> {
         body(self).inspect_err(|_| (self.pass, self.monte_carlo_pass) = counters)
     }
 
+    /// Runs `body` as if it had not been run: its passes are not counted, and state that is not
+    /// trained is as it was.
+    pub(crate) fn uncounted<T>(&mut self, body: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let counters = (self.pass, self.monte_carlo_pass);
+        let states = self.specs().iter().enumerate().filter(|(_, s)| s.role == ParamRole::State);
+        let ids: Vec<ParamId> = states.map(|(index, _)| ParamId::at(index)).collect();
+        let mut kept = Vec::with_capacity(ids.len());
+        for id in ids {
+            kept.push((id, self.store.read(&mut *self.backend, id)?));
+        }
+        let result = body(self);
+        (self.pass, self.monte_carlo_pass) = counters;
+        for (id, value) in kept {
+            self.store.write(&mut *self.backend, id, &value)?;
+        }
+        result
+    }
+
     /// Runs a call; its plan is compiled at the first call of its kind.
     pub(crate) fn run(&mut self, call: Call<'_>) -> Result<Vec<Tensor>> {
         let index = self.prepare(&call)?;
@@ -250,7 +269,7 @@ impl<M: Module> Net<M> {
     fn prepare(&mut self, call: &Call<'_>) -> Result<usize> {
         let inputs = call.inputs.iter().map(Tensor::ty).collect();
         let index = self.executable(call.request.clone(), call.loss, inputs)?;
-        if let Some(loss) = call.loss {
+        if let Some(loss) = call.loss.filter(|_| call.request.goal != Goal::Layers) {
             if let Some(output) = self.plans[index].1.plan().results().get(1) {
                 loss.check_output(&call.inputs[1], output)?;
             }
@@ -289,7 +308,7 @@ impl<M: Module> Net<M> {
         let traced = self.trace(&key, loss)?;
         let plan = passes::compile(traced, &key.request, self.backend.facts())?;
         match &key.request.goal {
-            Goal::Forward => {}
+            Goal::Forward | Goal::Layers => {}
             Goal::Gradients(_) => self.store.ensure_gradients(&mut *self.backend)?,
             Goal::Step(step) => {
                 self.store.ensure_gradients(&mut *self.backend)?;
@@ -303,9 +322,10 @@ impl<M: Module> Net<M> {
         Ok(self.plans.len() - 1)
     }
 
-    /// Records the module and, with a loss, the loss: `[loss, output]` or `[output]`.
+    /// Records the module and, with a loss, the loss: `[loss, output]` or `[output]`; or the
+    /// outputs of all layers, where those are asked for.
     fn trace(&self, key: &Key, loss: Option<&dyn Loss>) -> Result<Traced> {
-        trace(self.specs().clone(), &key.inputs, |inputs: &[Var]| {
+        let traced = trace(self.specs().clone(), &key.inputs, |inputs: &[Var]| {
             let output = self.module.forward(&inputs[0]);
             match loss {
                 Some(loss) => {
@@ -317,7 +337,15 @@ impl<M: Module> Net<M> {
                 }
                 None => vec![output],
             }
-        })
+        })?;
+        match key.request.goal {
+            Goal::Layers => {
+                let outputs = layer_outputs(&traced.graph);
+                let graph = Builder::extend(traced.graph).finish(outputs.clone());
+                Ok(Traced { graph, results: outputs })
+            }
+            _ => Ok(traced),
+        }
     }
 
     fn find(&self, name: &str) -> Result<ParamId> {

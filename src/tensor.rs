@@ -183,17 +183,31 @@ impl Tensor {
 
     /// For each row along the innermost extent, the index of its first largest element.
     ///
+    /// ```
+    /// # use kiln::Tensor;
+    /// let scores = Tensor::new([2, 3], vec![0.1, 0.7, 0.2, 0.5, 0.1, 0.5])?;
+    /// assert_eq!(scores.argmax()?, [1, 0]);
+    /// assert!(Tensor::new([1, 2], vec![f32::NAN, 1.0])?.argmax().is_err());
+    /// # Ok::<(), kiln::Error>(())
+    /// ```
+    ///
     /// # Errors
-    /// [`Error::Shape`] if the elements are integers or a row is empty.
+    /// [`Error::Shape`] if the elements are integers or a row is empty; [`Error::Argument`] if an
+    /// element is NaN, which is neither larger nor smaller than another.
     pub fn argmax(&self) -> Result<Vec<usize>> {
         let width = self.shape.last();
         if width == 0 {
             return Err(shape_error("argmax", "rows of at least one element", &self.shape));
         }
-        let index_of_largest = |row: &[f32]| {
-            (1..row.len()).fold(0, |best, index| if row[index] > row[best] { index } else { best })
-        };
-        Ok(self.values()?.chunks_exact(width).map(index_of_largest).collect())
+        let rows = self.values()?.chunks_exact(width).enumerate();
+        rows.map(|(number, row)| {
+            if row.iter().any(|value| value.is_nan()) {
+                return Err(Error::argument("argmax", "numbers", format!("NaN in row {number}")));
+            }
+            let larger = |best, index| if row[index] > row[best] { index } else { best };
+            Ok((1..row.len()).fold(0, larger))
+        })
+        .collect()
     }
 
     fn wrong_type(&self, expected: DType) -> Error {

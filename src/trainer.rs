@@ -5,15 +5,38 @@ use crate::exec::Number;
 use crate::loss::Loss;
 use crate::net::{Call, Net};
 use crate::nn::Module;
+use crate::non_finite::{NonFinite, NonFiniteValue, Watch};
 use crate::op::{Store, TensorType};
 use crate::optim::{Optimizer, Schedule};
 use crate::passes::{Goal, Mode, Request, StepGoal, UpdateGoal};
 use crate::plan::Plan;
+use crate::scalars::Scalars;
 use crate::{Error, Result, Tensor};
 
 /// Trains a network: holds it together with its loss, optimiser and schedule.
 ///
 /// A step runs in train mode by construction; evaluation goes through the network's views.
+///
+/// A training that has met NaN or infinity does not recover by itself, so it stops there unless
+/// [`with_non_finite`](Trainer::with_non_finite) says otherwise. The update is made by then: go
+/// back to a checkpoint, and [`first_non_finite`](Trainer::first_non_finite) before the step says
+/// which layer is the first to blame:
+///
+/// ```
+/// use kiln::{loss::Mse, nn::Linear, optim::Sgd, Device, Error, Net, Seed, Tensor, Trainer};
+///
+/// let fit = || {
+///     let net = Net::new(Device::cpu(), Seed(7), |p| Linear::new(&p.at("fc"), 1, 1))?;
+///     Trainer::new(net, Mse::default(), Sgd::new(0.1))
+/// };
+/// let (x, target) = (Tensor::new([1, 1], vec![3e30])?, Tensor::zeros([1, 1]));
+/// let stopped = fit()?.step(&x, &target).unwrap_err();
+/// assert!(matches!(stopped, Error::NonFinite { update: 1, .. }), "{stopped}");
+///
+/// let first = fit()?.first_non_finite(&x, &target)?.expect("the loss of that step");
+/// assert_eq!(first.to_string(), "all layers' outputs are finite, the loss is inf");
+/// # Ok::<(), kiln::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Trainer<M> {
     net: Net<M>,
@@ -25,6 +48,15 @@ pub struct Trainer<M> {
     updates: u64,
     /// Type of the first batch, by which a checkpoint describes the network.
     batch: Option<TensorType>,
+    watch: Watch,
+}
+
+/// Some samples of a batch.
+struct Part {
+    start: usize,
+    end: usize,
+    /// What its loss counts in that of the batch.
+    share: f64,
 }
 
 /// The loss of a step, read when its value is asked for: a GPU may still be at work on it, and
@@ -56,6 +88,7 @@ impl<M: Module> Trainer<M> {
             micro_batches: 1,
             updates: 0,
             batch: None,
+            watch: Watch::default(),
         })
     }
 
@@ -95,68 +128,113 @@ impl<M: Module> Trainer<M> {
         Ok(self)
     }
 
+    /// Says what happens when the loss or the gradient norm of a step is NaN or infinite;
+    /// [`NonFinite::Stop`] if nothing is said. The norm is looked at where it is computed: with
+    /// [clipping](Trainer::with_clipping).
+    pub fn with_non_finite(mut self, policy: NonFinite) -> Self {
+        self.watch.policy = policy;
+        self
+    }
+
     /// One step on a batch: forward in train mode, loss, backward, update. On a GPU it returns when
     /// the step is issued; what goes wrong on the device later shows at the next call.
     ///
     /// # Errors
     /// [`Error::Shape`] with the layer's path if a layer cannot take its input; what the loss
     /// reports about the targets. The parameters are unchanged then.
+    ///
+    /// [`Error::NonFinite`] if the loss or the gradient norm is not finite, unless the trainer is to
+    /// [continue](NonFinite::Continue). The update is made then. On a GPU, where a number is looked
+    /// at only when nobody has to wait for it, this comes up to four steps later, or from
+    /// [`check_finite`](Trainer::check_finite).
     pub fn step(&mut self, x: &Tensor, target: &Tensor) -> Result<StepLoss> {
-        self.loss.check(target)?;
-        if x.shape().samples() != target.shape().samples() || x.shape().rank() == 0 {
-            return Err(Error::Shape {
-                layer: String::new(),
-                op: "step".into(),
-                expected: format!("targets for {} samples", x.shape().samples()),
-                got: target.shape().to_string(),
-            });
-        }
+        self.check_batch(x, target)?;
         let rate = self.rate() as f32;
         let update = u32::try_from(self.updates + 1).unwrap_or(u32::MAX);
-        // However many samples of no elements there are, they are not worth dividing.
-        let parts = self.micro_batches.min(x.shape().elements().max(1));
-        let ranges = split(x.shape().samples(), parts);
-        let requests: Vec<Request> = (0..ranges.len())
-            .map(|index| self.request(index == 0, index + 1 == ranges.len()))
+        let parts = self.parts(x, target)?;
+        let requests: Vec<Request> = (0..parts.len())
+            .map(|index| self.request(index == 0, index + 1 == parts.len()))
             .collect();
         let loss = &*self.loss;
-        if ranges.len() > 1 {
-            let (start, end) = ranges[0];
-            let mut types = vec![x.samples(start, end)?.ty(), target.samples(start, end)?.ty()];
-            types.extend(loss.inputs().iter().map(Tensor::ty));
+        if parts.len() > 1 {
+            let types: Vec<TensorType> =
+                parts[0].inputs(x, target, loss)?.iter().map(Tensor::ty).collect();
             let plan = self.net.plan_for(requests[0].clone(), Some(loss), &types)?;
             if let Some(output) = plan.results().get(1) {
                 loss.check_output(target, output)?;
             }
         }
-        let whole = loss.weight(target);
         let step = self.net.attempt(|net| {
             let mut scalars = net.begin_pass(Mode::Train);
             (scalars.update, scalars.learning_rate) = (update, rate);
-            let mut step = StepLoss { parts: Vec::with_capacity(ranges.len()), norm: None };
-            for (&(start, end), request) in ranges.iter().zip(requests) {
-                let (x, target) = match ranges.len() {
-                    1 => (x.clone(), target.clone()),
-                    _ => (x.samples(start, end)?, target.samples(start, end)?),
-                };
-                let share = match (loss.weight(&target), whole) {
-                    (Some(part), Some(whole)) if ranges.len() > 1 => part / whole,
-                    _ => 1.0,
-                };
-                scalars.share = share as f32;
-                scalars.sample_offset = start as u32;
-                let mut inputs = vec![x, target];
-                inputs.extend(loss.inputs());
+            let mut step = StepLoss { parts: Vec::with_capacity(parts.len()), norm: None };
+            for (part, request) in parts.iter().zip(requests) {
+                part.tell(&mut scalars);
+                let inputs = part.inputs(x, target, loss)?;
                 let call = Call { request, loss: Some(loss), inputs: &inputs, scalars };
                 let outputs = net.run_later(call)?;
-                step.parts.extend(outputs.number(0).map(|loss| (loss, share)));
+                step.parts.extend(outputs.number(0).map(|loss| (loss, part.share)));
                 step.norm = outputs.number(2);
             }
             Ok(step)
         })?;
         self.updates += 1;
         self.batch.get_or_insert_with(|| x.ty());
+        self.watch.add(self.updates, &step)?;
         Ok(step)
+    }
+
+    /// Waits for all steps, and looks at their losses and gradient norms and at the parameters that
+    /// they left. Call it before a checkpoint is written over an older one. It does nothing if the
+    /// trainer is to [continue](NonFinite::Continue).
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] if one of them is not finite, [`Error::Device`] if the device failed
+    /// meanwhile.
+    pub fn check_finite(&mut self) -> Result<()> {
+        self.watch.settle()?;
+        if self.watch.policy == NonFinite::Continue {
+            return Ok(());
+        }
+        match self.net.non_finite()?.into_iter().next() {
+            None => Ok(()),
+            Some((name, value)) => {
+                let what = format!("an element of {name}");
+                Err(Error::NonFinite { update: self.updates, what, value, first: None })
+            }
+        }
+    }
+
+    /// What the next step on this batch would be the first to compute that is NaN or infinite:
+    /// forward, loss and gradients with the masks of that step. Nothing is updated and no pass is
+    /// counted. Much slower than a step.
+    ///
+    /// # Errors
+    /// As [`step`](Trainer::step), without [`Error::NonFinite`].
+    pub fn first_non_finite(
+        &mut self,
+        x: &Tensor,
+        target: &Tensor,
+    ) -> Result<Option<NonFiniteValue>> {
+        self.check_batch(x, target)?;
+        let output = self.plan(&x.ty(), &target.ty())?.results().get(1).copied().cloned();
+        if let Some(output) = output {
+            self.loss.check_output(target, &output)?;
+        }
+        let parts = self.parts(x, target)?;
+        let loss = &*self.loss;
+        self.net.uncounted(|net| {
+            let mut scalars = net.begin_pass(Mode::Train);
+            for part in parts {
+                part.tell(&mut scalars);
+                let inputs = part.inputs(x, target, loss)?;
+                let found = net.examine(Mode::Train, Some(loss), &inputs, scalars)?;
+                if found.is_some() {
+                    return Ok(found);
+                }
+            }
+            Ok(None)
+        })
     }
 
     /// The network, to evaluate it between steps.
@@ -221,8 +299,42 @@ impl<M: Module> Trainer<M> {
         self.batch = batch;
     }
 
+    /// Sets the number of updates that the parameters, which were just replaced, have seen.
     pub(crate) fn set_updates(&mut self, updates: u64) {
         self.updates = updates;
+        self.watch.forget();
+    }
+
+    fn check_batch(&self, x: &Tensor, target: &Tensor) -> Result<()> {
+        self.loss.check(target)?;
+        if x.shape().samples() != target.shape().samples() || x.shape().rank() == 0 {
+            return Err(Error::Shape {
+                layer: String::new(),
+                op: "step".into(),
+                expected: format!("targets for {} samples", x.shape().samples()),
+                got: target.shape().to_string(),
+            });
+        }
+        Ok(())
+    }
+
+    /// How a batch with this target is divided.
+    fn parts(&self, x: &Tensor, target: &Tensor) -> Result<Vec<Part>> {
+        let samples = target.shape().samples();
+        // However many samples of no elements there are, they are not worth dividing.
+        let ranges = split(samples, self.micro_batches.min(x.shape().elements().max(1)));
+        if ranges.len() == 1 {
+            return Ok(vec![Part { start: 0, end: samples, share: 1.0 }]);
+        }
+        let whole = self.loss.weight(target);
+        let part = |&(start, end): &(usize, usize)| {
+            let share = match (self.loss.weight(&target.samples(start, end)?), whole) {
+                (Some(part), Some(whole)) => part / whole,
+                _ => 1.0,
+            };
+            Ok(Part { start, end, share })
+        };
+        ranges.iter().map(part).collect()
     }
 
     /// What the plan of a micro-batch is for.
@@ -233,6 +345,24 @@ impl<M: Module> Trainer<M> {
             update: last.then_some(update),
         };
         Request { mode: Mode::Train, goal: Goal::Step(step) }
+    }
+}
+
+impl Part {
+    fn tell(&self, scalars: &mut Scalars) {
+        scalars.share = self.share as f32;
+        scalars.sample_offset = self.start as u32;
+    }
+
+    /// What a run of this part of a batch takes.
+    fn inputs(&self, x: &Tensor, target: &Tensor, loss: &dyn Loss) -> Result<Vec<Tensor>> {
+        let of = |whole: &Tensor| match self.end - self.start == whole.shape().samples() {
+            true => Ok(whole.clone()),
+            false => whole.samples(self.start, self.end),
+        };
+        let mut inputs = vec![of(x)?, of(target)?];
+        inputs.extend(loss.inputs());
+        Ok(inputs)
     }
 }
 
@@ -255,6 +385,12 @@ impl StepLoss {
     /// [`Error::Device`] if the device failed meanwhile.
     pub fn gradient_norm(&self) -> Result<Option<f32>> {
         self.norm.as_ref().map(Number::item).transpose()
+    }
+
+    /// Whether reading it waits for nothing.
+    pub(crate) fn is_there(&self) -> bool {
+        let numbers = self.parts.iter().map(|(loss, _)| loss).chain(&self.norm);
+        numbers.into_iter().all(|number| matches!(number, Number::There(_)))
     }
 }
 

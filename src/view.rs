@@ -5,7 +5,7 @@ use crate::loss::Loss;
 use crate::net::{Call, Net};
 use crate::nn::Module;
 use crate::passes::{Goal, Mode, Request, Seed};
-use crate::{allocate, Error, Result, Tensor};
+use crate::{allocate, Error, NonFiniteValue, Result, Tensor};
 
 /// A network in a mode; from [`Net::train`], [`Net::eval`] or [`Net::monte_carlo`].
 ///
@@ -129,6 +129,31 @@ impl<'n, M: Module> View<'n, M> {
             Ok([loss, output]) => Ok((loss, output)),
             Err(outputs) => Err(missing(outputs.len())),
         }
+    }
+
+    /// The first layer's output of the next pass on `x` that has NaN or an infinity in it, or `x`
+    /// itself. The pass is not counted. Much slower than [`forward`](View::forward).
+    ///
+    /// ```
+    /// use kiln::{models::SimpleNet, Device, Net, Origin, Seed, Tensor};
+    ///
+    /// let mut net = Net::new(Device::cpu(), Seed(7), |p| SimpleNet::new(p, 4, 8, 3, 0.5))?;
+    /// net.set_parameter("fc2.bias", &Tensor::new([8], vec![f32::INFINITY; 8])?)?;
+    /// let found = net.eval().first_non_finite(&Tensor::zeros([1, 4]))?.expect("an infinity");
+    /// assert!(matches!(found.origin, Origin::Layer { path, .. } if path == "fc2"));
+    /// assert_eq!(found.parameters, ["fc2.bias"]);
+    /// # Ok::<(), kiln::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`forward`](View::forward).
+    pub fn first_non_finite(&mut self, x: &Tensor) -> Result<Option<NonFiniteValue>> {
+        let tiled = self.tile(x)?;
+        let mode = self.mode;
+        self.net.uncounted(|net| {
+            let scalars = net.begin_pass(mode);
+            net.examine(mode, None, &[tiled], scalars)
+        })
     }
 
     fn backward(

@@ -1,6 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The program as its users meet it: results, files, exit codes, and what survives `kill -9`.
 
+#[path = "cli/non_finite.rs"]
+mod non_finite;
+#[path = "cli/resume.rs"]
+mod resume;
+#[cfg(unix)]
+#[path = "cli/signals.rs"]
+mod signals;
+#[cfg(unix)]
+#[path = "cli/streams.rs"]
+mod streams;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -33,6 +44,15 @@ fn succeed(directory: &Path, args: &[&str]) -> String {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), stderr.as_str()), (Some(0), ""), "{args:?}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Fails with one line on the standard error, which is returned, and nothing else.
+fn fail(directory: &Path, args: &[&str]) -> String {
+    let output = run(directory, args);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 1), "{args:?}: {stderr}");
+    assert!(stderr.starts_with("error: ") && output.stdout.is_empty(), "{args:?}: {stderr}");
+    stderr
 }
 
 fn json(directory: &Path, args: &[&str]) -> Value {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kiln::backend::cuda::{Architecture, Capture, CudaImage};
-use kiln::{Device, Precision};
+use kiln::{Device, NonFinite, Precision};
 use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
 
@@ -69,7 +69,8 @@ pub(super) enum DeviceName {
     Cuda(usize),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum PrecisionName {
     /// In full f32
     F32,
@@ -182,6 +183,9 @@ pub(super) struct FitArgs {
     /// Run each batch in this many parts
     #[arg(long, value_name = "K")]
     pub(super) micro_batches: Option<NonZeroUsize>,
+    /// What to do when a loss or the gradient norm is NaN or infinite; stop if not given
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(super) non_finite: Option<NonFiniteName>,
 }
 
 #[derive(Debug, Args)]
@@ -195,6 +199,10 @@ pub(super) struct TrainArgs {
     /// settings are those it began with
     #[arg(long, value_name = "DIR", num_args = 0..=1)]
     pub(super) resume: Option<Option<PathBuf>>,
+    /// With --resume and more --epochs: let the schedule span all epochs anew. The learning rate may
+    /// jump. Without it, schedules that end with the epochs (cosine, one-cycle) take no more of them
+    #[arg(long, requires = "resume")]
+    pub(super) stretch_schedule: bool,
 }
 
 #[derive(Debug, Args)]
@@ -276,6 +284,14 @@ pub(super) enum ScheduleName {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum NonFiniteName {
+    /// Keep the last checkpoint, say which layer was the first, and fail
+    Stop,
+    /// Go on; what is measured of NaN is written as null
+    Continue,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum PlanMode {
     Train,
     Eval,
@@ -307,6 +323,15 @@ impl PrecisionName {
             PrecisionName::Tf32 => Precision::Tf32,
             PrecisionName::Bf16 => Precision::Bf16,
             PrecisionName::F16 => Precision::F16,
+        }
+    }
+}
+
+impl NonFiniteName {
+    pub(super) fn policy(self) -> NonFinite {
+        match self {
+            NonFiniteName::Stop => NonFinite::Stop,
+            NonFiniteName::Continue => NonFinite::Continue,
         }
     }
 }

@@ -3,21 +3,24 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use kiln::checkpoint::write_atomically;
-use kiln::{Device, Error, Result};
+use kiln::{Error, Result};
 use serde_json::{json, Value};
 
-use super::args::{CompareArgs, ScheduleName};
+use super::args::{Common, CompareArgs, ScheduleName};
 use super::chart::{self, Curve};
-use super::metrics::{self, Epoch};
+use super::interrupt::Signal;
+use super::metrics::{self, percent, Epoch};
 use super::network;
-use super::output::Output;
+use super::outcome::{Ending, Failure, Outcome};
+use super::output::{to_stderr, Output};
 use super::run_dir;
-use super::session::Session;
+use super::session::{Advance, Session};
 use super::settings::{at_least_one, NetSettings, Settings};
-use super::train::{CURVES_FILE, METRICS_FILE};
+use super::train::{conditions, explain, CURVES_FILE, METRICS_FILE};
 use super::verdict::{gap, Verdict};
 
 /// Digits to train on: few, so that a large network learns them by heart.
@@ -31,31 +34,42 @@ const EPOCHS: usize = 60;
 const SCHEDULE: ScheduleName = ScheduleName::Cosine;
 const BATCH: usize = 50;
 
-pub(super) fn run(args: &CompareArgs, device: Device, output: &mut Output) -> Result<()> {
-    let settings = settings(args)?;
+pub(super) fn run(args: &CompareArgs, common: &Common, output: &mut Output) -> Outcome {
+    let settings = settings(args, common)?;
     let NetSettings::Simple { hidden, p } = settings.net else {
         let got = settings.net.name().as_str();
-        return Err(Error::argument("net", "simple, whose dropout can be left out", got));
+        return Err(Error::argument("net", "simple, whose dropout can be left out", got).into());
     };
     if p == 0.0 {
-        return Err(Error::argument("p", "more than 0, to be compared with 0", p));
+        return Err(Error::argument("p", "more than 0, to be compared with 0", p).into());
     }
+    let device = network::device(common)?;
+    let conditions = conditions(&args.fit);
     let with_rate = |p| Settings { net: NetSettings::Simple { hidden, p }, ..settings.clone() };
     // A rate that no network takes is found before anything is written.
     network::net(settings.net, device.clone(), settings.seed)?;
-    let first = Session::new(with_rate(0.0), device.clone())?;
+    let first = Session::new(with_rate(0.0), device.clone(), conditions.clone())?;
     let name = format!("compare-{}", settings.data.name());
     let directory = run_dir::create(args.out.as_deref(), &name)?;
+    conditions.interrupt.watch()?;
     output.note(&headline(&first, p))?;
-    let without = train(first, &directory, output)?;
-    let with = train(Session::new(with_rate(p), device)?, &directory, output)?;
-    report(&settings, [&without, &with], &directory, output)
+    let without = match train(first, &directory, output)? {
+        ControlFlow::Continue(history) => history,
+        ControlFlow::Break(signal) => return Ok(Ending::Stopped(signal)),
+    };
+    let second = Session::new(with_rate(p), device, conditions)?;
+    let with = match train(second, &directory, output)? {
+        ControlFlow::Continue(history) => history,
+        ControlFlow::Break(signal) => return Ok(Ending::Stopped(signal)),
+    };
+    report(&settings, [&without, &with], &directory, output)?;
+    Ok(Ending::Done)
 }
 
 /// The settings asked for, on the defaults of a comparison.
-fn settings(args: &CompareArgs) -> Result<Settings> {
+fn settings(args: &CompareArgs, common: &Common) -> Result<Settings> {
     let fit = &args.fit;
-    let mut settings = Settings::new(fit)?;
+    let mut settings = Settings::new(fit, common.precision)?;
     if fit.data.data.is_none() {
         settings.train_samples = fit.data.train_samples.or(Some(at_least_one(TRAIN_SAMPLES)));
         settings.label_noise = fit.label_noise.unwrap_or(LABEL_NOISE);
@@ -81,29 +95,72 @@ fn headline(session: &Session, p: f32) -> String {
     )
 }
 
-/// Trains to the end; the checkpoint goes to a directory of its own.
-fn train(mut session: Session, directory: &Path, output: &mut Output) -> Result<Vec<Epoch>> {
+/// Trains to the end, or to a signal; the checkpoint goes to a directory of its own.
+fn train(
+    mut session: Session,
+    directory: &Path,
+    output: &mut Output,
+) -> Result<ControlFlow<Signal, Vec<Epoch>>, Failure> {
     let p = session.settings().net.rate().unwrap_or(0.0);
     let own = directory.join(format!("p{p}"));
-    fs::create_dir_all(&own).map_err(Error::io("create", &own))?;
+    match epochs(&mut session, directory, &own, output) {
+        Ok(None) => Ok(ControlFlow::Continue(session.history().to_vec())),
+        Ok(Some(signal)) => {
+            to_stderr(&format!(
+                "{} after update {} with dropout {p}; to go on with this network alone: kiln train \
+                 --resume {}",
+                signal.verb(),
+                session.updates(),
+                own.display(),
+            ));
+            Ok(ControlFlow::Break(signal))
+        }
+        Err(error) => {
+            output.finish();
+            // What is worth nothing must not be in the way of another try.
+            if fs::remove_dir(&own).is_ok() && p == 0.0 {
+                let _ = fs::remove_file(directory.join(METRICS_FILE));
+            }
+            let advice = matches!(error, Error::NonFinite { .. })
+                .then(|| "try a lower --lr, or go on regardless with --non-finite continue".into());
+            Err(Failure { error: explain(session, error, None), advice })
+        }
+    }
+}
+
+fn epochs(
+    session: &mut Session,
+    directory: &Path,
+    own: &Path,
+    output: &mut Output,
+) -> Result<Option<Signal>> {
+    let p = session.settings().net.rate().unwrap_or(0.0);
+    fs::create_dir_all(own).map_err(Error::io("create", own))?;
     let epochs = session.settings().epochs.get();
     let every = epochs.div_ceil(4);
     while session.remaining() > 0 {
-        let epoch = session.epoch(output)?;
+        let epoch = match session.epoch(output)? {
+            Advance::Epoch(epoch) => epoch,
+            Advance::Stopped(signal) => {
+                output.finish();
+                session.save(own)?;
+                return Ok(Some(signal));
+            }
+        };
         metrics::append(&directory.join(METRICS_FILE), epoch)?;
         if epoch.epoch % every == 0 || epoch.epoch == epochs {
             output.note(&format!("p {p:<4} {}", epoch.line(epochs)))?;
         }
     }
-    session.save(&own)?;
-    Ok(session.history().to_vec())
+    session.save(own)?;
+    Ok(None)
 }
 
 fn report(
     settings: &Settings,
     histories: [&[Epoch]; 2],
     directory: &Path,
-    output: &Output,
+    output: &mut Output,
 ) -> Result<()> {
     let [Some(without), Some(with)] = histories.map(<[Epoch]>::last) else { return Ok(()) };
     let verdict = Verdict { without, with };
@@ -133,10 +190,10 @@ fn table(histories: [&[Epoch]; 2]) -> String {
     for (history, last) in histories.iter().filter_map(|h| Some((h, h.last()?))) {
         let _ = writeln!(
             text,
-            "{:<7}  {:>12.2} %  {:>11.2} %  {:>+6.2}  {:>10.4}  {:>9.4}  {:>4.1} s",
+            "{:<7}  {:>14}  {:>13}  {:>+6.2}  {:>10.4}  {:>9.4}  {:>4.1} s",
             last.p.unwrap_or(0.0),
-            100.0 * last.train_accuracy,
-            100.0 * last.test_accuracy,
+            percent(last.train_accuracy),
+            percent(last.test_accuracy),
             100.0 * gap(last),
             last.train_loss,
             last.test_loss,

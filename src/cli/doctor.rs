@@ -25,7 +25,7 @@ pub(super) fn run(args: &DoctorArgs, common: &Common, output: &mut Output) -> Re
     }
 }
 
-fn report(common: &Common, output: &Output) -> Result<()> {
+fn report(common: &Common, output: &mut Output) -> Result<()> {
     let device = network::device(common)?;
     let cpu = cpu_model();
     let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -112,7 +112,7 @@ fn recalled(gpu: &DeviceInfo, common: &Common) -> Option<Verdict> {
 }
 
 /// Compares a GPU with the CPU, one line per comparison, and remembers the verdict.
-fn self_test(common: &Common, output: &Output) -> Result<()> {
+fn self_test(common: &Common, output: &mut Output) -> Result<()> {
     let gpu = match common.device {
         DeviceName::Cuda(ordinal) => cuda::check(ordinal)?,
         DeviceName::Auto => {
@@ -182,7 +182,7 @@ fn compare(gpu: &DeviceInfo, device: &Device) -> Result<Vec<Check>> {
 }
 
 /// Tells whether all comparisons passed; an error if one did not.
-fn conclude(gpu: &DeviceInfo, verdicts: &[Verdict], output: &Output) -> Result<()> {
+fn conclude(gpu: &DeviceInfo, verdicts: &[Verdict], output: &mut Output) -> Result<()> {
     let checks: usize = verdicts.iter().map(|verdict| verdict.checks).sum();
     let failed: usize = verdicts.iter().map(|verdict| verdict.failed.len()).sum();
     if verdicts.iter().all(Verdict::passed) {

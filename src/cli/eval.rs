@@ -5,17 +5,21 @@ use std::path::PathBuf;
 
 use kiln::checkpoint::{self, MODEL_FILE, TRAINING_FILE};
 use kiln::data::Position;
-use kiln::{Device, Result};
+use kiln::{Error, Result};
 use serde_json::json;
 
-use super::args::{EvalArgs, NetName};
+use super::args::{Common, EvalArgs, NetName};
 use super::data::{Choice, Source};
+use super::evaluation::{evaluate, first_non_finite};
+use super::interrupt::Interrupt;
+use super::metrics::percent;
 use super::network;
 use super::output::Output;
-use super::session::{evaluate, Notes};
+use super::session::Notes;
 use super::settings::{NetSettings, Settings};
 
-pub(super) fn run(args: &EvalArgs, device: Device, output: &mut Output) -> Result<()> {
+pub(super) fn run(args: &EvalArgs, common: &Common, output: &mut Output) -> Result<()> {
+    let mut device = network::device(common)?;
     let Found { weights, position, settings: known } = find(args)?;
     let known = known.as_ref();
     let net_settings = match known.filter(|known| same_net(args, known)) {
@@ -26,13 +30,23 @@ pub(super) fn run(args: &EvalArgs, device: Device, output: &mut Output) -> Resul
     let source = source.unwrap_or(Source::Digits);
     let train_samples = args.data.train_samples.or(known.and_then(|known| known.train_samples));
     let sets = source.load(Choice { train_samples, label_noise: 0.0 })?;
+    // As the run itself measures, unless something else is asked for.
+    if let (None, Some(name)) = (common.precision, known.and_then(|known| known.precision)) {
+        device = device.with_precision(name.precision());
+    }
     let mut net = network::net(net_settings, device, 0)?;
     checkpoint::load_weights(&mut net, &weights)?;
-    let scores = evaluate(&mut net, &sets.test)?;
+    let Some(scores) = evaluate(&mut net, &sets.test, &Interrupt::default())? else {
+        return Ok(());
+    };
+    let Some(correct) = scores.correct else {
+        let first = first_non_finite(&mut net, &sets.test)?;
+        let got = first.map_or_else(|| "NaN".into(), |first| first.to_string());
+        return Err(Error::argument("checkpoint", "a network that gives numbers", got));
+    };
     output.result(&format!(
-        "test accuracy {:.2} % ({} of {}), loss {:.4}{}",
-        100.0 * scores.accuracy(),
-        scores.correct,
+        "test accuracy {} ({correct} of {}), loss {:.4}{}",
+        percent(scores.accuracy()),
         scores.samples,
         scores.loss,
         position.map(after).unwrap_or_default(),

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Scores {
     pub(super) loss: f64,
-    /// Correct answers.
-    pub(super) correct: usize,
+    /// Correct answers; `None` if some answers were NaN.
+    pub(super) correct: Option<usize>,
     /// Samples asked about.
     pub(super) samples: usize,
 }
@@ -28,9 +28,11 @@ pub(super) struct Epoch {
     pub(super) p: Option<f32>,
     #[serde(deserialize_with = "number_or_nan")]
     pub(super) train_loss: f64,
+    #[serde(deserialize_with = "number_or_nan")]
     pub(super) train_accuracy: f64,
     #[serde(deserialize_with = "number_or_nan")]
     pub(super) test_loss: f64,
+    #[serde(deserialize_with = "number_or_nan")]
     pub(super) test_accuracy: f64,
     /// Time that training took, without evaluation. A checkpoint leaves it out, as it is all that
     /// equal runs differ in.
@@ -41,9 +43,9 @@ pub(super) struct Epoch {
 }
 
 impl Scores {
-    /// Share of correct answers.
+    /// Share of correct answers; NaN if some answers were.
     pub(super) fn accuracy(&self) -> f64 {
-        self.correct as f64 / self.samples.max(1) as f64
+        self.correct.map_or(f64::NAN, |correct| correct as f64 / self.samples.max(1) as f64)
     }
 }
 
@@ -51,15 +53,23 @@ impl Epoch {
     /// A line for people.
     pub(super) fn line(&self, epochs: usize) -> String {
         format!(
-            "epoch {:>width$}/{epochs}  train {:6.2} %, loss {:.4}  test {:6.2} %, loss {:.4}  {:.2} s",
+            "epoch {:>width$}/{epochs}  train {:>8}, loss {:.4}  test {:>8}, loss {:.4}  {:.2} s",
             self.epoch,
-            100.0 * self.train_accuracy,
+            percent(self.train_accuracy),
             self.train_loss,
-            100.0 * self.test_accuracy,
+            percent(self.test_accuracy),
             self.test_loss,
             self.seconds,
             width = epochs.to_string().len(),
         )
+    }
+}
+
+/// A share, for people.
+pub(super) fn percent(share: f64) -> String {
+    match share.is_nan() {
+        true => "unknown".into(),
+        false => format!("{:.2} %", 100.0 * share),
     }
 }
 
@@ -91,7 +101,7 @@ fn line(epoch: &Epoch) -> std::io::Result<String> {
     Ok(serde_json::to_string(epoch)? + "\n")
 }
 
-/// JSON has no NaN and no infinity; a diverged loss is written as null.
+/// JSON has no NaN and no infinity; what is not finite is written as null.
 fn number_or_nan<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }

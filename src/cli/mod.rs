@@ -7,8 +7,11 @@ mod compare;
 mod data;
 mod doctor;
 mod eval;
+mod evaluation;
+mod interrupt;
 mod metrics;
 mod network;
+mod outcome;
 mod output;
 mod plan;
 mod run_dir;
@@ -17,20 +20,23 @@ mod settings;
 mod train;
 mod verdict;
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind as Usage;
 use clap::Parser;
-use kiln::{Error, Printable, Result};
+use kiln::{Error, Printable};
 
 use args::{Cli, Command, Common};
-use output::Output;
+use outcome::{Ending, Outcome};
+use output::{Output, Purpose, STANDARD_OUTPUT};
 
 const FAILED: u8 = 1;
 const MISUSED: u8 = 2;
 
-/// Runs the program on the process's arguments. Exit codes: 0 done, 1 failed, 2 misused.
+/// Runs the program on the process's arguments. Exit codes: 0 done, 1 failed, 2 misused, 130 and 143
+/// ended by SIGINT and SIGTERM.
 pub(crate) fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -38,37 +44,52 @@ pub(crate) fn main() -> ExitCode {
     };
     start_logging(&cli.common);
     match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        // Whoever read the output has seen enough.
-        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => {
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            complain(&error.to_string());
+        Ok(Ending::Done) => ExitCode::SUCCESS,
+        Ok(Ending::Stopped(signal)) => ExitCode::from(signal.exit_code()),
+        Err(failure) if is_closed_output(&failure.error) => ExitCode::SUCCESS,
+        Err(failure) => {
+            complain(&failure.to_string());
             ExitCode::from(FAILED)
         }
     }
 }
 
-fn run(cli: Cli) -> Result<()> {
+fn run(cli: Cli) -> Outcome {
     let common = &cli.common;
-    let mut output = Output::new(common);
-    let device = || network::device(common);
-    match cli.command.unwrap_or_else(|| Command::Compare(args::CompareArgs::default())) {
-        Command::Train(args) => train::run(&args, device()?, &mut output),
-        Command::Eval(args) => eval::run(&args, device()?, &mut output),
-        Command::Compare(args) => compare::run(&args, device()?, &mut output),
-        Command::Plan(args) => plan::run(&args, common, &mut output),
-        Command::Doctor(args) => doctor::run(&args, common, &mut output),
-    }
+    let command = cli.command.unwrap_or_else(|| Command::Compare(args::CompareArgs::default()));
+    let purpose = match command {
+        Command::Train(_) | Command::Compare(_) => Purpose::Files,
+        Command::Eval(_) | Command::Plan(_) | Command::Doctor(_) => Purpose::Printing,
+    };
+    let mut output = Output::new(common, purpose);
+    let done = |()| Ending::Done;
+    let ending = match command {
+        Command::Train(args) => train::run(&args, common, &mut output),
+        Command::Eval(args) => Ok(eval::run(&args, common, &mut output).map(done)?),
+        Command::Compare(args) => compare::run(&args, common, &mut output),
+        Command::Plan(args) => Ok(plan::run(&args, common, &mut output).map(done)?),
+        Command::Doctor(args) => Ok(doctor::run(&args, common, &mut output).map(done)?),
+    };
+    output.finish();
+    let ending = ending?;
+    output.end()?;
+    Ok(ending)
+}
+
+/// Whether the program failed because whoever read its output has seen enough.
+fn is_closed_output(error: &Error) -> bool {
+    matches!(error, Error::Io { source, path, .. }
+        if source.kind() == ErrorKind::BrokenPipe && path == Path::new(STANDARD_OUTPUT))
 }
 
 /// Logs go to the standard error, results to the standard output.
 fn start_logging(common: &Common) {
+    let stderr = std::io::stderr();
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     tracing_subscriber::fmt()
         .with_max_level(common.log.filter())
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_ansi(stderr.is_terminal() && !plain)
         // What it says of its own failures it says with `eprintln!`, which panics.
         .log_internal_errors(false)
         .init();
@@ -77,7 +98,13 @@ fn start_logging(common: &Common) {
 /// Help and versions as clap prints them; everything else as one line.
 fn misuse(error: &clap::Error) -> ExitCode {
     if matches!(error.kind(), Usage::DisplayHelp | Usage::DisplayVersion) {
-        error.exit();
+        return match error.print() {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                complain(&Error::io("write", STANDARD_OUTPUT)(error).to_string());
+                ExitCode::from(FAILED)
+            }
+            _ => ExitCode::SUCCESS,
+        };
     }
     let text = error.to_string();
     let text = text.trim_start_matches("error: ");
@@ -90,7 +117,5 @@ fn misuse(error: &clap::Error) -> ExitCode {
 /// The one place where the program reports a failure.
 fn complain(message: &str) {
     let line: Vec<&str> = message.split_whitespace().collect();
-    let line = Printable(line.join(" "));
-    // Whoever cannot be told is told by the exit code.
-    let _ = writeln!(std::io::stderr(), "error: {line}");
+    output::to_stderr(&format!("error: {}", Printable(line.join(" "))));
 }

@@ -2,7 +2,7 @@
 //! What the program prints: text for people or one object for machines, and a progress bar where
 //! there is a terminal.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use kiln::{Error, Result};
@@ -10,11 +10,17 @@ use serde::Serialize;
 
 use super::args::Common;
 
+/// Name of the stream in error messages.
+pub(super) const STANDARD_OUTPUT: &str = "standard output";
+
 /// The standard output.
 #[derive(Debug)]
 pub(super) struct Output {
     format: Format,
+    purpose: Purpose,
     bar: ProgressBar,
+    /// Why nothing more can be printed.
+    broken: Option<io::Error>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,18 +30,27 @@ enum Format {
     Json,
 }
 
+/// What a command is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To print: it ends where nothing more can be printed.
+    Printing,
+    /// To write files: it goes on, whoever listens.
+    Files,
+}
+
 impl Output {
-    pub(super) fn new(common: &Common) -> Self {
+    pub(super) fn new(common: &Common, purpose: Purpose) -> Self {
         let format = match (common.json, common.quiet) {
             (true, _) => Format::Json,
             (false, true) => Format::Quiet,
             (false, false) => Format::Text,
         };
-        Output { format, bar: ProgressBar::hidden() }
+        Output { format, purpose, bar: ProgressBar::hidden(), broken: None }
     }
 
     /// A line about what is going on.
-    pub(super) fn note(&self, line: &str) -> Result<()> {
+    pub(super) fn note(&mut self, line: &str) -> Result<()> {
         match self.format {
             Format::Text => self.print(line),
             Format::Quiet | Format::Json => Ok(()),
@@ -43,7 +58,7 @@ impl Output {
     }
 
     /// Lines of the result.
-    pub(super) fn result(&self, lines: &str) -> Result<()> {
+    pub(super) fn result(&mut self, lines: &str) -> Result<()> {
         match self.format {
             Format::Text | Format::Quiet => self.print(lines),
             Format::Json => Ok(()),
@@ -51,7 +66,7 @@ impl Output {
     }
 
     /// The result as an object, printed instead of lines if the caller is a machine.
-    pub(super) fn json(&self, object: &impl Serialize) -> Result<()> {
+    pub(super) fn json(&mut self, object: &impl Serialize) -> Result<()> {
         if self.format != Format::Json {
             return Ok(());
         }
@@ -60,14 +75,15 @@ impl Output {
         self.print(&text)
     }
 
-    /// Begins a progress bar over a number of batches.
-    pub(super) fn start(&mut self, title: String, batches: usize) {
+    /// Begins a progress bar over a number of batches, of which some are done.
+    pub(super) fn start(&mut self, title: String, batches: usize, done: u64) {
         if self.format != Format::Text || !io::stderr().is_terminal() {
             return;
         }
         let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}");
         self.bar = ProgressBar::new(batches as u64)
             .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+            .with_position(done)
             .with_message(title);
     }
 
@@ -82,9 +98,37 @@ impl Output {
         self.bar = ProgressBar::hidden();
     }
 
-    fn print(&self, text: &str) -> Result<()> {
+    /// Whether everything was printed that should have been. A reader who has seen enough is no
+    /// failure.
+    pub(super) fn end(mut self) -> Result<()> {
+        self.finish();
+        match self.broken {
+            Some(error) if error.kind() != ErrorKind::BrokenPipe => {
+                Err(Error::io("write", STANDARD_OUTPUT)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn print(&mut self, text: &str) -> Result<()> {
+        if self.broken.is_some() {
+            return Ok(());
+        }
         let mut stdout = io::stdout().lock();
         let written = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
-        written.map_err(Error::io("write", "standard output"))
+        match (written, self.purpose) {
+            (Ok(()), _) => Ok(()),
+            (Err(error), Purpose::Printing) => Err(Error::io("write", STANDARD_OUTPUT)(error)),
+            (Err(error), Purpose::Files) => {
+                tracing::debug!(%error, "nothing more can be printed; the work goes on");
+                self.broken = Some(error);
+                Ok(())
+            }
+        }
     }
+}
+
+/// A line on the standard error. Whoever cannot be told there is told by the exit code.
+pub(super) fn to_stderr(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }

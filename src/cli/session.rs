@@ -1,37 +1,56 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A training: network, data and history, epoch by epoch, resumable after each.
+//! A training: network, data and history, step by step, resumable after each.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use kiln::checkpoint::{self, content_hash, Progress, Recipe, Resume};
-use kiln::data::{Dataset, Loader, LoaderConfig, Position, Shuffle};
-use kiln::loss::CrossEntropy;
+use kiln::data::{Loader, LoaderConfig, Position, Shuffle};
 use kiln::op::TensorType;
-use kiln::{Device, Error, Result};
+use kiln::{Device, Error, NonFinite, NonFiniteValue, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::data::Sets;
-use super::metrics::{self, Epoch, Scores};
-use super::network::{self, AnyNet, AnyTrainer};
+use super::evaluation::{evaluate, first_non_finite};
+use super::interrupt::{Interrupt, Signal};
+use super::metrics::{self, Epoch};
+use super::network::{self, AnyTrainer};
 use super::output::Output;
-use super::settings::Settings;
+use super::settings::{Settings, Stretch};
 use super::train::METRICS_FILE;
-
-/// Samples per batch of an evaluation; large enough for full speed.
-const EVAL_BATCH: usize = 256;
 
 /// A training.
 pub(super) struct Session {
     settings: Settings,
+    device: Device,
+    conditions: Conditions,
     trainer: AnyTrainer,
     loader: Loader,
     sets: Sets,
     /// What the results depend on beyond the trainer.
     recipe: Recipe,
     history: Vec<Epoch>,
+    /// Updates that this process found made.
+    began: u64,
+    /// Updates that the last checkpoint of this process holds.
+    saved: Option<u64>,
+}
+
+/// What may end a training before its last epoch.
+#[derive(Clone, Debug)]
+pub(super) struct Conditions {
+    pub(super) non_finite: NonFinite,
+    pub(super) interrupt: Interrupt,
+}
+
+/// What an epoch came to.
+pub(super) enum Advance<'a> {
+    /// It is trained and measured.
+    Epoch(&'a Epoch),
+    /// A signal came; the step under way is finished.
+    Stopped(Signal),
 }
 
 /// What a checkpoint keeps for the program.
@@ -44,31 +63,50 @@ pub(super) struct Notes {
 impl Session {
     /// A training at its beginning. Its step is compiled at once, so that settings that do not fit
     /// the data are found before anything is written.
-    pub(super) fn new(settings: Settings, device: Device) -> Result<Self> {
+    pub(super) fn new(settings: Settings, device: Device, conditions: Conditions) -> Result<Self> {
         let sets = settings.data.load(settings.choice())?;
+        Self::on(sets, settings, device, conditions)
+    }
+
+    fn on(sets: Sets, settings: Settings, device: Device, conditions: Conditions) -> Result<Self> {
         let config = LoaderConfig {
             batch_size: settings.step.batch.get(),
             shuffle: Shuffle::Seeded(settings.seed),
             ..LoaderConfig::default()
         };
         let loader = Loader::new(Arc::clone(&sets.train), config)?;
-        let updates = loader.len().saturating_mul(settings.epochs.get()) as u64;
-        let net = network::net(settings.net, device, settings.seed)?;
-        let trainer = network::trainer(net, &settings.step, settings.micro_batches)?;
-        let mut trainer = trainer.with_schedule(settings.schedule(updates))?;
+        let net = network::net(settings.net, device.clone(), settings.seed)?;
+        let trainer = network::trainer(net, &settings.step, settings.micro_batches)?
+            .with_non_finite(conditions.non_finite);
+        let mut trainer = trainer.with_schedule(settings.schedule(loader.len() as u64))?;
         let samples = settings.step.batch.get().min(sets.train.len());
         let x = TensorType::f32([samples, sets.features()].into());
         trainer.plan(&x, &TensorType::i32([samples].into()))?;
         let recipe = Recipe::new().with_loader(&loader)?;
         let recipe = recipe.with("test data", content_hash(&*sets.test)?);
-        Ok(Session { settings, trainer, loader, sets, recipe, history: Vec::new() })
+        let (history, began, saved) = (Vec::new(), 0, None);
+        Ok(Session {
+            settings,
+            device,
+            conditions,
+            trainer,
+            loader,
+            sets,
+            recipe,
+            history,
+            began,
+            saved,
+        })
     }
 
     /// Continues from a directory's checkpoint.
-    pub(super) fn resume(&mut self, directory: &Path) -> Result<()> {
-        let resume = Resume::new(directory)
+    pub(super) fn resume(&mut self, directory: &Path, stretch: Stretch) -> Result<()> {
+        let mut resume = Resume::new(directory)
             .recipe(self.recipe.clone())
             .updates_per_epoch(self.loader.len() as u64);
+        if stretch == Stretch::Yes {
+            resume = resume.allow("schedule");
+        }
         let progress = resume.load(&mut self.trainer)?;
         let position = progress.position;
         let mut notes = Notes::of(directory, progress)?;
@@ -76,6 +114,7 @@ impl Session {
         self.loader.seek(position)?;
         metrics::restore_times(&directory.join(METRICS_FILE), &mut notes.history);
         self.history = notes.history;
+        self.began = self.trainer.updates();
         Ok(())
     }
 
@@ -97,39 +136,103 @@ impl Session {
         &self.sets
     }
 
-    /// Writes a checkpoint.
+    /// Updates made so far.
+    pub(super) fn updates(&self) -> u64 {
+        self.trainer.updates()
+    }
+
+    /// Updates that the last checkpoint holds, if this process has written one.
+    pub(super) fn saved(&self) -> Option<u64> {
+        self.saved
+    }
+
+    /// Whether a checkpoint holds more than this process began with.
+    pub(super) fn has_kept_work(&self) -> bool {
+        self.saved > Some(self.began)
+    }
+
+    /// Writes a checkpoint, unless the network is no longer finite and the training is to stop then.
     pub(super) fn save(&mut self, directory: &Path) -> Result<()> {
+        self.trainer.check_finite()?;
         let notes = Notes { settings: self.settings.clone(), history: self.history.clone() };
         let notes = notes.without_times()?;
         let (position, recipe) = (self.loader.position(), self.recipe.clone());
         let progress = Progress { position, notes, recipe };
         checkpoint::save(&mut self.trainer, &progress, directory)?;
-        tracing::debug!(directory = %directory.display(), epochs = self.history.len(), "saved");
+        self.saved = Some(self.trainer.updates());
+        tracing::debug!(directory = %directory.display(), updates = self.saved, "saved");
         Ok(())
     }
 
-    /// Trains for one epoch and measures.
-    pub(super) fn epoch(&mut self, output: &mut Output) -> Result<&Epoch> {
+    /// Trains for one epoch, or what is left of it, and measures.
+    pub(super) fn epoch(&mut self, output: &mut Output) -> Result<Advance<'_>> {
+        let begun = Instant::now();
+        if let Some(signal) = self.train(output)? {
+            return Ok(Advance::Stopped(signal));
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        self.trainer.check_finite()?;
+        match self.measure(seconds)? {
+            Some(epoch) => self.history.push(epoch),
+            None => {
+                let signal = self.conditions.interrupt.caught().unwrap_or(Signal::Interrupt);
+                return Ok(Advance::Stopped(signal));
+            }
+        }
+        output.finish();
+        Ok(Advance::Epoch(&self.history[self.history.len() - 1]))
+    }
+
+    /// The steps that are left of an epoch: none if a signal came when only measuring was left.
+    fn train(&mut self, output: &mut Output) -> Result<Option<Signal>> {
+        let interrupt = &self.conditions.interrupt;
         let number = self.history.len() + 1;
-        output.start(format!("epoch {number}/{}", self.settings.epochs), self.loader.len());
-        let start = Instant::now();
-        let mut learning_rate = self.trainer.rate();
+        let Position { epoch, batch } = self.loader.position();
+        if epoch >= number as u64 {
+            return Ok(interrupt.caught());
+        }
+        let title = format!("epoch {number}/{}", self.settings.epochs);
+        output.start(title, self.loader.len(), batch);
+        if let Some(signal) = interrupt.caught() {
+            return Ok(Some(signal));
+        }
         for batch in self.loader.epoch() {
             let (x, labels) = batch?.into_rows()?;
-            learning_rate = self.trainer.rate();
             let loss = self.trainer.step(&x, &labels)?;
             tracing::trace!(update = self.trainer.updates(), loss = loss.value()?, "step");
             output.advance();
+            if let Some(signal) = interrupt.caught() {
+                return Ok(Some(signal));
+            }
         }
-        let seconds = start.elapsed().as_secs_f64();
-        let train = evaluate(self.trainer.net(), &self.sets.train)?;
-        let test = evaluate(self.trainer.net(), &self.sets.test)?;
-        output.finish();
-        if !train.loss.is_finite() {
-            tracing::warn!(epoch = number, loss = train.loss, "training has diverged");
-        }
+        Ok(None)
+    }
+
+    /// Measures after an epoch; `None` if a signal came first.
+    fn measure(&mut self, seconds: f64) -> Result<Option<Epoch>> {
+        let number = self.history.len() + 1;
+        let interrupt = &self.conditions.interrupt;
+        let net = self.trainer.net();
+        let Some(train) = evaluate(net, &self.sets.train, interrupt)? else { return Ok(None) };
+        let Some(test) = evaluate(net, &self.sets.test, interrupt)? else { return Ok(None) };
         tracing::info!(epoch = number, train = train.loss, test = test.loss, seconds, "epoch");
-        self.history.push(Epoch {
+        let measured =
+            [("training", train.loss, &self.sets.train), ("test", test.loss, &self.sets.test)];
+        if let Some((name, loss, set)) = measured.into_iter().find(|(_, loss, _)| !loss.is_finite())
+        {
+            if self.conditions.non_finite == NonFinite::Stop {
+                return Err(Error::NonFinite {
+                    update: self.trainer.updates(),
+                    what: format!("the loss on the {name} set"),
+                    value: loss as f32,
+                    first: first_non_finite(self.trainer.net(), set)?.map(Box::new),
+                });
+            }
+            tracing::warn!(epoch = number, loss, "training has diverged");
+        }
+        let schedule = self.settings.schedule(self.loader.len() as u64);
+        let last_update = self.trainer.updates().saturating_sub(1);
+        Ok(Some(Epoch {
             epoch: number,
             p: self.settings.net.rate(),
             train_loss: train.loss,
@@ -137,9 +240,33 @@ impl Session {
             test_loss: test.loss,
             test_accuracy: test.accuracy(),
             seconds,
-            learning_rate,
-        });
-        Ok(&self.history[number - 1])
+            learning_rate: schedule.rate(self.settings.step.lr, last_update),
+        }))
+    }
+
+    /// Looks for the value that was the first not to be finite, by going through the steps again:
+    /// from the checkpoint in the directory, or from the beginning.
+    pub(super) fn find_first(
+        self,
+        update: u64,
+        directory: Option<&Path>,
+    ) -> Result<Option<NonFiniteValue>> {
+        let Session { settings, device, mut conditions, sets, .. } = self;
+        conditions.non_finite = NonFinite::Continue;
+        let interrupt = conditions.interrupt.clone();
+        // The memory of the first trainer is free by now.
+        let mut again = Session::on(sets, settings, device, conditions)?;
+        if let Some(directory) = directory {
+            again.resume(directory, Stretch::No)?;
+        }
+        while interrupt.caught().is_none() && again.trainer.updates() < update {
+            let (x, labels) = again.loader.next_batch()?.into_rows()?;
+            if again.trainer.updates() + 1 == update {
+                return again.trainer.first_non_finite(&x, &labels);
+            }
+            again.trainer.step(&x, &labels)?;
+        }
+        Ok(None)
     }
 }
 
@@ -169,8 +296,10 @@ impl Notes {
         if self.settings.seed != seed {
             mismatches.push(format!("seed: expected {}, got {seed}", self.settings.seed));
         }
-        let numbers = self.history.iter().map(|epoch| epoch.epoch as u64);
-        if !numbers.eq(1..=position.epoch) {
+        let numbers = || self.history.iter().map(|epoch| epoch.epoch as u64);
+        // A signal may have come after the last step of an epoch, before it was measured.
+        let unmeasured = position.batch == 0 && numbers().eq(1..position.epoch);
+        if !numbers().eq(1..=position.epoch) && !unmeasured {
             let got = self.history.len();
             mismatches.push(format!("history: expected {} epochs, got {got}", position.epoch));
         }
@@ -182,21 +311,4 @@ impl Notes {
             }
         }
     }
-}
-
-/// Loss and accuracy of a network in eval mode.
-pub(super) fn evaluate(net: &mut AnyNet, set: &Arc<dyn Dataset>) -> Result<Scores> {
-    let config = LoaderConfig { batch_size: EVAL_BATCH, ..LoaderConfig::default() };
-    let mut loader = Loader::new(Arc::clone(set), config)?;
-    let criterion = CrossEntropy::default();
-    let (mut loss, mut correct) = (0.0, 0);
-    for batch in loader.epoch() {
-        let (x, labels) = batch?.into_rows()?;
-        let (mean, scores) = net.eval().loss_and_output(&criterion, &x, &labels)?;
-        let labels = labels.integers()?;
-        loss += f64::from(mean.item()?) * labels.len() as f64;
-        let guesses = scores.argmax()?;
-        correct += guesses.iter().zip(labels).filter(|(a, b)| **a == **b as usize).count();
-    }
-    Ok(Scores { loss: loss / set.len() as f64, correct, samples: set.len() })
 }

@@ -7,7 +7,9 @@ use kiln::optim::{Adam, AdamW, Optimizer, Schedule, Sgd};
 use kiln::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use super::args::{FitArgs, NetArgs, NetName, OptimizerName, ScheduleName, StepArgs};
+use super::args::{
+    FitArgs, NetArgs, NetName, OptimizerName, PrecisionName, ScheduleName, StepArgs,
+};
 use super::data::{Choice, Source};
 
 /// Everything that a run's result depends on.
@@ -21,7 +23,22 @@ pub(super) struct Settings {
     pub(super) epochs: NonZeroUsize,
     pub(super) seed: u64,
     pub(super) schedule: ScheduleName,
+    /// Epochs that the schedule spans, if they are not those of the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) schedule_epochs: Option<NonZeroUsize>,
     pub(super) micro_batches: NonZeroUsize,
+    /// Earlier versions did not note it.
+    #[serde(default)]
+    pub(super) precision: Option<PrecisionName>,
+}
+
+/// What becomes of the schedule when a run goes on to more epochs than it began with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stretch {
+    /// It stays as it is.
+    No,
+    /// It spans all epochs anew.
+    Yes,
 }
 
 /// A network.
@@ -66,7 +83,7 @@ const WARMUP_START: f64 = 0.1;
 
 impl Settings {
     /// Settings of a new run.
-    pub(super) fn new(args: &FitArgs) -> Result<Self> {
+    pub(super) fn new(args: &FitArgs, precision: Option<PrecisionName>) -> Result<Self> {
         Ok(Settings {
             net: NetSettings::new(&args.net)?,
             step: StepSettings::new(&args.step)?,
@@ -76,36 +93,81 @@ impl Settings {
             epochs: args.epochs.unwrap_or(at_least_one(EPOCHS)),
             seed: args.seed.unwrap_or(0),
             schedule: args.schedule.unwrap_or(ScheduleName::Constant),
+            schedule_epochs: None,
             micro_batches: args.micro_batches.unwrap_or(NonZeroUsize::MIN),
+            precision: Some(precision.unwrap_or(PrecisionName::F32)),
         })
     }
 
     /// Settings of a run that goes on: its own, up to the number of epochs given. Whatever else is
-    /// given must be what it began with.
-    pub(super) fn resumed(&self, args: &FitArgs) -> Result<Self> {
-        let mut same = Vec::new();
+    /// given must be what it began with; the second part says where it is not.
+    pub(super) fn resumed(
+        &self,
+        args: &FitArgs,
+        precision: Option<PrecisionName>,
+        stretch: Stretch,
+    ) -> (Self, Vec<Error>) {
+        let mut errors = Vec::new();
         let (hidden, p) = match self.net {
             NetSettings::Simple { hidden, p } => (Some(hidden), Some(p)),
             NetSettings::Variable => (None, None),
         };
         let (optimizer, momentum) = self.step.rule.parts();
-        same.extend(conflict("net", args.net.net, Some(self.net.name())));
-        same.extend(conflict("hidden", args.net.hidden, hidden));
-        same.extend(conflict("p", args.net.p, p));
-        same.extend(conflict("data", args.data.data.clone(), Some(self.data.clone())));
-        same.extend(conflict("train-samples", args.data.train_samples, self.train_samples));
-        same.extend(conflict("label-noise", args.label_noise, Some(self.label_noise)));
-        same.extend(conflict("batch", args.step.batch, Some(self.step.batch)));
-        same.extend(conflict("optimizer", args.step.optimizer, Some(optimizer)));
-        same.extend(conflict("lr", args.step.lr, Some(self.step.lr)));
-        same.extend(conflict("momentum", args.step.momentum, momentum));
-        same.extend(conflict("weight-decay", args.step.weight_decay, Some(self.step.weight_decay)));
-        same.extend(conflict("clip", args.step.clip, self.step.clip));
-        same.extend(conflict("seed", args.seed, Some(self.seed)));
-        same.extend(conflict("schedule", args.schedule, Some(self.schedule)));
-        same.extend(conflict("micro-batches", args.micro_batches, Some(self.micro_batches)));
-        Error::check(same)?;
-        Ok(Settings { epochs: args.epochs.unwrap_or(self.epochs), ..self.clone() })
+        let data = args.data.data.as_ref();
+        let began_with = self.precision.or(precision);
+        errors.extend(conflict("net", args.net.net, Some(self.net.name())));
+        errors.extend(conflict("hidden", args.net.hidden, hidden));
+        errors.extend(conflict("p", args.net.p, p));
+        // Their files may have moved; what is in them is compared by what they hold.
+        errors.extend(conflict("data", data.map(Source::name), Some(self.data.name())));
+        errors.extend(conflict("train-samples", args.data.train_samples, self.train_samples));
+        errors.extend(conflict("label-noise", args.label_noise, Some(self.label_noise)));
+        errors.extend(conflict("batch", args.step.batch, Some(self.step.batch)));
+        errors.extend(conflict("optimizer", args.step.optimizer, Some(optimizer)));
+        errors.extend(conflict("lr", args.step.lr, Some(self.step.lr)));
+        errors.extend(conflict("momentum", args.step.momentum, momentum));
+        let decay = self.step.weight_decay;
+        errors.extend(conflict("weight-decay", args.step.weight_decay, Some(decay)));
+        errors.extend(conflict("clip", args.step.clip, self.step.clip));
+        errors.extend(conflict("seed", args.seed, Some(self.seed)));
+        errors.extend(conflict("schedule", args.schedule, Some(self.schedule)));
+        errors.extend(conflict("micro-batches", args.micro_batches, Some(self.micro_batches)));
+        errors.extend(conflict("precision", precision, began_with));
+        let epochs = args.epochs.unwrap_or(self.epochs);
+        let mut settings = Settings {
+            epochs,
+            data: data.unwrap_or(&self.data).clone(),
+            precision: began_with,
+            ..self.clone()
+        };
+        match self.spanned(epochs, stretch) {
+            Ok(span) => settings.schedule_epochs = Some(span).filter(|span| *span != epochs),
+            Err(error) => errors.push(error),
+        }
+        (settings, errors)
+    }
+
+    /// The epochs that the schedule spans when the run goes on to a number of epochs.
+    fn spanned(&self, epochs: NonZeroUsize, stretch: Stretch) -> Result<NonZeroUsize> {
+        let span = self.schedule_epochs.unwrap_or(self.epochs);
+        let ends = match self.schedule {
+            ScheduleName::Constant => return Ok(epochs),
+            // These have a rate for every epoch to come.
+            ScheduleName::Step | ScheduleName::Warmup => false,
+            ScheduleName::Cosine | ScheduleName::OneCycle => true,
+        };
+        match stretch {
+            Stretch::Yes => Ok(epochs),
+            Stretch::No if ends && epochs > span => {
+                let name = show(&self.schedule);
+                let expected = format!(
+                    "at most {span}, since the {name} schedule that the run began with ends there, \
+                     or --stretch-schedule to let it span all epochs anew"
+                );
+                Err(Error::argument("epochs", expected, epochs))
+            }
+            Stretch::No => Ok(span),
+        }
     }
 
     /// What to make of the data.
@@ -113,9 +175,10 @@ impl Settings {
         Choice { train_samples: self.train_samples, label_noise: self.label_noise }
     }
 
-    /// The schedule over a number of updates.
-    pub(super) fn schedule(&self, updates: u64) -> Schedule {
-        let updates = updates.max(1);
+    /// The schedule, for a number of updates in an epoch.
+    pub(super) fn schedule(&self, updates_per_epoch: u64) -> Schedule {
+        let epochs = self.schedule_epochs.unwrap_or(self.epochs).get() as u64;
+        let updates = updates_per_epoch.saturating_mul(epochs).max(1);
         match self.schedule {
             ScheduleName::Constant => Schedule::Constant,
             ScheduleName::Cosine => Schedule::Cosine { period: updates, minimum: 0.0 },

@@ -1,22 +1,142 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `kiln train`.
 
+use std::fs;
 use std::path::Path;
 
-use kiln::checkpoint::{self, write_atomically};
+use kiln::checkpoint::{self, write_atomically, MODEL_FILE, TRAINING_FILE};
 use kiln::{Device, Error, Result};
 use serde_json::json;
 
-use super::args::TrainArgs;
+use super::args::{Common, FitArgs, TrainArgs};
 use super::chart::{self, Curve};
-use super::metrics;
-use super::output::Output;
+use super::interrupt::{Interrupt, Signal};
+use super::metrics::{self, percent};
+use super::network;
+use super::outcome::{Ending, Failure, Outcome};
+use super::output::{to_stderr, Output};
 use super::run_dir::{self, RunDir};
-use super::session::{Notes, Session};
-use super::settings::Settings;
+use super::session::{Advance, Conditions, Notes, Session};
+use super::settings::{Settings, Stretch};
 
-pub(super) fn run(args: &TrainArgs, device: Device, output: &mut Output) -> Result<()> {
-    let (mut session, directory) = begin(args, device)?;
+pub(super) fn run(args: &TrainArgs, common: &Common, output: &mut Output) -> Outcome {
+    let Run { mut session, directory, place } = begin(args, common)?;
+    match train(&mut session, &directory, output) {
+        Ok(None) => Ok(finish(&session, &directory, output).map(|()| Ending::Done)?),
+        Ok(Some(signal)) => {
+            let (update, epoch) = (session.updates(), session.history().len() + 1);
+            to_stderr(&format!(
+                "{} after update {update}, in epoch {epoch} of {}; to go on: kiln train --resume {}",
+                signal.verb(),
+                session.settings().epochs,
+                directory.display(),
+            ));
+            Ok(Ending::Stopped(signal))
+        }
+        Err(error) => Err(give_up(session, error, &directory, place, output)),
+    }
+}
+
+/// Name of the file with one line per epoch.
+pub(super) const METRICS_FILE: &str = "metrics.jsonl";
+
+/// Name of the drawing.
+pub(super) const CURVES_FILE: &str = "curves.svg";
+
+/// A training and where it is kept.
+struct Run {
+    session: Session,
+    directory: RunDir,
+    place: Place,
+}
+
+/// Whose files are in the directory of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// There were none.
+    New,
+    /// Those of the run that goes on.
+    Resumed,
+}
+
+/// What may end a training, as the arguments have it.
+pub(super) fn conditions(args: &FitArgs) -> Conditions {
+    let non_finite = args.non_finite.map(|name| name.policy()).unwrap_or_default();
+    Conditions { non_finite, interrupt: Interrupt::default() }
+}
+
+/// The training and its directory, locked.
+fn begin(args: &TrainArgs, common: &Common) -> Result<Run> {
+    let from = match (&args.resume, &args.out) {
+        (None, _) => None,
+        (Some(Some(from)), _) | (Some(None), Some(from)) => Some(from.as_path()),
+        (Some(None), None) => {
+            return Err(Error::argument("resume", "a directory, here or with --out", "none"))
+        }
+    };
+    let device = network::device(common)?;
+    let conditions = conditions(&args.fit);
+    let interrupt = conditions.interrupt.clone();
+    let run = match from {
+        None => {
+            let settings = Settings::new(&args.fit, common.precision)?;
+            let session = Session::new(settings, device, conditions)?;
+            let settings = session.settings();
+            let name = format!("{}-{}", settings.net.name().as_str(), settings.data.name());
+            let directory = run_dir::create(args.out.as_deref(), &name)?;
+            Run { session, directory, place: Place::New }
+        }
+        Some(from) => {
+            let elsewhere = args.out.as_deref().filter(|out| *out != from);
+            let same = elsewhere.map_or_else(|| run_dir::open(from).map(Some), |_| Ok(None))?;
+            let session = resumed(args, from, device, common, conditions)?;
+            match same {
+                Some(directory) => Run { session, directory, place: Place::Resumed },
+                None => {
+                    let directory = run_dir::create(elsewhere, "")?;
+                    Run { session, directory, place: Place::New }
+                }
+            }
+        }
+    };
+    interrupt.watch()?;
+    Ok(run)
+}
+
+/// The training in a directory, with everything at once in which the arguments differ from it.
+fn resumed(
+    args: &TrainArgs,
+    from: &Path,
+    device: Device,
+    common: &Common,
+    conditions: Conditions,
+) -> Result<Session> {
+    let stretch = match args.stretch_schedule {
+        true => Stretch::Yes,
+        false => Stretch::No,
+    };
+    let began = Notes::of(from, checkpoint::progress(from)?)?.settings;
+    let (settings, mut errors) = began.resumed(&args.fit, common.precision, stretch);
+    let device = match settings.precision {
+        Some(name) => device.with_precision(name.precision()),
+        None => device,
+    };
+    let session = Session::new(settings, device, conditions)
+        .and_then(|mut session| session.resume(from, stretch).map(|()| session));
+    match session {
+        Ok(session) => Error::check(errors).map(|()| session),
+        Err(error) if errors.is_empty() => Err(error),
+        Err(error) => {
+            errors.push(error);
+            Err(Error::Many(errors))
+        }
+    }
+}
+
+/// Trains to the end, or to a signal. There is a checkpoint before the first step: from then on a
+/// run that is cut off can be resumed.
+fn train(session: &mut Session, directory: &Path, output: &mut Output) -> Result<Option<Signal>> {
+    session.save(directory)?;
     let settings = session.settings().clone();
     output.note(&format!(
         "{}, {} ({} train, {} test samples), {}",
@@ -29,54 +149,67 @@ pub(super) fn run(args: &TrainArgs, device: Device, output: &mut Output) -> Resu
     let metrics_file = directory.join(METRICS_FILE);
     metrics::rewrite(&metrics_file, session.history())?;
     while session.remaining() > 0 {
-        let epoch = session.epoch(output)?.clone();
+        let epoch = match session.epoch(output)? {
+            Advance::Epoch(epoch) => epoch.clone(),
+            Advance::Stopped(signal) => {
+                output.finish();
+                session.save(directory)?;
+                return Ok(Some(signal));
+            }
+        };
         // Times are in this file alone; a line too many is cut off when the run is resumed.
         metrics::append(&metrics_file, &epoch)?;
-        session.save(&directory)?;
+        session.save(directory)?;
         output.note(&epoch.line(settings.epochs.get()))?;
     }
-    finish(&session, &directory, output)
+    Ok(None)
 }
 
-/// Name of the file with one line per epoch.
-pub(super) const METRICS_FILE: &str = "metrics.jsonl";
-
-/// Name of the drawing.
-pub(super) const CURVES_FILE: &str = "curves.svg";
-
-/// The training and its directory, with a first checkpoint in it: from then on a run that is cut
-/// off can be resumed.
-fn begin(args: &TrainArgs, device: Device) -> Result<(Session, RunDir)> {
-    let from = match (&args.resume, &args.out) {
-        (None, _) => None,
-        (Some(Some(from)), _) | (Some(None), Some(from)) => Some(from.as_path()),
-        (Some(None), None) => {
-            return Err(Error::argument("resume", "a directory, here or with --out", "none"))
+/// What to tell of a training that failed. Files that are worth nothing are removed, so that the
+/// directory can be used again.
+fn give_up(
+    session: Session,
+    error: Error,
+    directory: &Path,
+    place: Place,
+    output: &mut Output,
+) -> Failure {
+    output.finish();
+    let shown = directory.display();
+    match (error, session.saved()) {
+        (error @ Error::NonFinite { .. }, Some(updates)) => {
+            let advice = format!(
+                "the checkpoint in {shown}, of update {updates}, is the last finite one; try a lower \
+                 --lr or --clip, or go on regardless with --non-finite continue"
+            );
+            Failure { error: explain(session, error, Some(directory)), advice: Some(advice) }
         }
-    };
-    let (mut session, directory) = match from {
-        None => {
-            let session = Session::new(Settings::new(&args.fit)?, device)?;
-            let settings = session.settings();
-            let name = format!("{}-{}", settings.net.name().as_str(), settings.data.name());
-            let directory = run_dir::create(args.out.as_deref(), &name)?;
-            (session, directory)
+        (error, Some(updates)) if session.has_kept_work() => {
+            let advice = format!("to go on from update {updates}: kiln train --resume {shown}");
+            Failure { error, advice: Some(advice) }
         }
-        Some(from) => {
-            let elsewhere = args.out.as_deref().filter(|out| *out != from);
-            let same = elsewhere.map_or_else(|| run_dir::open(from).map(Some), |_| Ok(None))?;
-            let notes = Notes::of(from, checkpoint::progress(from)?)?;
-            let mut session = Session::new(notes.settings.resumed(&args.fit)?, device)?;
-            session.resume(from)?;
-            let directory = same.map_or_else(|| run_dir::create(elsewhere, ""), Ok)?;
-            (session, directory)
+        (error, _) => {
+            if place == Place::New {
+                for file in [TRAINING_FILE, MODEL_FILE, METRICS_FILE] {
+                    let _ = fs::remove_file(directory.join(file));
+                }
+            }
+            error.into()
         }
-    };
-    session.save(&directory)?;
-    Ok((session, directory))
+    }
 }
 
-fn finish(session: &Session, directory: &Path, output: &Output) -> Result<()> {
+/// Adds to an error about a value that is not finite where it came from, if that can be found.
+pub(super) fn explain(session: Session, error: Error, directory: Option<&Path>) -> Error {
+    let Error::NonFinite { update, what, value, first: None } = error else { return error };
+    let first = session.find_first(update, directory).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the first value that is not finite cannot be looked for");
+        None
+    });
+    Error::NonFinite { update, what, value, first: first.map(Box::new) }
+}
+
+fn finish(session: &Session, directory: &Path, output: &mut Output) -> Result<()> {
     let (settings, history) = (session.settings(), session.history());
     let title = format!("{} on {}", settings.net.describe(), settings.data.name());
     let curves = chart::draw(&title, &[Curve { label: String::new(), history }])?;
@@ -84,11 +217,11 @@ fn finish(session: &Session, directory: &Path, output: &Output) -> Result<()> {
     let Some(last) = history.last() else { return Ok(()) };
     let seconds: f64 = history.iter().map(|epoch| epoch.seconds).sum();
     output.result(&format!(
-        "test accuracy {:.2} %, loss {:.4} after {} epochs, {seconds:.1} s of training; {}",
-        100.0 * last.test_accuracy,
+        "test accuracy {}, loss {:.4} after {} epochs, {seconds:.1} s of training; {}",
+        percent(last.test_accuracy),
         last.test_loss,
         last.epoch,
-        directory.join(checkpoint::MODEL_FILE).display(),
+        directory.join(MODEL_FILE).display(),
     ))?;
     output.json(&json!({
         "net": settings.net.name(),

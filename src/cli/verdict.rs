@@ -30,7 +30,9 @@ impl Verdict<'_> {
             let _ = writeln!(text, "  {sign:<40} {}", if seen { "yes" } else { "no" });
         }
         let points = 100.0 * self.gain();
-        let conclusion = if signs.iter().all(|(_, seen)| *seen) {
+        let conclusion = if points.is_nan() {
+            "verdict: none, since a network no longer gives numbers".into()
+        } else if signs.iter().all(|(_, seen)| *seen) {
             format!("verdict: dropout helps, by {points:+.2} points of test accuracy")
         } else if self.gain() > 0.0 {
             format!(
@@ -73,6 +75,12 @@ mod tests {
         let verdict = Verdict { without: &epoch(0.98, 0.82), with: &epoch(0.77, 0.90) };
         assert!(verdict.text().ends_with("dropout helps, by +8.00 points of test accuracy"));
         assert_eq!(verdict.text().matches(" yes\n").count(), 3);
+    }
+
+    #[test]
+    fn without_numbers_there_is_no_verdict() {
+        let verdict = Verdict { without: &epoch(0.9, 0.9), with: &epoch(f64::NAN, f64::NAN) };
+        assert!(verdict.text().ends_with("verdict: none, since a network no longer gives numbers"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::{DType, Error, Result};
 /// [`Op::Gradient`] nodes, which become outputs behind the results.
 pub(super) fn append(graph: Graph, goal: &Goal) -> Result<Graph> {
     let (seed, store) = match goal {
-        Goal::Forward => return Ok(graph),
+        Goal::Forward | Goal::Layers => return Ok(graph),
         Goal::Gradients(seed) => (*seed, Store::Overwrite),
         Goal::Step(step) => (Seed::One, step.store),
     };

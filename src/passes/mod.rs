@@ -46,6 +46,8 @@ pub struct Request {
 pub enum Goal {
     /// The results of the traced function.
     Forward,
+    /// The output of every layer, in the order in which they are computed.
+    Layers,
     /// Also the gradients with respect to the first input and all parameters; the last input is
     /// the gradient with respect to the first result. Returns the results and the input's gradient.
     Gradients(Seed),

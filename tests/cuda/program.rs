@@ -29,12 +29,16 @@ impl Machine {
         self.folder.path().join("drivers")
     }
 
-    fn run(&self, args: &[&str]) -> Output {
+    fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(cargo_bin("kiln"));
         command.current_dir(self.folder.path()).args(args);
         command.env("LD_LIBRARY_PATH", self.drivers());
         command.env("XDG_CACHE_HOME", self.folder.path().join("cache"));
-        command.output().expect("the program runs")
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().expect("the program runs")
     }
 
     fn succeed(&self, args: &[&str]) -> String {
@@ -153,4 +157,33 @@ fn other_drivers_are_told_from_usable_ones() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr.contains("starting the driver: CUDA_ERROR_INVALID_VALUE"), "{stderr}");
+}
+
+/// A driver that opens the device and refuses every launch.
+#[test]
+fn a_training_that_fails_on_its_device_is_not_in_the_way_of_the_next() {
+    let Some(simulator) = simulator() else { return };
+    let machine = Machine::with_driver(simulator.path());
+    let source = machine.folder.path().join("refuse.c");
+    let refuse = format!(
+        "#include <dlfcn.h>\n\
+         __attribute__((constructor)) static void refuse(void) {{\n\
+             void *driver = dlopen(\"{}\", RTLD_NOW | RTLD_GLOBAL);\n\
+             ((int (*)(int))dlsym(driver, \"kiln_sim_refuse_launches\"))(701);\n\
+         }}\n",
+        simulator.path().display()
+    );
+    fs::write(&source, refuse).expect("written");
+    let library = machine.folder.path().join("refuse.so");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-o"]).args([&library, &source]).arg("-ldl");
+    assert!(compiler.status().expect("a C compiler").success());
+    let train = ["train", "--hidden", "16", "--train-samples", "100", "--epochs", "1", "--quiet"];
+    let args = [&train[..], &["--device", "cuda:0", "--out", "A"]].concat();
+    let output = machine.command(&args).env("LD_PRELOAD", &library).output().expect("it runs");
+    let stderr = String::from_utf8(output.stderr).expect("text");
+    assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 1), "{stderr}");
+    assert!(stderr.contains("cuda:0: ") && stderr.contains("OUT_OF_RESOURCES"), "{stderr}");
+    assert!(!machine.folder.path().join("A/model.safetensors").exists());
+    machine.succeed(&args);
 }

@@ -5,6 +5,7 @@ mod golden;
 mod limits;
 mod masks;
 mod modes;
+mod non_finite;
 mod options;
 mod statistics;
 mod trainer;
