@@ -182,6 +182,7 @@ fn checkpoints_outlive_their_device() {
     let progress = Progress {
         position: Position { epoch: 1, batch: 0 },
         notes: serde_json::json!({ "kept": true }),
+        ..Progress::default()
     };
     let mut trained = fit(gpu());
     for _ in 0..3 {

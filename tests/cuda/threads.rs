@@ -166,6 +166,7 @@ fn a_device_lost_while_a_capture_is_on_is_an_error_in_every_thread() {
         simulator.set_seed(seed);
         simulator.set_capture_pause(Duration::from_millis(1));
         simulator.inject_error_in_capture(700);
+        let user = small(1).expect("a network"); // a lost device is lost while anybody has it
         let (ended, errors) = channel();
         for thread in 0..4 {
             let ended = ended.clone();
@@ -181,6 +182,7 @@ fn a_device_lost_while_a_capture_is_on_is_an_error_in_every_thread() {
             assert!(text.contains("CUDA_ERROR_ILLEGAL_ADDRESS"), "{text}");
         }
         assert!(errors.recv().is_err(), "every thread has ended");
+        drop(user);
         assert_eq!(train(1, 6).expect("the device works again"), expected);
     }
 }

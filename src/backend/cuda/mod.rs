@@ -3,7 +3,7 @@
 //!
 //! A plan is lowered once, at its first run, to launches as plain data (`lower`, `geometry`);
 //! everything that changes from run to run is read by kernels from one structure in device memory,
-//! so that the second run can be captured whole and later runs replay it. Steps without a kernel
+//! so that the second run can be captured whole (`capture`) and later runs replay it. Steps without a kernel
 //! are computed by the host from what they read; plans that have such steps are not captured.
 
 #[rustfmt::skip]
