@@ -17,5 +17,7 @@ mod pipeline;
 mod precision;
 #[path = "cuda/program.rs"]
 mod program;
+#[path = "cuda/threads.rs"]
+mod threads;
 #[path = "cuda/training.rs"]
 mod training;

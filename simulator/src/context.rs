@@ -69,7 +69,10 @@ unsafe extern "C" fn cuCtxGetDevice(device: *mut c_int) -> Status {
 
 #[no_mangle]
 extern "C" fn cuCtxSynchronize() -> Status {
-    call(|driver| driver.synchronize_all())
+    call(|driver| {
+        driver.context_call("the context was synchronised")?;
+        driver.finish_all()
+    })
 }
 
 #[no_mangle]

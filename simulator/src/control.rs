@@ -3,6 +3,7 @@
 //! tests.
 
 use std::ffi::c_char;
+use std::time::Duration;
 
 use crate::driver::{call_always, Driver};
 use crate::settings::{DeviceModel, Mode, Named, StreamOrder, ThreadOrder};
@@ -36,6 +37,10 @@ pub struct Counters {
     pub static_shared_bytes: u64,
     /// Host time spent in kernels, in nanoseconds: the simulator's own speed, not a GPU's.
     pub kernel_nanoseconds: u64,
+    /// Calls that reach the whole device (memory allocated or freed, modules loaded or unloaded, a
+    /// wait for the context), made while another thread captured, whether or not the modes allowed
+    /// them.
+    pub calls_beside_captures: u64,
 }
 
 fn switch<T: Named>(number: u32, set: impl FnOnce(&mut Driver, T)) -> Status {
@@ -101,6 +106,36 @@ extern "C" fn kiln_sim_inject_error(status: Status) -> Status {
 extern "C" fn kiln_sim_refuse_launches(status: Status) -> Status {
     call_always(|driver| {
         driver.refused_launches = (status != Status::SUCCESS).then_some(status);
+        Ok(())
+    })
+}
+
+/// Refuses one launch with this code: the one after the next `before`.
+#[no_mangle]
+extern "C" fn kiln_sim_refuse_launch(before: u64, status: Status) -> Status {
+    call_always(|driver| {
+        driver.refused_launch = Some((before, status));
+        Ok(())
+    })
+}
+
+/// Makes the context unusable with this code when the next capture has begun.
+#[no_mangle]
+extern "C" fn kiln_sim_inject_error_in_capture(status: Status) -> Status {
+    call_always(|driver| {
+        if !status.is_sticky() {
+            return Err(Status::INVALID_VALUE);
+        }
+        driver.lost_in_capture = Some(status);
+        Ok(())
+    })
+}
+
+/// Lets each call that begins a capture return this much later.
+#[no_mangle]
+extern "C" fn kiln_sim_set_capture_pause(microseconds: u64) -> Status {
+    call_always(|driver| {
+        driver.capture_pause = Duration::from_micros(microseconds);
         Ok(())
     })
 }

@@ -5,18 +5,20 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use crate::capture::Capture;
 use crate::clock::{Clock, Tracks};
 use crate::control::Counters;
 use crate::event::Event;
 use crate::function::Function;
-use crate::graph::{Capture, Executable, Node};
+use crate::graph::{Executable, Node};
 use crate::memory::Memory;
 use crate::module::Module;
 use crate::races::OperationNames;
 use crate::settings::Settings;
 use crate::status::{Result, Status};
-use crate::stream::{Stream, StreamHandle};
+use crate::stream::{Kind, Stream, StreamHandle};
 
 /// An opaque pointer of the driver's interface: a context, module, function, event, graph or
 /// executable graph.
@@ -48,6 +50,12 @@ pub(crate) struct Driver {
     pub(crate) last_error: Option<(Status, String)>,
     /// What launches are refused with, if a test asked for it.
     pub(crate) refused_launches: Option<Status>,
+    /// What one launch is refused with, and how many come before it.
+    pub(crate) refused_launch: Option<(u64, Status)>,
+    /// What the context is lost with when the next capture begins.
+    pub(crate) lost_in_capture: Option<Status>,
+    /// How much later the call returns that begins a capture.
+    pub(crate) capture_pause: Duration,
     pub(crate) texts: Vec<CString>,
     pub(crate) reports: Vec<String>,
     pub(crate) counters: Counters,
@@ -82,6 +90,9 @@ impl Driver {
             sticky: None,
             last_error: None,
             refused_launches: None,
+            refused_launch: None,
+            lost_in_capture: None,
+            capture_pause: Duration::ZERO,
             texts: Vec::new(),
             reports: Vec::new(),
             counters: Counters::default(),
@@ -114,7 +125,7 @@ impl Driver {
         self.streams.clear();
         for built_in in [StreamHandle::LEGACY, StreamHandle::PER_THREAD] {
             let track = self.tracks.open();
-            self.streams.insert(built_in, Stream::new(track));
+            self.streams.insert(built_in, Stream::new(Kind::Blocking, track));
         }
     }
 

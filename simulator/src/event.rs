@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use crate::capture::Reach;
 use crate::clock::Clock;
 use crate::driver::{call, call_always, Driver, Handle};
 use crate::execute::Work;
@@ -46,9 +47,10 @@ impl Driver {
     }
 
     fn record_event(&mut self, event: Handle, stream: StreamHandle) -> Result<()> {
-        let stream = stream.resolve();
+        let stream = self.used_stream(stream)?;
         self.event(event)?;
         if let Some(captured) = self.captured_point(stream)? {
+            self.unbroken(captured.graph)?;
             self.event(event)?.captured = Some(captured);
             return Ok(());
         }
@@ -62,18 +64,15 @@ impl Driver {
     }
 
     fn wait_event(&mut self, stream: StreamHandle, event: Handle) -> Result<()> {
-        let stream = stream.resolve();
-        self.stream(stream)?;
+        let stream = self.used_stream(stream)?;
         let state = self.event(event)?;
         if let Some(captured) = state.captured.clone() {
             return self.join_capture(stream, captured);
         }
         let Some(record) = state.latest.clone() else { return Ok(()) };
-        if self.stream(stream)?.capture.is_some() {
-            self.mark_captures_broken(
-                "a captured stream waits for an event recorded outside the capture",
-            );
-            return self.refuse(
+        if let Some(point) = self.captured_point(stream)? {
+            return self.break_captures(
+                |graph, _| *graph == point.graph,
                 Status::STREAM_CAPTURE_ISOLATION,
                 "a captured stream waits for an event from outside the capture",
             );
@@ -82,14 +81,13 @@ impl Driver {
         self.enqueue(stream, Work::Wait(record))
     }
 
-    /// The latest recording, if the event was ever recorded; a captured one cannot be waited for by
-    /// the host.
+    /// The latest recording, if the event was ever recorded. The host cannot wait for a captured
+    /// one, and the capture does not survive that it is asked to.
     fn latest_record(&mut self, event: Handle) -> Result<Option<Arc<Record>>> {
-        if self.event(event)?.captured.is_some() {
-            return self.refuse(
-                Status::CAPTURED_EVENT,
-                "the host waits for an event that was captured into a graph",
-            );
+        if let Some(point) = self.event(event)?.captured.clone() {
+            let text = "the host waits for an event that was captured into a graph";
+            self.break_captures(|graph, _| *graph == point.graph, Status::CAPTURED_EVENT, text)?;
+            return self.refuse(Status::CAPTURED_EVENT, text);
         }
         Ok(self.event(event)?.latest.clone())
     }
@@ -133,7 +131,9 @@ extern "C" fn cuStreamWaitEvent(stream: StreamHandle, event: Handle, _flags: c_u
 #[no_mangle]
 extern "C" fn cuEventQuery(event: Handle) -> Status {
     call(|driver| {
-        let Some(record) = driver.latest_record(event)? else { return Ok(()) };
+        let record = driver.latest_record(event)?;
+        driver.unsafe_call("an event was queried", Reach::Stream)?;
+        let Some(record) = record else { return Ok(()) };
         if !record.is_done() {
             driver.step_towards(record.stream)?;
             return Err(Status::NOT_READY);
@@ -146,7 +146,9 @@ extern "C" fn cuEventQuery(event: Handle) -> Status {
 #[no_mangle]
 extern "C" fn cuEventSynchronize(event: Handle) -> Status {
     call(|driver| {
-        let Some(record) = driver.latest_record(event)? else { return Ok(()) };
+        let record = driver.latest_record(event)?;
+        driver.unsafe_call("an event was waited for", Reach::Stream)?;
+        let Some(record) = record else { return Ok(()) };
         driver.counters.host_waits += 1;
         driver.run_until(record.stream, |_| record.is_done())?;
         driver.host_clock.join(&record.clock);

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Stream capture and graphs: work is recorded with what it depends on, and replayed in any order
-//! that this allows.
+//! Graphs: work is recorded with what it depends on, and replayed in any order that this allows.
 
-use std::ffi::{c_int, c_uint, c_ulonglong};
+use std::ffi::c_ulonglong;
 use std::sync::Arc;
 
 use crate::clock::{Clock, Track, Tracks};
@@ -17,25 +16,17 @@ use crate::stream::StreamHandle;
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     work: Work,
-    after: Vec<usize>,
-}
-
-/// A capture that is under way.
-#[derive(Debug)]
-pub(crate) struct Capture {
-    nodes: Vec<Node>,
-    origin: StreamHandle,
-    broken: bool,
+    pub(crate) after: Vec<usize>,
 }
 
 /// A stream's part in a capture: its next node comes after the frontier.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamCapture {
-    graph: Handle,
-    frontier: Vec<usize>,
+    pub(crate) graph: Handle,
+    pub(crate) frontier: Vec<usize>,
 }
 
-/// The point in a capture that an event marks.
+/// The point in a capture that an event marks, also once the capture has ended.
 pub(crate) type CapturedEvent = StreamCapture;
 
 #[derive(Clone, Debug)]
@@ -98,17 +89,15 @@ impl Driver {
             _ => false,
         };
         if !allowed {
-            return self.break_captures(
+            return self.break_capture_of(
+                stream,
                 "work that cannot be captured: an allocation, a free, a pageable copy or a graph",
             );
         }
         let Some(point) = self.stream(stream)?.capture.clone() else {
             return Err(Status::ILLEGAL_STATE);
         };
-        let Some(capture) = self.captures.get_mut(&point.graph).filter(|capture| !capture.broken)
-        else {
-            return Err(Status::STREAM_CAPTURE_INVALIDATED);
-        };
+        let capture = self.unbroken(point.graph)?;
         capture.nodes.push(Node { work, after: point.frontier });
         let frontier = vec![capture.nodes.len() - 1];
         self.stream(stream)?.capture = Some(StreamCapture { graph: point.graph, frontier });
@@ -121,6 +110,13 @@ impl Driver {
         stream: StreamHandle,
         point: CapturedEvent,
     ) -> Result<()> {
+        if !self.captures.contains_key(&point.graph) {
+            return self.refuse(
+                Status::CAPTURED_EVENT,
+                "a stream waits for an event that was captured into a graph",
+            );
+        }
+        self.unbroken(point.graph)?;
         match &mut self.stream(stream)?.capture {
             None => self.stream(stream)?.capture = Some(point),
             Some(own) if own.graph == point.graph => {
@@ -128,88 +124,25 @@ impl Driver {
                 own.frontier.sort_unstable();
                 own.frontier.dedup();
             }
-            Some(_) => {
-                self.mark_captures_broken("an event joins two captures");
-                return self.refuse(Status::STREAM_CAPTURE_MERGE, "an event joins two captures");
+            Some(own) => {
+                let both = [own.graph, point.graph];
+                return self.break_captures(
+                    |graph, _| both.contains(graph),
+                    Status::STREAM_CAPTURE_MERGE,
+                    "an event joins two captures",
+                );
             }
         }
         Ok(())
-    }
-
-    /// A call that no capture survives.
-    pub(crate) fn break_captures<T>(&mut self, text: &str) -> Result<T> {
-        self.mark_captures_broken(text);
-        self.refuse(Status::STREAM_CAPTURE_UNSUPPORTED, text)
-    }
-
-    pub(crate) fn mark_captures_broken(&mut self, text: &str) {
-        for capture in self.captures.values_mut() {
-            capture.broken = true;
-        }
-        self.last_error = Some((Status::STREAM_CAPTURE_INVALIDATED, text.into()));
-    }
-
-    fn begin_capture(&mut self, stream: StreamHandle) -> Result<()> {
-        let stream = stream.resolve();
-        if stream == StreamHandle::LEGACY {
-            return self.refuse(
-                Status::STREAM_CAPTURE_UNSUPPORTED,
-                "the legacy default stream cannot be captured",
-            );
-        }
-        if self.stream(stream)?.capture.is_some() {
-            return self.refuse(Status::ILLEGAL_STATE, "the stream is being captured already");
-        }
-        let graph = self.new_handle();
-        self.captures.insert(graph, Capture { nodes: Vec::new(), origin: stream, broken: false });
-        self.stream(stream)?.capture = Some(StreamCapture { graph, frontier: Vec::new() });
-        Ok(())
-    }
-
-    fn end_capture(&mut self, stream: StreamHandle) -> Result<Handle> {
-        let stream = stream.resolve();
-        let Some(point) = self.stream(stream)?.capture.clone() else {
-            return self.refuse(Status::ILLEGAL_STATE, "the stream is not being captured");
-        };
-        if self.captures.get(&point.graph).is_none_or(|capture| capture.origin != stream) {
-            return self.refuse(
-                Status::STREAM_CAPTURE_UNMATCHED,
-                "a capture ends on the stream it began on",
-            );
-        }
-        let Some(capture) = self.captures.remove(&point.graph) else {
-            return Err(Status::ILLEGAL_STATE);
-        };
-        let joined = ancestors(&capture.nodes, &point.frontier);
-        let mut unjoined = false;
-        for other in self.streams.values_mut() {
-            if let Some(part) = other.capture.take_if(|part| part.graph == point.graph) {
-                unjoined |= part.frontier.iter().any(|node| !joined[*node]);
-            }
-        }
-        for event in self.events.values_mut() {
-            event.captured.take_if(|captured| captured.graph == point.graph);
-        }
-        if capture.broken {
-            return Err(Status::STREAM_CAPTURE_INVALIDATED);
-        }
-        if unjoined {
-            return self.refuse(
-                Status::STREAM_CAPTURE_UNJOINED,
-                "a stream that joined the capture was not waited for at its end",
-            );
-        }
-        self.graphs.insert(point.graph, capture.nodes);
-        Ok(point.graph)
     }
 
     fn launch_graph(&mut self, executable: Handle, stream: StreamHandle) -> Result<()> {
-        let stream = stream.resolve();
+        let stream = self.used_stream(stream)?;
         let Some(executable) = self.executables.get(&executable).cloned() else {
             return Err(Status::INVALID_HANDLE);
         };
         if self.stream(stream)?.capture.is_some() {
-            return self.break_captures("a graph was launched into a captured stream");
+            return self.break_capture_of(stream, "a graph was launched into a captured stream");
         }
         let host = self.host_clock.clone();
         let state = self.stream(stream)?;
@@ -256,49 +189,6 @@ impl Driver {
         run.done[picked] = true;
         self.execute(&run.nodes[picked].work, &run.moments[picked])
     }
-}
-
-fn ancestors(nodes: &[Node], frontier: &[usize]) -> Vec<bool> {
-    let mut seen = vec![false; nodes.len()];
-    let mut left = frontier.to_vec();
-    while let Some(node) = left.pop() {
-        if !std::mem::replace(&mut seen[node], true) {
-            left.extend(&nodes[node].after);
-        }
-    }
-    seen
-}
-
-#[no_mangle]
-extern "C" fn cuStreamBeginCapture_v2(stream: StreamHandle, _mode: c_uint) -> Status {
-    call(|driver| driver.begin_capture(stream))
-}
-
-#[no_mangle]
-unsafe extern "C" fn cuStreamEndCapture(stream: StreamHandle, graph: *mut Handle) -> Status {
-    call(|driver| {
-        let ended = driver.end_capture(stream);
-        // SAFETY: the caller gives a place for the handle, null after an error.
-        unsafe { put(graph, *ended.as_ref().unwrap_or(&Handle(0))) }.ok()?;
-        ended.map(|_| ())
-    })
-}
-
-/// 0: not being captured, 1: being captured, 2: being captured in vain.
-#[no_mangle]
-unsafe extern "C" fn cuStreamIsCapturing(stream: StreamHandle, state: *mut c_int) -> Status {
-    call(|driver| {
-        let capture = driver.captured_point(stream)?;
-        let number = match capture
-            .map(|point| driver.captures.get(&point.graph).is_none_or(|capture| capture.broken))
-        {
-            None => 0,
-            Some(false) => 1,
-            Some(true) => 2,
-        };
-        // SAFETY: the caller gives a place for the number.
-        unsafe { put(state, number) }.ok()
-    })
 }
 
 #[no_mangle]

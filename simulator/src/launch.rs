@@ -66,7 +66,7 @@ impl Driver {
         if let Err((status, problem)) = shape {
             return self.refuse(status, format!("launch of {name}: {problem}"));
         }
-        if let Some(status) = self.refused_launches {
+        if let Some(status) = self.refusal() {
             return self
                 .refuse(status, format!("launch of {name}: a refusal that a test asked for"));
         }
@@ -81,6 +81,15 @@ impl Driver {
             arguments,
         };
         self.enqueue(config.stream, Work::Launch(Arc::new(launch)))
+    }
+
+    /// What this launch is refused with, if a test asked for it.
+    fn refusal(&mut self) -> Option<Status> {
+        let this_one = self.refused_launch.take_if(|(before, _)| *before == 0);
+        if let Some((before, _)) = &mut self.refused_launch {
+            *before -= 1;
+        }
+        self.refused_launches.or(this_one.map(|(_, status)| status))
     }
 
     /// Copies the arguments, as the driver does before the launch returns.

@@ -32,6 +32,7 @@ pub use settings::{DeviceModel, Mode, StreamOrder, ThreadOrder};
 mod driver;
 mod status;
 
+mod capture;
 mod context;
 mod device;
 mod event;

@@ -7,6 +7,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use libloading::os::unix::{Library, Symbol, RTLD_LOCAL, RTLD_NOW};
 
@@ -141,6 +142,25 @@ impl Simulator {
     /// Refuses every launch from now on with one of the driver's codes; with 0, none any more.
     pub fn refuse_launches(&self, code: u32) {
         self.set(b"kiln_sim_refuse_launches\0", code);
+    }
+
+    /// Refuses one launch with one of the driver's codes: the one after the next `before`.
+    pub fn refuse_launch(&self, before: u64, code: u32) {
+        // SAFETY: control.rs defines the function with this type.
+        let refuse =
+            unsafe { self.symbol::<extern "C" fn(u64, u32) -> u32>(b"kiln_sim_refuse_launch\0") };
+        refuse(before, code);
+    }
+
+    /// As [`inject_error`](Simulator::inject_error), when the next capture has begun.
+    pub fn inject_error_in_capture(&self, code: u32) {
+        self.set(b"kiln_sim_inject_error_in_capture\0", code);
+    }
+
+    /// Lets each call that begins a capture return this much later, so that other threads call the
+    /// driver while the capture is on.
+    pub fn set_capture_pause(&self, pause: Duration) {
+        self.set(b"kiln_sim_set_capture_pause\0", pause.as_micros() as u64);
     }
 
     /// What was done since the counters were cleared.

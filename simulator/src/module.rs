@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::{c_char, c_int, c_uint, c_void, CStr};
 use std::sync::Arc;
 
+use crate::capture::Reach;
 use crate::driver::{call, call_always, Driver, Handle};
 use crate::engine::Engine;
 use crate::function::Function;
@@ -126,6 +127,7 @@ fn mismatch(engine: &Engine, entry: &Entry) -> Option<String> {
 #[no_mangle]
 unsafe extern "C" fn cuModuleLoadData(module: *mut Handle, image: *const c_void) -> Status {
     call(|driver| {
+        driver.unsafe_call("a module was loaded", Reach::Device)?;
         // SAFETY: the caller gives an image, and a place for the handle.
         unsafe { put(module, driver.load_module(image)?) }.ok()
     })
@@ -151,6 +153,7 @@ unsafe extern "C" fn cuModuleLoad(module: *mut Handle, path: *const c_char) -> S
         let Ok(mut image) = std::fs::read(&path) else {
             return driver.refuse(Status::FILE_NOT_FOUND, path);
         };
+        driver.unsafe_call("a module was loaded", Reach::Device)?;
         image.extend([0; 4]);
         // SAFETY: the image ends with a zero, and the caller gives a place for the handle.
         unsafe { put(module, driver.load_module(image.as_ptr().cast())?) }.ok()
@@ -159,7 +162,12 @@ unsafe extern "C" fn cuModuleLoad(module: *mut Handle, path: *const c_char) -> S
 
 #[no_mangle]
 extern "C" fn cuModuleUnload(module: Handle) -> Status {
-    call_always(|driver| driver.modules.remove(&module).map(|_| ()).ok_or(Status::INVALID_HANDLE))
+    call_always(|driver| {
+        if driver.sticky.is_none() {
+            driver.unsafe_call("a module was unloaded", Reach::Device)?;
+        }
+        driver.modules.remove(&module).map(|_| ()).ok_or(Status::INVALID_HANDLE)
+    })
 }
 
 #[no_mangle]

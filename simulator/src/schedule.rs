@@ -10,7 +10,7 @@ use crate::stream::StreamHandle;
 impl Driver {
     /// Adds work to a stream, or to the graph that the stream is being captured into.
     pub(crate) fn enqueue(&mut self, stream: StreamHandle, work: Work) -> Result<()> {
-        let stream = stream.resolve();
+        let stream = self.used_stream(stream)?;
         if self.stream(stream)?.capture.is_some() {
             return self.capture_work(stream, work);
         }

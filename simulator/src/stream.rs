@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::ffi::{c_int, c_uint, c_void};
 
+use crate::capture::Reach;
 use crate::clock::{Clock, Track};
 use crate::driver::{call, call_always, Driver, Handle};
 use crate::execute::{Item, Work};
@@ -29,8 +30,17 @@ impl StreamHandle {
     }
 }
 
+/// How a stream was created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// In order with the legacy stream.
+    Blocking,
+    NonBlocking,
+}
+
 #[derive(Debug)]
 pub(crate) struct Stream {
+    pub(crate) kind: Kind,
     pub(crate) queue: VecDeque<Item>,
     pub(crate) track: Track,
     /// Everything that happens before the next piece of work.
@@ -39,8 +49,8 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    pub(crate) fn new(track: Track) -> Self {
-        Self { queue: VecDeque::new(), track, clock: Clock::default(), capture: None }
+    pub(crate) fn new(kind: Kind, track: Track) -> Self {
+        Self { kind, queue: VecDeque::new(), track, clock: Clock::default(), capture: None }
     }
 }
 
@@ -49,19 +59,26 @@ impl Driver {
         self.streams.get_mut(&handle.resolve()).ok_or(Status::INVALID_HANDLE)
     }
 
-    fn create_stream(&mut self) -> StreamHandle {
+    fn create_stream(&mut self, kind: Kind) -> StreamHandle {
         let handle = StreamHandle(self.new_handle().0);
         let track = self.tracks.open();
-        self.streams.insert(handle, Stream::new(track));
+        self.streams.insert(handle, Stream::new(kind, track));
         handle
     }
 
-    /// Runs what the stream waits for and all of its work; the host then knows that it is done.
-    pub(crate) fn synchronize_stream(&mut self, handle: StreamHandle) -> Result<()> {
-        let handle = handle.resolve();
+    fn synchronize_stream(&mut self, handle: StreamHandle) -> Result<()> {
+        let handle = self.used_stream(handle)?;
         if self.stream(handle)?.capture.is_some() {
-            return self.break_captures("a stream that is being captured was synchronised");
+            return self
+                .break_capture_of(handle, "a stream that is being captured was synchronised");
         }
+        self.unsafe_call("a stream was synchronised", Reach::Stream)?;
+        self.finish_stream(handle)
+    }
+
+    /// Runs what the stream waits for and all of its work; the host then knows that it is done.
+    pub(crate) fn finish_stream(&mut self, handle: StreamHandle) -> Result<()> {
+        let handle = handle.resolve();
         self.counters.host_waits += 1;
         self.run_until(handle, |driver| {
             driver.streams.get(&handle).is_none_or(|stream| stream.queue.is_empty())
@@ -71,19 +88,23 @@ impl Driver {
         Ok(())
     }
 
-    pub(crate) fn synchronize_all(&mut self) -> Result<()> {
+    /// Runs all work that was queued; what is being captured is none of it.
+    pub(crate) fn finish_all(&mut self) -> Result<()> {
         let handles: Vec<_> = self.streams.keys().copied().collect();
-        handles.into_iter().try_for_each(|handle| self.synchronize_stream(handle))
+        handles.into_iter().try_for_each(|handle| self.finish_stream(handle))
     }
 }
 
-// Blocking streams are not told from non-blocking ones: the legacy stream orders nothing but itself
-// here, which allows every order that a program of non-blocking streams can meet, and more for
-// others.
+const NON_BLOCKING: c_uint = 1;
+
+// Blocking streams are told from non-blocking ones where streams are captured. Elsewhere the legacy
+// stream orders nothing but itself, which allows every order that a program of non-blocking streams
+// can meet, and more for others.
 #[no_mangle]
-unsafe extern "C" fn cuStreamCreate(stream: *mut StreamHandle, _flags: c_uint) -> Status {
+unsafe extern "C" fn cuStreamCreate(stream: *mut StreamHandle, flags: c_uint) -> Status {
     call(|driver| {
-        let handle = driver.create_stream();
+        let kind = if flags & NON_BLOCKING == 0 { Kind::Blocking } else { Kind::NonBlocking };
+        let handle = driver.create_stream(kind);
         // SAFETY: the caller gives a place for the handle.
         unsafe { put(stream, handle) }.ok()
     })
@@ -99,12 +120,13 @@ unsafe extern "C" fn cuStreamCreateWithPriority(
     unsafe { cuStreamCreate(stream, flags) }
 }
 
-/// The stream's work is finished first, as if the destroyed stream had been left to run.
+/// The stream's work is finished first, as if the destroyed stream had been left to run. A capture
+/// that it takes part in is broken.
 #[no_mangle]
 extern "C" fn cuStreamDestroy_v2(stream: StreamHandle) -> Status {
     call_always(|driver| {
         let handle = stream.resolve();
-        driver.stream(handle)?;
+        driver.drop_capture_of(handle)?;
         let finished = match driver.sticky {
             Some(status) => Err(status),
             None => driver.run_until(handle, |driver| {
@@ -125,11 +147,12 @@ extern "C" fn cuStreamSynchronize(stream: StreamHandle) -> Status {
 #[no_mangle]
 extern "C" fn cuStreamQuery(stream: StreamHandle) -> Status {
     call(|driver| {
-        let handle = stream.resolve();
-        let state = driver.stream(handle)?;
-        if state.capture.is_some() {
-            return driver.break_captures("a stream that is being captured was queried");
+        let handle = driver.used_stream(stream)?;
+        if driver.stream(handle)?.capture.is_some() {
+            return driver.break_capture_of(handle, "a stream that is being captured was queried");
         }
+        driver.unsafe_call("a stream was queried", Reach::Stream)?;
+        let state = driver.stream(handle)?;
         if !state.queue.is_empty() {
             driver.step_towards(handle)?;
             return Err(Status::NOT_READY);

@@ -4,6 +4,7 @@
 use std::ffi::{c_int, c_uint, c_void};
 use std::sync::Arc;
 
+use crate::capture::Reach;
 use crate::driver::{call, call_always, Driver};
 use crate::execute::{Place, Work};
 use crate::memory::{Life, When};
@@ -42,10 +43,6 @@ impl Driver {
         }
     }
 
-    fn is_capturing(&self) -> bool {
-        !self.captures.is_empty()
-    }
-
     fn copy_to_device(
         &mut self,
         to: usize,
@@ -77,13 +74,13 @@ impl Driver {
         self.check_range("source of a copy", from, bytes)?;
         let pinned = self.memory.is_pinned(to);
         if !pinned && self.stream(stream)?.capture.is_some() {
-            return self.break_captures("a copy to pageable memory was captured");
+            return self.break_capture_of(stream, "a copy to pageable memory was captured");
         }
         self.enqueue(stream, Work::Copy { to: Place::Host(to), from: Place::Device(from), bytes })?;
         if pinned {
             return Ok(());
         }
-        self.synchronize_stream(stream)
+        self.finish_stream(stream)
     }
 
     fn copy_on_device(
@@ -117,9 +114,7 @@ impl Driver {
 #[no_mangle]
 unsafe extern "C" fn cuMemAlloc_v2(address: *mut usize, bytes: usize) -> Status {
     call(|driver| {
-        if driver.is_capturing() {
-            return driver.break_captures("memory was allocated while a stream was being captured");
-        }
+        driver.unsafe_call("memory was allocated", Reach::Device)?;
         let found = driver.allocate(bytes, Life::Live)?;
         // SAFETY: the caller gives a place for the address.
         unsafe { put(address, found) }.ok()
@@ -133,7 +128,8 @@ extern "C" fn cuMemFree_v2(address: usize) -> Status {
         if address == 0 {
             return Ok(());
         }
-        driver.synchronize_all()?;
+        driver.unsafe_call("memory was freed", Reach::Device)?;
+        driver.finish_all()?;
         if driver.memory.free(address) {
             return Ok(());
         }
@@ -152,7 +148,7 @@ unsafe extern "C" fn cuMemAllocAsync(
 ) -> Status {
     call(|driver| {
         if driver.stream(stream)?.capture.is_some() {
-            return driver.break_captures("memory was allocated on a captured stream");
+            return driver.break_capture_of(stream, "memory was allocated on a captured stream");
         }
         let found = driver.allocate(bytes, Life::Pending)?;
         driver.enqueue(stream, Work::Allocate(found))?;
@@ -199,6 +195,7 @@ unsafe extern "C" fn cuMemHostAlloc(
     _flags: c_uint,
 ) -> Status {
     call(|driver| {
+        driver.unsafe_call("page-locked memory was allocated", Reach::Device)?;
         let found = driver.memory.allocate_pinned(bytes).ok_or(Status::OUT_OF_MEMORY)?;
         // SAFETY: the caller gives a place for the address.
         unsafe { put(address, found as *mut c_void) }.ok()
@@ -209,7 +206,8 @@ unsafe extern "C" fn cuMemHostAlloc(
 extern "C" fn cuMemFreeHost(address: *mut c_void) -> Status {
     call_always(|driver| {
         if driver.sticky.is_none() {
-            driver.synchronize_all()?; // queued copies may still use it
+            driver.unsafe_call("page-locked memory was freed", Reach::Device)?;
+            driver.finish_all()?; // queued copies may still use it
         }
         driver.memory.free_pinned(address as usize).then_some(()).ok_or(Status::INVALID_VALUE)
     })
@@ -261,18 +259,15 @@ extern "C" fn cuMemcpyDtoDAsync_v2(
     call(|driver| if bytes == 0 { Ok(()) } else { driver.copy_on_device(to, from, bytes, stream) })
 }
 
-/// The copies without a stream use the legacy one and wait for it; no capture survives them.
+/// The copies without a stream use the legacy one and wait for it.
 fn synchronous(bytes: usize, copy: impl FnOnce(&mut Driver) -> Result<()>) -> Status {
     call(|driver| {
         if bytes == 0 {
             return Ok(());
         }
-        if driver.is_capturing() {
-            return driver
-                .break_captures("a synchronous copy was made while a stream was being captured");
-        }
+        driver.unsafe_call("a synchronous copy was made", Reach::Device)?;
         copy(driver)?;
-        driver.synchronize_stream(StreamHandle::LEGACY)
+        driver.finish_stream(StreamHandle::LEGACY)
     })
 }
 

@@ -43,6 +43,11 @@ impl Driver {
         }
     }
 
+    /// The simulated driver, if it is the one under test.
+    pub(crate) fn simulator(&self) -> Option<&Exclusive> {
+        self.0.as_ref()
+    }
+
     /// Graphs launched since the last time this was asked; a real driver does not count them.
     pub(crate) fn take_graph_launches(&self) -> Option<u64> {
         let launches = self.0.as_ref()?.counters().graph_launches;

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What goes wrong on a device comes back as an error that says what and where.
 
-use std::fs;
+use std::time::Duration;
+use std::{fs, thread};
 
+use cudarc::driver::CudaContext;
 use kiln::checkpoint::{self, Progress, MODEL_FILE, TRAINING_FILE};
 use kiln::data::Position;
 use kiln::loss::CrossEntropy;
@@ -11,6 +13,7 @@ use kiln::nn::{Linear, Module};
 use kiln::optim::Adam;
 use kiln::{Device, Error, Net, Seed, Tensor, Trainer};
 
+use super::training::Branches;
 use crate::common::*;
 
 fn message(error: Error) -> String {
@@ -110,6 +113,61 @@ fn a_refused_launch_names_kernel_and_layer() {
     }
 }
 
+/// What was issued of a run that failed half way is none of the next one's business, whichever
+/// launch it was and however far the lanes are.
+#[test]
+fn a_run_that_failed_half_way_leaves_nothing_for_the_next() {
+    let Some(simulator) = simulator() else { return };
+    simulator.set_mode(Mode::Checked);
+    let (x, y) = (numbers(1, [17, 12]), labels(1, 17, 10));
+    for before in 0..12 {
+        simulator.set_stream_order(StreamOrder::Random);
+        simulator.set_seed(before);
+        let net = Net::new(gpu(), Seed(7), Branches::new).expect("a network");
+        let mut fit =
+            Trainer::new(net, CrossEntropy::default(), Adam::new(1e-2)).expect("a trainer");
+        // Issued, captured.
+        for _ in 0..2 {
+            simulator.refuse_launch(before, 701);
+            let text = message(fit.step(&x, &y).expect_err("a launch is refused"));
+            assert!(text.contains("CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES"), "{text}");
+            fit.step(&x, &y).expect("a step").value().expect("a loss");
+        }
+        fit.step(&x, &y).expect("a step").value().expect("a loss");
+        assert_eq!(simulator.take_reports(), Vec::<String>::new(), "{before}");
+    }
+}
+
+/// Somebody else in the process may wait for the context, and no mode of capture bears that. The
+/// run that was captured fails; the network goes on.
+#[test]
+fn a_capture_that_others_break_is_over_when_its_run_has_failed() {
+    let Some(simulator) = simulator() else { return };
+    let mut net = Net::new(gpu(), Seed(1), |p| Linear::new(&p.at("fc"), 8, 8)).expect("a network");
+    let x = numbers(1, [4, 8]);
+    let (expected, weight) =
+        (net.eval().forward(&x).expect("issued"), net.parameter("fc.weight").expect("a value"));
+    simulator.set_capture_pause(Duration::from_secs(1));
+    let (text, waits) = thread::scope(|scope| {
+        let context = CudaContext::new(0).expect("a device");
+        let waits = scope.spawn(move || {
+            (0..5000).find(|_| {
+                thread::sleep(Duration::from_millis(1));
+                context.synchronize().is_err()
+            })
+        });
+        let text = message(net.eval().forward(&x).expect_err("the capture was broken"));
+        (text, waits.join().expect("no panic"))
+    });
+    assert!(waits.is_some(), "it was not broken by waiting");
+    assert!(text.contains("CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"), "{text}");
+    simulator.set_capture_pause(Duration::ZERO);
+    assert_eq!(net.parameter("fc.weight").expect("a value"), weight);
+    for _ in 0..3 {
+        assert_eq!(net.eval().forward(&x).expect("a forward pass"), expected);
+    }
+}
+
 /// A device that is lost while it works fails what was issued, and what is on disk stays whole.
 #[test]
 fn checkpoints_outlive_their_device() {
@@ -124,6 +182,7 @@ fn checkpoints_outlive_their_device() {
     let progress = Progress {
         position: Position { epoch: 1, batch: 0 },
         notes: serde_json::json!({ "kept": true }),
+        ..Progress::default()
     };
     let mut trained = fit(gpu());
     for _ in 0..3 {

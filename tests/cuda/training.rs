@@ -47,7 +47,7 @@ fn simple(device: Device, steps: u64) -> Trained {
 }
 
 /// Two branches, so that several lanes have work at once.
-struct Branches {
+pub(crate) struct Branches {
     trunk: Linear,
     left: Linear,
     right: Linear,
@@ -56,7 +56,7 @@ struct Branches {
 }
 
 impl Branches {
-    fn new(p: &Scope) -> Self {
+    pub(crate) fn new(p: &Scope) -> Self {
         Branches {
             trunk: Linear::new(&p.at("trunk"), 12, 24),
             left: Linear::new(&p.at("left"), 24, 24),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The simulated driver, through cudarc alone. Tests take turns: each has the driver for itself.
 
+mod capture;
 mod common;
 mod driver;
 mod instructions;

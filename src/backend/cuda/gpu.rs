@@ -7,6 +7,7 @@ use std::sync::Arc;
 use cudarc::driver::sys::{self, CUdevice_attribute};
 use cudarc::driver::{result, CudaContext, DriverError};
 
+use super::turns::Turns;
 use crate::{Error, Result};
 
 /// Entry points that kiln calls; any driver of CUDA 12 has them.
@@ -169,6 +170,7 @@ fn has_entry_point(name: &str) -> bool {
 #[derive(Clone, Debug)]
 pub(super) struct Gpu {
     context: Arc<CudaContext>,
+    turns: Arc<Turns>,
     info: DeviceInfo,
     name: String,
 }
@@ -185,11 +187,16 @@ impl Gpu {
             .map_err(|error| device_error(&name, "opening the device", error))?;
         // SAFETY: plans order their steps by events of their own.
         unsafe { context.disable_event_tracking() };
-        Ok(Gpu { context, info, name })
+        Ok(Gpu { context, turns: Turns::of(ordinal), info, name })
     }
 
     pub(super) fn context(&self) -> &Arc<CudaContext> {
         &self.context
+    }
+
+    /// What calls that reach the whole device, and captures, take.
+    pub(super) fn turns(&self) -> &Arc<Turns> {
+        &self.turns
     }
 
     pub(super) fn info(&self) -> &DeviceInfo {
@@ -207,13 +214,22 @@ impl Gpu {
 
     /// Makes the device's context the calling thread's.
     pub(super) fn bind(&self) -> Result<()> {
-        self.context.bind_to_thread().map_err(|error| self.error("using the device", error))
+        make_current(&self.context).map_err(|error| self.error("using the device", error))
     }
 
     /// An error with what was tried and the driver's words.
     pub(super) fn error(&self, what: impl fmt::Display, error: DriverError) -> Error {
         device_error(&self.name, what, error)
     }
+}
+
+/// Makes a context the calling thread's. What went wrong when some value was dropped would otherwise
+/// be returned here, in the place of an error of this call; a device that is lost says so again.
+pub(super) fn make_current(context: &CudaContext) -> std::result::Result<(), DriverError> {
+    if let Err(error) = context.check_err() {
+        tracing::debug!(%error, "something of the device's was not freed");
+    }
+    context.bind_to_thread()
 }
 
 fn device_error(device: &str, what: impl fmt::Display, error: DriverError) -> Error {

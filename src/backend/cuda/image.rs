@@ -156,16 +156,25 @@ impl Kernels {
         let function = match self.functions.get(name) {
             Some(function) => function.clone(),
             None => {
-                let function = self.module(gpu, name)?.load_function(name).map_err(failed)?;
+                let module = self.module(gpu, name)?;
+                let _turn = gpu.turns().call(); // a driver that loads lazily does so here
+                let function = module.load_function(name).map_err(failed)?;
                 self.functions.insert(name.into(), function.clone());
                 function
             }
         };
         if shared > SHARED_WITHOUT_ASKING {
+            let _turn = gpu.turns().call();
             let attribute = CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             function.set_attribute(attribute, shared as i32).map_err(failed)?;
         }
         Ok(function)
+    }
+
+    /// Forgets all kernels: those that no program uses are unloaded.
+    pub(super) fn clear(&mut self) {
+        self.functions.clear();
+        self.modules.clear();
     }
 
     /// Loads all kernels of all sources; their number.
@@ -190,6 +199,7 @@ impl Kernels {
             (LoadedImage::Simulated, ..) => Ptx::from_src(names(source).as_ref()),
             _ => Ptx::from_src(nvrtc::ptx(gpu, source)?),
         };
+        let _turn = gpu.turns().call();
         let module = gpu.context().load_module(image);
         let module = module.map_err(|error| {
             gpu.error(format_args!("loading {} ({})", source.name, self.image), error)

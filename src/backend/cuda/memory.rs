@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use cudarc::driver::{result, CudaContext, CudaStream};
 
-use super::gpu::Gpu;
+use super::gpu::{make_current, Gpu};
+use super::turns::Turns;
 use crate::{Error, Result};
 
 /// An address in device memory; 0 stands for nothing.
@@ -28,6 +29,7 @@ impl Address {
 #[derive(Debug)]
 pub(super) struct DeviceMemory {
     context: Arc<CudaContext>,
+    turns: Arc<Turns>,
     address: Address,
 }
 
@@ -36,10 +38,15 @@ impl DeviceMemory {
     pub(super) fn zeroed(gpu: &Gpu, stream: &CudaStream, bytes: usize) -> Result<Self> {
         gpu.bind()?;
         let bytes = bytes.max(1).next_multiple_of(super::ALIGNMENT);
-        // SAFETY: the context is current; the size is not zero.
-        let address = unsafe { result::malloc_sync(bytes) }
-            .map_err(|error| out_of_memory(gpu, bytes, gpu.error("allocation", error)))?;
-        let memory = DeviceMemory { context: gpu.context().clone(), address: Address(address) };
+        let allocated = {
+            let _turn = gpu.turns().call();
+            // SAFETY: the context is current; the size is not zero.
+            unsafe { result::malloc_sync(bytes) }
+        };
+        let address =
+            allocated.map_err(|error| out_of_memory(gpu, bytes, gpu.error("allocation", error)))?;
+        let (context, turns) = (gpu.context().clone(), gpu.turns().clone());
+        let memory = DeviceMemory { context, turns, address: Address(address) };
         // SAFETY: the range was just allocated, and nothing else knows of it.
         unsafe { result::memset_d8_async(address, 0, bytes, stream.cu_stream()) }
             .and_then(|()| stream.synchronize())
@@ -54,7 +61,8 @@ impl DeviceMemory {
 
 impl Drop for DeviceMemory {
     fn drop(&mut self) {
-        let freed = self.context.bind_to_thread().and_then(|()| {
+        let _turn = self.turns.call();
+        let freed = make_current(&self.context).and_then(|()| {
             // SAFETY: allocated by `zeroed` and freed once. `cuMemFree` waits for kernels that use it.
             unsafe { result::free_sync(self.address.0) }
         });
@@ -89,6 +97,7 @@ fn mebibytes(bytes: usize) -> usize {
 #[derive(Debug)]
 pub(super) struct Pinned {
     context: Arc<CudaContext>,
+    turns: Arc<Turns>,
     data: NonNull<u8>,
     bytes: usize,
 }
@@ -103,16 +112,20 @@ impl Pinned {
     pub(super) fn new(gpu: &Gpu, bytes: usize) -> Result<Self> {
         gpu.bind()?;
         let bytes = bytes.max(1).next_multiple_of(super::ALIGNMENT);
-        // SAFETY: the context is current; no flags: the memory is cached, since it is also read.
-        let data = unsafe { result::malloc_host(bytes, 0) }
-            .map_err(|error| gpu.error("allocation of pinned host memory", error))?;
+        let allocated = {
+            let _turn = gpu.turns().call();
+            // SAFETY: the context is current; no flags: the memory is cached, since it is also read.
+            unsafe { result::malloc_host(bytes, 0) }
+        };
+        let data =
+            allocated.map_err(|error| gpu.error("allocation of pinned host memory", error))?;
         let data = NonNull::new(data.cast::<u8>()).ok_or_else(|| Error::Device {
             device: gpu.name().into(),
             message: "the driver gave no pinned host memory".into(),
         })?;
         // SAFETY: the range was just allocated with this size.
         unsafe { data.write_bytes(0, bytes) };
-        Ok(Pinned { context: gpu.context().clone(), data, bytes })
+        Ok(Pinned { context: gpu.context().clone(), turns: gpu.turns().clone(), data, bytes })
     }
 
     /// The bytes. The caller has waited for copies to them.
@@ -130,7 +143,8 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        let freed = self.context.bind_to_thread().and_then(|()| {
+        let _turn = self.turns.call();
+        let freed = make_current(&self.context).and_then(|()| {
             // SAFETY: allocated by `new` and freed once.
             unsafe { result::free_host(self.data.as_ptr().cast::<c_void>()) }
         });

@@ -3,12 +3,13 @@
 //!
 //! A plan is lowered once, at its first run, to launches as plain data (`lower`, `geometry`);
 //! everything that changes from run to run is read by kernels from one structure in device memory,
-//! so that the second run can be captured whole and later runs replay it. Steps without a kernel
+//! so that the second run can be captured whole (`capture`) and later runs replay it. Steps without a kernel
 //! are computed by the host from what they read; plans that have such steps are not captured.
 
 #[rustfmt::skip]
 #[expect(dead_code, reason = "kernels and host agree on more than this one side uses")]
 mod abi;
+mod capture;
 mod geometry;
 mod gpu;
 mod host;
@@ -22,14 +23,15 @@ mod paper;
 mod program;
 mod self_test;
 mod transfer;
+mod turns;
 mod verdict;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use cudarc::driver::{CudaEvent, CudaStream};
 
+use capture::{Command, Graph};
 use geometry::Machine;
 use gpu::Gpu;
 pub use gpu::{check, devices, DeviceInfo};
@@ -82,6 +84,8 @@ pub struct Cuda {
     phase: Phase,
     /// The plan that is running.
     current: Option<Arena>,
+    /// What the run that is to be captured does.
+    noted: Vec<Command>,
     programs: BTreeMap<Arena, Program>,
     kernels: Kernels,
     uploads: Uploads,
@@ -99,8 +103,8 @@ enum Phase {
     Idle,
     /// Steps go to the streams.
     Issuing,
-    /// Steps go to a graph.
-    Capturing,
+    /// Steps are noted, and go to a graph when all are known.
+    Noting,
     /// A graph is running.
     Replaying,
 }
@@ -129,6 +133,7 @@ impl Cuda {
             machine,
             phase: Phase::Idle,
             current: None,
+            noted: Vec::new(),
             programs: BTreeMap::new(),
             kernels: Kernels::new(image),
             uploads,
@@ -166,13 +171,18 @@ impl Cuda {
         if self.programs.get(&key).is_some_and(|program| program.seed == run.scalars.seed) {
             return Ok(());
         }
-        self.programs.remove(&key);
+        self.forget_program(key);
         let places = places(&self.arenas, run.memory, run.scalars.seed);
         let chosen = (&self.machine, self.options.precision);
         let (gpu, kernels, lane) = (&self.gpu, &mut self.kernels, &self.lanes[0]);
         let program = Program::new(gpu, kernels, lane, run.plan, &places, chosen)?;
         self.programs.insert(key, program);
         Ok(())
+    }
+
+    fn forget_program(&mut self, key: Arena) {
+        let _turn = self.gpu.turns().call();
+        self.programs.remove(&key);
     }
 
     fn program(&self, run: &Run<'_>) -> Result<&Program> {
@@ -211,29 +221,37 @@ impl Cuda {
         Ok(())
     }
 
-    /// Ends a capture and runs what was captured.
-    fn replay_captured(&mut self, run: &Run<'_>) -> Result<()> {
-        let flags = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
-        let captured = self.lanes[0].end_capture(flags);
-        let captured = captured.map_err(|error| self.gpu.error("capturing a plan", error))?;
-        if let Some(graph) = &captured {
-            let launched = graph.launch();
-            launched.map_err(|error| self.gpu.error("running a captured plan", error))?;
+    /// Captures what was noted of a run, and runs it.
+    fn replay_noted(&mut self, run: &mut Run<'_>) -> Result<()> {
+        let noted = std::mem::take(&mut self.noted);
+        self.phase = Phase::Idle;
+        let graph = Graph::capture(&self.gpu, &self.lanes[0], || {
+            self.cast_state(run)?;
+            self.fork()?;
+            for command in &noted {
+                match *command {
+                    Command::Launch(step) => self.issue(run, step)?,
+                    Command::Record(lane, event) => self.record_on(lane, event)?,
+                    Command::Wait(lane, event) => self.wait_on(lane, event)?,
+                }
+            }
+            self.join()
+        })?;
+        if let Some(graph) = &graph {
+            graph.launch()?;
         }
         if let Some(program) = self.programs.get_mut(&run.memory.plan) {
-            program.graph.0 = captured;
+            program.graph = graph;
         }
         Ok(())
     }
 
     /// Ends the issue of a run; from then on the first lane goes on behind it.
-    fn complete(&mut self, run: &Run<'_>) -> Result<()> {
-        if matches!(self.phase, Phase::Issuing | Phase::Capturing) {
-            self.join()?;
-        }
-        if self.phase == Phase::Capturing {
-            self.phase = Phase::Idle;
-            self.replay_captured(run)?;
+    fn complete(&mut self, run: &mut Run<'_>) -> Result<()> {
+        match self.phase {
+            Phase::Issuing => self.join()?,
+            Phase::Noting => self.replay_noted(run)?,
+            Phase::Idle | Phase::Replaying => {}
         }
         self.phase = Phase::Idle;
         if let Some(program) = self.programs.get_mut(&run.memory.plan) {
@@ -242,17 +260,25 @@ impl Cuda {
         Ok(())
     }
 
-    /// Forgets a run that failed half way.
+    /// Forgets a run that failed half way. Lanes that were not joined are waited for: the next run
+    /// is ordered behind the first lane alone.
     fn abandon(&mut self) {
-        if self.phase == Phase::Capturing {
-            let flags = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
+        if self.phase == Phase::Issuing {
             // Whatever it says, the error that led here says more.
-            let _ = self.lanes[0].end_capture(flags);
+            let _ = self.wait_for_lanes();
         }
+        self.noted.clear();
         self.phase = Phase::Idle;
     }
 
-    fn issue(&mut self, run: &mut Run<'_>, index: usize) -> Result<()> {
+    fn wait_for_lanes(&self) -> Result<()> {
+        for lane in &self.lanes {
+            lane.synchronize().map_err(|error| self.gpu.error("waiting for the device", error))?;
+        }
+        Ok(())
+    }
+
+    fn issue(&self, run: &mut Run<'_>, index: usize) -> Result<()> {
         let step = &run.plan.steps[index];
         let lane = self.lanes[step.lane.index()].clone();
         let Work::Launches(launches) = &self.program(run)?.steps[index] else {
@@ -263,7 +289,7 @@ impl Cuda {
     }
 
     /// Makes the copies of parameters and inputs that products take in 16 bits.
-    fn cast_state(&mut self, run: &Run<'_>) -> Result<()> {
+    fn cast_state(&self, run: &Run<'_>) -> Result<()> {
         self.put(&self.program(run)?.prologue, "", &self.lanes[0])
     }
 
@@ -287,6 +313,16 @@ impl Cuda {
         let program = self.current.and_then(|plan| self.programs.get(&plan));
         let event = program.and_then(|program| program.events.get(event.index()));
         event.ok_or_else(|| lower::internal("an event of a run that was not begun"))
+    }
+
+    fn record_on(&self, lane: Lane, event: Event) -> Result<()> {
+        let (lane, event) = (&self.lanes[lane.index()], self.event(event)?);
+        event.record(lane).map_err(|error| self.gpu.error("recording an event", error))
+    }
+
+    fn wait_on(&self, lane: Lane, event: Event) -> Result<()> {
+        let (lane, event) = (&self.lanes[lane.index()], self.event(event)?);
+        lane.wait(event).map_err(|error| self.gpu.error("waiting for an event", error))
     }
 
     fn at(&self, span: Span) -> Address {
@@ -329,28 +365,28 @@ impl Backend for Cuda {
         self.prepare(run)?;
         self.upload(run)?;
         let program = self.program(run)?;
-        if let Some(graph) = &program.graph.0 {
-            let launched = graph.launch();
-            launched.map_err(|error| self.gpu.error("running a captured plan", error))?;
+        if let Some(graph) = &program.graph {
+            graph.launch()?;
             self.phase = Phase::Replaying;
             return Ok(Begun::Replayed);
         }
         let captures = self.options.capture == Capture::On && program.has_run;
-        let captures = captures && program.is_on_device();
-        self.phase = Phase::Issuing;
-        if captures {
-            let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-            let begun = self.lanes[0].begin_capture(mode);
-            begun.map_err(|error| self.gpu.error("capturing a plan", error))?;
-            self.phase = Phase::Capturing;
+        if captures && program.is_on_device() {
+            self.phase = Phase::Noting;
+            return Ok(Begun::Issue);
         }
-        self.cast_state(run).inspect_err(|_| self.abandon())?;
+        self.phase = Phase::Issuing;
+        self.cast_state(run)?;
         self.fork()?;
         Ok(Begun::Issue)
     }
 
     fn launch(&mut self, run: &mut Run<'_>, step: usize) -> Result<()> {
-        self.issue(run, step).inspect_err(|_| self.abandon())
+        match self.phase {
+            Phase::Noting => self.noted.push(Command::Launch(step)),
+            _ => self.issue(run, step)?,
+        }
+        Ok(())
     }
 
     fn finish(&mut self, run: &mut Run<'_>) -> Result<()> {
@@ -383,20 +419,24 @@ impl Backend for Cuda {
     }
 
     fn record(&mut self, lane: Lane, event: Event) -> Result<()> {
-        let (lane, event) = (&self.lanes[lane.index()], self.event(event)?);
-        event.record(lane).map_err(|error| self.gpu.error("recording an event", error))
+        match self.phase {
+            Phase::Noting => self.noted.push(Command::Record(lane, event)),
+            _ => self.record_on(lane, event)?,
+        }
+        Ok(())
     }
 
     fn wait(&mut self, lane: Lane, event: Event) -> Result<()> {
-        let (lane, event) = (&self.lanes[lane.index()], self.event(event)?);
-        lane.wait(event).map_err(|error| self.gpu.error("waiting for an event", error))
+        match self.phase {
+            Phase::Noting => self.noted.push(Command::Wait(lane, event)),
+            _ => self.wait_on(lane, event)?,
+        }
+        Ok(())
     }
 
     fn sync(&mut self) -> Result<()> {
-        for lane in &self.lanes {
-            lane.synchronize().map_err(|error| self.gpu.error("waiting for the device", error))?;
-        }
-        Ok(())
+        self.wait_for_lanes()?;
+        self.uploads.sync().map_err(|error| self.gpu.error("waiting for an upload", error))
     }
 }
 
@@ -405,6 +445,9 @@ impl Drop for Cuda {
         self.abandon();
         // A lost device says so here too; there is nobody left to tell.
         let _ = self.sync();
+        let _turn = self.gpu.turns().call();
+        self.programs.clear();
+        self.kernels.clear();
     }
 }
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A plan made ready for a device: its launches, the memory that they share, its events.
 
-use cudarc::driver::{CudaEvent, CudaFunction, CudaGraph, CudaStream};
+use cudarc::driver::{CudaEvent, CudaFunction, CudaStream};
 
 use super::abi::KilnScalars;
+use super::capture::Graph;
 use super::geometry::Machine;
 use super::gpu::Gpu;
 use super::image::Kernels;
@@ -28,7 +29,7 @@ pub(super) struct Program {
     /// The plan's events.
     pub(super) events: Vec<CudaEvent>,
     /// The captured run, if there is one.
-    pub(super) graph: Captured,
+    pub(super) graph: Option<Graph>,
     /// Whether it has run before.
     pub(super) has_run: bool,
     scratch: DeviceMemory,
@@ -49,20 +50,6 @@ pub(super) enum Work {
 pub(super) struct Ready {
     pub(super) launch: Launch,
     pub(super) function: CudaFunction,
-}
-
-/// A captured run.
-#[derive(Default)]
-pub(super) struct Captured(pub(super) Option<CudaGraph>);
-
-// SAFETY: the graph's handles belong to this value alone and are used through `&mut` only; the
-// driver lets any thread use them, one at a time.
-unsafe impl Send for Captured {}
-
-impl std::fmt::Debug for Captured {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_some() { "captured" } else { "not captured" })
-    }
 }
 
 impl Program {
@@ -107,7 +94,7 @@ impl Program {
             prologue,
             steps,
             events: events.map_err(|error| gpu.error("making an event", error))?,
-            graph: Captured::default(),
+            graph: None,
             has_run: false,
             scratch: memory,
             rule: plan.steps.iter().find_map(|step| match step.kernel {

@@ -85,9 +85,19 @@ impl Uploads {
             turn.pinned.bytes_mut()[at..at + bytes.len()].copy_from_slice(bytes);
             at += padded(bytes.len());
         }
-        turn.upload(&self.stream, needed)
-            .and_then(|()| turn.hand_over(lane, parts))
-            .map_err(|error| gpu.error("uploading inputs", error))
+        let uploaded = turn.upload(&self.stream, needed).and_then(|()| turn.hand_over(lane, parts));
+        if let Err(error) = uploaded {
+            // No event may stand behind what was issued; only then is the turn's memory free again.
+            let _ = self.stream.synchronize().and_then(|()| lane.synchronize());
+            self.turns[index] = None;
+            return Err(gpu.error("uploading inputs", error));
+        }
+        Ok(())
+    }
+
+    /// Waits until everything has gone up.
+    pub(super) fn sync(&self) -> Result<(), DriverError> {
+        self.stream.synchronize()
     }
 }
 
@@ -121,6 +131,13 @@ impl Turn {
     }
 }
 
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // The device may still read here. What it failed at is told to who asks for results.
+        let _ = self.copied.synchronize().and_then(|()| self.taken.synchronize());
+    }
+}
+
 /// A turn with room for this many bytes whose pinned memory is free again.
 fn take_turn<'a>(
     gpu: &Gpu,
@@ -134,7 +151,6 @@ fn take_turn<'a>(
         if used.bytes >= bytes {
             return Ok(turn.insert(used));
         }
-        used.taken.synchronize().map_err(waiting)?;
     }
     let event = || {
         let event = gpu.context().new_event(None);
