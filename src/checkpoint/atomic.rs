@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use super::rename::replace;
 use crate::{Error, Result};
 
 /// Replaces the file at `path`, or creates it: the bytes go to a hidden file beside it, are synced
@@ -34,7 +35,7 @@ pub fn write_atomically(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     hidden.push(".tmp");
     let beside = path.with_file_name(hidden);
     write_synced(&beside, bytes)
-        .and_then(|()| fs::rename(&beside, path).map_err(Error::io("replace", path)))
+        .and_then(|()| replace(&beside, path).map_err(Error::io("replace", path)))
         .inspect_err(|_| {
             // The error to report is the first one; what is left behind is overwritten next time.
             let _ = fs::remove_file(&beside);

@@ -47,6 +47,7 @@
 
 mod atomic;
 mod file;
+mod rename;
 mod training;
 mod weights;
 

@@ -21,6 +21,7 @@ mod options;
 mod paper;
 mod program;
 mod self_test;
+mod system;
 mod transfer;
 mod verdict;
 
