@@ -52,6 +52,7 @@ mod training;
 mod weights;
 
 pub use atomic::write_atomically;
+pub(crate) use rename::replace;
 pub use training::{load, progress, save, Progress};
 pub use weights::{load_weights, save_weights};
 
