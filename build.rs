@@ -2,7 +2,8 @@
 //! Embeds the CUDA kernels: compiled ahead of time where `nvcc` is found, and always as sources for
 //! NVRTC.
 //!
-//! `NVCC` names the compiler; else it is looked for in `CUDA_HOME/bin` and on `PATH`.
+//! `NVCC` names the compiler; else it is looked for in `bin` of `CUDA_HOME` and of `CUDA_PATH`, which
+//! the toolkit's installer for Windows sets, and on `PATH`.
 //! `KILN_CUDA_PREBUILT=0` embeds sources alone.
 
 use std::env;
@@ -21,7 +22,7 @@ fn main() {
     let kernels = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("kernels");
     let out = PathBuf::from(variable("OUT_DIR"));
     println!("cargo:rerun-if-changed={}", kernels.display());
-    for name in ["NVCC", "CUDA_HOME", "PATH", "KILN_CUDA_PREBUILT"] {
+    for name in ["NVCC", "CUDA_HOME", "CUDA_PATH", "PATH", "KILN_CUDA_PREBUILT"] {
         println!("cargo:rerun-if-env-changed={name}");
     }
     let paths = sources(&kernels);
@@ -129,10 +130,11 @@ fn compiler() -> Option<PathBuf> {
     if let Some(named) = env::var_os("NVCC") {
         return Some(named.into());
     }
-    let home = env::var_os("CUDA_HOME").map(|home| PathBuf::from(home).join("bin"));
+    let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(env::var_os);
+    let homes = homes.map(|home| PathBuf::from(home).join("bin"));
     let path = env::var_os("PATH").unwrap_or_default();
     let file = format!("nvcc{}", env::consts::EXE_SUFFIX);
-    let folders = home.into_iter().chain(env::split_paths(&path).collect::<Vec<_>>());
+    let folders = homes.chain(env::split_paths(&path).collect::<Vec<_>>());
     folders.map(|folder| folder.join(&file)).find(|path| path.is_file())
 }
 

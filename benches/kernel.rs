@@ -6,17 +6,23 @@
 //! that the plan says they move. Most of these fit into a cache and stay there, as they do in a
 //! real step; the dropout of 16M elements does not. `reference` holds the bare products of the
 //! same shapes by the `gemm` crate, and plain copies within and beyond the caches.
+//!
+//! The share beside a rate is that of the machine's own peak with as many threads, measured when the
+//! bench starts: of fused multiply-adds in registers, or of the faster copy.
 
 mod common;
 #[path = "kernel/isolated.rs"]
 mod isolated;
+#[path = "kernel/peak.rs"]
+mod peak;
 #[path = "kernel/reference.rs"]
 mod reference;
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::AtomicU32;
+use std::time::{Duration, Instant};
 
-use common::{Rates, Unit};
+use common::{Peaks, Rates, Unit};
 use criterion::{Criterion, Throughput};
 use isolated::Isolated;
 use kiln::graph::NodeId;
@@ -28,6 +34,9 @@ use reference::Product;
 
 const FLOPS: Unit = Unit { name: "GFLOP/s", per_nanosecond: 1.0 };
 const BATCH: usize = 256;
+/// A peak is the best of so many attempts of about a millisecond.
+const PEAK_ATTEMPTS: usize = 50;
+const PEAK_ROUNDS: u64 = 200_000;
 /// Beyond every cache.
 const DROPOUT_SHAPE: [usize; 2] = [1024, 16384];
 /// Within the second-level cache, and beyond all.
@@ -42,8 +51,9 @@ const PRODUCTS: [Product; 3] = [
 ];
 
 fn main() -> Result<()> {
-    let mut criterion = common::criterion(FLOPS);
     for threads in common::thread_counts() {
+        let mut criterion = common::criterion(FLOPS, peaks(threads));
+        multiply_adds(&mut criterion, threads);
         products(&mut criterion, threads);
         copies(&mut criterion, threads);
         if threads.get() == 2 {
@@ -51,9 +61,46 @@ fn main() -> Result<()> {
         }
         training_kernels(&mut criterion, threads)?;
         dropout(&mut criterion, threads)?;
+        criterion.final_summary();
     }
-    criterion.final_summary();
     Ok(())
+}
+
+/// What so many threads reach at the moment.
+fn peaks(threads: NonZeroUsize) -> Peaks {
+    let elements = peak::flops_per_round().map(|flops| {
+        let flops = (flops * PEAK_ROUNDS * threads.get() as u64) as f64;
+        flops / shortest(|| peak::time(PEAK_ROUNDS, threads))
+    });
+    let copied = COPIED_ELEMENTS.map(|elements| {
+        let (from, mut to) = (common::random_values(elements), vec![0.0; elements]);
+        let bytes = 2.0 * size_of_val(from.as_slice()) as f64;
+        let copy = || {
+            let start = Instant::now();
+            reference::copy(&from, &mut to, threads);
+            start.elapsed()
+        };
+        bytes / shortest(copy)
+    });
+    Peaks { elements, bytes: copied.into_iter().reduce(f64::max) }
+}
+
+/// Nanoseconds of the fastest of some attempts.
+fn shortest(mut attempt: impl FnMut() -> Duration) -> f64 {
+    let attempts = (0..PEAK_ATTEMPTS).map(|_| attempt());
+    attempts.min().map_or(f64::INFINITY, |time| time.as_nanos() as f64)
+}
+
+/// The peak again, as a row of its own.
+fn multiply_adds(criterion: &mut Criterion<Rates>, threads: NonZeroUsize) {
+    let Some(flops) = peak::flops_per_round() else { return };
+    let mut group = criterion.benchmark_group("reference");
+    group.throughput(Throughput::Elements(flops * threads.get() as u64));
+    let id = format!("multiply-adds in registers threads {threads}");
+    group.bench_function(id, |bencher| {
+        bencher.iter_custom(|rounds| peak::time(rounds, threads));
+    });
+    group.finish();
 }
 
 fn products(criterion: &mut Criterion<Rates>, threads: NonZeroUsize) {

@@ -9,7 +9,7 @@ mod common;
 
 use std::num::NonZeroUsize;
 
-use common::{Network, Rates, Unit};
+use common::{Network, Peaks, Rates, Unit};
 use criterion::{Criterion, Throughput};
 use kiln::models::VariableDropoutNet;
 use kiln::nn::{Module, Scope};
@@ -29,7 +29,7 @@ fn variable_dropout(p: &Scope) -> Box<dyn Module> {
 }
 
 fn main() -> kiln::Result<()> {
-    let mut criterion = common::criterion(SAMPLES);
+    let mut criterion = common::criterion(SAMPLES, Peaks::default());
     for (name, network, batch) in SUBJECTS {
         for threads in common::thread_counts() {
             let subject =

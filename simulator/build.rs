@@ -3,7 +3,7 @@
 //! shared object.
 //!
 //! `KILN_KERNELS` names the folder of kernels (default `../kernels`); the simulator's own test
-//! kernels are always added.
+//! kernels are always added. For systems other than Linux there is nothing to build.
 
 use std::env;
 use std::ffi::OsString;
@@ -11,6 +11,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 fn main() {
+    if env::var_os("CARGO_CFG_TARGET_OS").is_none_or(|system| system != "linux") {
+        return;
+    }
     let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
     println!("cargo:rerun-if-env-changed=KILN_KERNELS");

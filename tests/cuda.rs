@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The CUDA backend on the simulated driver: what kernels compute and how they are ordered, never
 //! how fast they are. `KILN_TEST_GPU=1` runs the same tests on a real GPU; those that need the
-//! simulated driver then say so.
+//! simulated driver then say so. The simulated driver runs on Linux alone.
+
+#![cfg(target_os = "linux")]
 
 #[path = "cuda/common.rs"]
 mod common;

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Every kernel by itself on the simulated driver, against its equations in f64: odd sizes, every
-//! storage type, every variant. Both tests fail if a kernel of `kernels/` was left out.
+//! storage type, every variant. Both tests fail if a kernel of `kernels/` was left out. The simulated
+//! driver runs on Linux alone.
+
+#![cfg(target_os = "linux")]
 
 #[rustfmt::skip]
 #[expect(dead_code, reason = "kernels and host agree on more than this one side uses")]

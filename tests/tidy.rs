@@ -190,8 +190,8 @@ fn plans_are_made_from_ordered_maps() {
     demand("no hash maps where plans are made", found);
 }
 
-/// Where `unsafe` has a reason: vector instructions, the CUDA driver, the simulator, and the matrix
-/// product of a peer.
+/// Where `unsafe` has a reason: vector instructions, the CUDA driver, the simulator, and what the
+/// benches compare with.
 #[test]
 fn unsafe_code_has_its_places() {
     let places_of_unsafe = [
@@ -199,6 +199,7 @@ fn unsafe_code_has_its_places() {
         "src/backend/cuda/",
         "simulator/",
         "tests/",
+        "benches/kernel/peak.rs",
         "benches/kernel/reference.rs",
     ];
     let found = places(&sources(), |source, line| {
@@ -209,4 +210,64 @@ fn unsafe_code_has_its_places() {
                 || line.contains("unsafe impl"))
     });
     demand("no unsafe code elsewhere", found);
+}
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Whoever runs `.ci/run` sees what the workflow sees, and nobody can change what its actions do.
+#[test]
+fn the_workflow_runs_the_one_script_with_pinned_actions() {
+    let workflow = read(".github/workflows/ci.yml");
+    let values = |key: &str| -> Vec<String> {
+        let values = workflow.lines().map(|line| line.trim_start().trim_start_matches("- "));
+        values.filter_map(|line| Some(line.strip_prefix(key)?.trim().to_owned())).collect()
+    };
+    let (actions, commands) = (values("uses:"), values("run:"));
+    assert!(!actions.is_empty() && commands.iter().any(|command| command.starts_with(".ci/run")));
+    let is_pinned = |action: &String| {
+        let commit = action.split(['@', ' ']).nth(1).unwrap_or("");
+        commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    demand("actions are pinned", actions.into_iter().filter(|action| !is_pinned(action)).collect());
+    // `defaults` has a `run:` without a command.
+    let is_known = |command: &String| {
+        [".ci/run", "rustup toolchain install"].iter().any(|start| command.starts_with(start))
+            || command.is_empty()
+    };
+    let others = commands.into_iter().filter(|command| !is_known(command)).collect();
+    demand("the workflow installs Rust and runs .ci/run", others);
+}
+
+/// `.ci/run minimum` tries what `Cargo.toml` promises; the other places must promise the same.
+#[test]
+fn the_minimum_version_is_one() {
+    let version = env!("CARGO_PKG_RUST_VERSION");
+    let promise = format!("rust-version = \"{version}\"");
+    assert!(read("Cargo.toml").lines().any(|line| line == promise), "{promise}");
+    for package in ["simulator/Cargo.toml", "xtask/Cargo.toml"] {
+        assert!(read(package).contains("rust-version.workspace = true"), "{package}");
+    }
+    assert!(read("README.md").contains(&format!("Rust {version}")), "README names Rust {version}");
+}
+
+/// A platform of the table that nothing builds for would be a promise that nobody keeps.
+#[test]
+fn cross_check_and_workflow_cover_the_platforms() {
+    let (readme, script) = (read("README.md"), read("scripts/cross-check"));
+    let workflow = read(".github/workflows/ci.yml");
+    let table = readme.split("## Platforms").nth(1).expect("a section of platforms");
+    let table = table.split("\n## ").next().unwrap_or("");
+    for (name, target) in [
+        ("Linux x86-64", None),
+        ("Linux aarch64", Some("aarch64-unknown-linux-gnu")),
+        ("Windows x86-64", Some("x86_64-pc-windows-gnu")),
+        ("macOS aarch64", Some("aarch64-apple-darwin")),
+    ] {
+        assert!(table.contains(&format!("| {name}")), "README's table has no {name}");
+        assert!(workflow.contains(&format!("name: {name}")), "the workflow has no {name}");
+        assert!(target.is_none_or(|target| script.contains(target)), "{target:?}");
+    }
 }

@@ -15,7 +15,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
-pub(crate) use rates::{Rates, Unit};
+pub(crate) use rates::{Peaks, Rates, Unit};
 
 const SEED: u64 = 7;
 /// Features of a sample: 28x28 pixels.
@@ -30,9 +30,10 @@ pub(crate) fn simple(p: &Scope) -> Box<dyn Module> {
     Box::new(SimpleNet::new(p, INPUTS, 512, CLASSES, 0.5))
 }
 
-/// A criterion that prints rates in a unit, configured by the command line.
-pub(crate) fn criterion(unit: Unit) -> Criterion<Rates> {
-    Criterion::default().with_measurement(Rates::of(unit)).configure_from_args()
+/// A criterion that prints rates in a unit, with their shares of the peaks, configured by the command
+/// line.
+pub(crate) fn criterion(unit: Unit, peaks: Peaks) -> Criterion<Rates> {
+    Criterion::default().with_measurement(Rates::of(unit, peaks)).configure_from_args()
 }
 
 /// One thread, and as many as the machine runs at the same time.

@@ -14,13 +14,39 @@ pub(crate) struct Unit {
     pub(crate) per_nanosecond: f64,
 }
 
+/// The machine's own best: rates are written with the share of it that they are. A peak that is not
+/// known gives no share.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Peaks {
+    /// Elements per nanosecond.
+    pub(crate) elements: Option<f64>,
+    /// Bytes per nanosecond.
+    pub(crate) bytes: Option<f64>,
+}
+
+impl Peaks {
+    /// `" (71 %)"` for work that took some nanoseconds; empty where the peak is not known.
+    fn share(self, throughput: &Throughput, nanoseconds: f64) -> String {
+        let (count, peak) = match *throughput {
+            Throughput::Elements(count) => (count, self.elements),
+            Throughput::BytesDecimal(count) | Throughput::Bytes(count) => (count, self.bytes),
+            _ => return String::new(),
+        };
+        let percent = |peak: f64| 100.0 * count as f64 / nanoseconds / peak;
+        peak.map_or_else(String::new, |peak| format!(" ({:.0} %)", percent(peak)))
+    }
+}
+
 /// Wall time; rates are in a unit, or in decimal bytes per second.
 #[derive(Debug)]
-pub(crate) struct Rates(Unit);
+pub(crate) struct Rates {
+    unit: Unit,
+    peaks: Peaks,
+}
 
 impl Rates {
-    pub(crate) fn of(unit: Unit) -> Self {
-        Rates(unit)
+    pub(crate) fn of(unit: Unit, peaks: Peaks) -> Self {
+        Rates { unit, peaks }
     }
 }
 
@@ -49,11 +75,19 @@ impl Measurement for Rates {
     }
 
     fn formatter(&self) -> &dyn ValueFormatter {
-        &self.0
+        self
     }
 }
 
-impl ValueFormatter for Unit {
+impl ValueFormatter for Rates {
+    fn format_throughput(&self, throughput: &Throughput, value: f64) -> String {
+        let mut rate = [value];
+        let unit = self.scale_throughputs(value, throughput, &mut rate);
+        let digits = if rate[0] < 100.0 { 2 } else { 1 };
+        let share = self.peaks.share(throughput, value);
+        format!("{:>7.digits$} {unit}{share}", rate[0])
+    }
+
     fn scale_values(&self, typical: f64, values: &mut [f64]) -> &'static str {
         WallTime.formatter().scale_values(typical, values)
     }
@@ -68,9 +102,9 @@ impl ValueFormatter for Unit {
             return WallTime.formatter().scale_throughputs(typical, throughput, values);
         };
         for nanoseconds in values {
-            *nanoseconds = count as f64 / *nanoseconds * self.per_nanosecond;
+            *nanoseconds = count as f64 / *nanoseconds * self.unit.per_nanosecond;
         }
-        self.name
+        self.unit.name
     }
 
     fn scale_for_machines(&self, values: &mut [f64]) -> &'static str {

@@ -23,7 +23,8 @@ pub(crate) fn copy(from: &[f32], to: &mut [f32], threads: NonZeroUsize) {
     });
 }
 
-/// Numbers in one cache line.
+/// Numbers in one cache line of 64 bytes. A longer one is written more than once; the first time is
+/// what takes long.
 pub(crate) const LINE: usize = 16;
 
 /// How long this thread takes to write to every line, `rounds` times; before each time, another

@@ -16,7 +16,10 @@
 //!
 //! What it shows are *simulated* results: what kernels compute and how they are ordered, never how
 //! fast they are.
+//!
+//! It takes `libcuda.so`'s place as only Linux's loader lets it; for other systems the package is empty.
 
+#![cfg(target_os = "linux")]
 #![allow(non_snake_case)] // the driver's own names
 
 // What tests use.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
+use super::rename::replace;
 use crate::{Error, Result};
 
 /// Replaces the file at `path`, or creates it: the bytes go to a hidden file beside it, are synced
@@ -75,7 +76,7 @@ impl Replacement {
 
     /// Brings it to the disk and to its place.
     pub(super) fn commit(self) -> Result<()> {
-        let Replacement { file, path, directory } = self;
+        let Replacement { mut file, path, directory } = self;
         if let Ok(old) = fs::symlink_metadata(&path) {
             if old.is_file() {
                 let kept = file.as_file().set_permissions(old.permissions());
@@ -83,7 +84,8 @@ impl Replacement {
             }
         }
         file.as_file().sync_all().map_err(Error::io("write", &path))?;
-        file.persist(&path).map_err(|failed| Error::io("replace", &path)(failed.error))?;
+        replace(file.path(), &path).map_err(Error::io("replace", &path))?;
+        file.disable_cleanup(true);
         sync(&directory)
     }
 }

@@ -55,6 +55,7 @@ mod foreign;
 mod lock;
 mod reader;
 mod recipe;
+mod rename;
 mod resume;
 mod training;
 mod weights;
@@ -63,6 +64,7 @@ mod writer;
 pub use atomic::write_atomically;
 pub use lock::DirectoryLock;
 pub use recipe::{content_hash, Recipe};
+pub(crate) use rename::replace;
 pub use resume::{load, Resume};
 pub use training::{progress, save, Progress};
 pub use weights::{

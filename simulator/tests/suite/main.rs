@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The simulated driver, through cudarc alone. Tests take turns: each has the driver for itself.
 
+#![cfg(target_os = "linux")]
+
 mod capture;
 mod common;
 mod driver;

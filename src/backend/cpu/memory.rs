@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Memory of the CPU backend: aligned arenas, and the slices of them that a step works on.
 
+use std::sync::OnceLock;
+
 use memmap2::MmapMut;
 
 use crate::backend::{Arena, Span};
@@ -9,10 +11,16 @@ use crate::{Error, Result};
 
 const ELEMENT: usize = std::mem::size_of::<f32>();
 
-/// Size of a huge page. A step walks through all parameters and moments, which are more pages of
-/// 4 KiB than a processor keeps translations of: 2 to 3 % of a step of 1.3 million parameters
-/// (Zen 4, `cargo xtask peers --cases b128adam`).
+/// Size of a huge page where pages have 4 KiB. A step walks through all parameters and moments,
+/// which are more such pages than a processor keeps translations of: 2 to 3 % of a step of
+/// 1.3 million parameters (Zen 4, `cargo xtask peers --cases b128adam`).
+///
+/// Where pages have 16 or 64 KiB, fewer translations do, and huge pages have 32 or 512 MiB, of which
+/// a network would leave most unused: there none is asked for.
 const HUGE_PAGE: usize = 2 << 20;
+
+/// Where Linux says how large its huge pages are.
+const HUGE_PAGE_FILE: &str = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size";
 
 /// All memory that networks reserved.
 #[derive(Debug, Default)]
@@ -74,22 +82,23 @@ impl Arenas {
 
 impl Aligned {
     fn zeros(length: usize) -> Result<Self> {
+        let is_huge = length >= HUGE_PAGE && has_huge_pages();
         // Whole huge pages, wherever the map begins.
-        let mapped = match length {
-            0..HUGE_PAGE => length.max(ELEMENT), // no map is empty
-            _ => length.next_multiple_of(HUGE_PAGE) + HUGE_PAGE,
+        let mapped = match is_huge {
+            true => length.next_multiple_of(HUGE_PAGE) + HUGE_PAGE,
+            false => length.max(ELEMENT), // no map is empty
         };
         let map = MmapMut::map_anon(mapped).map_err(|error| Error::Device {
             device: "cpu".into(),
             message: format!("cannot reserve {length} bytes: {error}"),
         })?;
-        let start = match length {
-            0..HUGE_PAGE => 0,
-            _ => map.as_ptr().align_offset(HUGE_PAGE).min(HUGE_PAGE),
+        let start = match is_huge {
+            true => map.as_ptr().align_offset(HUGE_PAGE).min(HUGE_PAGE),
+            false => 0,
         };
         // A wish, which the system need not grant.
         #[cfg(target_os = "linux")]
-        if length >= HUGE_PAGE {
+        if is_huge {
             let _ = map.advise(memmap2::Advice::HugePage);
         }
         Ok(Aligned { map, start, length })
@@ -102,6 +111,21 @@ impl Aligned {
     fn elements_mut(&mut self) -> &mut [f32] {
         bytemuck::cast_slice_mut(&mut self.map[self.start..self.start + self.length])
     }
+}
+
+/// Whether this system has huge pages of [`HUGE_PAGE`] bytes.
+fn has_huge_pages() -> bool {
+    static KNOWN: OnceLock<bool> = OnceLock::new();
+    *KNOWN.get_or_init(|| match std::fs::read_to_string(HUGE_PAGE_FILE) {
+        Ok(bytes) => is_huge_page(&bytes),
+        // Containers may hide the file; on x86 there is no other size.
+        Err(_) => cfg!(all(target_os = "linux", target_arch = "x86_64")),
+    })
+}
+
+/// What [`HUGE_PAGE_FILE`] says where huge pages have the size that is asked for.
+fn is_huge_page(bytes: &str) -> bool {
+    bytes.trim().parse() == Ok(HUGE_PAGE)
 }
 
 #[cfg(test)]
@@ -119,6 +143,14 @@ mod tests {
             assert_eq!(slice.as_ptr().align_offset(ALIGNMENT), 0, "{bytes} bytes");
             assert!(slice.iter().all(|&element| element == 0.0), "{bytes} bytes");
             slice.fill(1.0);
+        }
+    }
+
+    #[test]
+    fn huge_pages_are_wanted_only_where_pages_are_small() {
+        assert!(is_huge_page("2097152\n"));
+        for other in ["33554432\n", "536870912\n", "", "two"] {
+            assert!(!is_huge_page(other), "{other:?}");
         }
     }
 

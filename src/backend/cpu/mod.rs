@@ -25,8 +25,9 @@ use crate::graph::{ParamSpec, ParamUsage};
 use crate::plan::{Bytes, Event, Lane};
 use crate::{allocate, Precision, Result};
 
-/// Alignment of buffers: a cache line, which is also the widest vector.
-const ALIGNMENT: usize = 64;
+/// Alignment of buffers: threads that write different ones share no cache line. The widest vector
+/// has half as many bytes.
+const ALIGNMENT: usize = exchange::APART;
 
 /// Biases are padded to half a panel, so that kernels load whole vectors.
 const BIAS_MULTIPLE: usize = 16;

@@ -6,6 +6,7 @@
 //! then sleep.
 
 use super::exchange::{LastCache, Readers, Stores};
+use crossbeam_utils::CachePadded;
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::num::NonZeroUsize;
@@ -129,10 +130,11 @@ fn call(job: &Job<'_>, index: usize) -> Result<(), Box<dyn Any + Send>> {
 }
 
 struct Shared {
-    /// Number of runs published so far; a change wakes the workers.
-    generation: AtomicUsize,
-    /// Workers that have not finished the current run.
-    running: AtomicUsize,
+    /// Number of runs published so far; a change wakes the workers, which watch it.
+    generation: CachePadded<AtomicUsize>,
+    /// Workers that have not finished the current run. The caller watches it: not on a line that
+    /// workers, which write it, also watch.
+    running: CachePadded<AtomicUsize>,
     quit: AtomicBool,
     job: UnsafeCell<Option<*const Job<'static>>>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
@@ -150,8 +152,8 @@ unsafe impl Send for Shared {}
 impl Shared {
     fn new(workers: usize) -> Self {
         Shared {
-            generation: AtomicUsize::new(0),
-            running: AtomicUsize::new(0),
+            generation: CachePadded::new(AtomicUsize::new(0)),
+            running: CachePadded::new(AtomicUsize::new(0)),
             quit: AtomicBool::new(false),
             job: UnsafeCell::new(None),
             panic: Mutex::new(None),

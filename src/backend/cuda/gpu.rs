@@ -7,6 +7,7 @@ use std::sync::Arc;
 use cudarc::driver::sys::{self, CUdevice_attribute};
 use cudarc::driver::{result, CudaContext, DriverError};
 
+use super::system::System;
 use super::turns::Turns;
 use crate::{Error, Result};
 
@@ -150,7 +151,8 @@ fn check_driver(device: &str) -> Result<()> {
     let error = |message: String| Err(Error::Device { device: device.into(), message });
     // SAFETY: loads the driver's library, whose initialisers any CUDA program runs.
     if !unsafe { sys::is_culib_present() } {
-        return error("no CUDA driver on this machine (libcuda was not found)".into());
+        let why = System::THIS.missing_driver();
+        return error(format!("no CUDA driver on this machine ({why})"));
     }
     match ENTRY_POINTS.iter().find(|name| !has_entry_point(name)) {
         Some(missing) => {

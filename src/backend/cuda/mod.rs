@@ -22,6 +22,7 @@ mod options;
 mod paper;
 mod program;
 mod self_test;
+mod system;
 mod transfer;
 mod turns;
 mod verdict;

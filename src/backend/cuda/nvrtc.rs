@@ -2,14 +2,17 @@
 //! Kernels compiled from source for the device found, and kept on disk under the hash of all that
 //! went into them.
 
-use std::fs;
-use std::path::PathBuf;
+mod library;
 
-use cudarc::nvrtc::{compile_ptx_with_opts, sys, CompileError, CompileOptions};
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use super::gpu::Gpu;
 use super::image::Source;
+use super::system::System;
+use crate::checkpoint::replace;
 use crate::{Error, Result};
+use library::{Nvrtc, Refusal};
 
 /// PTX of a source for a device.
 ///
@@ -19,45 +22,37 @@ pub(super) fn ptx(gpu: &Gpu, source: &Source) -> Result<String> {
     let (major, minor) = gpu.info().capability;
     let options = [format!("--gpu-architecture=compute_{major}{minor}"), "-std=c++17".to_owned()];
     let error = |message: String| Error::Device { device: gpu.name().into(), message };
-    // SAFETY: loads the compiler's library, as any program that uses it does.
-    if !unsafe { sys::is_culib_present() } {
-        return Err(error(
-            "this program was built without nvcc, and NVRTC (libnvrtc) was not found: install the \
-             CUDA toolkit or the package nvidia-cuda-nvrtc"
-                .into(),
-        ));
-    }
-    let file = cache_file(source, &options);
+    let Some(nvrtc) = Nvrtc::find() else {
+        return Err(error(format!(
+            "this program was built without nvcc, and NVRTC ({}) was not found: install the CUDA \
+             toolkit or the package nvidia-cuda-nvrtc",
+            System::THIS.nvrtc()
+        )));
+    };
+    let file = cache_file(nvrtc, source, &options);
     if let Some(known) = file.as_ref().and_then(|file| fs::read_to_string(file).ok()) {
         return Ok(known);
     }
-    let compiled = compile_ptx_with_opts(
-        source.text,
-        CompileOptions {
-            options: options.to_vec(),
-            name: Some(format!("{}.cu", source.name)),
-            ..CompileOptions::default()
-        },
-    );
-    let ptx = compiled.map_err(|failure| error(describe(source, failure)))?.to_src();
+    let compiled = nvrtc.compile(&format!("{}.cu", source.name), source.text, &options);
+    let ptx = compiled.map_err(|refusal| error(describe(source, &refusal)))?;
     if let Some(file) = file {
         keep(&file, &ptx);
     }
     Ok(ptx)
 }
 
-fn describe(source: &Source, failure: CompileError) -> String {
-    match failure {
-        CompileError::CompileError { log, .. } => {
-            format!("NVRTC refused {}: {}", source.name, log.to_string_lossy())
+fn describe(source: &Source, refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::Source(log) => format!("NVRTC refused {}: {log}", source.name),
+        Refusal::Call(call, status) => {
+            format!("NVRTC failed on {}: {call} returned {status}", source.name)
         }
-        other => format!("NVRTC failed on {}: {other}", source.name),
     }
 }
 
 /// Where a compiled source is kept; nowhere if the system has no folder for such things.
-fn cache_file(source: &Source, options: &[String]) -> Option<PathBuf> {
-    let (major, minor) = nvrtc_version()?;
+fn cache_file(nvrtc: &Nvrtc, source: &Source, options: &[String]) -> Option<PathBuf> {
+    let (major, minor) = nvrtc.version()?;
     let key = format!("{major}.{minor}\n{}\n{}", options.join(" "), source.text);
     let name = format!("{}-{:016x}.ptx", source.name, fnv1a(key.as_bytes()));
     Some(cache_folder()?.join("kernels").join(name))
@@ -65,33 +60,22 @@ fn cache_file(source: &Source, options: &[String]) -> Option<PathBuf> {
 
 /// Version of NVRTC on this machine, major and minor; `None` if there is none.
 pub fn nvrtc_version() -> Option<(i32, i32)> {
-    let (mut major, mut minor) = (0, 0);
-    // SAFETY: the library is asked only if it is present; both places are valid to write.
-    unsafe {
-        if sys::is_culib_present() {
-            let status = sys::nvrtcVersion(&mut major, &mut minor);
-            return (status == sys::nvrtcResult::NVRTC_SUCCESS).then_some((major, minor));
-        }
-    }
-    None
+    Nvrtc::find()?.version()
 }
 
 /// The user's folder for what can be made again; `None` if the system has none.
 pub(super) fn cache_folder() -> Option<PathBuf> {
-    let folder = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
-    Some(folder.join("kiln"))
+    System::THIS.cache_folder(&|name| std::env::var_os(name))
 }
 
 /// Writes a file that others may be writing too: under another name first, then in one step.
-fn keep(file: &std::path::Path, ptx: &str) {
+fn keep(file: &Path, ptx: &str) {
     let partial = file.with_extension(format!("{}.part", std::process::id()));
     let kept = file
         .parent()
         .map_or(Ok(()), fs::create_dir_all)
         .and_then(|()| fs::write(&partial, ptx))
-        .and_then(|()| fs::rename(&partial, file));
+        .and_then(|()| replace(&partial, file));
     if let Err(error) = kept {
         tracing::debug!(%error, file = %file.display(), "compiled kernels were not kept");
     }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::image::SOURCES;
 use super::nvrtc::{cache_folder, fnv1a};
+use super::system::System;
 use super::{Check, DeviceInfo, LoadedImage};
 use crate::checkpoint::write_atomically;
 use crate::{Error, Precision, Result};
@@ -66,7 +67,8 @@ impl Verdict {
     /// [`Error::Io`] if it cannot be written; [`Error::Argument`] if the system has no such folder.
     pub fn remember(&self) -> Result<PathBuf> {
         let folder = Self::folder().ok_or_else(|| {
-            Error::argument("cache folder", "XDG_CACHE_HOME or HOME to be set", "neither")
+            let expected = format!("{} to be set", System::THIS.cache_variables());
+            Error::argument("cache folder", expected, "neither")
         })?;
         self.remember_in(&folder)
     }

@@ -25,16 +25,18 @@ pub(super) struct Built {
 }
 
 impl Toolchain {
-    /// Looks in `NVCC`, `CUDA_HOME`, `PATH` and what `scripts/cuda-toolchain.sh` installed, in this order.
+    /// Looks in `NVCC`, `CUDA_HOME`, `CUDA_PATH`, `PATH` and what `scripts/cuda-toolchain.sh` installed, in this order.
     pub(super) fn find() -> Result<Self> {
         let named = env::var_os("NVCC").map(PathBuf::from);
-        let home = env::var_os("CUDA_HOME").map(|home| Path::new(&home).join("bin/nvcc"));
+        let file = format!("nvcc{}", env::consts::EXE_SUFFIX);
+        let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(env::var_os);
+        let in_homes = homes.map(|home| Path::new(&home).join("bin").join(&file));
         let path = env::var_os("PATH").unwrap_or_default();
-        let on_path = env::split_paths(&path).map(|folder| folder.join("nvcc"));
-        let mut candidates = named.into_iter().chain(home).chain(on_path).chain(installed());
+        let on_path = env::split_paths(&path).map(|folder| folder.join(&file));
+        let mut candidates = named.into_iter().chain(in_homes).chain(on_path).chain(installed());
         let nvcc = candidates.find(|nvcc| nvcc.is_file());
         let nvcc = nvcc.ok_or(
-            "no nvcc in NVCC, CUDA_HOME, PATH or target/cuda; run scripts/cuda-toolchain.sh",
+            "no nvcc in NVCC, CUDA_HOME, CUDA_PATH, PATH or target/cuda; run scripts/cuda-toolchain.sh",
         )?;
         Ok(Toolchain { nvcc })
     }

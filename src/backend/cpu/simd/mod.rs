@@ -55,7 +55,7 @@ pub(crate) use softmax::{log_softmax_rows, softmax_rows};
 pub(crate) use update::{update, Decay, Moments, Nesterov, Step, UpdateRule, Updated};
 pub(crate) use weight_gradient::{GradientTail, WeightGradient};
 
-use super::exchange::{Readers, Stores};
+use super::exchange::{Readers, Stores, APART};
 use super::pool::{split, split_by, Pool};
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use super::isa::{dispatch, Kernel};
 use super::vector::{for_each_vector, load, store, Vector};
-use super::{split, split_by, Isa, Pool, SharedSlice};
+use super::{split, split_by, Isa, Pool, SharedSlice, APART};
 
 /// Elements summed by themselves. The cut depends on nothing but the length, so neither do sums.
 const CHUNK: usize = 4096;
@@ -65,7 +65,7 @@ pub(crate) fn column_sums(
     assert!(matrix.len() >= super::forward::matrix_len(rows, sums.len(), stride), "rows");
     let shared = SharedSlice::new(sums);
     pool.run(&|index| {
-        let columns = split_by(16, shared.len(), pool.threads(), index);
+        let columns = split_by(APART / size_of::<f32>(), shared.len(), pool.threads(), index);
         // SAFETY: the threads' columns are disjoint.
         let sums = unsafe { shared.part(columns.clone()) };
         let matrix = matrix.as_ptr().wrapping_add(columns.start);
