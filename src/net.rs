@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use crate::backend::Backend;
 use crate::device::Device;
+use crate::error::list;
 use crate::exec::{Executable, Outputs, Store};
 use crate::graph::{trace, LayerPath, ParamId, ParamSpec, Traced, Var, LOSS};
 use crate::loss::Loss;
+use crate::nn::init::streams;
 use crate::nn::{Module, Registry, Scope};
 use crate::op::TensorType;
 use crate::passes::{self, Goal, Mode, Request};
@@ -74,8 +76,9 @@ impl<M: Module> Net<M> {
         Error::check(errors)?;
         let mut backend = device.open()?;
         let store = Store::new(&mut *backend, Arc::new(parameters))?;
+        let streams = streams(store.specs());
         for (index, init) in initialisers.into_iter().enumerate() {
-            let values = init.values(&store.specs()[index], seed.0);
+            let values = init.values(&store.specs()[index], streams[index], seed.0);
             store.write(&mut *backend, ParamId::at(index), &values)?;
         }
         let plans = Vec::new();
@@ -314,7 +317,7 @@ impl<M: Module> Net<M> {
     fn find(&self, name: &str) -> Result<ParamId> {
         let index = self.specs().iter().position(|spec| spec.name == name);
         index.map(ParamId::at).ok_or_else(|| {
-            let expected = format!("one of {}", self.parameter_names().join(", "));
+            let expected = format!("one of {}", list(self.parameter_names(), ", "));
             Error::argument("parameter", expected, name)
         })
     }
