@@ -3,8 +3,11 @@
 //!
 //! Every variant carries what a user needs to mend the cause: the layer's path, the operation, what
 //! was expected and what came, or the file and the offset in it. What comes from files is shown with
-//! its control characters escaped.
+//! its control characters escaped, and what is shown has a bound: long lists and texts are cut, the
+//! fields hold all.
 
+use std::borrow::Cow;
+use std::fmt::Display;
 use std::path::PathBuf;
 
 use crate::non_finite::NonFiniteValue;
@@ -18,7 +21,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// Tensors of shapes or element types that an operation cannot take.
-    #[error("{}", Printable(format_args!("{}{op}: expected {expected}, got {got}", at(.layer))))]
+    #[error(
+        "{}",
+        Printable(format_args!(
+            "{}{}: expected {}, got {}", at(.layer), short(.op), short(.expected), short(.got)
+        ))
+    )]
     Shape {
         /// Path of the layer that recorded the operation (`"fc1"`), empty outside any layer.
         layer: String,
@@ -31,7 +39,12 @@ pub enum Error {
     },
 
     /// A value outside the range that a constructor or a setting accepts.
-    #[error("{}", Printable(format_args!("{}{what}: expected {expected}, got {got}", at(.layer))))]
+    #[error(
+        "{}",
+        Printable(format_args!(
+            "{}{}: expected {}, got {}", at(.layer), short(.what), short(.expected), short(.got)
+        ))
+    )]
     Argument {
         /// Path of the layer, empty where no layer is concerned.
         layer: String,
@@ -46,7 +59,7 @@ pub enum Error {
     /// A file whose contents are not what its format promises.
     #[error(
         "{}: at byte {offset}: expected {}, got {}",
-        Printable(path.display()), Printable(expected), Printable(got)
+        Printable(path.display()), Printable(short(.expected)), Printable(short(.got))
     )]
     Data {
         /// The file.
@@ -62,7 +75,8 @@ pub enum Error {
     /// A checkpoint that does not fit the network; every mismatch is listed.
     #[error(
         "{}: does not fit this network: {}",
-        Printable(path.display()), Printable(mismatches.join("; "))
+        Printable(path.display()),
+        Printable(list(.mismatches.iter().map(|text| short(text)), "; "))
     )]
     Checkpoint {
         /// The checkpoint file.
@@ -114,7 +128,7 @@ pub enum Error {
     },
 
     /// Several errors found in one go, each worth mending.
-    #[error("{}", join(.0))]
+    #[error("{}", list(.0, "; "))]
     Many(Vec<Error>),
 }
 
@@ -159,10 +173,33 @@ fn at(layer: &str) -> String {
     if layer.is_empty() {
         String::new()
     } else {
-        format!("{layer}: ")
+        format!("{}: ", short(layer))
     }
 }
 
-fn join(errors: &[Error]) -> String {
-    errors.iter().map(Error::to_string).collect::<Vec<_>>().join("; ")
+/// Most entries of a list that an error shows.
+const LONGEST_LIST: usize = 20;
+
+/// Most bytes of a text that an error shows.
+const LONGEST_TEXT: usize = 1000;
+
+/// A list as errors show it: its first entries, and how many more there are.
+pub(crate) fn list<T: Display>(entries: impl IntoIterator<Item = T>, separator: &str) -> String {
+    let mut entries = entries.into_iter();
+    let mut shown: Vec<String> =
+        entries.by_ref().take(LONGEST_LIST).map(|entry| entry.to_string()).collect();
+    match entries.count() {
+        0 => {}
+        more => shown.push(format!("... and {more} more")),
+    }
+    shown.join(separator)
+}
+
+/// A text as errors show it: its beginning, and how long it is.
+fn short(text: &str) -> Cow<'_, str> {
+    if text.len() <= LONGEST_TEXT {
+        return text.into();
+    }
+    let end = (0..=LONGEST_TEXT).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    format!("{}... ({} bytes)", &text[..end], text.len()).into()
 }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use crate::backend::Backend;
 use crate::device::Device;
+use crate::error::list;
 use crate::exec::{Executable, Outputs, Store};
 use crate::graph::{trace, Builder, LayerPath, ParamId, ParamRole, ParamSpec, Traced, Var, LOSS};
 use crate::loss::Loss;
+use crate::nn::init::streams;
 use crate::nn::{Module, Registry, Scope};
 use crate::non_finite::layer_outputs;
 use crate::op::TensorType;
@@ -77,11 +79,13 @@ impl<M: Module> Net<M> {
         let store = Store::new(&mut *backend, Arc::new(parameters))?;
         // A network on paper may be larger than this machine.
         let initialised = if device.is_on_paper() { 0 } else { initialisers.len() };
+        let streams = streams(store.specs());
         for (index, init) in initialisers.into_iter().enumerate().take(initialised) {
             let spec = &store.specs()[index];
             // Counters start at 0, as everything that is reserved does.
             if spec.dtype == DType::F32 {
-                let value = Tensor::new(spec.shape.clone(), init.values(spec, seed.0)?)?;
+                let values = init.values(spec, streams[index], seed.0)?;
+                let value = Tensor::new(spec.shape.clone(), values)?;
                 store.write(&mut *backend, ParamId::at(index), &value)?;
             }
         }
@@ -351,7 +355,7 @@ impl<M: Module> Net<M> {
     fn find(&self, name: &str) -> Result<ParamId> {
         let index = self.specs().iter().position(|spec| spec.name == name);
         index.map(ParamId::at).ok_or_else(|| {
-            let expected = format!("one of {}", self.parameter_names().join(", "));
+            let expected = format!("one of {}", list(self.parameter_names(), ", "));
             Error::argument("parameter", expected, name)
         })
     }

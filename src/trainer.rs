@@ -2,11 +2,12 @@
 //! Training: forward, loss, backward and optimiser as one plan.
 
 use crate::exec::Number;
+use crate::graph::Node;
 use crate::loss::Loss;
 use crate::net::{Call, Net};
 use crate::nn::Module;
 use crate::non_finite::{NonFinite, NonFiniteValue, Watch};
-use crate::op::{Store, TensorType};
+use crate::op::{Op, Store, TensorType};
 use crate::optim::{Optimizer, Schedule};
 use crate::passes::{Goal, Mode, Request, StepGoal, UpdateGoal};
 use crate::plan::Plan;
@@ -116,7 +117,8 @@ impl<M: Module> Trainer<M> {
     }
 
     /// Runs each batch in `count` parts whose gradients add up, to save memory. Masks, and up to
-    /// rounding the result, are those of the undivided batch.
+    /// rounding the result, are those of the undivided batch; a step says so where that cannot be,
+    /// since a dropout counts other samples than the batch has (behind a reshape or a transpose).
     ///
     /// # Errors
     /// [`Error::Argument`] if `count` is 0.
@@ -163,6 +165,7 @@ impl<M: Module> Trainer<M> {
             if let Some(output) = plan.results().get(1) {
                 loss.check_output(target, output)?;
             }
+            check_divisible(plan, parts[0].end - parts[0].start)?;
         }
         let step = self.net.attempt(|net| {
             let mut scalars = net.begin_pass(Mode::Train);
@@ -311,8 +314,20 @@ impl<M: Module> Trainer<M> {
             return Err(Error::Shape {
                 layer: String::new(),
                 op: "step".into(),
-                expected: format!("targets for {} samples", x.shape().samples()),
+                expected: format!(
+                    "targets for the {} samples of {}",
+                    x.shape().samples(),
+                    x.shape()
+                ),
                 got: target.shape().to_string(),
+            });
+        }
+        if x.shape().samples() == 0 {
+            return Err(Error::Shape {
+                layer: String::new(),
+                op: "step".into(),
+                expected: "a batch of one sample or more".into(),
+                got: x.shape().to_string(),
             });
         }
         Ok(())
@@ -392,6 +407,24 @@ impl StepLoss {
         let numbers = self.parts.iter().map(|(loss, _)| loss).chain(&self.norm);
         numbers.into_iter().all(|number| matches!(number, Number::There(_)))
     }
+}
+
+/// Whether the parts of a batch draw the masks of the whole: a mask counts samples from the part's
+/// first on, so every dropout must count the batch's samples.
+fn check_divisible(part: &Plan, samples: usize) -> Result<()> {
+    let counts_others =
+        |node: &&Node| matches!(node.op, Op::Dropout(_)) && node.ty.shape.samples() != samples;
+    let mut nodes = part.graph.nodes();
+    let Some((id, node)) = nodes.find(|(_, node)| counts_others(node)) else { return Ok(()) };
+    Err(Error::Shape {
+        layer: part.graph.layer(id).path.clone(),
+        op: node.op.name().into(),
+        expected: format!(
+            "the samples of the batch, since micro-batches must draw the masks of the whole \
+             ({samples} in a part)"
+        ),
+        got: node.ty.shape.samples().to_string(),
+    })
 }
 
 /// `samples` in `parts` ranges of almost equal length, none empty.

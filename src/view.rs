@@ -42,17 +42,18 @@ impl<'n, M: Module> View<'n, M> {
     pub fn forward(&mut self, x: &Tensor) -> Result<Tensor> {
         let tiled = self.tile(x)?;
         let request = Request { mode: self.mode, goal: Goal::Forward };
-        let outputs = self.run(request, None, &[tiled])?;
-        let output = first(outputs)?;
-        match self.mode {
-            Mode::MonteCarlo => {
-                let samples = output.shape().samples() / self.draws.max(1);
-                let mut dims = vec![self.draws, samples];
-                dims.extend(output.shape().dims().iter().skip(1));
-                output.reshaped(dims)
+        let (mode, draws) = (self.mode, self.draws);
+        self.run(request, None, &[tiled], |_, outputs| {
+            let output = first(outputs)?;
+            match mode {
+                Mode::MonteCarlo => {
+                    let mut dims = vec![draws, output.shape().samples() / draws.max(1)];
+                    dims.extend(output.shape().dims().iter().skip(1));
+                    output.reshaped(dims)
+                }
+                Mode::Train | Mode::Eval => Ok(output),
             }
-            Mode::Train | Mode::Eval => Ok(output),
-        }
+        })
     }
 
     /// Output and gradients, given the gradient `dy` with respect to the output.
@@ -122,13 +123,13 @@ impl<'n, M: Module> View<'n, M> {
         loss.check(target)?;
         let mut inputs = vec![x.clone(), target.clone()];
         inputs.extend(loss.inputs());
-        let scalars = self.net.begin_pass(self.mode);
         let request = Request { mode: self.mode, goal: Goal::Forward };
-        let outputs = self.net.run(Call { request, loss: Some(loss), inputs: &inputs, scalars })?;
-        match <[Tensor; 2]>::try_from(outputs) {
-            Ok([loss, output]) => Ok((loss, output)),
-            Err(outputs) => Err(missing(outputs.len())),
-        }
+        self.run(request, Some(loss), &inputs, |_, outputs| {
+            match <[Tensor; 2]>::try_from(outputs) {
+                Ok([loss, output]) => Ok((loss, output)),
+                Err(outputs) => Err(missing(outputs.len())),
+            }
+        })
     }
 
     /// The first layer's output of the next pass on `x` that has NaN or an infinity in it, or `x`
@@ -164,27 +165,31 @@ impl<'n, M: Module> View<'n, M> {
     ) -> Result<Gradients> {
         self.forbid_monte_carlo("gradients")?;
         let request = Request { mode: self.mode, goal: Goal::Gradients(seed) };
-        let mut outputs = self.run(request.clone(), loss, inputs)?.into_iter();
-        let output = outputs.next().ok_or_else(|| missing(0))?;
-        if loss.is_some() {
-            outputs.next(); // the network's own output
-        }
-        let input = outputs.next();
-        let parameters = self.net.stored_gradients(&request, loss, inputs)?;
-        Ok(Gradients { output, input, parameters })
+        self.run(request.clone(), loss, inputs, |net, outputs| {
+            let mut outputs = outputs.into_iter();
+            let output = outputs.next().ok_or_else(|| missing(0))?;
+            if loss.is_some() {
+                outputs.next(); // the network's own output
+            }
+            let input = outputs.next();
+            let parameters = net.stored_gradients(&request, loss, inputs)?;
+            Ok(Gradients { output, input, parameters })
+        })
     }
 
-    /// Runs a request as the next pass of this mode.
-    fn run(
+    /// Runs a request as the next pass of this mode, which counts only if its outputs can be taken.
+    fn run<T>(
         &mut self,
         request: Request,
         loss: Option<&dyn Loss>,
         inputs: &[Tensor],
-    ) -> Result<Vec<Tensor>> {
+        take: impl FnOnce(&mut Net<M>, Vec<Tensor>) -> Result<T>,
+    ) -> Result<T> {
         let mode = self.mode;
         self.net.attempt(|net| {
             let scalars = net.begin_pass(mode);
-            net.run(Call { request, loss, inputs, scalars })
+            let outputs = net.run(Call { request, loss, inputs, scalars })?;
+            take(net, outputs)
         })
     }
 

@@ -67,7 +67,11 @@ pub fn trace(
     let tracer = Rc::new(RefCell::new(Tracer::new(builder)));
     let var = |node: &NodeId| Var { tracer: tracer.clone(), node: Some(*node) };
     let results = function(&nodes.iter().map(var).collect::<Vec<_>>());
+    let kept = results.iter().any(|result| !result.is_of(&tracer));
     let mut tracer = tracer.borrow_mut();
+    if kept && tracer.errors.is_empty() {
+        tracer.note("forward", of_another_trace());
+    }
     Error::check(std::mem::take(&mut tracer.errors))?;
     let results: Option<Vec<NodeId>> = results.iter().map(|var| var.node).collect();
     let results = results.ok_or_else(|| Error::Internal {
@@ -96,6 +100,11 @@ impl Var {
 
     /// Applies an operation to this value and further ones.
     pub(crate) fn apply(&self, op: Op, others: &[&Var]) -> Var {
+        if let Some(kept) = others.iter().find(|other| !self.is_of(&other.tracer)) {
+            // In both traces, since either may be the one that is running.
+            kept.tracer.borrow_mut().note(op.name(), of_another_trace());
+            return self.mistake(op.name(), of_another_trace());
+        }
         let mut inputs = Vec::with_capacity(1 + others.len());
         for var in std::iter::once(self).chain(others.iter().copied()) {
             match var.node {
@@ -143,9 +152,19 @@ impl Var {
         self.unknown()
     }
 
+    fn is_of(&self, tracer: &Rc<RefCell<Tracer>>) -> bool {
+        Rc::ptr_eq(&self.tracer, tracer)
+    }
+
     fn unknown(&self) -> Var {
         Var { tracer: self.tracer.clone(), node: None }
     }
+}
+
+/// A module that keeps a value may meet it again in a later forward pass, whose graph does not have
+/// it.
+fn of_another_trace() -> Mismatch {
+    Mismatch::new("values of one forward pass", "one kept from another")
 }
 
 impl Tracer {

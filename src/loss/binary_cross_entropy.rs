@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Binary cross-entropy on logits.
 
-use super::{element_weight, reduce, Loss, Reduction};
+use super::{element_weight, of_pairs, reduce, Loss, Reduction};
 use crate::graph::Var;
 use crate::{Result, Tensor};
 
@@ -10,8 +10,8 @@ use crate::{Result, Tensor};
 /// Computed as `softplus(x) - t x`, which is finite for every finite logit.
 ///
 /// # Shapes
-/// Logits and target have one shape; the result is a scalar, or has that shape with
-/// [`Reduction::None`].
+/// Logits and target have one shape, else tracing reports both; the result is a scalar, or has that
+/// shape with [`Reduction::None`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BceWithLogits {
     /// How the elements' losses are joined.
@@ -20,7 +20,9 @@ pub struct BceWithLogits {
 
 impl Loss for BceWithLogits {
     fn forward(&self, output: &Var, inputs: &[Var]) -> Var {
-        reduce(&(&output.softplus() - &(&inputs[0] * output)), self.reduction)
+        of_pairs("bce_with_logits", output, &inputs[0], || {
+            reduce(&(&output.softplus() - &(&inputs[0] * output)), self.reduction)
+        })
     }
 
     fn check(&self, target: &Tensor) -> Result<()> {

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Mean squared error.
 
-use super::{element_weight, reduce, Loss, Reduction};
+use super::{element_weight, of_pairs, reduce, Loss, Reduction};
 use crate::graph::Var;
 use crate::{Result, Tensor};
 
 /// `(x - t)^2`, as `torch.nn.MSELoss`.
 ///
 /// # Shapes
-/// Output and target have one shape; the result is a scalar, or has that shape with
-/// [`Reduction::None`].
+/// Output and target have one shape, else tracing reports both; the result is a scalar, or has that
+/// shape with [`Reduction::None`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mse {
     /// How the elements' losses are joined.
@@ -18,7 +18,9 @@ pub struct Mse {
 
 impl Loss for Mse {
     fn forward(&self, output: &Var, inputs: &[Var]) -> Var {
-        reduce(&(output - &inputs[0]).square(), self.reduction)
+        of_pairs("mse", output, &inputs[0], || {
+            reduce(&(output - &inputs[0]).square(), self.reduction)
+        })
     }
 
     fn check(&self, target: &Tensor) -> Result<()> {

@@ -11,6 +11,7 @@ pub use cross_entropy::CrossEntropy;
 pub use mean_squared_error::Mse;
 
 use crate::graph::Var;
+use crate::op::Mismatch;
 use crate::{Result, Shape, Tensor};
 
 /// What a network is trained to make small.
@@ -48,6 +49,18 @@ pub trait Loss: std::fmt::Debug + Send + Sync {
 
     /// Everything that the recorded graph depends on, as text; plans are kept by it.
     fn key(&self) -> String;
+}
+
+/// Losses of pairs: of each element of the output and the target at its place. A target of another
+/// shape is a mistake, never broadcast: each output would meet the targets of others.
+fn of_pairs(op: &str, output: &Var, target: &Var, losses: impl FnOnce() -> Var) -> Var {
+    match (output.shape(), target.shape()) {
+        (Some(shape), Some(other)) if shape != other => {
+            let expected = format!("a target of the output's shape {shape}");
+            output.mistake(op, Mismatch::new(expected, other))
+        }
+        _ => losses(),
+    }
 }
 
 /// Joins per-element losses by PyTorch's reductions.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Initial values of parameters.
 
+use std::collections::BTreeMap;
+
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Uniform};
@@ -28,19 +30,23 @@ impl Init {
         Init::Uniform { bound: (1.0 / (inputs.max(1) as f64).sqrt()) as f32 }
     }
 
-    /// The first values of a parameter: they depend on the seed and the parameter's name alone, so
-    /// that adding a layer leaves the others as they were.
+    /// The first values of a parameter. `stream` is its entry of [`streams`].
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) with the size if there is no memory for them.
-    pub(crate) fn values(self, parameter: &ParamSpec, seed: u64) -> Result<Vec<f32>> {
+    pub(crate) fn values(
+        self,
+        parameter: &ParamSpec,
+        stream: u64,
+        seed: u64,
+    ) -> Result<Vec<f32>> {
         let count = parameter.shape.elements();
         let mut values = allocate::room(count, &parameter.name)?;
         match self {
             Init::Constant(value) => values.resize(count, value),
             Init::Uniform { bound } => {
                 let mut generator = ChaCha8Rng::seed_from_u64(seed);
-                generator.set_stream(u64::from(site_of(&parameter.name)));
+                generator.set_stream(stream);
                 match Uniform::new_inclusive(-bound, bound) {
                     Ok(uniform) => {
                         values.extend((0..count).map(|_| uniform.sample(&mut generator)));
@@ -52,4 +58,19 @@ impl Init {
         }
         Ok(values)
     }
+}
+
+/// The stream of random numbers that each parameter of a network draws its first values from: the
+/// hash of its name, so that adding a layer leaves the others as they were. Where names share a
+/// hash, the number of earlier ones stands above it: no two parameters share a stream.
+pub(crate) fn streams(parameters: &[ParamSpec]) -> Vec<u64> {
+    let mut earlier: BTreeMap<u32, u64> = BTreeMap::new();
+    let stream = |parameter: &ParamSpec| {
+        let hash = site_of(&parameter.name);
+        let count = earlier.entry(hash).or_default();
+        let stream = *count << 32 | u64::from(hash);
+        *count += 1;
+        stream
+    };
+    parameters.iter().map(stream).collect()
 }

@@ -35,6 +35,9 @@ impl Kind {
     }
 }
 
+/// The one name that a tensor in a safetensors file cannot have.
+const SAFETENSORS_HEADER: &str = "__metadata__";
+
 /// Everything that layers registered.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
@@ -118,6 +121,15 @@ impl Scope {
                 layer: self.path.clone(),
                 what: format!("parameter {name}"),
                 expected: "a name not taken yet".into(),
+                got: full_name.clone(),
+            });
+        }
+        if full_name == SAFETENSORS_HEADER {
+            registry.errors.push(Error::Argument {
+                layer: self.path.clone(),
+                what: format!("parameter {name}"),
+                expected: "another name, since safetensors files keep this one for their header"
+                    .into(),
                 got: full_name.clone(),
             });
         }

@@ -41,7 +41,7 @@ impl Nll {
         let [samples, classes] = *log_probabilities.shape.dims() else {
             return Err(Mismatch::new("scores of shape [samples, classes]", log_probabilities));
         };
-        self.check_labels(samples, labels)?;
+        check_labels([samples, classes], labels)?;
         check_weights(classes, inputs)?;
         Ok(TensorType::f32(self.output_shape(samples)))
     }
@@ -56,7 +56,7 @@ impl Nll {
             _ => return Err(Mismatch::new("a gradient and labels", describe(inputs))),
         };
         let samples = labels.shape.samples();
-        self.check_labels(samples, labels)?;
+        check_labels([samples, classes], labels)?;
         check_weights(classes, inputs)?;
         if dloss.shape != self.output_shape(samples) {
             return Err(Mismatch::new(format!("{}", self.output_shape(samples)), &dloss.shape));
@@ -138,13 +138,15 @@ impl Nll {
             Reduction::Mean | Reduction::Sum => Shape::scalar(),
         }
     }
+}
 
-    fn check_labels(&self, samples: usize, labels: &TensorType) -> Result<(), Mismatch> {
-        if labels.dtype == DType::I32 && labels.shape.dims() == [samples] {
-            Ok(())
-        } else {
-            Err(Mismatch::new(format!("labels i32[{samples}]"), labels))
-        }
+fn check_labels(scores: [usize; 2], labels: &TensorType) -> Result<(), Mismatch> {
+    let samples = scores[0];
+    if labels.dtype == DType::I32 && labels.shape.dims() == [samples] {
+        Ok(())
+    } else {
+        let expected = format!("labels i32[{samples}] for scores of shape {scores:?}");
+        Err(Mismatch::new(expected, labels))
     }
 }
 

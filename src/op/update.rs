@@ -2,6 +2,7 @@
 //! What changes a network's state: stored gradients, clipping and the optimisers' rules.
 
 use super::{Array, Mismatch, TensorType};
+use crate::error::list;
 use crate::scalars::Scalars;
 use crate::Shape;
 
@@ -131,5 +132,5 @@ pub(crate) fn clip_coefficient(max_norm: f64, norm: f64) -> f64 {
 }
 
 pub(super) fn describe(inputs: &[&TensorType]) -> String {
-    inputs.iter().map(|t| t.to_string()).collect::<Vec<_>>().join(" and ")
+    list(inputs, " and ")
 }

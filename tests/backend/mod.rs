@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What holds on every backend.
 
+mod broadcast;
 mod chains;
+mod empty;
+mod fusion;
 mod laws;
 mod losses;
 mod steps;

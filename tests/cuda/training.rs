@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Whole training steps: against the CPU, captured against issued, in every order.
 
+use kiln::checkpoint::{self, Progress};
 use kiln::data::Digits;
 use kiln::loss::CrossEntropy;
 use kiln::models::{SimpleNet, VariableDropoutNet};
@@ -135,6 +136,51 @@ fn checked_steps_are_clean_in_any_order() {
             assert_eq!(simulator.take_reports(), Vec::<String>::new(), "{seed}");
         }
     }
+}
+
+/// The gradients of a large batch are added up in parts, those of all layers in one launch: the last
+/// part of each adds up its own.
+#[test]
+fn weight_gradients_in_parts_are_those_of_the_cpu() {
+    let driver = driver();
+    let gradients = |device: Device| {
+        let make = |p: &Scope| SimpleNet::new(p, 30, 40, 10, 0.5);
+        let mut net = Net::new(device, Seed(7), make).expect("a network");
+        let (x, y) = (numbers(1, [300, 30]), labels(1, 300, 10));
+        let found = net.train().loss_gradients(&CrossEntropy::default(), &x, &y);
+        found.expect("a pass").parameters
+    };
+    for ((name, got), (_, reference)) in gradients(gpu()).iter().zip(&gradients(cpu())) {
+        assert_close(name, got, reference, 1e-5);
+    }
+    driver.assert_clean();
+}
+
+/// A captured step has its network's seed in its launches, and a resumed training brings another.
+#[test]
+fn a_captured_step_is_made_anew_for_another_seed() {
+    let driver = driver();
+    let trainer = |seed| {
+        let make = |p: &Scope| SimpleNet::new(p, 31, 33, 10, 0.5);
+        let net = Net::new(gpu(), Seed(seed), make).expect("a network");
+        Trainer::new(net, CrossEntropy::default(), Adam::new(1e-2)).expect("a trainer")
+    };
+    let steps = |fit: &mut Trainer<SimpleNet>, numbers_of: std::ops::Range<u64>| -> Vec<f32> {
+        let step = |step| {
+            let (x, y) = (numbers(step, [17, 31]), labels(step, 17, 10));
+            fit.step(&x, &y).expect("a step").value().expect("a loss")
+        };
+        numbers_of.map(step).collect()
+    };
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let mut first = trainer(7);
+    steps(&mut first, 0..4);
+    checkpoint::save(&mut first, &Progress::default(), folder.path()).expect("saved");
+    let mut second = trainer(8);
+    steps(&mut second, 0..4);
+    assert!(driver.take_graph_launches().is_none_or(|count| count >= 4), "nothing was replayed");
+    checkpoint::load(&mut second, folder.path()).expect("loaded");
+    assert_eq!(steps(&mut second, 4..8), steps(&mut first, 4..8));
 }
 
 /// A replayed graph draws the masks of its own pass, those that the CPU draws.

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Mistakes in networks: named by layer, with what was expected and what came, all at once.
 
-use kiln::loss::{CrossEntropy, Mse};
+use std::cell::RefCell;
+
+use kiln::loss::{BceWithLogits, CrossEntropy, Loss, Mse};
 use kiln::models::SimpleNet;
 use kiln::nn::{Dropout, Init, Linear, Module, Scope};
 use kiln::op::TensorType;
@@ -132,12 +134,58 @@ fn targets_must_fit_the_scores() {
     let ce = CrossEntropy::default();
     let labels = |count| Tensor::labels([count], vec![0; count]).expect("labels");
     let error = net.eval().loss(&ce, &x, &labels(5)).unwrap_err().to_string();
-    assert_eq!(error, "nll: expected labels i32[4], got i32[5]");
+    assert_eq!(error, "nll: expected labels i32[4] for scores of shape [4, 2], got i32[5]");
     let error = net.eval().loss(&Mse::default(), &x, &Tensor::zeros([4, 3])).unwrap_err();
-    assert!(error.to_string().starts_with("subtract: expected shapes that broadcast"), "{error}");
+    assert_eq!(
+        error.to_string(),
+        "mse: expected a target of the output's shape [4, 2], got [4, 3]"
+    );
     let weights = CrossEntropy { weights: Some(vec![1.0; 3]), ..ce };
     let error = net.eval().loss(&weights, &x, &labels(4)).unwrap_err().to_string();
     assert_eq!(error, "nll: expected class weights of shape [2], got f32[3]");
+}
+
+/// Broadcasting would compare each output with the targets of others, and teach nothing.
+#[test]
+fn targets_are_not_broadcast() {
+    let mut net = net(|p: &Scope| Linear::new(&p.at("fc"), 3, 1));
+    let x = Tensor::zeros([4, 3]);
+    let losses: [(&dyn Loss, &str); 2] =
+        [(&Mse::default(), "mse"), (&BceWithLogits::default(), "bce_with_logits")];
+    let shapes: [&[usize]; 6] = [&[4], &[1], &[], &[1, 1], &[4, 2], &[4, 1, 1]];
+    for (loss, op) in losses {
+        for shape in shapes {
+            let target = Tensor::zeros(shape);
+            let expected =
+                format!("{op}: expected a target of the output's shape [4, 1], got {shape:?}");
+            let error = net.eval().loss(loss, &x, &target).unwrap_err();
+            assert_eq!(error.to_string(), expected);
+            let error = net.train().loss_gradients(loss, &x, &target).unwrap_err();
+            assert_eq!(error.to_string(), expected);
+        }
+        assert!(net.eval().loss(loss, &x, &Tensor::zeros([4, 1])).is_ok());
+    }
+    for shape in [&[4, 1][..], &[1], &[], &[2, 2]] {
+        let labels = Tensor::labels(shape, vec![0; shape.iter().product()]).expect("labels");
+        let error = net.eval().loss(&CrossEntropy::default(), &x, &labels).unwrap_err();
+        let expected = "nll: expected labels i32[4] for scores of shape [4, 1], got i32";
+        assert_eq!(error.to_string(), format!("{expected}{shape:?}"));
+    }
+    let mut fit = Trainer::new(net, Mse::default(), Sgd::new(0.1)).expect("a trainer");
+    for shape in shapes {
+        let error = fit.step(&x, &Tensor::zeros(shape)).unwrap_err().to_string();
+        let names_both = error.contains("[4, ") && error.ends_with(&format!("got {shape:?}"));
+        assert!(names_both, "{error}");
+    }
+}
+
+#[test]
+fn a_step_needs_samples() {
+    let net = net(|p: &Scope| Linear::new(&p.at("fc"), 3, 1));
+    let mut fit = Trainer::new(net, Mse::default(), Sgd::new(0.1)).expect("a trainer");
+    let error = fit.step(&Tensor::zeros([0, 3]), &Tensor::zeros([0, 1])).unwrap_err().to_string();
+    assert_eq!(error, "step: expected a batch of one sample or more, got [0, 3]");
+    assert_eq!((fit.updates(), fit.net().pass()), (0, 0));
 }
 
 #[test]
@@ -147,6 +195,119 @@ fn parameters_are_known_by_name_and_shape() {
     assert_eq!(error, "parameter: expected one of fc.weight, fc.bias, got fc.wieght");
     let error = net.set_parameter("fc.weight", &Tensor::zeros([3, 2])).unwrap_err().to_string();
     assert_eq!(error, "fc.weight: set_parameter: expected [2, 3], got [3, 2]");
+}
+
+/// A name that safetensors files keep for themselves.
+#[test]
+fn a_parameter_cannot_take_the_name_of_the_header() {
+    let make = |p: &Scope| {
+        p.parameter("__metadata__", [2], Init::Constant(0.0));
+        Linear::new(&p.at("__metadata__"), 2, 2)
+    };
+    let error = Net::new(Device::cpu(), Seed(1), make).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "parameter __metadata__: expected another name, since safetensors files keep this one for \
+         their header, got __metadata__"
+    );
+    let make = |p: &Scope| Linear::new(&p.at("__metadata__"), 2, 2);
+    assert!(Net::new(Device::cpu(), Seed(1), make).is_ok(), "__metadata__.weight is another name");
+}
+
+/// Modules that keep values from one trace to the next.
+struct Keeping {
+    kept: RefCell<Option<Var>>,
+    fc: Linear,
+    combine: fn(&Linear, &Var, &Var) -> Var,
+}
+
+impl Module for Keeping {
+    fn forward(&self, x: &Var) -> Var {
+        match self.kept.take() {
+            Some(kept) => (self.combine)(&self.fc, x, &kept),
+            None => {
+                // Far behind the nodes that another trace has.
+                let y = (0..40).fold(x.clone(), |y, _| y.relu());
+                self.kept.replace(Some(y.clone()));
+                self.fc.forward(&y)
+            }
+        }
+    }
+}
+
+#[test]
+fn values_of_another_trace_are_refused() {
+    let combinations: [fn(&Linear, &Var, &Var) -> Var; 8] = [
+        |_, x, kept| x + kept,
+        |_, x, kept| kept * x,
+        |_, _, kept| kept.clone(),
+        |fc, _, kept| fc.forward(kept),
+        |fc, x, kept| &fc.forward(kept) + x,
+        |fc, x, kept| fc.forward(&(x + kept)),
+        |_, x, kept| x.matmul_transposed(kept),
+        |_, x, kept| &x.sum() - &kept.mean(),
+    ];
+    for (index, combine) in combinations.into_iter().enumerate() {
+        let kept = RefCell::new(None);
+        let mut net =
+            net(|p: &Scope| Keeping { kept, fc: Linear::new(&p.at("fc"), 3, 3), combine });
+        for samples in [2, 3] {
+            net.eval().forward(&Tensor::zeros([samples, 3])).expect("nothing is kept yet");
+            let error = net.train().forward(&Tensor::zeros([samples, 3])).unwrap_err();
+            let message = "expected values of one forward pass, got one kept from another";
+            assert!(error.to_string().contains(message), "{index}: {error}");
+            assert!(matches!(error, Error::Shape { .. }), "{index}: once, not {error:?}");
+            assert_eq!(net.pass(), 0);
+        }
+        net.train().forward(&Tensor::zeros([5, 3])).expect("nothing is kept any more");
+    }
+}
+
+/// Lists of hundreds and names of megabytes are cut.
+#[test]
+fn errors_have_a_bound() {
+    let wide = |p: &Scope| {
+        let gain = |index| p.parameter(&format!("gain{index}"), [1], Init::Constant(0.0));
+        Known((0..500).map(gain).last().expect("500"))
+    };
+    struct Known(kiln::nn::Param);
+    impl Module for Known {
+        fn forward(&self, x: &Var) -> Var {
+            x * &x.parameter(&self.0)
+        }
+    }
+    let mut net = net(wide);
+    let error = net.parameter("gain").unwrap_err().to_string();
+    let start = "parameter: expected one of gain0, gain1, gain2, ";
+    assert!(error.starts_with(start) && error.len() < 1000, "{error}");
+    assert!(error.ends_with("gain19, ... and 480 more, got gain"), "{error}");
+
+    let error = net.parameter(&"n".repeat(1 << 20)).unwrap_err().to_string();
+    assert!(error.len() < 3000, "{} bytes", error.len());
+    assert!(error.ends_with("nnn... (1048576 bytes)"), "{}", &error[error.len() - 100..]);
+    // Cut between characters.
+    let error = net.parameter(&"ä".repeat(1 << 20)).unwrap_err().to_string();
+    assert!(error.ends_with("äää... (2097152 bytes)"), "{}", &error[error.len() - 100..]);
+
+    let bad = |p: &Scope| {
+        (0..500).for_each(|index| drop(Dropout::new(&p.at(&format!("drop{index}")), 2.0)));
+        Linear::new(p, 1, 1)
+    };
+    let error = Net::new(Device::cpu(), Seed(1), bad).unwrap_err();
+    assert!(matches!(&error, Error::Many(errors) if errors.len() == 500));
+    let error = error.to_string();
+    assert!(error.starts_with("drop0: p: expected a probability in [0, 1], got 2; drop1: p: "));
+    assert!(error.ends_with("got 2; ... and 480 more") && error.len() < 3000, "{error}");
+
+    let deep = Tensor::new(vec![1; 10_000], vec![0.0]).expect("one element");
+    let error = net.set_parameter("gain3", &deep).unwrap_err().to_string();
+    assert!(error.len() < 3000, "{} bytes", error.len());
+
+    let mismatches = (0..500).map(|index| format!("gain{index}: expected f32[1], got none"));
+    let path = "w.safetensors".into();
+    let error = Error::Checkpoint { path, mismatches: mismatches.collect() }.to_string();
+    let end = "; gain19: expected f32[1], got none; ... and 480 more";
+    assert!(error.ends_with(end) && error.len() < 1000, "{error}");
 }
 
 /// A parameter of another network is not one of this.

@@ -3,7 +3,7 @@
 
 use std::num::NonZeroUsize;
 
-use kiln::loss::{Loss, Reduction};
+use kiln::loss::{Loss, Mse, Reduction};
 use kiln::mask::{site_of, Mask};
 use kiln::nn::{Dropout, Init, Linear, Module, Param, Relu, Scope, Sequential};
 use kiln::optim::Sgd;
@@ -204,6 +204,52 @@ fn masks_of_a_step_depend_on_neither_threads_nor_micro_batches() {
             assert_eq!(found, expected, "{threads} threads, {parts} micro-batches");
         }
     }
+}
+
+/// Where a reshape or a transpose makes other samples, a part of a batch cannot know which samples
+/// of the whole it has.
+#[test]
+fn micro_batches_are_refused_where_their_masks_would_be_others() {
+    struct Shaped(Dropout, fn(&Var, &Dropout) -> Var);
+    impl Module for Shaped {
+        fn forward(&self, x: &Var) -> Var {
+            (self.1)(x, &self.0)
+        }
+    }
+    type Case = (fn(&Var, &Dropout) -> Var, &'static str);
+    let cases: [Case; 3] = [
+        (|x, drop| drop.forward(&x.reshape([2 * samples(x), 4])).reshape([samples(x), 8]), "6"),
+        (|x, drop| drop.forward(&x.transpose()).transpose(), "8"),
+        (|x, drop| drop.forward(&x.reshape([samples(x), 2, 4])).reshape([samples(x), 8]), ""),
+    ];
+    let (x, y) = (Numbers::new(1).tensor(&[6, 8]), Numbers::new(2).tensor(&[6, 8]));
+    for (forward, counted) in cases {
+        let trainer = |parts| {
+            let make = |p: &Scope| Shaped(Dropout::new(&p.at("drop"), 0.5), forward);
+            let net = Net::new(Device::cpu(), Seed(SEED), make).expect("a network");
+            let fit = Trainer::new(net, Mse::default(), Sgd::new(0.1)).expect("a trainer");
+            fit.with_micro_batches(parts).expect("1 or more")
+        };
+        let whole = trainer(1).step(&x, &y).expect("a step").value().expect("a loss");
+        let mut divided = trainer(2);
+        match counted {
+            "" => {
+                let loss = divided.step(&x, &y).expect("a step").value().expect("a loss");
+                assert!((loss - whole).abs() < 1e-5, "{loss}, undivided {whole}");
+            }
+            counted => {
+                let error = divided.step(&x, &y).unwrap_err().to_string();
+                let expected = "drop: dropout: expected the samples of the batch, since \
+                                micro-batches must draw the masks of the whole (3 in a part), got ";
+                assert_eq!(error, format!("{expected}{counted}"));
+                assert_eq!((divided.updates(), divided.net().pass()), (0, 0));
+            }
+        }
+    }
+}
+
+fn samples(x: &Var) -> usize {
+    x.shape().expect("a value").samples()
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! What the CPU is enough for.
 
 mod golden;
+mod initial_values;
 mod limits;
 mod masks;
 mod modes;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the modes promise, run on the CPU.
 
+use kiln::loss::Mse;
 use kiln::mask::Mask;
 use kiln::models::SimpleNet;
-use kiln::nn::{Dropout, Scope};
-use kiln::{Device, Net, Seed, Tensor, MONTE_CARLO_PASS};
+use kiln::nn::{Dropout, Module, Scope};
+use kiln::{Device, Net, Seed, Tensor, Var, MONTE_CARLO_PASS};
 
 use crate::common::{bits, Numbers};
 
@@ -98,7 +99,41 @@ fn failed_passes_are_not_counted() {
     let (mut net, x) = (net(), Numbers::new(1).tensor(&[7, 20]));
     net.train().forward(&Tensor::zeros([7, 21])).expect_err("21 features");
     net.monte_carlo(2).forward(&Tensor::zeros([7, 21])).expect_err("21 features");
+    let (mse, of_another_shape) = (Mse::default(), Tensor::zeros([7, 9]));
+    net.train().loss(&mse, &x, &of_another_shape).expect_err("9 targets of 10 scores");
+    net.train().loss_and_output(&mse, &x, &of_another_shape).expect_err("9 targets of 10 scores");
+    net.train().loss_gradients(&mse, &x, &of_another_shape).expect_err("9 targets of 10 scores");
+    net.train().gradients(&x, &of_another_shape).expect_err("9 gradients of 10 scores");
     assert_eq!(net.pass(), 0);
     let found = net.train().forward(&x).expect("a pass");
     assert_eq!(bits(&found), bits(&self::net().train().forward(&x).expect("a pass")));
+    net.monte_carlo(2).forward(&x).expect("a pass");
+    let again = self::net().monte_carlo(2).forward(&x).expect("a pass");
+    let mut failed = self::net();
+    failed.monte_carlo(2).forward(&Tensor::zeros([7, 21])).expect_err("21 features");
+    assert_eq!(bits(&again), bits(&failed.monte_carlo(2).forward(&x).expect("a pass")));
+}
+
+/// A pass that runs, but whose result is no batch of draws, is not counted either.
+#[test]
+fn a_monte_carlo_pass_without_samples_is_not_counted() {
+    struct Noise(Dropout);
+    impl Module for Noise {
+        fn forward(&self, x: &Var) -> Var {
+            let y = self.0.forward(x);
+            // From 8 samples on, their mean.
+            match x.shape().is_some_and(|shape| shape.samples() >= 8) {
+                true => y.mean(),
+                false => y,
+            }
+        }
+    }
+    let net = || {
+        let make = |p: &Scope| Noise(Dropout::new(&p.at("dropout"), 0.5));
+        Net::new(Device::cpu(), Seed(SEED), make).expect("a network")
+    };
+    let (mut failed, x) = (net(), Numbers::new(1).tensor(&[3, 20]));
+    failed.monte_carlo(4).forward(&x).expect_err("one number for four draws");
+    let found = failed.monte_carlo(2).forward(&x).expect("a pass");
+    assert_eq!(bits(&found), bits(&net().monte_carlo(2).forward(&x).expect("a pass")));
 }

@@ -60,7 +60,8 @@ impl Arenas {
     /// # Panics
     /// If two spans overlap: the memory plan keeps the buffers of a step apart.
     pub(super) fn split(&mut self, spans: &[Span]) -> Vec<&mut [f32]> {
-        let mut order: Vec<usize> = (0..spans.len()).collect();
+        let mut order: Vec<usize> =
+            (0..spans.len()).filter(|&index| spans[index].length.0 > 0).collect();
         order.sort_unstable_by_key(|&index| (spans[index].arena, spans[index].start));
         let mut slices: Vec<&mut [f32]> = (0..spans.len()).map(|_| Default::default()).collect();
         let mut next = order.into_iter().peekable();

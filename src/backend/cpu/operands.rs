@@ -73,7 +73,9 @@ pub(super) fn operands<'a>(
         Located::Input(input) => Location::Input(input),
         Located::Output(slot) => Location::Output(slot),
         Located::Span(span) => {
-            let known = spans.iter().position(|other| *other == span);
+            // Empty spans share nothing, wherever they begin.
+            let is_same = |other: &Span| *other == span && span.length.0 > 0;
+            let known = spans.iter().position(is_same);
             Location::Piece(known.unwrap_or_else(|| {
                 spans.push(span);
                 spans.len() - 1
