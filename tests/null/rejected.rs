@@ -214,21 +214,25 @@ fn a_parameter_cannot_take_the_name_of_the_header() {
     assert!(Net::new(Device::cpu(), Seed(1), make).is_ok(), "__metadata__.weight is another name");
 }
 
+thread_local! {
+    /// What [`Keeping`] keeps: values belong to their thread, modules to none.
+    static KEPT: RefCell<Option<Var>> = const { RefCell::new(None) };
+}
+
 /// Modules that keep values from one trace to the next.
 struct Keeping {
-    kept: RefCell<Option<Var>>,
     fc: Linear,
     combine: fn(&Linear, &Var, &Var) -> Var,
 }
 
 impl Module for Keeping {
     fn forward(&self, x: &Var) -> Var {
-        match self.kept.take() {
+        match KEPT.take() {
             Some(kept) => (self.combine)(&self.fc, x, &kept),
             None => {
                 // Far behind the nodes that another trace has.
                 let y = (0..40).fold(x.clone(), |y, _| y.relu());
-                self.kept.replace(Some(y.clone()));
+                KEPT.replace(Some(y.clone()));
                 self.fc.forward(&y)
             }
         }
@@ -248,9 +252,7 @@ fn values_of_another_trace_are_refused() {
         |_, x, kept| &x.sum() - &kept.mean(),
     ];
     for (index, combine) in combinations.into_iter().enumerate() {
-        let kept = RefCell::new(None);
-        let mut net =
-            net(|p: &Scope| Keeping { kept, fc: Linear::new(&p.at("fc"), 3, 3), combine });
+        let mut net = net(|p: &Scope| Keeping { fc: Linear::new(&p.at("fc"), 3, 3), combine });
         for samples in [2, 3] {
             net.eval().forward(&Tensor::zeros([samples, 3])).expect("nothing is kept yet");
             let error = net.train().forward(&Tensor::zeros([samples, 3])).unwrap_err();

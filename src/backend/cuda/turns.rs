@@ -152,8 +152,8 @@ mod tests {
     fn each_device_has_turns_of_its_own() {
         assert!(Arc::ptr_eq(&Turns::of(1000), &Turns::of(1000)));
         assert!(!Arc::ptr_eq(&Turns::of(1000), &Turns::of(1001)));
-        let _capture = Turns::of(1000).capture();
-        let _other = Turns::of(1001).capture();
+        let (one, other) = (Turns::of(1000), Turns::of(1001));
+        let (_capture, _other) = (one.capture(), other.capture());
     }
 
     #[test]
