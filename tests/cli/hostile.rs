@@ -20,7 +20,8 @@ const NAME: &str = "fc1\u{1b}[2J\u{1b}]0;title\u{7}\r\nerror: forged\u{9b}31m\u{
 fn names_do_not_act_on_the_terminal() {
     let dir = TempDir::new().unwrap();
     let at = dir.path();
-    let header = serde_json::json!({ NAME: { "dtype": "F32", "shape": [], "data_offsets": [0, 4] } });
+    let header =
+        serde_json::json!({ NAME: { "dtype": "F32", "shape": [], "data_offsets": [0, 4] } });
     let header = header.to_string();
     let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &[0; 4]].concat();
     fs::write(at.join("weights.safetensors"), bytes).unwrap();
@@ -89,7 +90,8 @@ fn few_images_of_many_take_little_memory() {
         fs::write(dir.path().join(format!("{part}-labels-idx1-ubyte.gz")), gzip(&labels)).unwrap();
     }
     let data = format!("mnist:{}", dir.path().display());
-    let args = ["train", "--data", &data, "--train-samples", "10", "--epochs", "1", "--hidden", "8"];
+    let args =
+        ["train", "--data", &data, "--train-samples", "10", "--epochs", "1", "--hidden", "8"];
     let output = run_within(1 << 20, dir.path(), &[&args[..], &["--threads", "1"]].concat());
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), stderr.as_str()), (Some(0), ""));
@@ -99,7 +101,8 @@ fn few_images_of_many_take_little_memory() {
 #[test]
 fn refused_memory_is_an_error_with_the_size() {
     let dir = TempDir::new().unwrap();
-    let args = ["train", "--epochs", "1", "--train-samples", "9", "--threads", "1", "--hidden", "6000"];
+    let args =
+        ["train", "--epochs", "1", "--train-samples", "9", "--threads", "1", "--hidden", "6000"];
     let mut refused = 0;
     for megabytes in [200, 300, 400, 500, 600] {
         let out = format!("run-{megabytes}");

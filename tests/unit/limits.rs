@@ -56,7 +56,10 @@ fn zeros_that_there_is_no_memory_for() {
         assert_eq!(refusal(zeros.argmax()), wanted);
         assert!(zeros.integers().is_err() && zeros.item().is_err());
         let error = refusal(net.eval().forward(&zeros));
-        assert!(error.contains("expected a shape of at most") || error.contains("bytes"), "{error}");
+        assert!(
+            error.contains("expected a shape of at most") || error.contains("bytes"),
+            "{error}"
+        );
         assert_eq!(refusal(net.monte_carlo(2).forward(&zeros)), wanted);
     }
 }
