@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 
 use flate2::{write::GzEncoder, Compression};
 use kiln::data::idx::{self, Amount, Collection, Emnist, Pair};
@@ -95,6 +96,16 @@ fn pair(case: &mut Case, seeds: &[Vec<u8>], packed: &[Vec<u8>]) {
     assert!(set.read(set.len(), &mut sample).is_err());
 }
 
+#[cfg(unix)]
+fn endless(path: &Path) -> std::io::Result<()> {
+    std::os::unix::fs::symlink("/dev/zero", path)
+}
+
+#[cfg(not(unix))]
+fn endless(path: &Path) -> std::io::Result<()> {
+    fs::write(path, "")
+}
+
 #[test]
 fn folders_of_files() {
     let names = [
@@ -130,7 +141,7 @@ fn folders_of_files() {
                 0 => fs::create_dir(&path),
                 1 => fs::write(&path, images(2, 2, 2)),
                 2 => fs::write(&path, labels(2)),
-                _ => std::os::unix::fs::symlink("/dev/zero", &path),
+                _ => endless(&path),
             };
         }
         let collection = *case.numbers.pick(&collections);

@@ -6,5 +6,6 @@ mod checkpoints;
 mod files;
 mod harness;
 mod mutate;
+#[cfg(target_os = "linux")]
 mod program;
 mod sizes;

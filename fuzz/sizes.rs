@@ -191,6 +191,9 @@ fn sizes_of_networks() {
                     let _ = judged(launches(plan, Architecture::SM_90, Precision::Bf16));
                 }
             }
+            if x.elements() == 0 {
+                return;
+            }
             let values = Tensor::zeros(x.clone());
             let _ = (judged(net.eval().forward(&values)), judged(net.train().forward(&values)));
             let _ = judged(net.monte_carlo(draws).forward(&values));
