@@ -45,7 +45,8 @@ mod tests {
 
     #[test]
     fn a_refusal_says_how_much_was_asked_for() {
-        for (count, bytes) in [(1 << 59, "2305843009213693952"), (usize::MAX, "73786976294838206460")]
+        for (count, bytes) in
+            [(1 << 59, "2305843009213693952"), (usize::MAX, "73786976294838206460")]
         {
             let error = zeros::<f32>(count, "a test").unwrap_err().to_string();
             assert_eq!(error, format!("cpu: cannot reserve {bytes} bytes for a test"));

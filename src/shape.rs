@@ -157,7 +157,10 @@ mod tests {
     #[test]
     fn products_of_extents_never_wrap() {
         let huge = Shape::from([1 << 62, 4]);
-        assert_eq!((huge.elements(), huge.rows(), huge.sample_elements()), (usize::MAX, 1 << 62, 4));
+        assert_eq!(
+            (huge.elements(), huge.rows(), huge.sample_elements()),
+            (usize::MAX, 1 << 62, 4)
+        );
         assert_eq!(Shape::from([usize::MAX, usize::MAX, 2]).rows(), usize::MAX);
         assert_eq!(Shape::from([3, usize::MAX, 2]).sample_elements(), usize::MAX);
         assert_eq!(Shape::from([usize::MAX, 2, 0]).elements(), 0);

@@ -208,13 +208,14 @@ impl<'n, M: Module> View<'n, M> {
         if self.draws == 0 || x.shape().rank() == 0 {
             return Err(Error::argument("draws", "1 or more, of a batch", self.draws));
         }
+        let values = x.values()?;
         // Masks know a sample of a run by a number of 32 bits.
         let most = u32::MAX as usize / x.shape().samples().max(1);
         if self.draws > most {
             let expected = format!("at most {most} of {} samples", x.shape().samples());
             return Err(Error::argument("draws", expected, self.draws));
         }
-        let (samples, values) = (x.shape().samples() * self.draws, x.values()?);
+        let samples = x.shape().samples() * self.draws;
         let all = values.len().saturating_mul(self.draws);
         let mut repeated = allocate::room(all, "the draws of a batch")?;
         (0..self.draws).for_each(|_| repeated.extend_from_slice(values));

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 600;
 
 /// Folders with files of ours.
-const FOLDERS: [&str; 8] =
-    ["src", "tests", "benches", "examples", "kernels", "simulator", "xtask", "scripts"];
+const FOLDERS: [&str; 9] =
+    ["src", "tests", "fuzz", "benches", "examples", "kernels", "simulator", "xtask", "scripts"];
 
 /// Endings of files that begin with the licence.
 const LICENSED: [&str; 8] = ["rs", "cu", "cuh", "h", "hpp", "cpp", "c", "py"];

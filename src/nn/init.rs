@@ -34,12 +34,7 @@ impl Init {
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) with the size if there is no memory for them.
-    pub(crate) fn values(
-        self,
-        parameter: &ParamSpec,
-        stream: u64,
-        seed: u64,
-    ) -> Result<Vec<f32>> {
+    pub(crate) fn values(self, parameter: &ParamSpec, stream: u64, seed: u64) -> Result<Vec<f32>> {
         let count = parameter.shape.elements();
         let mut values = allocate::room(count, &parameter.name)?;
         match self {

@@ -86,9 +86,8 @@ pub struct UpdateGoal {
 /// Compiles a traced function for a backend.
 ///
 /// # Errors
-/// [`Error::Shape`] if the request does not fit the function (a step without a scalar loss);
-/// [`Error::Device`] if its values are more than memory can have;
-/// [`Error::Internal`] if a pass breaks an invariant.
+/// [`Error::Shape`] if the request does not fit the function (a step without a scalar loss) or if
+/// its values are more than any memory holds; [`Error::Internal`] if a pass breaks an invariant.
 pub fn compile(traced: Traced, request: &Request, facts: &Facts) -> Result<Plan> {
     let results = traced.results.len();
     let graph = verified("mode", mode::specialise(traced.graph, request.mode))?;
@@ -97,7 +96,7 @@ pub fn compile(traced: Traced, request: &Request, facts: &Facts) -> Result<Plan>
     let graph = verified("update", update::append(graph, &request.goal, results))?;
     let graph = verified("simplify", simplify::rewrite(graph))?;
     let graph = verified("precision", Ok(precision::assign(graph, facts.precision)))?;
-    within_reach(&graph, facts)?;
+    within_reach(&graph)?;
     let clusters = fuse::clusters(&graph, facts)?;
     let schedule = schedule::order(&graph, clusters, facts);
     let placement = memory::place(&graph, &schedule, facts);
@@ -113,14 +112,18 @@ fn verified(pass: &'static str, graph: Result<Graph>) -> Result<Graph> {
 /// So much less than can be addressed that the memory pass may add sizes up as it likes.
 const MOST_BYTES: u128 = isize::MAX as u128 >> 4;
 
-fn within_reach(graph: &Graph, facts: &Facts) -> Result<()> {
+fn within_reach(graph: &Graph) -> Result<()> {
     let size = |node: &Node| node.ty.shape.elements() as u128 * node.ty.dtype.bytes() as u128;
     let bytes: u128 = graph.nodes().map(|(_, node)| size(node)).sum();
     if bytes <= MOST_BYTES {
         return Ok(());
     }
-    let message = format!("cannot plan for values of {bytes} bytes");
-    Err(Error::Device { device: facts.name.clone(), message })
+    Err(Error::Shape {
+        layer: String::new(),
+        op: "plan".into(),
+        expected: format!("values of at most {MOST_BYTES} bytes in all"),
+        got: bytes.to_string(),
+    })
 }
 
 /// An eval plan that would draw random numbers must never leave the compiler.

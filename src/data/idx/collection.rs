@@ -94,8 +94,12 @@ impl Collection {
     /// How its files' names begin: `train`, `emnist-letters-test`.
     pub(super) fn name_of(self, part: Part) -> String {
         match (self, part) {
-            (Collection::Emnist(division), Part::Train) => format!("emnist-{}-train", division.name()),
-            (Collection::Emnist(division), Part::Test) => format!("emnist-{}-test", division.name()),
+            (Collection::Emnist(division), Part::Train) => {
+                format!("emnist-{}-train", division.name())
+            }
+            (Collection::Emnist(division), Part::Test) => {
+                format!("emnist-{}-test", division.name())
+            }
             (_, Part::Train) => "train".into(),
             (_, Part::Test) => "t10k".into(),
         }

@@ -53,8 +53,10 @@ impl Pair {
 
 /// Looks for a collection in a folder.
 pub(super) fn find(collection: Collection, dir: &Path) -> Result<Files> {
-    let listings: Vec<Listing> =
-        places(collection, dir).iter().map(|at| Listing::of(at, collection)).collect::<Result<_>>()?;
+    let listings: Vec<Listing> = places(collection, dir)
+        .iter()
+        .map(|at| Listing::of(at, collection))
+        .collect::<Result<_>>()?;
     // The first of those with the most files.
     let fullest = listings.iter().map(Listing::count).max().unwrap_or(0);
     let listing = listings.into_iter().find(|listing| listing.count() == fullest);
@@ -200,8 +202,7 @@ impl Found {
 /// Some archives unpack each file into a folder of its name: the file in it, and whether it is
 /// packed.
 fn unpacked_folder(folder: &Path, wanted: &Found) -> Result<Option<(PathBuf, bool)>> {
-    let files: Vec<PathBuf> =
-        entries(folder)?.into_iter().filter(|path| !path.is_dir()).collect();
+    let files: Vec<PathBuf> = entries(folder)?.into_iter().filter(|path| !path.is_dir()).collect();
     let same = files.iter().find_map(|path| {
         let (_, file) = Found::named(path)?;
         ((file.part, file.kind) == (wanted.part, wanted.kind)).then_some((file.path, file.packed))

@@ -20,7 +20,9 @@ pub(super) fn name(start: &[u8]) -> Option<&'static str> {
     let known = SIGNATURES.iter().find(|(signature, _)| start.starts_with(signature));
     known.map(|(_, name)| *name).or_else(|| {
         let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
-        let is = |tag: &str| text.len() >= tag.len() && text[..tag.len()].eq_ignore_ascii_case(tag.as_bytes());
+        let is = |tag: &str| {
+            text.len() >= tag.len() && text[..tag.len()].eq_ignore_ascii_case(tag.as_bytes())
+        };
         match () {
             () if ["<!doctype html", "<html", "<head", "<!--"].iter().any(|tag| is(tag)) => {
                 Some("an HTML page, such as a server sends instead of a file")

@@ -14,9 +14,10 @@ use crate::data::idx::{mnist_dir, Collection, Emnist, Files};
 fn write(dir: &Path, count: u32, name: impl Fn(&str) -> String) {
     for (part, count) in [("train", count), ("t10k", count - 1)] {
         let labels: Vec<u8> = (0..count).map(|index| index as u8 % 10).collect();
-        for (kind, bytes) in
-            [("images-idx3-ubyte", images_file(count, 2, 2)), ("labels-idx1-ubyte", labels_file(&labels))]
-        {
+        for (kind, bytes) in [
+            ("images-idx3-ubyte", images_file(count, 2, 2)),
+            ("labels-idx1-ubyte", labels_file(&labels)),
+        ] {
             let path = dir.join(name(&format!("{part}-{kind}")));
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             let packed = path.to_str().unwrap().to_lowercase().ends_with(".gz");
@@ -81,7 +82,8 @@ fn a_folder_of_torchvision_holds_several_collections() {
         write(&root.join(folder).join("raw"), count, |name| name.into());
         write(&root.join(folder).join("raw"), count, |name| format!("{name}.gz"));
     }
-    let emnist = |split: &str, name: &str| format!("emnist-{split}-{}", name.replace("t10k", "test"));
+    let emnist =
+        |split: &str, name: &str| format!("emnist-{split}-{}", name.replace("t10k", "test"));
     write(&root.join("EMNIST/raw"), 6, |name| emnist("letters", name));
     write(&root.join("EMNIST/raw"), 7, |name| emnist("digits", name));
     // Nor does what lies at the root itself get in the way.
