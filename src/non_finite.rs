@@ -69,6 +69,9 @@ pub(crate) struct Watch {
     unread: VecDeque<(u64, StepLoss)>,
 }
 
+/// Names that a message lists.
+const SHOWN_NAMES: usize = 3;
+
 impl Watch {
     /// Takes note of an update, and fails if it or an earlier one is known not to be finite.
     pub(crate) fn add(&mut self, update: u64, step: &StepLoss) -> Result<()> {
@@ -256,12 +259,15 @@ impl fmt::Display for NonFiniteValue {
                 write!(f, " is not ({})", self.value)?;
             }
         }
-        match self.parameters.as_slice() {
-            [] => Ok(()),
-            names => {
-                let names = names.join(", ");
-                write!(f, ", and an update before left numbers that are not finite in {names}")
+        let (shown, more) = self.parameters.split_at(self.parameters.len().min(SHOWN_NAMES));
+        if !shown.is_empty() {
+            let names = shown.join(", ");
+            write!(f, "; before that step already, {names}")?;
+            if !more.is_empty() {
+                write!(f, " and {} more parameters", more.len())?;
             }
+            f.write_str(" had elements that are not")?;
         }
+        Ok(())
     }
 }

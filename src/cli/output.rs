@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 use indicatif::{ProgressBar, ProgressStyle};
 use kiln::{Error, Result};
 use serde::Serialize;
+use tracing::level_filters::LevelFilter;
 
 use super::args::Common;
 
@@ -18,6 +19,7 @@ pub(super) const STANDARD_OUTPUT: &str = "standard output";
 pub(super) struct Output {
     format: Format,
     purpose: Purpose,
+    progress: Progress,
     bar: ProgressBar,
     /// Why nothing more can be printed.
     broken: Option<io::Error>,
@@ -28,6 +30,13 @@ enum Format {
     Text,
     Quiet,
     Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Bar,
+    /// There is no terminal, nobody asked, or logs tell of it.
+    Untold,
 }
 
 /// What a command is for.
@@ -46,7 +55,12 @@ impl Output {
             (false, true) => Format::Quiet,
             (false, false) => Format::Text,
         };
-        Output { format, purpose, bar: ProgressBar::hidden(), broken: None }
+        let logged = common.log.filter() > LevelFilter::WARN;
+        let progress = match format == Format::Text && !logged && io::stderr().is_terminal() {
+            true => Progress::Bar,
+            false => Progress::Untold,
+        };
+        Output { format, purpose, progress, bar: ProgressBar::hidden(), broken: None }
     }
 
     /// A line about what is going on.
@@ -77,7 +91,7 @@ impl Output {
 
     /// Begins a progress bar over a number of batches, of which some are done.
     pub(super) fn start(&mut self, title: String, batches: usize, done: u64) {
-        if self.format != Format::Text || !io::stderr().is_terminal() {
+        if self.progress == Progress::Untold {
             return;
         }
         let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}");

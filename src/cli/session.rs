@@ -172,14 +172,13 @@ impl Session {
         }
         let seconds = begun.elapsed().as_secs_f64();
         self.trainer.check_finite()?;
-        match self.measure(seconds)? {
+        match self.measure(seconds, output)? {
             Some(epoch) => self.history.push(epoch),
             None => {
                 let signal = self.conditions.interrupt.caught().unwrap_or(Signal::Interrupt);
                 return Ok(Advance::Stopped(signal));
             }
         }
-        output.finish();
         Ok(Advance::Epoch(&self.history[self.history.len() - 1]))
     }
 
@@ -209,12 +208,13 @@ impl Session {
     }
 
     /// Measures after an epoch; `None` if a signal came first.
-    fn measure(&mut self, seconds: f64) -> Result<Option<Epoch>> {
+    fn measure(&mut self, seconds: f64, output: &mut Output) -> Result<Option<Epoch>> {
         let number = self.history.len() + 1;
         let interrupt = &self.conditions.interrupt;
         let net = self.trainer.net();
         let Some(train) = evaluate(net, &self.sets.train, interrupt)? else { return Ok(None) };
         let Some(test) = evaluate(net, &self.sets.test, interrupt)? else { return Ok(None) };
+        output.finish();
         tracing::info!(epoch = number, train = train.loss, test = test.loss, seconds, "epoch");
         let measured =
             [("training", train.loss, &self.sets.train), ("test", test.loss, &self.sets.test)];

@@ -140,16 +140,17 @@ impl Settings {
             precision: began_with,
             ..self.clone()
         };
-        match self.spanned(epochs, stretch) {
-            Ok(span) => settings.schedule_epochs = Some(span).filter(|span| *span != epochs),
-            Err(error) => errors.push(error),
-        }
+        let span = self.spanned(epochs, stretch).unwrap_or_else(|error| {
+            errors.push(error);
+            self.span()
+        });
+        settings.schedule_epochs = Some(span).filter(|span| *span != epochs);
         (settings, errors)
     }
 
     /// The epochs that the schedule spans when the run goes on to a number of epochs.
     fn spanned(&self, epochs: NonZeroUsize, stretch: Stretch) -> Result<NonZeroUsize> {
-        let span = self.schedule_epochs.unwrap_or(self.epochs);
+        let span = self.span();
         let ends = match self.schedule {
             ScheduleName::Constant => return Ok(epochs),
             // These have a rate for every epoch to come.
@@ -170,6 +171,11 @@ impl Settings {
         }
     }
 
+    /// The epochs that the schedule spans.
+    fn span(&self) -> NonZeroUsize {
+        self.schedule_epochs.unwrap_or(self.epochs)
+    }
+
     /// What to make of the data.
     pub(super) fn choice(&self) -> Choice {
         Choice { train_samples: self.train_samples, label_noise: self.label_noise }
@@ -177,8 +183,7 @@ impl Settings {
 
     /// The schedule, for a number of updates in an epoch.
     pub(super) fn schedule(&self, updates_per_epoch: u64) -> Schedule {
-        let epochs = self.schedule_epochs.unwrap_or(self.epochs).get() as u64;
-        let updates = updates_per_epoch.saturating_mul(epochs).max(1);
+        let updates = updates_per_epoch.saturating_mul(self.span().get() as u64).max(1);
         match self.schedule {
             ScheduleName::Constant => Schedule::Constant,
             ScheduleName::Cosine => Schedule::Cosine { period: updates, minimum: 0.0 },

