@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use crate::graph::{Graph, NodeId, LOSS};
+use crate::exec::Role;
+use crate::graph::{Graph, NodeId, ParamId, LOSS};
 use crate::loss::Loss;
 use crate::net::{Call, Net};
 use crate::nn::Module;
@@ -17,7 +18,8 @@ use crate::{DType, Error, Result, Tensor};
 /// What a [`Trainer`](crate::Trainer) does about a loss or a gradient norm that is not finite.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NonFinite {
-    /// [`Trainer::step`](crate::Trainer::step) fails with [`Error::NonFinite`].
+    /// [`Trainer::step`](crate::Trainer::step) fails with [`Error::NonFinite`]; also for a batch with
+    /// nothing to take the mean of, such as one all of whose labels are ignored.
     #[default]
     Stop,
     /// Nothing: the training goes on, and the losses are the caller's to look at.
@@ -60,7 +62,7 @@ pub enum Origin {
 
 /// Steps whose losses a device may still be at work on. Looking at one that was issued so many
 /// steps ago leaves as many queued, so the device is never idle while the host waits.
-const UNREAD: usize = 4;
+const UNREAD: usize = 2;
 
 /// Looks at the loss and the gradient norm of each step, as soon as that costs nothing.
 #[derive(Debug, Default)]
@@ -135,10 +137,16 @@ impl<M: Module> Net<M> {
 
     /// The parameters that have an element that is not finite, each with the first such element.
     pub(crate) fn non_finite(&mut self) -> Result<Vec<(String, f32)>> {
-        let names: Vec<String> = self.parameter_names().into_iter().map(Into::into).collect();
+        let specs = self.specs().clone();
+        let (store, backend) = self.state();
         let mut found = Vec::new();
-        for name in names {
-            found.extend(first_of(&self.parameter(&name)?)?.map(|value| (name, value)));
+        for (index, spec) in specs.iter().enumerate().filter(|(_, s)| s.dtype == DType::F32) {
+            let mut first = None;
+            store.read_in_pieces(backend, Role::Value, ParamId::at(index), |piece| {
+                first = first.or(piece.iter().copied().find(|value| !value.is_finite()));
+                Ok(())
+            })?;
+            found.extend(first.map(|value| (spec.name.clone(), value)));
         }
         Ok(found)
     }

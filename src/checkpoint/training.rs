@@ -85,12 +85,14 @@ enum ElementType {
 ///
 /// # Errors
 /// [`Error::Io`] if a file cannot be written. The old training file stays then, or the new one is
-/// there in full.
+/// there in full. [`Error::NonFinite`], with the old files as they were, where
+/// [`Trainer::check_finite`] reports it.
 pub fn save<M: Module>(
     trainer: &mut Trainer<M>,
     progress: &Progress,
     directory: impl AsRef<Path>,
 ) -> Result<()> {
+    trainer.check_finite()?;
     let directory = directory.as_ref();
     let batch = trainer.batch().cloned();
     let recipe = Recipe::of_trainer(trainer, batch.as_ref())?;

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind as Usage;
 use clap::Parser;
-use kiln::{Error, Printable};
+use kiln::Error;
 
 use args::{Cli, Command, Common};
 use outcome::{Ending, Outcome};
@@ -117,5 +117,5 @@ fn misuse(error: &clap::Error) -> ExitCode {
 /// The one place where the program reports a failure.
 fn complain(message: &str) {
     let line: Vec<&str> = message.split_whitespace().collect();
-    output::to_stderr(&format!("error: {}", Printable(line.join(" "))));
+    output::to_stderr(&format!("error: {}", line.join(" ")));
 }

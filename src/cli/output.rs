@@ -5,7 +5,7 @@
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use kiln::{Error, Result};
+use kiln::{Error, Printable, Result};
 use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 
@@ -144,5 +144,5 @@ impl Output {
 
 /// A line on the standard error. Whoever cannot be told there is told by the exit code.
 pub(super) fn to_stderr(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{}", Printable(line));
 }

@@ -153,7 +153,6 @@ impl Session {
 
     /// Writes a checkpoint, unless the network is no longer finite and the training is to stop then.
     pub(super) fn save(&mut self, directory: &Path) -> Result<()> {
-        self.trainer.check_finite()?;
         let notes = Notes { settings: self.settings.clone(), history: self.history.clone() };
         let notes = notes.without_times()?;
         let (position, recipe) = (self.loader.position(), self.recipe.clone());
@@ -251,10 +250,11 @@ impl Session {
         update: u64,
         directory: Option<&Path>,
     ) -> Result<Option<NonFiniteValue>> {
-        let Session { settings, device, mut conditions, sets, .. } = self;
+        let Session { settings, device, mut conditions, sets, trainer, .. } = self;
         conditions.non_finite = NonFinite::Continue;
         let interrupt = conditions.interrupt.clone();
-        // The memory of the first trainer is free by now.
+        // A second trainer may not fit into memory beside it.
+        drop(trainer);
         let mut again = Session::on(sets, settings, device, conditions)?;
         if let Some(directory) = directory {
             again.resume(directory, Stretch::No)?;

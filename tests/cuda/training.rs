@@ -7,7 +7,7 @@ use kiln::loss::CrossEntropy;
 use kiln::models::{SimpleNet, VariableDropoutNet};
 use kiln::nn::{Dropout, Linear, Module, Scope};
 use kiln::optim::{Adam, Optimizer, Sgd};
-use kiln::{Device, Net, Precision, Seed, Tensor, Trainer, Var};
+use kiln::{Device, Error, Net, Origin, Precision, Seed, Tensor, Trainer, Var};
 
 use crate::common::*;
 
@@ -270,4 +270,39 @@ fn the_gpu_learns_digits_as_the_cpu_does() {
     let (got, reference) = (accuracy(gpu()), accuracy(cpu()));
     assert!(reference > 0.85, "the reference learned nothing: {reference}");
     assert!((got - reference).abs() <= 0.01, "{got}, reference {reference}");
+}
+
+/// Numbers that are not finite are noticed a little later than on the CPU, and under the number of the
+/// step that they come from.
+#[test]
+fn a_training_stops_where_the_cpu_stops() {
+    let driver = driver();
+    let fit = |device| {
+        let net = Net::new(device, Seed(7), |p| SimpleNet::new(p, 6, 5, 3, 0.5));
+        Trainer::new(net.expect("a network"), CrossEntropy::default(), Sgd::new(1e25))
+            .expect("a trainer")
+    };
+    let (x, y) = (numbers(1, [8, 6]), labels(1, 8, 3));
+    let mut on_cpu = fit(cpu());
+    let stopped = (0..9).find_map(|_| on_cpu.step(&x, &y).err()).expect("an overflow");
+    let Error::NonFinite { update, .. } = stopped else { panic!("{stopped}") };
+    let mut kept = fit(gpu());
+    let stopped = (0..9).find_map(|_| kept.step(&x, &y).err()).expect("an overflow");
+    let Error::NonFinite { update: found, .. } = stopped else { panic!("{stopped}") };
+    assert_eq!(found, update);
+    assert!((update..=update + 2).contains(&kept.updates()), "{} updates", kept.updates());
+
+    let mut last = fit(gpu());
+    for _ in 1..update {
+        last.step(&x, &y).expect("a finite step");
+    }
+    let first = last.first_non_finite(&x, &y).expect("a pass").expect("an overflow");
+    assert!(
+        matches!(&first.origin, Origin::Layer { path, .. } if path.starts_with("fc")),
+        "{first}"
+    );
+    last.step(&x, &y).expect("issued");
+    let stopped = last.check_finite().expect_err("waited for");
+    assert!(matches!(stopped, Error::NonFinite { update: found, .. } if found == update));
+    driver.assert_clean();
 }

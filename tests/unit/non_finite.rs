@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! NaN and infinity: a training stops at the first, and the layer where it began is named.
 
+use kiln::checkpoint::{self, Progress};
 use kiln::loss::{CrossEntropy, Mse};
 use kiln::models::SimpleNet;
 use kiln::nn::{Linear, Module};
@@ -177,6 +178,11 @@ fn parameters_are_checked_before_a_checkpoint() {
     set(fit.net(), "fc2.bias", f32::NEG_INFINITY);
     let error = fit.check_finite().expect_err("an infinity");
     assert_eq!(error.to_string(), "update 1: an element of fc2.bias is -inf");
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let save = |fit: &mut _| checkpoint::save(fit, &Progress::default(), folder.path());
+    assert!(save(&mut fit).is_err() && folder.path().read_dir().expect("a folder").count() == 0);
+    save(&mut fit.with_non_finite(NonFinite::Continue)).expect("what it was told to");
 }
 
 #[test]
