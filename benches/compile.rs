@@ -2,12 +2,9 @@
 //! How long it takes to plan a network, and what a plan's steps cost beside their arithmetic.
 //!
 //! `plan`: a training step with Adam of layers of Linear, ReLU and Dropout in a row, from the
-//! modules to a plan with its memory; what should grow is the rate, not fall, with the number of
-//! layers. `step`: layers so small that a step's time is what it takes to get from one step of the
+//! modules to a plan with its memory; elements are layers, and their rate should not fall as they
+//! grow in number. `step`: layers so small that a step's time is what it takes to get from one step of the
 //! plan to the next, with one thread.
-
-#[path = "common/rates.rs"]
-mod rates;
 
 use std::num::NonZeroUsize;
 
@@ -15,9 +12,7 @@ use criterion::{BatchSize, Criterion, Throughput};
 use kiln::nn::{Dropout, Linear, Module, Scope};
 use kiln::optim::Adam;
 use kiln::{Device, Net, Result, Seed, Tensor, Trainer, Var};
-use rates::{Rates, Unit};
 
-const LAYERS: Unit = Unit { name: "layers/s", per_nanosecond: 1e9 };
 const DEPTHS: [usize; 4] = [10, 100, 1_000, 10_000];
 /// Depth of the network whose steps are timed.
 const DEPTH: usize = 10;
@@ -45,8 +40,7 @@ impl Module for Deep {
 }
 
 fn main() -> Result<()> {
-    let mut criterion =
-        Criterion::default().with_measurement(Rates::of(LAYERS)).configure_from_args();
+    let mut criterion = Criterion::default().configure_from_args();
     plans(&mut criterion)?;
     steps(&mut criterion)?;
     criterion.final_summary();
@@ -66,7 +60,7 @@ fn batch() -> Result<(Tensor, Tensor)> {
     ))
 }
 
-fn plans(criterion: &mut Criterion<Rates>) -> Result<()> {
+fn plans(criterion: &mut Criterion) -> Result<()> {
     let (x, labels) = batch()?;
     let mut group = criterion.benchmark_group("plan");
     group.sample_size(10);
@@ -86,7 +80,7 @@ fn plans(criterion: &mut Criterion<Rates>) -> Result<()> {
     Ok(())
 }
 
-fn steps(criterion: &mut Criterion<Rates>) -> Result<()> {
+fn steps(criterion: &mut Criterion) -> Result<()> {
     let (x, labels) = batch()?;
     let mut trainer = trainer(DEPTH)?;
     let steps = trainer.plan(&x.ty(), &labels.ty())?.steps.len();

@@ -133,16 +133,17 @@ fn order_changes_of_state(graph: &Graph, clusters: &[Cluster], before: &mut [Vec
     let parameters = graph.parameters().len();
     let mut last_change: Vec<Option<usize>> = vec![None; parameters];
     let mut read_since: Vec<Vec<usize>> = vec![Vec::new(); parameters];
-    let state = |id: &NodeId| match graph.node(*id).op {
+    let changed = |id: NodeId| match graph.node(id).op {
         Op::SetState(parameter, _) => Some(parameter.index()),
         _ => None,
     };
     for index in recorded {
-        for parameter in clusters[index].inputs.iter().filter_map(state) {
+        let inputs = clusters[index].inputs.iter().map(|&id| origin(graph, id));
+        for parameter in inputs.filter_map(changed) {
             before[index].extend(last_change[parameter]);
             read_since[parameter].push(index);
         }
-        for parameter in clusters[index].nodes.iter().filter_map(state) {
+        for parameter in clusters[index].nodes.iter().copied().filter_map(changed) {
             before[index].extend(last_change[parameter].replace(index));
             before[index].append(&mut read_since[parameter]);
         }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kiln::backend::{Facts, Fusion, HostMemory, UpdatePlace};
-use kiln::graph::{trace, ParamSpec, ParamUsage, Var};
+use kiln::graph::{trace, ParamRole, ParamSpec, ParamUsage, Var};
 use kiln::loss::{CrossEntropy, Loss};
 use kiln::nn::{Dropout, Linear, Module, Scope};
 use kiln::op::{Store, TensorType};
 use kiln::optim::Adam;
 use kiln::passes::{self, Goal, Request};
 use kiln::plan::Plan;
-use kiln::{Device, Mode, Net, Seed};
+use kiln::{DType, Device, Mode, Net, Seed};
 
 use super::networks::step;
 use crate::common::reference::{facts, one_lane};
@@ -59,13 +59,13 @@ fn plan(
 
 fn deep(depth: usize) -> (Net<Deep>, Arc<Vec<ParamSpec>>) {
     let net = Net::new(Device::cpu(), Seed(1), |p| Deep::new(p, depth)).expect("a network");
-    let spec = |name: &str| ParamSpec {
-        name: name.into(),
-        shape: if name.ends_with("weight") { [WIDTH, WIDTH].into() } else { [WIDTH].into() },
-        usage: match name.ends_with("weight") {
-            true => ParamUsage::LinearWeight,
-            false => ParamUsage::Plain,
-        },
+    let spec = |name: &str| {
+        let (shape, usage) = match name.ends_with("weight") {
+            true => ([WIDTH, WIDTH].into(), ParamUsage::LinearWeight),
+            false => ([WIDTH].into(), ParamUsage::Plain),
+        };
+        let (dtype, role) = (DType::F32, ParamRole::Trained);
+        ParamSpec { name: name.into(), shape, dtype, usage, role }
     };
     let specs = Arc::new(net.parameter_names().into_iter().map(spec).collect());
     (net, specs)
