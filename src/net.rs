@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Networks: a module, its parameters on a device, and the views that run it.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, PlanId};
 use crate::device::Device;
 use crate::error::list;
-use crate::exec::{Executable, Outputs, Store};
+use crate::exec::{Numbers, Store};
 use crate::graph::{trace, Builder, LayerPath, ParamId, ParamRole, ParamSpec, Traced, Var, LOSS};
 use crate::loss::Loss;
 use crate::nn::init::streams;
 use crate::nn::{Module, Registry, Scope};
 use crate::non_finite::layer_outputs;
 use crate::op::TensorType;
-use crate::passes::{self, Goal, Mode, Request};
+use crate::passes::{Goal, Mode, Request};
 use crate::plan::Plan;
+use crate::predictor::Predictor;
+use crate::runner::{Runner, Types, Wanted};
 use crate::scalars::{Scalars, MONTE_CARLO_PASS};
 use crate::view::View;
 use crate::{DType, Error, Result, Tensor};
@@ -37,22 +40,12 @@ pub struct Seed(pub u64);
 /// ```
 #[derive(Debug)]
 pub struct Net<M> {
-    module: M,
+    module: Arc<M>,
     device: Device,
-    backend: Box<dyn Backend>,
-    store: Store,
+    runner: Runner,
     seed: Seed,
     pass: u32,
     monte_carlo_pass: u32,
-    plans: Vec<(Key, Executable)>,
-}
-
-/// What a plan depends on.
-#[derive(Clone, Debug, PartialEq)]
-struct Key {
-    request: Request,
-    loss: Option<String>,
-    inputs: Vec<TensorType>,
 }
 
 /// A run of a network, as views and trainers ask for it.
@@ -89,8 +82,8 @@ impl<M: Module> Net<M> {
                 store.write(&mut *backend, ParamId::at(index), &value)?;
             }
         }
-        let plans = Vec::new();
-        Ok(Net { module, device, backend, store, seed, pass: 0, monte_carlo_pass: 0, plans })
+        let (module, runner) = (Arc::new(module), Runner::new(store, backend));
+        Ok(Net { module, device, runner, seed, pass: 0, monte_carlo_pass: 0 })
     }
 
     /// The network in train mode: dropout draws masks. Each pass draws fresh ones.
@@ -108,6 +101,29 @@ impl<M: Module> Net<M> {
     /// `[draws, samples, ...]`. Other layers behave as in eval mode.
     pub fn monte_carlo(&mut self, draws: usize) -> View<'_, M> {
         View::new(self, Mode::MonteCarlo, draws)
+    }
+
+    /// The network in eval mode as it is now, for other threads: see [`Predictor`]. It costs no
+    /// copy of the parameters on the CPU until the network is trained further, and one on a GPU.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device has too little memory.
+    pub fn predictor(&mut self) -> Result<Predictor<M>> {
+        let most_plans = self.runner.most_plans();
+        let (store, backend) = self.runner.state();
+        let frozen = store.freeze(backend)?;
+        Ok(Predictor::new(self.module.clone(), frozen, self.seed, most_plans))
+    }
+
+    /// Keeps plans for at most this many kinds of run: mode, what is computed, and shapes of the
+    /// inputs. The least recently used goes; to run it again, it is planned again. 32 at first.
+    pub fn keep_plans(&mut self, most: NonZeroUsize) {
+        self.runner.keep(most);
+    }
+
+    /// Number of plans that are kept now.
+    pub fn plans(&self) -> usize {
+        self.runner.plans()
     }
 
     /// The module.
@@ -143,7 +159,8 @@ impl<M: Module> Net<M> {
     /// [`Error::Argument`] if there is no parameter of this name.
     pub fn parameter(&mut self, name: &str) -> Result<Tensor> {
         let id = self.find(name)?;
-        self.store.read(&mut *self.backend, id)
+        let (store, backend) = self.runner.state();
+        store.read(backend, id)
     }
 
     /// Sets a parameter's value.
@@ -163,7 +180,8 @@ impl<M: Module> Net<M> {
                 got: value.ty().to_string(),
             });
         }
-        self.store.write(&mut *self.backend, id, value)
+        let (store, backend) = self.runner.state();
+        store.write(backend, id, value)
     }
 
     /// Number of the next train-mode pass.
@@ -176,9 +194,7 @@ impl<M: Module> Net<M> {
     /// # Errors
     /// What tracing and compiling report.
     pub fn plan(&mut self, mode: Mode, inputs: &[TensorType]) -> Result<&Plan> {
-        let request = Request { mode, goal: Goal::Forward };
-        let index = self.executable(request, None, inputs.to_vec())?;
-        Ok(self.plans[index].1.plan())
+        self.plan_for(Request { mode, goal: Goal::Forward }, None, inputs)
     }
 
     pub(crate) fn plan_for(
@@ -187,12 +203,12 @@ impl<M: Module> Net<M> {
         loss: Option<&dyn Loss>,
         inputs: &[TensorType],
     ) -> Result<&Plan> {
-        let index = self.executable(request, loss, inputs.to_vec())?;
-        Ok(self.plans[index].1.plan())
+        let id = self.planned(&request, loss, Types::Are(inputs))?;
+        self.runner.plan(id)
     }
 
     pub(crate) fn specs(&self) -> &Arc<Vec<ParamSpec>> {
-        self.store.specs()
+        self.runner.store().specs()
     }
 
     pub(crate) fn set_pass(&mut self, pass: u32) {
@@ -213,7 +229,7 @@ impl<M: Module> Net<M> {
     }
 
     pub(crate) fn state(&mut self) -> (&mut Store, &mut dyn Backend) {
-        (&mut self.store, &mut *self.backend)
+        self.runner.state()
     }
 
     /// Scalars of the next pass in a mode, which counts it.
@@ -247,38 +263,40 @@ impl<M: Module> Net<M> {
         let ids: Vec<ParamId> = states.map(|(index, _)| ParamId::at(index)).collect();
         let mut kept = Vec::with_capacity(ids.len());
         for id in ids {
-            kept.push((id, self.store.read(&mut *self.backend, id)?));
+            let (store, backend) = self.runner.state();
+            kept.push((id, store.read(backend, id)?));
         }
         let result = body(self);
         (self.pass, self.monte_carlo_pass) = counters;
         for (id, value) in kept {
-            self.store.write(&mut *self.backend, id, &value)?;
+            let (store, backend) = self.runner.state();
+            store.write(backend, id, &value)?;
         }
         result
     }
 
     /// Runs a call; its plan is compiled at the first call of its kind.
     pub(crate) fn run(&mut self, call: Call<'_>) -> Result<Vec<Tensor>> {
-        let index = self.prepare(&call)?;
-        self.plans[index].1.run(&mut *self.backend, &self.store, &call.scalars, call.inputs)
+        let id = self.prepare(&call)?;
+        self.runner.run(id, &call.scalars, call.inputs)
     }
 
-    /// As [`run`](Net::run), without waiting for a device that works on its own.
-    pub(crate) fn run_later(&mut self, call: Call<'_>) -> Result<Outputs> {
-        let index = self.prepare(&call)?;
-        self.plans[index].1.run_later(&mut *self.backend, &self.store, &call.scalars, call.inputs)
+    /// As [`run`](Net::run) without waiting for a device that works on its own; only numbers are
+    /// brought back.
+    pub(crate) fn run_later(&mut self, call: Call<'_>) -> Result<Numbers> {
+        let id = self.prepare(&call)?;
+        self.runner.run_later(id, &call.scalars, call.inputs)
     }
 
-    /// Position of a call's plan, once its inputs are known to fit.
-    fn prepare(&mut self, call: &Call<'_>) -> Result<usize> {
-        let inputs = call.inputs.iter().map(Tensor::ty).collect();
-        let index = self.executable(call.request.clone(), call.loss, inputs)?;
+    /// A call's plan, once its inputs are known to fit.
+    fn prepare(&mut self, call: &Call<'_>) -> Result<PlanId> {
+        let id = self.planned(&call.request, call.loss, Types::Of(call.inputs))?;
         if let Some(loss) = call.loss.filter(|_| call.request.goal != Goal::Layers) {
-            if let Some(output) = self.plans[index].1.plan().results().get(1) {
+            if let Some(output) = self.runner.plan(id)?.result(1) {
                 loss.check_output(&call.inputs[1], output)?;
             }
         }
-        Ok(index)
+        Ok(id)
     }
 
     /// The gradients that the last run of a plan stored, by parameter.
@@ -288,75 +306,60 @@ impl<M: Module> Net<M> {
         loss: Option<&dyn Loss>,
         inputs: &[Tensor],
     ) -> Result<Vec<(String, Tensor)>> {
-        let types = inputs.iter().map(Tensor::ty).collect();
-        let index = self.executable(request.clone(), loss, types)?;
-        let stored: Vec<ParamId> = self.plans[index].1.plan().stored_gradients().collect();
-        let read = |id: ParamId| {
-            let name = self.store.specs()[id.index()].name.clone();
-            Ok((name, self.store.read_gradient(&mut *self.backend, id)?))
-        };
-        stored.into_iter().map(read).collect()
+        let id = self.planned(request, loss, Types::Of(inputs))?;
+        self.runner.stored_gradients(id)
     }
 
-    /// Position of the plan for a request, compiled if there is none yet.
-    fn executable(
+    /// The plan for a request, compiled if there is none yet.
+    fn planned(
         &mut self,
-        request: Request,
+        request: &Request,
         loss: Option<&dyn Loss>,
-        inputs: Vec<TensorType>,
-    ) -> Result<usize> {
-        let key = Key { request, loss: loss.map(Loss::key), inputs };
-        if let Some(index) = self.plans.iter().position(|(known, _)| *known == key) {
-            return Ok(index);
-        }
-        let traced = self.trace(&key, loss)?;
-        let plan = passes::compile(traced, &key.request, self.backend.facts())?;
-        match &key.request.goal {
-            Goal::Forward | Goal::Layers => {}
-            Goal::Gradients(_) => self.store.ensure_gradients(&mut *self.backend)?,
-            Goal::Step(step) => {
-                self.store.ensure_gradients(&mut *self.backend)?;
-                let rule = step.update.as_ref().map(|update| update.rule);
-                let moments = rule.map_or(0, |rule| rule.moments());
-                self.store.ensure_moments(&mut *self.backend, moments)?;
-            }
-        }
-        let executable = Executable::new(plan, &mut *self.backend)?;
-        self.plans.push((key, executable));
-        Ok(self.plans.len() - 1)
-    }
-
-    /// Records the module and, with a loss, the loss: `[loss, output]` or `[output]`; or the
-    /// outputs of all layers, where those are asked for.
-    fn trace(&self, key: &Key, loss: Option<&dyn Loss>) -> Result<Traced> {
-        let traced = trace(self.specs().clone(), &key.inputs, |inputs: &[Var]| {
-            let output = self.module.forward(&inputs[0]);
-            match loss {
-                Some(loss) => {
-                    let own = 2 + loss.inputs().len();
-                    let layer = LayerPath { path: "".into(), kind: LOSS };
-                    let taken = &inputs[1..own.min(inputs.len())];
-                    let value = output.within(&layer, |output| loss.forward(output, taken));
-                    vec![value, output]
-                }
-                None => vec![output],
-            }
-        })?;
-        match key.request.goal {
-            Goal::Layers => {
-                let outputs = layer_outputs(&traced.graph);
-                let graph = Builder::extend(traced.graph).finish(outputs.clone());
-                Ok(Traced { graph, results: outputs })
-            }
-            _ => Ok(traced),
-        }
+        inputs: Types<'_>,
+    ) -> Result<PlanId> {
+        let key = loss.map(Loss::key);
+        let wanted = Wanted { request, loss: key.as_deref(), inputs };
+        let specs = self.runner.store().specs().clone();
+        let record = || record(&*self.module, specs, loss, request, &inputs.to_vec());
+        self.runner.plan_for(&wanted, record)
     }
 
     fn find(&self, name: &str) -> Result<ParamId> {
-        let index = self.specs().iter().position(|spec| spec.name == name);
-        index.map(ParamId::at).ok_or_else(|| {
+        self.runner.store().find(name).ok_or_else(|| {
             let expected = format!("one of {}", list(self.parameter_names(), ", "));
             Error::argument("parameter", expected, name)
         })
+    }
+}
+
+/// Records a module and, with a loss, the loss: `[loss, output]` or `[output]`; or the outputs of
+/// all layers, where those are asked for.
+pub(crate) fn record<M: Module + ?Sized>(
+    module: &M,
+    specs: Arc<Vec<ParamSpec>>,
+    loss: Option<&dyn Loss>,
+    request: &Request,
+    inputs: &[TensorType],
+) -> Result<Traced> {
+    let traced = trace(specs, inputs, |inputs: &[Var]| {
+        let output = module.forward(&inputs[0]);
+        match loss {
+            Some(loss) => {
+                let own = 2 + loss.inputs().len();
+                let layer = LayerPath { path: "".into(), kind: LOSS };
+                let taken = &inputs[1..own.min(inputs.len())];
+                let value = output.within(&layer, |output| loss.forward(output, taken));
+                vec![value, output]
+            }
+            None => vec![output],
+        }
+    })?;
+    match request.goal {
+        Goal::Layers => {
+            let outputs = layer_outputs(&traced.graph);
+            let graph = Builder::extend(traced.graph).finish(outputs.clone());
+            Ok(Traced { graph, results: outputs })
+        }
+        _ => Ok(traced),
     }
 }

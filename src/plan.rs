@@ -204,6 +204,11 @@ impl Plan {
         }
     }
 
+    /// Shape of one of the values that a run returns.
+    pub(crate) fn result(&self, index: usize) -> Option<&crate::Shape> {
+        self.outputs.get(index).map(|(node, _)| &self.graph.node(*node).ty.shape)
+    }
+
     /// Shapes of the values that a run returns.
     pub fn results(&self) -> Vec<&crate::Shape> {
         self.outputs.iter().map(|(node, _)| &self.graph.node(*node).ty.shape).collect()

@@ -176,8 +176,8 @@ impl<M: Module> Trainer<M> {
                 let inputs = part.inputs(x, target, loss)?;
                 let call = Call { request, loss: Some(loss), inputs: &inputs, scalars };
                 let outputs = net.run_later(call)?;
-                step.parts.extend(outputs.number(0).map(|loss| (loss, part.share)));
-                step.norm = outputs.number(2);
+                step.parts.extend(outputs.get(0).map(|loss| (loss, part.share)));
+                step.norm = outputs.get(2);
             }
             Ok(step)
         })?;

@@ -15,8 +15,12 @@ mod images;
 mod kernels;
 #[path = "cuda/pipeline.rs"]
 mod pipeline;
+#[path = "cuda/plans.rs"]
+mod plans;
 #[path = "cuda/precision.rs"]
 mod precision;
+#[path = "cuda/predictor.rs"]
+mod predictor;
 #[path = "cuda/program.rs"]
 mod program;
 #[path = "cuda/threads.rs"]

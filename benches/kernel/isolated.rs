@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use kiln::backend::cpu::Cpu;
-use kiln::backend::{Backend, Memory, Run, Slot, Span};
+use kiln::backend::{slots, Backend, Memory, PlanId, Run, Span};
 use kiln::plan::{Bytes, Place, Plan};
 use kiln::{Result, Scalars, Tensor};
 
@@ -21,6 +21,7 @@ const MOMENTS: usize = 2;
 /// A plan with everything its steps read and write.
 pub(crate) struct Isolated {
     cpu: Cpu,
+    id: PlanId,
     plan: Plan,
     memory: Memory,
     scalars: Scalars,
@@ -35,7 +36,8 @@ impl Isolated {
         let memory = reserve(&mut cpu, &plan)?;
         let scalars = Scalars { learning_rate: LEARNING_RATE, ..Scalars::new(7) };
         let outputs = outputs(&plan);
-        let mut isolated = Isolated { cpu, plan, memory, scalars, inputs, outputs };
+        let mut isolated =
+            Isolated { cpu, id: PlanId::fresh(), plan, memory, scalars, inputs, outputs };
         for step in 0..isolated.plan.steps.len() {
             isolated.launch(step)?;
         }
@@ -45,6 +47,7 @@ impl Isolated {
     /// Launches one step and waits for it.
     pub(crate) fn launch(&mut self, step: usize) -> Result<()> {
         let mut run = Run {
+            id: self.id,
             plan: &self.plan,
             memory: &self.memory,
             scalars: &self.scalars,
@@ -60,15 +63,8 @@ impl Isolated {
 fn reserve(cpu: &mut Cpu, plan: &Plan) -> Result<Memory> {
     let alignment = cpu.facts().alignment;
     let specs = plan.graph.parameters();
-    let mut slots = Vec::with_capacity(specs.len());
-    let mut end = 0;
-    for spec in specs {
-        let layout = cpu.layout(spec);
-        let bytes = layout.elements(&spec.shape) * size_of::<f32>();
-        slots.push(Slot { start: Bytes(end), layout });
-        end = (end + bytes).next_multiple_of(alignment);
-    }
-    let values = cpu.reserve(Bytes(end))?;
+    let (slots, [size, state]) = slots(specs, alignment, |spec| cpu.layout(spec));
+    let values = cpu.reserve(size)?;
     for (spec, slot) in specs.iter().zip(&slots) {
         let parameter: Vec<f32> =
             random_values(spec.shape.elements()).iter().map(|v| v * PARAMETER_SCALE).collect();
@@ -79,8 +75,9 @@ fn reserve(cpu: &mut Cpu, plan: &Plan) -> Result<Memory> {
     Ok(Memory {
         plan: cpu.reserve(plan.arena)?,
         values,
-        gradients: Some(cpu.reserve(Bytes(end))?),
-        moments: (0..MOMENTS).map(|_| cpu.reserve(Bytes(end))).collect::<Result<_>>()?,
+        state: cpu.reserve(state)?,
+        gradients: Some(cpu.reserve(size)?),
+        moments: (0..MOMENTS).map(|_| cpu.reserve(size)).collect::<Result<_>>()?,
         slots: Arc::new(slots),
     })
 }

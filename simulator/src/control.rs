@@ -29,6 +29,8 @@ pub struct Counters {
     pub live_allocations: u64,
     /// Bytes of device memory in use now.
     pub live_bytes: u64,
+    /// Bytes of pinned host memory that exist now.
+    pub pinned_bytes: u64,
     /// Switches between simulated threads.
     pub switches: u64,
     /// Warp collectives run.
@@ -156,6 +158,7 @@ unsafe extern "C" fn kiln_sim_counters(counters: *mut Counters) -> Status {
         let mut found = driver.counters;
         found.live_allocations = driver.memory.live_count() as u64;
         found.live_bytes = driver.memory.used as u64;
+        found.pinned_bytes = driver.memory.pinned_bytes() as u64;
         // SAFETY: the caller gives a place for the counters.
         unsafe { put(counters, found) }.ok()
     })

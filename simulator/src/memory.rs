@@ -247,6 +247,11 @@ impl Memory {
         self.pinned.remove(&address).is_some()
     }
 
+    /// Whole pages, as they are locked.
+    pub(crate) fn pinned_bytes(&self) -> usize {
+        self.pinned.values().map(Mapping::bytes).sum()
+    }
+
     pub(crate) fn is_pinned(&self, address: usize) -> bool {
         self.pinned
             .range(..=address)

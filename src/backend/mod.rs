@@ -6,6 +6,7 @@ pub mod cuda;
 mod layout;
 
 use std::fmt::Debug;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 pub use layout::{counters_of, slots, words_of, Layout, Slot};
@@ -115,9 +116,23 @@ impl Memory {
     }
 }
 
+/// Tells plans apart, for what backends keep to run them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PlanId(u64);
+
+impl PlanId {
+    /// One that no other plan of this process has.
+    pub fn fresh() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        PlanId(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 /// One run of a plan.
 #[derive(Debug)]
 pub struct Run<'a> {
+    /// Which plan it is: the same at every run, in the same arenas.
+    pub id: PlanId,
     /// The plan.
     pub plan: &'a Plan,
     /// The memory it works in.
@@ -140,16 +155,26 @@ pub enum Begun {
     Replayed,
 }
 
-/// Outputs of a run that was issued and need not be done.
+/// Outputs of one element of a run that was issued and need not be done.
 pub trait Pending: Debug + Send + Sync {
-    /// Number of outputs, those of the plan.
-    fn outputs(&self) -> usize;
+    /// Whether the plan's output at this position is one of them.
+    fn has(&self, output: usize) -> bool;
 
-    /// Waits for the run; an output, row-major.
+    /// Waits for the run; the number at this position of the plan's outputs.
     ///
     /// # Errors
     /// [`crate::Error::Device`] with the driver's message.
-    fn output(&self, index: usize) -> Result<Vec<f32>>;
+    fn number(&self, output: usize) -> Result<f32>;
+}
+
+/// What arenas held at one moment, for backends on other threads to read.
+pub trait Snapshot: Debug + Send + Sync {
+    /// A backend of its own on the same device, and those of its arenas that hold the snapshot, in
+    /// order. What it writes there, nobody else sees.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] with the driver's message.
+    fn open(&self) -> Result<(Box<dyn Backend>, Vec<Arena>)>;
 }
 
 /// The whole contract of a backend.
@@ -165,6 +190,23 @@ pub trait Backend: Debug + Send {
     /// # Errors
     /// [`crate::Error::Device`] that says how much was needed and how much there was.
     fn reserve(&mut self, bytes: Bytes) -> Result<Arena>;
+
+    /// Makes an arena this large; what it held is lost. Runs that were issued are done first.
+    ///
+    /// # Errors
+    /// As [`reserve`](Backend::reserve); the arena has its size of before then.
+    fn grow(&mut self, arena: Arena, bytes: Bytes) -> Result<()>;
+
+    /// What arenas hold after everything issued before, for other backends to read.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] with the driver's message.
+    fn snapshot(&mut self, arenas: &[Arena]) -> Result<Arc<dyn Snapshot>>;
+
+    /// Frees what is kept to run a plan, which may be run again.
+    fn forget(&mut self, plan: PlanId) {
+        let _ = plan;
+    }
 
     /// Writes to the device.
     ///
@@ -197,7 +239,8 @@ pub trait Backend: Debug + Send {
     }
 
     /// Ends a run without waiting for it where the backend can: what it returns waits for the
-    /// outputs instead. `None` if they are there, as [`finish`](Backend::finish) leaves them.
+    /// outputs of one element instead, and the others are not brought back. `None` if all outputs
+    /// are there, as [`finish`](Backend::finish) leaves them.
     ///
     /// # Errors
     /// [`crate::Error::Device`] with the driver's message.

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Running plans: memory is reserved once per plan, outputs are recycled, steps are issued in order
-//! with the waits that the plan says.
+//! Running plans: outputs are recycled, steps are issued in order with the waits that the plan says.
 
 pub mod reference;
 mod store;
@@ -8,34 +7,34 @@ mod stream;
 
 use std::sync::Arc;
 
-pub(crate) use store::Store;
+pub(crate) use store::{Frozen, Store};
 pub(crate) use stream::Role;
 
-use crate::backend::{Arena, Backend, Begun, Pending, Run};
+use crate::backend::{Backend, Begun, Memory, Pending, PlanId, Run};
 use crate::plan::{Place, Plan};
 use crate::scalars::Scalars;
-use crate::{allocate, Result, Shape, Tensor};
+use crate::{allocate, Result, Tensor};
 
-/// A plan with its memory on a device, ready to run.
+/// A plan, ready to run.
 #[derive(Debug)]
 pub(crate) struct Executable {
+    id: PlanId,
     plan: Plan,
-    arena: Arena,
     /// Buffers handed out as outputs; one that nobody holds any more is used again.
     recycled: Vec<Vec<Arc<Vec<f32>>>>,
 }
 
-/// Outputs of a run.
+/// The outputs of a run that are numbers.
 #[derive(Debug)]
-pub(crate) enum Outputs {
-    There(Vec<Tensor>),
+pub(crate) enum Numbers {
+    There(Vec<Option<f32>>),
     Coming(Arc<dyn Pending>),
 }
 
-/// An output of one element.
+/// An output of one element. It holds nothing else of its run.
 #[derive(Clone, Debug)]
 pub(crate) enum Number {
-    There(Tensor),
+    There(f32),
     Coming(Arc<dyn Pending>, usize),
 }
 
@@ -43,29 +42,30 @@ pub(crate) enum Number {
 const RECYCLED_OUTPUTS: usize = 4;
 
 impl Executable {
-    /// Reserves the memory of a plan.
-    pub(crate) fn new(plan: Plan, backend: &mut dyn Backend) -> Result<Self> {
-        let arena = backend.reserve(plan.arena)?;
+    pub(crate) fn new(plan: Plan) -> Self {
         let recycled = plan.outputs.iter().map(|_| Vec::new()).collect();
-        Ok(Executable { plan, arena, recycled })
+        Executable { id: PlanId::fresh(), plan, recycled }
+    }
+
+    pub(crate) fn id(&self) -> PlanId {
+        self.id
     }
 
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// Runs the plan once and returns its outputs.
+    /// Runs the plan once, in the memory of `store`, and returns its outputs.
     pub(crate) fn run(
         &mut self,
         backend: &mut dyn Backend,
-        store: &Store,
+        (store, memory): (&Store, &Memory),
         scalars: &Scalars,
         inputs: &[Tensor],
     ) -> Result<Vec<Tensor>> {
-        let memory = store.memory(self.arena);
         let mut outputs = self.take_outputs()?;
-        let mut run =
-            Run { plan: &self.plan, memory: &memory, scalars, inputs, outputs: &mut outputs };
+        let (id, plan) = (self.id, &self.plan);
+        let mut run = Run { id, plan, memory, scalars, inputs, outputs: &mut outputs };
         begin(backend, &mut run)?;
         backend.finish(&mut run)?;
         self.finish(backend, store, inputs, outputs)
@@ -75,22 +75,24 @@ impl Executable {
     pub(crate) fn run_later(
         &mut self,
         backend: &mut dyn Backend,
-        store: &Store,
+        (store, memory): (&Store, &Memory),
         scalars: &Scalars,
         inputs: &[Tensor],
-    ) -> Result<Outputs> {
-        let memory = store.memory(self.arena);
+    ) -> Result<Numbers> {
         let mut outputs = self.take_outputs()?;
-        let mut run =
-            Run { plan: &self.plan, memory: &memory, scalars, inputs, outputs: &mut outputs };
+        let (id, plan) = (self.id, &self.plan);
+        let mut run = Run { id, plan, memory, scalars, inputs, outputs: &mut outputs };
         begin(backend, &mut run)?;
         match backend.finish_later(&mut run)? {
-            None => self.finish(backend, store, inputs, outputs).map(Outputs::There),
+            None => {
+                let outputs = self.finish(backend, store, inputs, outputs)?;
+                Ok(Numbers::There(outputs.iter().map(|output| output.item().ok()).collect()))
+            }
             Some(pending) => {
                 for (kept, output) in self.recycled.iter_mut().zip(outputs) {
                     kept.push(Arc::new(output));
                 }
-                Ok(Outputs::Coming(pending))
+                Ok(Numbers::Coming(pending))
             }
         }
     }
@@ -144,13 +146,13 @@ impl Executable {
     }
 }
 
-impl Outputs {
-    /// One of them, if there are as many.
-    pub(crate) fn number(&self, index: usize) -> Option<Number> {
+impl Numbers {
+    /// The output at a position, if there is one and it is a number.
+    pub(crate) fn get(&self, output: usize) -> Option<Number> {
         match self {
-            Outputs::There(tensors) => tensors.get(index).cloned().map(Number::There),
-            Outputs::Coming(pending) => {
-                (index < pending.outputs()).then(|| Number::Coming(pending.clone(), index))
+            Numbers::There(numbers) => numbers.get(output).copied().flatten().map(Number::There),
+            Numbers::Coming(pending) => {
+                pending.has(output).then(|| Number::Coming(pending.clone(), output))
             }
         }
     }
@@ -160,11 +162,8 @@ impl Number {
     /// The number, as soon as it is there.
     pub(crate) fn item(&self) -> Result<f32> {
         match self {
-            Number::There(tensor) => tensor.item(),
-            Number::Coming(pending, index) => {
-                let values = pending.output(*index)?;
-                Tensor::new(Shape::from([values.len()]), values)?.item()
-            }
+            Number::There(number) => Ok(*number),
+            Number::Coming(pending, output) => pending.number(*output),
         }
     }
 }

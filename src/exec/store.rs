@@ -2,10 +2,11 @@
 //! A network's state on a device: one flat arena per role, so that an optimiser, clipping and a
 //! checkpoint each see one array.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Role;
-use crate::backend::{counters_of, slots, words_of, Arena, Backend, Memory, Slot, Span};
+use crate::backend::{counters_of, slots, words_of, Arena, Backend, Memory, Slot, Snapshot, Span};
 use crate::graph::{ParamId, ParamRole, ParamSpec};
 use crate::plan::Bytes;
 use crate::{allocate, DType, Error, Result, Tensor};
@@ -14,6 +15,7 @@ use crate::{allocate, DType, Error, Result, Tensor};
 #[derive(Debug)]
 pub(crate) struct Store {
     specs: Arc<Vec<ParamSpec>>,
+    ids: Arc<BTreeMap<String, ParamId>>,
     slots: Arc<Vec<Slot>>,
     /// Size of an arena of all trained parameters.
     size: Bytes,
@@ -30,8 +32,22 @@ impl Store {
         within_reach(&specs, backend)?;
         let (slots, [size, state]) = slots(&specs, alignment, |spec| backend.layout(spec));
         let (values, state) = (backend.reserve(size)?, backend.reserve(state)?);
-        let slots = Arc::new(slots);
-        Ok(Store { specs, slots, size, values, state, gradients: None, moments: vec![] })
+        let named = specs.iter().enumerate();
+        let ids = named.map(|(index, spec)| (spec.name.clone(), ParamId::at(index))).collect();
+        let (ids, slots) = (Arc::new(ids), Arc::new(slots));
+        Ok(Store { specs, ids, slots, size, values, state, gradients: None, moments: vec![] })
+    }
+
+    /// The parameter of this name.
+    pub(crate) fn find(&self, name: &str) -> Option<ParamId> {
+        self.ids.get(name).copied()
+    }
+
+    /// The values as they are now.
+    pub(crate) fn freeze(&self, backend: &mut dyn Backend) -> Result<Frozen> {
+        let (specs, ids, slots) = (self.specs.clone(), self.ids.clone(), self.slots.clone());
+        let values = backend.snapshot(&[self.values, self.state])?;
+        Ok(Frozen { specs, ids, slots, size: self.size, values })
     }
 
     /// The parameters, in order.
@@ -141,6 +157,30 @@ impl Store {
             ParamRole::Trained => self.values,
             ParamRole::State => self.state,
         }
+    }
+}
+
+/// Values of all parameters at one moment, for other backends.
+#[derive(Clone, Debug)]
+pub(crate) struct Frozen {
+    specs: Arc<Vec<ParamSpec>>,
+    ids: Arc<BTreeMap<String, ParamId>>,
+    slots: Arc<Vec<Slot>>,
+    size: Bytes,
+    values: Arc<dyn Snapshot>,
+}
+
+impl Frozen {
+    /// A backend of its own, and the values there.
+    pub(crate) fn open(&self) -> Result<(Store, Box<dyn Backend>)> {
+        let (backend, arenas) = self.values.open()?;
+        let [values, state] = *arenas else {
+            let message = format!("a snapshot of 2 arenas has {}", arenas.len());
+            return Err(Error::Internal { pass: "store", message });
+        };
+        let (specs, ids, slots) = (self.specs.clone(), self.ids.clone(), self.slots.clone());
+        let (size, gradients, moments) = (self.size, None, vec![]);
+        Ok((Store { specs, ids, slots, size, values, state, gradients, moments }, backend))
     }
 }
 

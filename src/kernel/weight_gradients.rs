@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The weight gradients of all linear layers in one launch: each alone is too small for a GPU.
 
+use std::collections::BTreeSet;
+
 use super::{weight_gradient, Kernel, LayerGradient, Sink};
 use crate::backend::Fusion;
 use crate::graph::NodeId;
@@ -13,15 +15,17 @@ pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
     }
     stored(finder, root)?;
     let mut layers = Vec::new();
+    let mut taken = BTreeSet::new();
     let mut group =
         Cluster { kernel: Kernel::Plain, nodes: vec![], inputs: vec![], outputs: vec![] };
     for (id, _) in finder.graph.nodes().filter(|(id, _)| finder.is_free(*id)) {
         let Some((layer, cluster)) = stored(finder, id) else { continue };
         // Two layers never share a node: a bias gradient goes to the first that finds it.
-        if cluster.nodes.iter().any(|node| group.nodes.contains(node)) {
+        if cluster.nodes.iter().any(|node| taken.contains(node)) {
             continue;
         }
         layers.push(layer);
+        taken.extend(cluster.nodes.iter().copied());
         group.nodes.extend(cluster.nodes);
         group.inputs.extend(cluster.inputs);
         group.outputs.extend(cluster.outputs);

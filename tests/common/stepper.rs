@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kiln::backend::{
-    counters_of, slots, words_of, Arena, Backend, Layout, Memory, Run, Slot, Span,
+    counters_of, slots, words_of, Arena, Backend, Layout, Memory, PlanId, Run, Slot, Span,
 };
 use kiln::exec::reference::interpret;
 use kiln::graph::{NodeId, ParamId, ParamRole, ParamSpec};
@@ -22,6 +22,7 @@ const F32: usize = std::mem::size_of::<f32>();
 /// A plan on a backend, with a network's state.
 pub(crate) struct Stepper<'a> {
     backend: &'a mut dyn Backend,
+    id: PlanId,
     plan: &'a Plan,
     memory: Memory,
     specs: Arc<Vec<ParamSpec>>,
@@ -57,7 +58,8 @@ impl<'a> Stepper<'a> {
             moments: vec![first, second],
             slots: Arc::new(slots),
         };
-        let mut stepper = Stepper { backend, plan, memory, specs: specs.clone() };
+        let mut stepper =
+            Stepper { backend, id: PlanId::fresh(), plan, memory, specs: specs.clone() };
         for (index, value) in parameters.values.iter().enumerate() {
             stepper.write(stepper.home(index), index, value);
         }
@@ -87,15 +89,15 @@ impl<'a> Stepper<'a> {
             }
         }
         let mut judged = Judged::default();
-        let (plan, memory) = (self.plan, self.memory.clone());
-        let run = Run { plan, memory: &memory, scalars, inputs, outputs: &mut outputs };
+        let (id, plan, memory) = (self.id, self.plan, self.memory.clone());
+        let run = Run { id, plan, memory: &memory, scalars, inputs, outputs: &mut outputs };
         self.backend.begin(&run).map_err(|error| error.to_string())?;
         for index in 0..self.plan.steps.len() {
             let step = &self.plan.steps[index];
             let mut state = self.state();
             let mut meant = values.clone();
             interpret(&self.plan.graph, &step.nodes, scalars, &mut state, &mut meant);
-            let mut run = Run { plan, memory: &memory, scalars, inputs, outputs: &mut outputs };
+            let mut run = Run { id, plan, memory: &memory, scalars, inputs, outputs: &mut outputs };
             self.backend.launch(&mut run, index).map_err(|error| error.to_string())?;
             let what = format!("step {index} {} ({})", step.kernel.name(), step.layer);
             for (&node, &buffer) in step.outputs.iter().zip(&step.writes) {

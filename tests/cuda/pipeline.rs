@@ -58,6 +58,26 @@ fn the_next_batches_go_up_while_a_step_runs() {
     assert_eq!(simulator.counters().launches, 4 * LAUNCHES);
 }
 
+/// Whoever keeps losses keeps numbers: not the scores that a step computed beside them, nor the
+/// memory where they arrived.
+#[test]
+fn kept_losses_hold_no_memory_that_is_pinned() {
+    let Some(simulator) = simulator() else { return };
+    let (mut fit, _) = warm();
+    let mut wide = |number| {
+        let (x, y) = (numbers(number, [2048, 31]), labels(number, 2048, 10));
+        fit.step(&x, &y).expect("a step")
+    };
+    let mut kept: Vec<StepLoss> = (0..4).map(&mut wide).collect();
+    let before = simulator.counters().pinned_bytes;
+    kept.extend((4..60).map(&mut wide));
+    let pinned = simulator.counters().pinned_bytes - before;
+    // A page for each of the few numbers that are on their way.
+    assert!(pinned <= 8 * 4096, "{pinned} bytes for {} losses", kept.len());
+    let first: Vec<f32> = kept.iter().map(|loss| loss.value().expect("a loss")).collect();
+    assert!(first.iter().all(|loss| *loss > 0.0));
+}
+
 /// However far the host runs ahead and in whatever order losses are read, they are the same.
 #[test]
 fn losses_read_late_are_those_read_at_once() {

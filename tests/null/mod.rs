@@ -4,6 +4,7 @@
 mod eval;
 mod fusion;
 mod graphs;
+mod growth;
 mod memory;
 mod modes;
 mod networks;

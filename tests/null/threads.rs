@@ -4,7 +4,7 @@
 use kiln::loss::{CrossEntropy, Loss};
 use kiln::models::{SimpleNet, VariableDropoutNet};
 use kiln::nn::{Module, Scope, Sequential};
-use kiln::{Net, StepLoss, Trainer, View};
+use kiln::{Net, Predictor, StepLoss, Trainer, View};
 
 fn moves<T: Send>() {}
 fn is_shared<T: Sync>() {}
@@ -18,6 +18,8 @@ fn networks_and_trainers_move_between_threads() {
     moves::<Trainer<SimpleNet>>();
     moves::<Trainer<Box<dyn Module>>>();
     moves::<View<'static, Box<dyn Module>>>();
+    moves::<Predictor<SimpleNet>>();
+    moves::<Predictor<Box<dyn Module>>>();
     moves::<StepLoss>();
     moves::<Scope>();
     is_shared::<StepLoss>();

@@ -8,5 +8,7 @@ mod masks;
 mod modes;
 mod non_finite;
 mod options;
+mod plans;
+mod predictor;
 mod statistics;
 mod trainer;

@@ -3,21 +3,22 @@
 
 use super::exchange::Readers;
 use super::memory::Arenas;
-use super::operands::{operands, Operands, Read};
+use super::operands::{Located, Operands, Read};
 use super::pool::Pool;
+use super::program::{Program, Ready};
 use super::simd::{
     self, Activation, GradientTail, Isa, Moments, PanelLayout, Start, Strides, Updated,
 };
 use super::{loops, plain, rounding, state};
-use crate::backend::{Layout, Memory, Run};
+use crate::backend::{Memory, Run};
 use crate::graph::NodeId;
 use crate::kernel::{BiasGradient, Clip, Kernel, LinearTail, LossGradient, Sink};
 use crate::nn::Bias;
 use crate::op::{
-    Binary, Decay, Dropout, MatMul, Nesterov, Nll, Op, Order, Reduction, Softmax, StateRule, Store,
+    Binary, Decay, Dropout, MatMul, Nesterov, Nll, Order, Reduction, Softmax, StateRule, Store,
     Unary, UpdateRule,
 };
-use crate::plan::{BufferId, Place, Plan, Step};
+use crate::plan::{Place, Plan, Step};
 use crate::scalars::Scalars;
 use crate::{allocate, Error, Result, Shape};
 
@@ -32,71 +33,42 @@ pub(super) struct Engine {
 pub(super) fn launch(
     engine: &Engine,
     arenas: &mut Arenas,
+    program: &Program,
     run: &mut Run<'_>,
     index: usize,
 ) -> Result<()> {
-    launch_unrounded(engine, arenas, run, index)?;
-    rounding::outputs(arenas, run, index);
-    Ok(())
+    let rounds = match program.step(index) {
+        Ready::Interpreted { rounds } => {
+            plain::launch(arenas, run, index)?;
+            *rounds
+        }
+        Ready::Loop { operands, readers, rounds } => {
+            launch_loop(engine, arenas, (operands, *readers), run, index)?;
+            *rounds
+        }
+    };
+    match rounds {
+        true => rounding::outputs(arenas, run, index),
+        false => Ok(()),
+    }
 }
 
-fn launch_unrounded(
+fn launch_loop(
     engine: &Engine,
     arenas: &mut Arenas,
+    (located, readers): (&Located, Readers),
     run: &mut Run<'_>,
     index: usize,
 ) -> Result<()> {
     let (plan, memory, scalars) = (run.plan, run.memory, run.scalars);
     let step = &plan.steps[index];
-    if has_no_loop(&step.kernel) || reads_foreign_layout(run, step) {
-        return plain::launch(arenas, run, index);
-    }
-    let rule = match &step.kernel {
-        Kernel::WeightGradient { sink: Sink::Update(rule), .. } => Some(rule),
-        Kernel::FlatUpdate { rule, .. } => Some(rule),
-        _ => None,
-    };
-    let moments = rule.map_or(0, |rule| rule.moments());
-    let numbers: Vec<f32> = step.inputs.iter().map(|&node| number(plan, scalars, node)).collect();
-    let mut operands = operands(arenas, run, step, &numbers, moments)?;
+    let numbers = located.numbers(plan, scalars);
+    let mut operands = located.borrow(arenas, run, &numbers)?;
     let factors = rounding::factors(plan, step, &operands.reads)?;
     for (read, rounded) in operands.reads.iter_mut().zip(&factors) {
         *read = Read::F32(rounded);
     }
-    Launch { engine, plan, scalars, memory, step, operands }.dispatch()
-}
-
-/// Whether a kernel is interpreted: plain ones, and those that plans for the CPU do not contain.
-fn has_no_loop(kernel: &Kernel) -> bool {
-    matches!(
-        kernel,
-        Kernel::Plain
-            | Kernel::WeightGradients(_)
-            | Kernel::LinearCrossEntropy(_)
-            | Kernel::ClipNorm { .. }
-    )
-}
-
-/// Whether a step reads a parameter in a layout that its kernel does not know: all kernels but those
-/// of linear layers expect row-major.
-fn reads_foreign_layout(run: &Run<'_>, step: &Step) -> bool {
-    let is_foreign = |buffer: &BufferId| match run.plan.buffer(*buffer).place {
-        Place::Parameter(parameter) => {
-            run.memory.slots[parameter.index()].layout != Layout::RowMajor
-        }
-        _ => false,
-    };
-    let knows_layouts = matches!(step.kernel, Kernel::Linear { .. } | Kernel::InputGradient { .. });
-    !knows_layouts && step.reads.iter().flatten().any(is_foreign)
-}
-
-/// The value of a constant or a run's scalar; 0 for everything that has a buffer.
-fn number(plan: &Plan, scalars: &Scalars, node: NodeId) -> f32 {
-    match plan.graph.node(node).op {
-        Op::Constant(value) => value as f32,
-        Op::Scalar(scalar) => scalars.get(scalar) as f32,
-        _ => 0.0,
-    }
+    Launch { engine, plan, scalars, memory, step, operands, readers }.dispatch()
 }
 
 /// One launch with everything it needs.
@@ -107,9 +79,11 @@ struct Launch<'a> {
     memory: &'a Memory,
     step: &'a Step,
     operands: Operands<'a>,
+    /// Which threads read what it writes first.
+    readers: Readers,
 }
 
-impl Launch<'_> {
+impl<'a> Launch<'a> {
     fn dispatch(self) -> Result<()> {
         match &self.step.kernel {
             Kernel::Linear { tail } => self.linear(*tail),
@@ -142,7 +116,7 @@ impl Launch<'_> {
         let weight = self.shape(self.step.inputs[1]);
         let layout = PanelLayout { outputs: weight.rows(), inputs: weight.last() };
         let rows = self.shape(self.step.inputs[0]).elements() / layout.inputs;
-        let output = self.shape(self.step.outputs[0]).clone();
+        let output = self.shape(self.step.outputs[0]);
         let start = match tail.bias {
             Bias::Added => Start::Bias(self.operands.reads[2].values()?),
             Bias::Absent => Start::Zero,
@@ -194,7 +168,6 @@ impl Launch<'_> {
     }
 
     fn weight_gradient(self, sink: Sink, bias: BiasGradient) -> Result<()> {
-        let readers = self.readers(self.step.writes[0]);
         let weight = self.shape(self.step.outputs[0]);
         let layout = PanelLayout { outputs: weight.rows(), inputs: weight.last() };
         let rows = self.shape(self.step.inputs[0]).rows();
@@ -223,7 +196,7 @@ impl Launch<'_> {
             x_stride: layout.inputs,
             weight: tails.next().ok_or_else(|| internal("a weight gradient goes nowhere"))?,
             bias: tails.next().filter(|_| bias == BiasGradient::Computed),
-            readers,
+            readers: self.readers,
         };
         gradient.run(&self.engine.pool, self.engine.isa);
         Ok(())
@@ -248,13 +221,13 @@ impl Launch<'_> {
     }
 
     fn store_gradient(mut self, store: Store) -> Result<()> {
-        let parameter = self.shape(self.step.outputs[0]).clone();
+        let parameter = self.shape(self.step.outputs[0]);
         let Place::Gradient(id) = self.plan.buffer(self.step.writes[0]).place else {
             return Err(internal("a gradient is stored outside its slot"));
         };
         let values = self.operands.reads[0].values()?;
         allocate::probe(2 * size_of_val(values), "a gradient")?;
-        let packed = self.memory.slots[id.index()].layout.pack(&parameter, values);
+        let packed = self.memory.slots[id.index()].layout.pack(parameter, values);
         let stored = write(&mut self.operands, 0)?;
         match store {
             Store::Overwrite => stored.copy_from_slice(&packed),
@@ -421,24 +394,7 @@ impl Launch<'_> {
         Ok(())
     }
 
-    /// Which threads read a weight that its gradient's thread updates: a forward pass reads the
-    /// panels that the same thread wrote, everything else all of them.
-    fn readers(&self, updated: BufferId) -> Readers {
-        let plan = self.plan;
-        // The updated parameter is another value than the one that is read, at the same place.
-        let place = plan.buffer(updated).place;
-        let is_it = |read: BufferId| plan.buffer(read).place == place;
-        let reads_all = |step: &Step| {
-            !matches!(step.kernel, Kernel::Linear { .. })
-                && step.reads.iter().flatten().copied().any(is_it)
-        };
-        match plan.steps.iter().any(reads_all) {
-            true => Readers::All,
-            false => Readers::Writer,
-        }
-    }
-
-    fn shape(&self, node: NodeId) -> &Shape {
+    fn shape(&self, node: NodeId) -> &'a Shape {
         &self.plan.graph.node(node).ty.shape
     }
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Memory of the CPU backend: aligned arenas, and the slices of them that a step works on.
 
-use std::sync::OnceLock;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use memmap2::MmapMut;
 
@@ -22,13 +23,28 @@ const HUGE_PAGE: usize = 2 << 20;
 /// Where Linux says how large its huge pages are.
 const HUGE_PAGE_FILE: &str = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size";
 
-/// All memory that networks reserved.
+/// All memory that a network reserved. Others may read an arena as it is; whoever writes then writes
+/// to a copy.
 #[derive(Debug, Default)]
-pub(super) struct Arenas(Vec<Aligned>);
+pub(super) struct Arenas(Vec<Arc<Aligned>>);
+
+/// A slice of an arena.
+#[derive(Debug)]
+pub(super) enum Slice<'a> {
+    Own(&'a mut [f32]),
+    Shared(&'a [f32]),
+}
+
+/// How a slice is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    Read,
+    Write,
+}
 
 /// Floating-point numbers that begin at a huge page if they fill one, else at a page.
 #[derive(Debug)]
-struct Aligned {
+pub(super) struct Aligned {
     map: MmapMut,
     /// In bytes, as the length.
     start: usize,
@@ -41,44 +57,94 @@ impl Arenas {
     /// # Errors
     /// [`Error::Device`] if the system has not as much memory.
     pub(super) fn reserve(&mut self, bytes: Bytes) -> Result<Arena> {
-        self.0.push(Aligned::zeros(bytes.0.next_multiple_of(ELEMENT))?);
-        Ok(Arena((self.0.len() - 1) as u32))
+        Ok(self.read_along(Arc::new(Aligned::zeros(bytes.0.next_multiple_of(ELEMENT))?)))
+    }
+
+    /// Makes an arena zeros of another size.
+    ///
+    /// # Errors
+    /// As [`reserve`](Arenas::reserve); the arena stays as it is then.
+    pub(super) fn grow(&mut self, arena: Arena, bytes: Bytes) -> Result<()> {
+        let zeros = Aligned::zeros(bytes.0.next_multiple_of(ELEMENT))?;
+        self.0[arena.0 as usize] = Arc::new(zeros);
+        Ok(())
+    }
+
+    /// What an arena holds now, for others to read.
+    pub(super) fn share(&self, arena: Arena) -> Arc<Aligned> {
+        self.0[arena.0 as usize].clone()
+    }
+
+    /// An arena of numbers that others may read too.
+    pub(super) fn read_along(&mut self, numbers: Arc<Aligned>) -> Arena {
+        self.0.push(numbers);
+        Arena((self.0.len() - 1) as u32)
     }
 
     pub(super) fn slice(&self, at: Span) -> &[f32] {
-        let start = at.start.0 / ELEMENT;
-        &self.0[at.arena.0 as usize].elements()[start..start + at.length.0 / ELEMENT]
+        &self.0[at.arena.0 as usize].elements()[range(at)]
     }
 
-    pub(super) fn slice_mut(&mut self, at: Span) -> &mut [f32] {
-        let start = at.start.0 / ELEMENT;
-        &mut self.0[at.arena.0 as usize].elements_mut()[start..start + at.length.0 / ELEMENT]
+    /// # Errors
+    /// As [`reserve`](Arenas::reserve), if others read the arena as it is.
+    pub(super) fn slice_mut(&mut self, at: Span) -> Result<&mut [f32]> {
+        Ok(&mut own(&mut self.0[at.arena.0 as usize])?.elements_mut()[range(at)])
     }
 
-    /// Disjoint slices of any arenas, in the order of `spans`. An empty span gives an empty slice.
+    /// Slices of arenas, in the order of `spans`, which are sorted by arena and start and disjoint.
+    ///
+    /// # Errors
+    /// As [`reserve`](Arenas::reserve), if others read an arena as it is that is to be written.
     ///
     /// # Panics
     /// If two spans overlap: the memory plan keeps the buffers of a step apart.
-    pub(super) fn split(&mut self, spans: &[Span]) -> Vec<&mut [f32]> {
-        let mut order: Vec<usize> =
-            (0..spans.len()).filter(|&index| spans[index].length.0 > 0).collect();
-        order.sort_unstable_by_key(|&index| (spans[index].arena, spans[index].start));
-        let mut slices: Vec<&mut [f32]> = (0..spans.len()).map(|_| Default::default()).collect();
-        let mut next = order.into_iter().peekable();
-        for (number, arena) in self.0.iter_mut().enumerate() {
-            let mut rest = arena.elements_mut();
+    pub(super) fn split(&mut self, spans: &[(Span, Use)]) -> Result<Vec<Slice<'_>>> {
+        let mut slices = Vec::with_capacity(spans.len());
+        let mut arenas = self.0.iter_mut().enumerate();
+        for of_arena in spans.chunk_by(|(a, _), (b, _)| a.arena == b.arena) {
+            let number = of_arena[0].0.arena.0 as usize;
+            let arena = arenas.find(|(index, _)| *index == number);
+            let Some((_, arena)) = arena else { return Err(unknown()) };
+            if of_arena.iter().all(|(_, how)| *how == Use::Read) {
+                let elements = arena.elements();
+                let read = |(span, _): &(Span, Use)| Slice::Shared(&elements[range(*span)]);
+                slices.extend(of_arena.iter().map(read));
+                continue;
+            }
+            let mut rest = own(arena)?.elements_mut();
             let mut passed = 0;
-            while let Some(index) = next.next_if(|&i| spans[i].arena.0 as usize == number) {
-                let start = spans[index].start.0 / ELEMENT;
-                let (_, tail) = rest.split_at_mut(start - passed);
-                let (slice, tail) = tail.split_at_mut(spans[index].length.0 / ELEMENT);
-                passed = start + slice.len();
-                slices[index] = slice;
+            for (span, _) in of_arena {
+                let range = range(*span);
+                let (_, tail) = rest.split_at_mut(range.start - passed);
+                let (slice, tail) = tail.split_at_mut(range.len());
+                passed = range.end;
+                slices.push(Slice::Own(slice));
                 rest = tail;
             }
         }
-        slices
+        Ok(slices)
     }
+}
+
+/// An arena's numbers to write to: a copy, if others read them as they are.
+fn own(arena: &mut Arc<Aligned>) -> Result<&mut Aligned> {
+    if Arc::get_mut(arena).is_none() {
+        *arena = Arc::new(arena.copied()?);
+    }
+    Arc::get_mut(arena).ok_or_else(|| Error::Internal {
+        pass: "cpu",
+        message: "a copy of an arena is read by others".into(),
+    })
+}
+
+fn unknown() -> Error {
+    Error::Internal { pass: "cpu", message: "spans are out of order".into() }
+}
+
+/// The elements of a span.
+fn range(at: Span) -> Range<usize> {
+    let start = at.start.0 / ELEMENT;
+    start..start + at.length.0 / ELEMENT
 }
 
 impl Aligned {
@@ -103,6 +169,12 @@ impl Aligned {
             let _ = map.advise(memmap2::Advice::HugePage);
         }
         Ok(Aligned { map, start, length })
+    }
+
+    fn copied(&self) -> Result<Self> {
+        let mut copy = Aligned::zeros(self.length)?;
+        copy.elements_mut().copy_from_slice(self.elements());
+        Ok(copy)
     }
 
     fn elements(&self) -> &[f32] {
@@ -140,7 +212,7 @@ mod tests {
         for bytes in [0, 3, 4, 4096, HUGE_PAGE - 4, HUGE_PAGE, 3 * HUGE_PAGE + 8] {
             let arena = arenas.reserve(Bytes(bytes)).unwrap();
             let length = Bytes(bytes / ELEMENT * ELEMENT);
-            let slice = arenas.slice_mut(Span { arena, start: Bytes(0), length });
+            let slice = arenas.slice_mut(Span { arena, start: Bytes(0), length }).unwrap();
             assert_eq!(slice.as_ptr().align_offset(ALIGNMENT), 0, "{bytes} bytes");
             assert!(slice.iter().all(|&element| element == 0.0), "{bytes} bytes");
             slice.fill(1.0);
@@ -159,5 +231,22 @@ mod tests {
     fn more_than_there_is_is_an_error() {
         let error = Arenas::default().reserve(Bytes(1 << 62)).unwrap_err().to_string();
         assert!(error.starts_with("cpu: cannot reserve 4611686018427387904 bytes: "), "{error}");
+    }
+
+    #[test]
+    fn what_others_read_stays_when_it_is_written() {
+        let mut arenas = Arenas::default();
+        let arena = arenas.reserve(Bytes(8)).unwrap();
+        let all = Span { arena, start: Bytes(0), length: Bytes(8) };
+        arenas.slice_mut(all).unwrap().fill(1.0);
+        let before = arenas.slice(all).as_ptr();
+        arenas.slice_mut(all).unwrap().fill(2.0);
+        assert_eq!(arenas.slice(all).as_ptr(), before, "nobody else reads");
+        let shared = arenas.share(arena);
+        arenas.split(&[(all, Use::Read)]).unwrap();
+        assert_eq!(arenas.slice(all).as_ptr(), before, "reading makes no copy");
+        arenas.split(&[(all, Use::Write)]).unwrap();
+        arenas.slice_mut(all).unwrap().fill(3.0);
+        assert_eq!((shared.elements(), arenas.slice(all)), (&[2.0; 2][..], &[3.0; 2][..]));
     }
 }

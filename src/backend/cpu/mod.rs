@@ -8,19 +8,26 @@ mod memory;
 mod operands;
 mod plain;
 mod pool;
+mod program;
 mod rounding;
 mod simd;
 mod state;
 
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use launch::Engine;
-use memory::Arenas;
+use memory::{Aligned, Arenas};
 use pool::Pool;
+use program::Program;
 use simd::Isa;
 pub(super) use simd::PanelLayout;
 
-use super::{Arena, Backend, Facts, Fusion, HostMemory, Layout, Run, Span, Storage, UpdatePlace};
+use super::{
+    Arena, Backend, Facts, Fusion, HostMemory, Layout, PlanId, Run, Snapshot, Span, Storage,
+    UpdatePlace,
+};
 use crate::graph::{ParamSpec, ParamUsage};
 use crate::plan::{Bytes, Event, Lane};
 use crate::{allocate, Precision, Result};
@@ -38,6 +45,14 @@ pub struct Cpu {
     facts: Facts,
     engine: Engine,
     arenas: Arenas,
+    programs: BTreeMap<PlanId, Program>,
+}
+
+/// What arenas held at one moment.
+#[derive(Debug)]
+struct Shared {
+    arenas: Vec<Arc<Aligned>>,
+    precision: Precision,
 }
 
 impl Cpu {
@@ -59,7 +74,7 @@ impl Cpu {
             storage: Storage::Widened,
         };
         let engine = Engine { pool: Pool::new(threads), isa: Isa::best() };
-        Cpu { facts, engine, arenas: Arenas::default() }
+        Cpu { facts, engine, arenas: Arenas::default(), programs: BTreeMap::new() }
     }
 
     /// Name of the instruction set that the kernels use on this machine: `"AVX-512"`.
@@ -85,8 +100,21 @@ impl Backend for Cpu {
         self.arenas.reserve(bytes)
     }
 
+    fn grow(&mut self, arena: Arena, bytes: Bytes) -> Result<()> {
+        self.arenas.grow(arena, bytes)
+    }
+
+    fn snapshot(&mut self, arenas: &[Arena]) -> Result<Arc<dyn Snapshot>> {
+        let arenas = arenas.iter().map(|&arena| self.arenas.share(arena)).collect();
+        Ok(Arc::new(Shared { arenas, precision: self.facts.precision }))
+    }
+
+    fn forget(&mut self, plan: PlanId) {
+        self.programs.remove(&plan);
+    }
+
     fn write(&mut self, at: Span, data: &[f32]) -> Result<()> {
-        self.arenas.slice_mut(at).copy_from_slice(data);
+        self.arenas.slice_mut(at)?.copy_from_slice(data);
         Ok(())
     }
 
@@ -98,7 +126,11 @@ impl Backend for Cpu {
     }
 
     fn launch(&mut self, run: &mut Run<'_>, step: usize) -> Result<()> {
-        launch::launch(&self.engine, &mut self.arenas, run, step)
+        let program = match self.programs.entry(run.id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Program::new(run.plan, run.memory)?),
+        };
+        launch::launch(&self.engine, &mut self.arenas, program, run, step)
     }
 
     fn record(&mut self, _lane: Lane, _event: Event) -> Result<()> {
@@ -111,5 +143,14 @@ impl Backend for Cpu {
 
     fn sync(&mut self) -> Result<()> {
         Ok(())
+    }
+}
+
+impl Snapshot for Shared {
+    fn open(&self) -> Result<(Box<dyn Backend>, Vec<Arena>)> {
+        // Several threads are at work already, each with a backend of its own.
+        let mut cpu = Cpu::with_precision(NonZeroUsize::MIN, self.precision);
+        let arenas = self.arenas.iter().map(|arena| cpu.arenas.read_along(arena.clone())).collect();
+        Ok((Box::new(cpu), arenas))
     }
 }

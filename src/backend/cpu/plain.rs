@@ -24,8 +24,12 @@ pub(super) fn launch(arenas: &mut Arenas, run: &mut Run<'_>, step: usize) -> Res
             values.insert(node, load(arenas, run, node, *buffer)?);
         }
     }
-    let mut state = Parameters { arenas, memory: run.memory, specs: graph.parameters() };
+    let (memory, specs) = (run.memory, graph.parameters());
+    let mut state = Parameters { arenas, memory, specs, failed: None };
     interpret(graph, &step.nodes, run.scalars, &mut state, &mut values);
+    if let Some(error) = state.failed {
+        return Err(error);
+    }
     for (&node, &buffer) in step.outputs.iter().zip(&step.writes) {
         if !graph.node(node).op.is_effect() {
             store(arenas, run, buffer, &values[&node])?;
@@ -73,7 +77,7 @@ fn load(arenas: &Arenas, run: &Run<'_>, node: NodeId, id: BufferId) -> Result<Ar
 
 fn store(arenas: &mut Arenas, run: &mut Run<'_>, id: BufferId, value: &Array) -> Result<()> {
     let target = match run.plan.buffer(id).place {
-        Place::Arena(offset) => arenas.slice_mut(span(run.memory, offset, &value.shape)),
+        Place::Arena(offset) => arenas.slice_mut(span(run.memory, offset, &value.shape))?,
         Place::Output(slot) => &mut run.outputs[slot],
         place => {
             let message = format!("a step writes to {place:?}");
@@ -98,6 +102,8 @@ struct Parameters<'a> {
     arenas: &'a mut Arenas,
     memory: &'a Memory,
     specs: &'a [ParamSpec],
+    /// Why a value could not be stored.
+    failed: Option<Error>,
 }
 
 impl State for Parameters<'_> {
@@ -147,7 +153,10 @@ impl Parameters<'_> {
             }
         };
         let span = parameter_span(self.memory, arena, parameter, spec);
-        self.arenas.slice_mut(span).copy_from_slice(&stored);
+        match self.arenas.slice_mut(span) {
+            Ok(place) => place.copy_from_slice(&stored),
+            Err(error) => self.failed = Some(error),
+        }
     }
 }
 

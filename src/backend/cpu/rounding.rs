@@ -28,18 +28,19 @@ pub(super) fn factors(plan: &Plan, step: &Step, reads: &[Read<'_>]) -> Result<Ve
 }
 
 /// Rounds what a step wrote.
-pub(super) fn outputs(arenas: &mut Arenas, run: &mut Run<'_>, index: usize) {
+pub(super) fn outputs(arenas: &mut Arenas, run: &mut Run<'_>, index: usize) -> Result<()> {
     for &write in &run.plan.steps[index].writes {
         let buffer = run.plan.buffer(write);
         if !matches!(buffer.rounded, DType::Bf16 | DType::F16) {
             continue;
         }
         let values = match buffer.place {
-            Place::Arena(start) => arenas.slice_mut(span(run.memory, start, &buffer.ty.shape)),
+            Place::Arena(start) => arenas.slice_mut(span(run.memory, start, &buffer.ty.shape))?,
             Place::Output(slot) => run.outputs[slot].as_mut_slice(),
             // Inputs are never written, and state is never rounded.
             _ => continue,
         };
         values.iter_mut().for_each(|value| *value = buffer.rounded.round(*value));
     }
+    Ok(())
 }

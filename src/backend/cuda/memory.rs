@@ -31,9 +31,16 @@ pub(super) struct DeviceMemory {
     context: Arc<CudaContext>,
     turns: Arc<Turns>,
     address: Address,
+    bytes: usize,
 }
 
 impl DeviceMemory {
+    /// No memory.
+    pub(super) fn none(gpu: &Gpu) -> Self {
+        let (context, turns) = (gpu.context().clone(), gpu.turns().clone());
+        DeviceMemory { context, turns, address: Address::NONE, bytes: 0 }
+    }
+
     /// Memory filled with zeros; the zeros are there before anything issued later.
     pub(super) fn zeroed(gpu: &Gpu, stream: &CudaStream, bytes: usize) -> Result<Self> {
         gpu.bind()?;
@@ -46,21 +53,40 @@ impl DeviceMemory {
         let address =
             allocated.map_err(|error| out_of_memory(gpu, bytes, gpu.error("allocation", error)))?;
         let (context, turns) = (gpu.context().clone(), gpu.turns().clone());
-        let memory = DeviceMemory { context, turns, address: Address(address) };
+        let memory = DeviceMemory { context, turns, address: Address(address), bytes };
         // SAFETY: the range was just allocated, and nothing else knows of it.
-        unsafe { result::memset_d8_async(address, 0, bytes, stream.cu_stream()) }
+        unsafe { result::memset_d8_async(memory.address.0, 0, bytes, stream.cu_stream()) }
             .and_then(|()| stream.synchronize())
             .map_err(|error| gpu.error("filling memory", error))?;
         Ok(memory)
     }
 
+    /// The same bytes at another address; they are there when this returns. Everything that was
+    /// issued to write them is done.
+    pub(super) fn copied(&self, gpu: &Gpu, stream: &CudaStream) -> Result<Self> {
+        let copy = DeviceMemory::zeroed(gpu, stream, self.bytes)?;
+        let (to, from) = (copy.address.0, self.address.0);
+        // SAFETY: both are device memory of at least this size, and they do not overlap.
+        unsafe { result::memcpy_dtod_async(to, from, self.bytes, stream.cu_stream()) }
+            .and_then(|()| stream.synchronize())
+            .map_err(|error| gpu.error("copying device memory", error))?;
+        Ok(copy)
+    }
+
     pub(super) fn address(&self) -> Address {
         self.address
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 
 impl Drop for DeviceMemory {
     fn drop(&mut self) {
+        if self.address == Address::NONE {
+            return;
+        }
         let _turn = self.turns.call();
         let freed = make_current(&self.context).and_then(|()| {
             // SAFETY: allocated by `zeroed` and freed once. `cuMemFree` waits for kernels that use it.

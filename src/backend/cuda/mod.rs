@@ -46,12 +46,12 @@ pub(crate) use paper::Paper;
 pub use paper::{launches, Architecture, KernelLaunch};
 use program::{Program, Ready, Work};
 pub use self_test::{self_test, self_test_networks, self_test_wide_layer, Check};
-use transfer::{bytes_of, tensor_bytes, Downloads, Uploads};
+use transfer::{bytes_of, tensor_bytes, Downloads, Part, Uploads};
 pub use verdict::{kernel_hash, Verdict};
 
 use super::{
-    Arena, Backend, Begun, Facts, Fusion, HostMemory, Layout, Memory, Pending, Run, Span, Storage,
-    UpdatePlace,
+    Arena, Backend, Begun, Facts, Fusion, HostMemory, Layout, Memory, Pending, PlanId, Run,
+    Snapshot, Span, Storage, UpdatePlace,
 };
 use crate::graph::ParamSpec;
 use crate::plan::{Bytes, Event, Lane, Place};
@@ -84,14 +84,15 @@ pub struct Cuda {
     machine: Machine,
     phase: Phase,
     /// The plan that is running.
-    current: Option<Arena>,
+    current: Option<PlanId>,
     /// What the run that is to be captured does.
     noted: Vec<Command>,
-    programs: BTreeMap<Arena, Program>,
+    programs: BTreeMap<PlanId, Program>,
     kernels: Kernels,
     uploads: Uploads,
     downloads: Downloads,
-    arenas: Vec<DeviceMemory>,
+    /// Shared with snapshots, which are never written.
+    arenas: Vec<Arc<DeviceMemory>>,
     fork: CudaEvent,
     joins: Vec<CudaEvent>,
     lanes: Vec<Arc<CudaStream>>,
@@ -168,7 +169,7 @@ impl Cuda {
 
     /// Makes sure that the program of a run is there and is that of the network's seed.
     fn prepare(&mut self, run: &Run<'_>) -> Result<()> {
-        let key = run.memory.plan;
+        let key = run.id;
         if self.programs.get(&key).is_some_and(|program| program.seed == run.scalars.seed) {
             return Ok(());
         }
@@ -176,18 +177,25 @@ impl Cuda {
         let places = places(&self.arenas, run.memory, run.scalars.seed);
         let chosen = (&self.machine, self.options.precision);
         let (gpu, kernels, lane) = (&self.gpu, &mut self.kernels, &self.lanes[0]);
-        let program = Program::new(gpu, kernels, lane, run.plan, &places, chosen)?;
+        let plan = (run.plan, run.memory.plan);
+        let program = Program::new(gpu, kernels, lane, plan, &places, chosen)?;
         self.programs.insert(key, program);
         Ok(())
     }
 
-    fn forget_program(&mut self, key: Arena) {
+    fn forget_program(&mut self, plan: PlanId) {
         let _turn = self.gpu.turns().call();
-        self.programs.remove(&key);
+        self.programs.remove(&plan);
+    }
+
+    /// Forgets the programs that hold an arena's address.
+    fn forget_programs_in(&mut self, arena: Arena) {
+        let _turn = self.gpu.turns().call();
+        self.programs.retain(|_, program| program.arena != arena);
     }
 
     fn program(&self, run: &Run<'_>) -> Result<&Program> {
-        let program = self.programs.get(&run.memory.plan);
+        let program = self.programs.get(&run.id);
         program.ok_or_else(|| lower::internal("a run was not begun"))
     }
 
@@ -241,7 +249,7 @@ impl Cuda {
         if let Some(graph) = &graph {
             graph.launch()?;
         }
-        if let Some(program) = self.programs.get_mut(&run.memory.plan) {
+        if let Some(program) = self.programs.get_mut(&run.id) {
             program.graph = graph;
         }
         Ok(())
@@ -255,7 +263,7 @@ impl Cuda {
             Phase::Idle | Phase::Replaying => {}
         }
         self.phase = Phase::Idle;
-        if let Some(program) = self.programs.get_mut(&run.memory.plan) {
+        if let Some(program) = self.programs.get_mut(&run.id) {
             program.has_run = true;
         }
         Ok(())
@@ -326,6 +334,27 @@ impl Cuda {
         lane.wait(event).map_err(|error| self.gpu.error("waiting for an event", error))
     }
 
+    fn zeroed(&self, bytes: Bytes) -> Result<DeviceMemory> {
+        DeviceMemory::zeroed(&self.gpu, &self.lanes[0], bytes.0)
+    }
+
+    fn adopt(&mut self, memory: Arc<DeviceMemory>) -> Arena {
+        self.arenas.push(memory);
+        Arena((self.arenas.len() - 1) as u32)
+    }
+
+    /// Memory in place of an arena's, which is freed first: there is not enough for both.
+    fn exchange(&mut self, arena: Arena, bytes: Bytes) -> Result<DeviceMemory> {
+        self.forget_programs_in(arena);
+        let place = &mut self.arenas[arena.0 as usize];
+        let former = Bytes(place.bytes());
+        *place = Arc::new(DeviceMemory::none(&self.gpu));
+        self.zeroed(bytes).or_else(|error| {
+            self.arenas[arena.0 as usize] = Arc::new(self.zeroed(former)?);
+            Err(error)
+        })
+    }
+
     fn at(&self, span: Span) -> Address {
         self.arenas[span.arena.0 as usize].address().plus(span.start.0)
     }
@@ -341,8 +370,37 @@ impl Backend for Cuda {
     }
 
     fn reserve(&mut self, bytes: Bytes) -> Result<Arena> {
-        self.arenas.push(DeviceMemory::zeroed(&self.gpu, &self.lanes[0], bytes.0)?);
-        Ok(Arena((self.arenas.len() - 1) as u32))
+        let memory = self.zeroed(bytes)?;
+        Ok(self.adopt(Arc::new(memory)))
+    }
+
+    fn grow(&mut self, arena: Arena, bytes: Bytes) -> Result<()> {
+        self.sync()?;
+        let larger = match self.zeroed(bytes) {
+            Ok(larger) => larger,
+            Err(_) => self.exchange(arena, bytes)?,
+        };
+        self.forget_programs_in(arena);
+        self.arenas[arena.0 as usize] = Arc::new(larger);
+        Ok(())
+    }
+
+    fn snapshot(&mut self, arenas: &[Arena]) -> Result<Arc<dyn Snapshot>> {
+        self.sync()?;
+        let mut copies = Vec::with_capacity(arenas.len());
+        for arena in arenas {
+            copies.push(Arc::new(self.arenas[arena.0 as usize].copied(&self.gpu, &self.lanes[0])?));
+        }
+        let ordinal = self.gpu.info().ordinal;
+        Ok(Arc::new(Copied { ordinal, options: self.options, arenas: copies }))
+    }
+
+    fn forget(&mut self, plan: PlanId) {
+        if self.programs.contains_key(&plan) {
+            // A lost device says so at the next call.
+            let _ = self.sync();
+            self.forget_program(plan);
+        }
     }
 
     fn write(&mut self, at: Span, data: &[f32]) -> Result<()> {
@@ -362,7 +420,7 @@ impl Backend for Cuda {
     fn begin(&mut self, run: &Run<'_>) -> Result<Begun> {
         self.abandon();
         self.gpu.bind()?;
-        self.current = Some(run.memory.plan);
+        self.current = Some(run.id);
         self.prepare(run)?;
         self.upload(run)?;
         let program = self.program(run)?;
@@ -404,17 +462,17 @@ impl Backend for Cuda {
 
     fn finish_later(&mut self, run: &mut Run<'_>) -> Result<Option<Arc<dyn Pending>>> {
         let base = self.arenas[run.memory.plan.0 as usize].address();
-        let place = |buffer| match run.plan.buffer(buffer).place {
-            Place::Arena(offset) => Some(base.plus(offset.0)),
-            _ => None,
-        };
-        let outputs = run.plan.outputs.iter();
-        let part = |(buffer, output): (_, &Vec<f32>)| Some((place(buffer)?, output.len()));
-        let parts = outputs.map(|(_, buffer)| *buffer).zip(&*run.outputs).map(part);
-        let Some(parts) = parts.collect::<Option<Vec<_>>>() else {
-            self.finish(run)?;
-            return Ok(None);
-        };
+        let mut parts = Vec::with_capacity(run.plan.outputs.len());
+        for (index, (node, buffer)) in run.plan.outputs.iter().enumerate() {
+            if run.plan.graph.node(*node).ty.shape.elements() != 1 {
+                continue;
+            }
+            let Place::Arena(offset) = run.plan.buffer(*buffer).place else {
+                self.finish(run)?;
+                return Ok(None);
+            };
+            parts.push(Part { output: index, from: base.plus(offset.0), count: 1 });
+        }
         self.complete(run)?;
         Ok(Some(self.downloads.issue(&self.gpu, &self.lanes[0], &parts)?))
     }
@@ -452,8 +510,24 @@ impl Drop for Cuda {
     }
 }
 
+/// Copies of arenas, which backends on other threads read.
+#[derive(Debug)]
+struct Copied {
+    ordinal: usize,
+    options: CudaOptions,
+    arenas: Vec<Arc<DeviceMemory>>,
+}
+
+impl Snapshot for Copied {
+    fn open(&self) -> Result<(Box<dyn Backend>, Vec<Arena>)> {
+        let mut cuda = Cuda::new(self.ordinal, self.options)?;
+        let arenas = self.arenas.iter().map(|memory| cuda.adopt(memory.clone())).collect();
+        Ok((Box::new(cuda), arenas))
+    }
+}
+
 /// Where the state of a network and a plan's arena lie.
-fn places<'a>(arenas: &[DeviceMemory], memory: &'a Memory, seed: u64) -> Places<'a> {
+fn places<'a>(arenas: &[Arc<DeviceMemory>], memory: &'a Memory, seed: u64) -> Places<'a> {
     let address = |arena: Arena| arenas[arena.0 as usize].address();
     Places {
         plan: address(memory.plan),

@@ -4,12 +4,13 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use super::geometry::Machine;
 use super::lower::{Places, Scratch};
 use super::memory::Address;
 use super::{facts, program, DeviceInfo, ALIGNMENT};
-use crate::backend::{slots, Arena, Backend, Facts, Layout, Run, Span};
+use crate::backend::{slots, Arena, Backend, Facts, Layout, Run, Snapshot, Span};
 use crate::graph::ParamSpec;
 use crate::plan::{Bytes, Event, Lane, Plan};
 use crate::{Error, Precision, Result};
@@ -161,6 +162,14 @@ impl Backend for Paper {
     fn reserve(&mut self, _bytes: Bytes) -> Result<Arena> {
         self.arenas += 1;
         Ok(Arena(self.arenas - 1))
+    }
+
+    fn grow(&mut self, _arena: Arena, _bytes: Bytes) -> Result<()> {
+        Ok(())
+    }
+
+    fn snapshot(&mut self, _arenas: &[Arena]) -> Result<Arc<dyn Snapshot>> {
+        Err(self.refusal())
     }
 
     fn write(&mut self, _at: Span, _data: &[f32]) -> Result<()> {

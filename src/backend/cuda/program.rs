@@ -11,6 +11,7 @@ use super::image::Kernels;
 use super::launch::Launch;
 use super::lower::{Lowering, Places, Scratch};
 use super::memory::{Address, DeviceMemory};
+use crate::backend::Arena;
 use crate::kernel::Kernel;
 use crate::op::UpdateRule;
 use crate::plan::Plan;
@@ -20,6 +21,8 @@ use crate::{Error, Precision, Result};
 /// A plan's launches with their kernels.
 #[derive(Debug)]
 pub(super) struct Program {
+    /// The plan's arena, whose address is part of the launches.
+    pub(super) arena: Arena,
     /// The network's seed, which is part of the launches.
     pub(super) seed: u64,
     /// What runs before the first step.
@@ -58,7 +61,7 @@ impl Program {
         gpu: &Gpu,
         kernels: &mut Kernels,
         stream: &CudaStream,
-        plan: &Plan,
+        (plan, arena): (&Plan, Arena),
         places: &Places<'_>,
         (machine, precision): (&Machine, Precision),
     ) -> Result<Self> {
@@ -90,6 +93,7 @@ impl Program {
         let event = |_| gpu.context().new_event(None);
         let events: std::result::Result<Vec<_>, _> = (0..plan.events).map(event).collect();
         Ok(Program {
+            arena,
             seed: places.seed,
             prologue,
             steps,

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Copies between host and device.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::{result, CudaEvent, CudaStream, DriverError};
 
@@ -165,20 +167,46 @@ fn take_turn<'a>(
     }))
 }
 
-/// Pinned memory for outputs, used again when nobody waits for them any more.
+/// Outputs on the way from the device. Pinned memory holds them until they have arrived and is then
+/// used again: whoever keeps a number keeps nothing else.
 #[derive(Debug, Default)]
 pub(super) struct Downloads {
-    kept: Vec<Arc<Download>>,
+    coming: VecDeque<Arc<Download>>,
+    landings: Landings,
 }
 
-/// Outputs on the way from the device.
+/// What is to be brought back: a number of elements of the plan's output at a position.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    pub(super) output: usize,
+    pub(super) from: Address,
+    pub(super) count: usize,
+}
+
+/// Outputs of one run.
 #[derive(Debug)]
 pub(super) struct Download {
     gpu: Gpu,
+    /// For each output, where it begins among all elements and its number of them.
+    pieces: Vec<(usize, Range<usize>)>,
+    state: Mutex<State>,
+    landings: Landings,
+}
+
+#[derive(Debug)]
+enum State {
+    Coming(Landing),
+    There(Vec<f32>),
+}
+
+/// Pinned memory that nobody uses.
+type Landings = Arc<Mutex<Vec<Landing>>>;
+
+/// Pinned memory for outputs.
+#[derive(Debug)]
+struct Landing {
     memory: Pinned,
     bytes: usize,
-    /// Where each output begins and its number of elements.
-    pieces: Vec<(usize, usize)>,
     /// Recorded behind the copies to `memory`.
     arrived: CudaEvent,
 }
@@ -187,114 +215,186 @@ pub(super) struct Download {
 const RUNNING: &str = "running a plan (without capture and with CUDA_LAUNCH_BLOCKING=1 in the \
                        environment the error names the kernel)";
 
-/// Downloads kept for reuse; more are alive only if the user keeps what waits for them.
-const KEPT_DOWNLOADS: usize = 4;
+/// Downloads that may be on their way: more than a host can run ahead of its device, since uploads
+/// take turns.
+const COMING: usize = 8;
+/// Pinned memory kept for reuse.
+const IDLE: usize = 4;
 
 impl Downloads {
-    /// Copies from the device when everything before on the stream is done, without waiting. Parts
-    /// are addresses with numbers of elements.
+    /// Copies from the device when everything before on the stream is done, without waiting.
     pub(super) fn issue(
         &mut self,
         gpu: &Gpu,
         stream: &CudaStream,
-        parts: &[(Address, usize)],
+        parts: &[Part],
     ) -> Result<Arc<Download>> {
-        gpu.bind()?;
-        let needed: usize = parts.iter().map(|(_, count)| padded(4 * count)).sum();
-        let mut download = self.take(gpu, needed)?;
-        download.pieces.clear();
-        let mut at = 0;
-        for &(address, count) in parts {
-            download.pieces.push((at, count));
-            let piece = &mut download.memory.bytes_mut()[at..at + 4 * count];
-            if !piece.is_empty() {
-                // SAFETY: the source is device memory of this size; the piece is left alone until
-                // `arrived`, recorded below, has passed.
-                unsafe { result::memcpy_dtoh_async(piece, address.0, stream.cu_stream()) }
-                    .map_err(|error| gpu.error("downloading outputs", error))?;
+        while self.coming.len() >= COMING {
+            if let Some(oldest) = self.coming.pop_front() {
+                oldest.arrive(|_| ())?;
             }
-            at += padded(4 * count);
         }
-        let recorded = download.arrived.record(stream);
-        recorded.map_err(|error| gpu.error("downloading outputs", error))?;
-        let download = Arc::new(download);
-        if self.kept.len() < KEPT_DOWNLOADS {
-            self.kept.push(download.clone());
-        }
+        let download = Arc::new(self.begin(gpu, stream, parts)?);
+        self.coming.push_back(download.clone());
         Ok(download)
     }
 
-    /// As [`issue`](Downloads::issue), and waits.
+    /// Copies from the device when everything before on the stream is done, and waits.
     pub(super) fn copy(
         &mut self,
         gpu: &Gpu,
         stream: &CudaStream,
         parts: &mut [(Address, &mut [f32])],
     ) -> Result<()> {
-        let places: Vec<_> =
-            parts.iter().map(|(address, values)| (*address, values.len())).collect();
-        let download = self.issue(gpu, stream, &places)?;
-        download.wait()?;
-        for (index, (_, values)) in parts.iter_mut().enumerate() {
-            download.read(index, values);
-        }
-        Ok(())
+        let part = |(output, (from, values)): (usize, &(Address, &mut [f32]))| Part {
+            output,
+            from: *from,
+            count: values.len(),
+        };
+        let wanted: Vec<Part> = parts.iter().enumerate().map(part).collect();
+        let download = self.begin(gpu, stream, &wanted)?;
+        download.land(|landing| {
+            let mut at = 0;
+            for (_, values) in parts.iter_mut() {
+                landing.read(at, values);
+                at += values.len();
+            }
+        })
     }
 
-    /// Memory of at least this size that nobody waits for. Copies to it that nobody waited for are
-    /// done before new ones, which go behind them on the same stream.
-    fn take(&mut self, gpu: &Gpu, bytes: usize) -> Result<Download> {
-        while let Some(idle) = self.kept.iter().position(|kept| Arc::strong_count(kept) == 1) {
-            match Arc::try_unwrap(self.kept.swap_remove(idle)) {
-                Ok(download) if download.bytes >= bytes => return Ok(download),
-                _ => {}
-            }
+    fn begin(&mut self, gpu: &Gpu, stream: &CudaStream, parts: &[Part]) -> Result<Download> {
+        gpu.bind()?;
+        let bytes = 4 * parts.iter().map(|part| part.count).sum::<usize>();
+        let mut landing = self.take(gpu, bytes)?;
+        let mut pieces = Vec::with_capacity(parts.len());
+        let mut at = 0;
+        for part in parts {
+            pieces.push((part.output, at..at + part.count));
+            at += part.count;
+        }
+        let froms = parts.iter().map(|part| part.from);
+        if let Err(error) = landing.fill(stream, froms.zip(&pieces)) {
+            // No event may stand behind what was issued; only then is the memory free again.
+            let _ = stream.synchronize();
+            return Err(gpu.error("downloading outputs", error));
+        }
+        let (state, landings) = (Mutex::new(State::Coming(landing)), self.landings.clone());
+        Ok(Download { gpu: gpu.clone(), pieces, state, landings })
+    }
+
+    /// The smallest memory of at least this size that nobody uses.
+    fn take(&self, gpu: &Gpu, bytes: usize) -> Result<Landing> {
+        let mut idle = locked(&self.landings);
+        let fits = (0..idle.len()).filter(|&index| idle[index].bytes >= bytes);
+        if let Some(index) = fits.min_by_key(|&index| idle[index].bytes) {
+            return Ok(idle.swap_remove(index));
+        }
+        if idle.len() >= IDLE {
+            idle.pop();
         }
         let arrived = gpu.context().new_event(None);
-        Ok(Download {
-            gpu: gpu.clone(),
+        Ok(Landing {
             memory: Pinned::new(gpu, bytes)?,
             bytes,
-            pieces: Vec::new(),
             arrived: arrived.map_err(|error| gpu.error("making an event", error))?,
         })
     }
 }
 
 impl Download {
-    fn wait(&self) -> Result<()> {
-        self.gpu.bind()?;
-        self.arrived.synchronize().map_err(|error| self.gpu.error(RUNNING, error))
+    /// Waits for the outputs and hands their elements out.
+    fn arrive<T>(&self, take: impl FnOnce(&[f32]) -> T) -> Result<T> {
+        let mut state = locked(&self.state);
+        if let State::Coming(landing) = &*state {
+            self.wait(landing)?;
+            let mut values = vec![0.0; self.pieces.last().map_or(0, |(_, elements)| elements.end)];
+            landing.read(0, &mut values);
+            self.leave(&mut state, values);
+        }
+        match &*state {
+            State::There(values) => Ok(take(values)),
+            State::Coming(_) => Err(super::lower::internal("a download did not arrive")),
+        }
     }
 
-    /// An output that has arrived.
-    fn read(&self, index: usize, values: &mut [f32]) {
-        let (at, count) = self.pieces[index];
-        let words = self.memory.bytes()[at..at + 4 * count].as_chunks::<4>().0;
-        for (value, bytes) in values.iter_mut().zip(words) {
+    /// Waits for the outputs and hands out the memory where they landed.
+    fn land(&self, take: impl FnOnce(&Landing)) -> Result<()> {
+        let mut state = locked(&self.state);
+        if let State::Coming(landing) = &*state {
+            self.wait(landing)?;
+            take(landing);
+            self.leave(&mut state, Vec::new());
+        }
+        Ok(())
+    }
+
+    fn wait(&self, landing: &Landing) -> Result<()> {
+        self.gpu.bind()?;
+        landing.arrived.synchronize().map_err(|error| self.gpu.error(RUNNING, error))
+    }
+
+    /// Gives the pinned memory back.
+    fn leave(&self, state: &mut State, values: Vec<f32>) {
+        if let State::Coming(landing) = std::mem::replace(state, State::There(values)) {
+            let mut idle = locked(&self.landings);
+            if idle.len() < IDLE {
+                idle.push(landing);
+            }
+        }
+    }
+
+    fn elements(&self, output: usize) -> Option<Range<usize>> {
+        let piece = self.pieces.iter().find(|(known, _)| *known == output);
+        piece.map(|(_, elements)| elements.clone())
+    }
+}
+
+impl Landing {
+    /// Issues the copies of pieces from where they lie.
+    fn fill<'p>(
+        &mut self,
+        stream: &CudaStream,
+        pieces: impl Iterator<Item = (Address, &'p (usize, Range<usize>))>,
+    ) -> Result<(), DriverError> {
+        for (from, (_, elements)) in pieces.filter(|(_, (_, elements))| !elements.is_empty()) {
+            let piece = &mut self.memory.bytes_mut()[4 * elements.start..4 * elements.end];
+            // SAFETY: the source is device memory of this size; the piece is left alone until
+            // `arrived`, recorded below, has passed.
+            unsafe { result::memcpy_dtoh_async(piece, from.0, stream.cu_stream()) }?;
+        }
+        self.arrived.record(stream)
+    }
+
+    /// Elements that have arrived, from the one at `at` on.
+    fn read(&self, at: usize, values: &mut [f32]) {
+        let bytes = &self.memory.bytes()[4 * at..4 * (at + values.len())];
+        for (value, bytes) in values.iter_mut().zip(bytes.as_chunks::<4>().0) {
             *value = f32::from_ne_bytes(*bytes);
         }
     }
 }
 
 impl Pending for Download {
-    fn outputs(&self) -> usize {
-        self.pieces.len()
+    fn has(&self, output: usize) -> bool {
+        self.elements(output).is_some()
     }
 
-    fn output(&self, index: usize) -> Result<Vec<f32>> {
-        self.wait()?;
-        let mut values = vec![0.0; self.pieces[index].1];
-        self.read(index, &mut values);
-        Ok(values)
+    fn number(&self, output: usize) -> Result<f32> {
+        let elements = self.elements(output).unwrap_or_default();
+        let first = self.arrive(|values| values[elements].first().copied())?;
+        first.ok_or_else(|| super::lower::internal("an output that was not brought back"))
     }
 }
 
 impl Drop for Download {
     fn drop(&mut self) {
-        // The device may still write here. What it failed at is told to who asks for results.
-        let _ = self.wait();
+        // The device may still write there. What it failed at is told to who asks for results.
+        let _ = self.land(|_| ());
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn padded(bytes: usize) -> usize {

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What runs a network: its state on a device, and the plans that were made for it.
+//!
+//! All plans of a network work in one arena, as large as the largest needs: their runs follow one
+//! another.
+
+mod kept;
+
+use std::num::NonZeroUsize;
+
+pub(crate) use kept::{Types, Wanted};
+
+use crate::backend::{Arena, Backend, PlanId};
+use crate::exec::{Executable, Numbers, Store};
+use crate::graph::{ParamId, Traced};
+use crate::passes::{self, Goal};
+use crate::plan::{Bytes, Plan};
+use crate::scalars::Scalars;
+use crate::{Error, Result, Tensor};
+use kept::Kept;
+
+/// A network's state and plans on a device.
+#[derive(Debug)]
+pub(crate) struct Runner {
+    kept: Kept,
+    /// The arena of all plans, once there is one, and its size.
+    arena: Option<(Arena, Bytes)>,
+    store: Store,
+    backend: Box<dyn Backend>,
+}
+
+impl Runner {
+    pub(crate) fn new(store: Store, backend: Box<dyn Backend>) -> Self {
+        Runner { kept: Kept::default(), arena: None, store, backend }
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn state(&mut self) -> (&mut Store, &mut dyn Backend) {
+        (&mut self.store, &mut *self.backend)
+    }
+
+    /// Keeps at most this many plans.
+    pub(crate) fn keep(&mut self, most: NonZeroUsize) {
+        let gone = self.kept.keep(most);
+        self.forget(gone);
+    }
+
+    /// The most plans that are kept.
+    pub(crate) fn most_plans(&self) -> NonZeroUsize {
+        self.kept.most()
+    }
+
+    /// Number of plans that are kept now.
+    pub(crate) fn plans(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// The plan for what is wanted, compiled from what `trace` records if there is none yet. It is
+    /// kept at least until another is asked for.
+    pub(crate) fn plan_for(
+        &mut self,
+        wanted: &Wanted<'_>,
+        trace: impl FnOnce() -> Result<Traced>,
+    ) -> Result<PlanId> {
+        if let Some(id) = self.kept.find(wanted) {
+            return Ok(id);
+        }
+        let plan = passes::compile(trace()?, wanted.request, self.backend.facts())?;
+        match &wanted.request.goal {
+            Goal::Forward | Goal::Layers => {}
+            Goal::Gradients(_) => self.store.ensure_gradients(&mut *self.backend)?,
+            Goal::Step(step) => {
+                self.store.ensure_gradients(&mut *self.backend)?;
+                let rule = step.update.as_ref().map(|update| update.rule);
+                let moments = rule.map_or(0, |rule| rule.moments());
+                self.store.ensure_moments(&mut *self.backend, moments)?;
+            }
+        }
+        self.ensure_arena(plan.arena)?;
+        let executable = Executable::new(plan);
+        let id = executable.id();
+        let gone = self.kept.add(wanted, executable);
+        self.forget(gone);
+        Ok(id)
+    }
+
+    pub(crate) fn plan(&self, id: PlanId) -> Result<&Plan> {
+        self.kept.get(id).map(Executable::plan).ok_or_else(missing)
+    }
+
+    /// Runs a plan and returns its outputs.
+    pub(crate) fn run(
+        &mut self,
+        id: PlanId,
+        scalars: &Scalars,
+        inputs: &[Tensor],
+    ) -> Result<Vec<Tensor>> {
+        let Some((arena, _)) = self.arena else { return Err(missing()) };
+        let executable = self.kept.get_mut(id).ok_or_else(missing)?;
+        let memory = self.store.memory(arena);
+        executable.run(&mut *self.backend, (&self.store, &memory), scalars, inputs)
+    }
+
+    /// Runs a plan and returns those of its outputs that are numbers, without waiting for a device
+    /// that works on its own.
+    pub(crate) fn run_later(
+        &mut self,
+        id: PlanId,
+        scalars: &Scalars,
+        inputs: &[Tensor],
+    ) -> Result<Numbers> {
+        let Some((arena, _)) = self.arena else { return Err(missing()) };
+        let executable = self.kept.get_mut(id).ok_or_else(missing)?;
+        let memory = self.store.memory(arena);
+        executable.run_later(&mut *self.backend, (&self.store, &memory), scalars, inputs)
+    }
+
+    /// The gradients that the last run of a plan stored, by parameter.
+    pub(crate) fn stored_gradients(&mut self, id: PlanId) -> Result<Vec<(String, Tensor)>> {
+        let stored: Vec<ParamId> = self.plan(id)?.stored_gradients().collect();
+        let read = |id: ParamId| {
+            let name = self.store.specs()[id.index()].name.clone();
+            Ok((name, self.store.read_gradient(&mut *self.backend, id)?))
+        };
+        stored.into_iter().map(read).collect()
+    }
+
+    fn ensure_arena(&mut self, bytes: Bytes) -> Result<()> {
+        match &mut self.arena {
+            None => self.arena = Some((self.backend.reserve(bytes)?, bytes)),
+            Some((arena, size)) if *size < bytes => {
+                self.backend.grow(*arena, bytes)?;
+                *size = bytes;
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, gone: Vec<Executable>) {
+        gone.iter().for_each(|executable| self.backend.forget(executable.id()));
+    }
+}
+
+fn missing() -> Error {
+    Error::Internal { pass: "runner", message: "a plan that is not kept is asked for".into() }
+}
+
+#[cfg(test)]
+mod tests;
