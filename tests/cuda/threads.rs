@@ -3,7 +3,7 @@
 //! nothing for the others. Each thread makes its own.
 
 use std::sync::mpsc::channel;
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
@@ -159,30 +159,40 @@ fn a_network_is_dropped_in_one_thread_while_another_captures() {
 /// go of the device it can be opened anew.
 #[test]
 fn a_device_lost_while_a_capture_is_on_is_an_error_in_every_thread() {
+    const SOON: Duration = Duration::from_secs(120);
     let Some(simulator) = simulator() else { return };
     let expected = train(1, 6).expect("a network");
     for seed in 0..4 {
         simulator.set_stream_order(StreamOrder::Random);
         simulator.set_seed(seed);
         simulator.set_capture_pause(Duration::from_millis(1));
-        simulator.inject_error_in_capture(700);
         let user = small(1).expect("a network"); // a lost device is lost while anybody has it
         let (ended, errors) = channel();
+        let goes_on = Arc::new(Barrier::new(5));
         for thread in 0..4 {
-            let ended = ended.clone();
+            let (ended, goes_on) = (ended.clone(), goes_on.clone());
             thread::spawn(move || {
-                let error = (0..).find_map(|round| train(100 * thread + round, 6).err());
+                let mut error = (0..3).find_map(|round| train(100 * thread + round, 6).err());
+                ended.send(error.map(|error| error.to_string())).ok();
+                goes_on.wait();
+                error = (3..).find_map(|round| train(100 * thread + round, 6).err());
                 ended.send(error.map(|error| error.to_string())).ok();
             });
         }
         drop(ended);
         for _ in 0..4 {
-            let error = errors.recv_timeout(Duration::from_secs(120)).expect("no thread hangs");
+            assert_eq!(errors.recv_timeout(SOON).expect("no thread hangs"), None);
+        }
+        simulator.inject_error_in_capture(700);
+        goes_on.wait();
+        for _ in 0..4 {
+            let error = errors.recv_timeout(SOON).expect("no thread hangs");
             let text = error.expect("the device is lost");
             assert!(text.contains("CUDA_ERROR_ILLEGAL_ADDRESS"), "{text}");
         }
         assert!(errors.recv().is_err(), "every thread has ended");
         drop(user);
         assert_eq!(train(1, 6).expect("the device works again"), expected);
+        assert_eq!(simulator.counters().calls_beside_captures, 0);
     }
 }

@@ -3,8 +3,9 @@
 //!
 //! A plan is lowered once, at its first run, to launches as plain data (`lower`, `geometry`);
 //! everything that changes from run to run is read by kernels from one structure in device memory,
-//! so that the second run can be captured whole (`capture`) and later runs replay it. Steps without a kernel
-//! are computed by the host from what they read; plans that have such steps are not captured.
+//! so that the second run can be captured whole (`capture`) and later runs replay it. Steps without
+//! a kernel are computed by the host from what they read; plans that have such steps are not
+//! captured.
 
 #[rustfmt::skip]
 #[expect(dead_code, reason = "kernels and host agree on more than this one side uses")]
