@@ -101,7 +101,7 @@ fn value(numbers: &mut Numbers) -> String {
 }
 
 /// Options of every command; those with which a training would not end have a value that is small.
-const OPTIONS: [&str; 20] = [
+const OPTIONS: [&str; 21] = [
     "--threads",
     "--device",
     "--precision",
@@ -122,6 +122,7 @@ const OPTIONS: [&str; 20] = [
     "--seed",
     "--schedule",
     "--label-noise",
+    "--micro-batches",
 ];
 
 #[test]
