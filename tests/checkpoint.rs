@@ -103,12 +103,7 @@ fn weights_written_by_pytorch_load() {
 
 #[test]
 fn pytorch_loads_what_kiln_writes() {
-    let Some(python) = std::env::var_os("TORCH_PYTHON") else {
-        // Straight to the stream: what a passing test prints is not shown.
-        let why = "skipped: TORCH_PYTHON does not name a Python with torch and safetensors";
-        writeln!(std::io::stderr(), "pytorch_loads_what_kiln_writes: {why}").unwrap();
-        return;
-    };
+    let Some(python) = python("pytorch_loads_what_kiln_writes") else { return };
     let dir = TempDir::new().unwrap();
     let (ours, theirs) = (dir.path().join("kiln.st"), dir.path().join("torch.st"));
     let mut from = net(3);
@@ -157,6 +152,17 @@ fn every_mismatch_is_listed_and_nothing_is_changed() {
     assert_eq!(mismatches(&error).len(), 12, "six are missing and six are unexpected: {error}");
     assert_eq!(mismatches(&error)[0], "body.fc1.weight: expected f32[4, 6], got none");
     assert!(error.to_string().starts_with(&path.display().to_string()));
+}
+
+/// The Python with PyTorch, or none and a word why a test is left out.
+fn python(test: &str) -> Option<std::ffi::OsString> {
+    let python = std::env::var_os("TORCH_PYTHON");
+    if python.is_none() {
+        // Straight to the stream: what a passing test prints is not shown.
+        let why = "skipped: TORCH_PYTHON does not name a Python with torch and safetensors";
+        writeln!(std::io::stderr(), "{test}: {why}").unwrap();
+    }
+    python
 }
 
 fn mismatches(error: &Error) -> &[String] {

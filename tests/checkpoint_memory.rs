@@ -2,45 +2,22 @@
 //! How much memory saving and loading take beside what a trainer holds. A program of its own, since
 //! it counts every allocation.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use kiln::checkpoint::{self, Progress};
 use kiln::loss::Mse;
 use kiln::nn::Linear;
 use kiln::optim::Adam;
 use kiln::{Device, Net, Seed, Tensor, Trainer};
-
-struct Counting;
-
-static HELD: AtomicUsize = AtomicUsize::new(0);
-static MOST: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is handed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let held = HELD.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        MOST.fetch_max(held, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use peak_alloc::PeakAlloc;
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static MEMORY: PeakAlloc = PeakAlloc;
 
 /// The most that was held during a call beyond what was held before it.
 fn peak(call: impl FnOnce()) -> usize {
-    let before = HELD.load(Ordering::Relaxed);
-    MOST.store(before, Ordering::Relaxed);
+    let before = MEMORY.current_usage();
+    MEMORY.reset_peak_usage();
     call();
-    MOST.load(Ordering::Relaxed) - before
+    MEMORY.peak_usage() - before
 }
 
 /// A square matrix, and two of which one panel of the CPU's layout is all.

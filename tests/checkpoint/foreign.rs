@@ -136,7 +136,6 @@ fn a_training_file_gives_its_weights_and_its_place() {
     assert_eq!(checkpoint::position(&bare).unwrap(), None);
 }
 
-/// The line of Python is the one that `interchange.py` runs where there is a PyTorch.
 #[test]
 fn other_files_are_called_what_they_are() {
     let dir = TempDir::new().unwrap();
@@ -167,6 +166,37 @@ fn other_files_are_called_what_they_are() {
         assert!(output.contains(words), "{name}: {output}");
         assert!(output.contains(&format!("{name}: at byte 0: ")), "{name}: {output}");
     }
+}
+
+/// Both forms in which `torch.save` has written, each converted by the line that the error shows.
+#[test]
+fn the_line_that_converts_files_of_pytorch_does() {
+    let Some(python) = python("the_line_that_converts_files_of_pytorch_does") else { return };
+    let dir = TempDir::new().unwrap();
+    let run = |code: &str| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/checkpoint");
+        let mut command = Command::new(&python);
+        command.current_dir(&dir).env("PYTHONPATH", folder).args(["-B", "-c", code]);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    run("import torch; from make_fixture import SimpleNet
+state = SimpleNet(6, 5, 3).state_dict()
+torch.save(state, 'new.pt')
+torch.save(state, 'old.pt', _use_new_zipfile_serialization=False)");
+    let mut nets = ["new", "old"].map(|name| {
+        let mut to = net(1);
+        let text = checkpoint::load_weights(&mut to, dir.path().join(format!("{name}.pt")));
+        let text = text.unwrap_err().to_string();
+        let line = text.split_once("python -c \"").and_then(|(_, line)| line.split_once('"'));
+        run(line.unwrap_or_else(|| panic!("no line in {text}")).0);
+        let converted = dir.path().join(format!("{name}.safetensors"));
+        checkpoint::load_weights(&mut to, converted).unwrap();
+        parameters(&mut to)
+    });
+    assert_ne!(nets[0], parameters(&mut net(1)));
+    let [new, old] = &mut nets;
+    assert_eq!(new, old);
 }
 
 /// What loading a file of these bytes reports, with the directory left out of it.
