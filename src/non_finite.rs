@@ -62,7 +62,7 @@ pub enum Origin {
 
 /// Steps whose losses a device may still be at work on. Looking at one that was issued so many
 /// steps ago leaves as many queued, so the device is never idle while the host waits.
-const UNREAD: usize = 2;
+const UNREAD: usize = 4;
 
 /// Looks at the loss and the gradient norm of each step, as soon as that costs nothing.
 #[derive(Debug, Default)]

@@ -147,7 +147,7 @@ impl<M: Module> Trainer<M> {
     ///
     /// [`Error::NonFinite`] if the loss or the gradient norm is not finite, unless the trainer is to
     /// [continue](NonFinite::Continue). The update is made then. On a GPU, where a number is looked
-    /// at only when nobody has to wait for it, this comes up to two steps later, or from
+    /// at only when nobody has to wait for it, this comes up to four steps later, or from
     /// [`check_finite`](Trainer::check_finite).
     pub fn step(&mut self, x: &Tensor, target: &Tensor) -> Result<StepLoss> {
         self.check_batch(x, target)?;

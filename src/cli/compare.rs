@@ -121,9 +121,13 @@ fn train(
             if fs::remove_dir(&own).is_ok() && p == 0.0 {
                 let _ = fs::remove_file(directory.join(METRICS_FILE));
             }
-            let advice = matches!(error, Error::NonFinite { .. })
-                .then(|| "try a lower --lr, or go on regardless with --non-finite continue".into());
-            Err(Failure { error: explain(session, error, None), advice })
+            match error {
+                Error::NonFinite { .. } => Err(Failure::with_advice(
+                    explain(session, error, None),
+                    "try a lower --lr, or go on regardless with --non-finite continue".into(),
+                )),
+                error => Err(error.into()),
+            }
         }
     }
 }

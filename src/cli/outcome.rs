@@ -21,13 +21,19 @@ pub(super) enum Ending {
 /// A failure, and what the user can do about it.
 #[derive(Debug)]
 pub(super) struct Failure {
-    pub(super) error: Error,
+    pub(super) error: Box<Error>,
     pub(super) advice: Option<String>,
+}
+
+impl Failure {
+    pub(super) fn with_advice(error: Error, advice: String) -> Self {
+        Failure { error: Box::new(error), advice: Some(advice) }
+    }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Failure { error, advice: None }
+        Failure { error: Box::new(error), advice: None }
     }
 }
 

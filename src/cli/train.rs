@@ -182,11 +182,11 @@ fn give_up(
                 "the checkpoint in {shown}, of update {updates}, is the last finite one; try a lower \
                  --lr or --clip, or go on regardless with --non-finite continue"
             );
-            Failure { error: explain(session, error, Some(directory)), advice: Some(advice) }
+            Failure::with_advice(explain(session, error, Some(directory)), advice)
         }
         (error, Some(updates)) if session.has_kept_work() => {
             let advice = format!("to go on from update {updates}: kiln train --resume {shown}");
-            Failure { error, advice: Some(advice) }
+            Failure::with_advice(error, advice)
         }
         (error, _) => {
             if place == Place::New {

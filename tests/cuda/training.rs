@@ -290,7 +290,7 @@ fn a_training_stops_where_the_cpu_stops() {
     let stopped = (0..9).find_map(|_| kept.step(&x, &y).err()).expect("an overflow");
     let Error::NonFinite { update: found, .. } = stopped else { panic!("{stopped}") };
     assert_eq!(found, update);
-    assert!((update..=update + 2).contains(&kept.updates()), "{} updates", kept.updates());
+    assert!((update..=update + 4).contains(&kept.updates()), "{} updates", kept.updates());
 
     let mut last = fit(gpu());
     for _ in 1..update {
