@@ -59,7 +59,8 @@ fn patiently(command: &mut Command, args: &[String]) -> Output {
     child.wait_with_output().expect("a child")
 }
 
-fn value(numbers: &mut Numbers) -> String {
+/// A value of an option, which may be one that counts something.
+fn value(numbers: &mut Numbers, counts: bool) -> String {
     let words = [
         "",
         "-1",
@@ -93,36 +94,35 @@ fn value(numbers: &mut Numbers) -> String {
         "f16",
         "on",
     ];
-    match numbers.below(3) {
-        0 => numbers.edge().to_string(),
+    match numbers.below(if counts { 8 } else { 3 }) {
+        0 => (*numbers.pick(&words)).into(),
         1 => format!("{}.5", numbers.edge() as i64),
-        _ => (*numbers.pick(&words)).into(),
+        2 if !counts => (*numbers.pick(&words)).into(),
+        _ => numbers.edge().to_string(),
     }
 }
 
-/// Options of every command; those with which a training would not end have a value that is small.
-const OPTIONS: [&str; 21] = [
-    "--threads",
+/// Options whose values are numbers of things.
+const COUNTS: [&str; 6] =
+    ["--threads", "--hidden", "--train-samples", "--batch", "--micro-batches", "--seed"];
+
+/// Other options. None makes a training last.
+const OPTIONS: [&str; 15] = [
     "--device",
     "--precision",
     "--cuda-image",
     "--cuda-capture",
     "--log",
     "--net",
-    "--hidden",
     "--p",
     "--data",
-    "--train-samples",
-    "--batch",
     "--optimizer",
     "--lr",
     "--momentum",
     "--weight-decay",
     "--clip",
-    "--seed",
     "--schedule",
     "--label-noise",
-    "--micro-batches",
 ];
 
 #[test]
@@ -138,13 +138,15 @@ fn program_and_its_arguments() {
             &["doctor", "--threads", "1"],
         ];
         let mut args: Vec<String> = numbers.pick(&commands).iter().map(|&arg| arg.into()).collect();
-        for _ in 0..1 + numbers.below(3) {
-            let option = *numbers.pick(&OPTIONS);
+        // One alone half of the time, since one mistake hides the others.
+        for _ in 0..1 + numbers.below(2) * numbers.below(3) {
+            let counts = numbers.below(2) == 0;
+            let option = *if counts { numbers.pick(&COUNTS) } else { numbers.pick(&OPTIONS) };
             // The last of equal options would win, were they not refused.
             if let Some(at) = args.iter().position(|arg| arg == option) {
                 args.drain(at..at + 2);
             }
-            args.extend([option.into(), value(numbers)]);
+            args.extend([option.into(), value(numbers, counts)]);
         }
         args.retain(|arg| !arg.contains('\0'));
         let _ = fs::remove_dir_all(case.folder.join("out"));

@@ -10,7 +10,7 @@ use crate::data::{Dataset, Loader};
 use crate::graph::{trace, Graph, Node, NodeId};
 use crate::nn::Module;
 use crate::op::{Op, TensorType};
-use crate::{Result, Tensor, Trainer};
+use crate::{allocate, Result, Shape, Tensor, Trainer};
 
 /// What the results of a run depend on, as named entries of text, to be compared entry by entry.
 ///
@@ -145,8 +145,9 @@ pub fn content_hash(dataset: &dyn Dataset) -> Result<String> {
     for number in head.iter().chain(dataset.sample_shape()) {
         hash.update((*number as u64).to_le_bytes());
     }
-    let mut sample = vec![0.0; dataset.sample_shape().iter().product()];
-    let mut bytes = Vec::with_capacity(sample.len() * size_of::<f32>());
+    let elements = Shape::from(dataset.sample_shape()).elements();
+    let mut sample = allocate::zeros(elements, "a sample")?;
+    let mut bytes = allocate::room(elements.saturating_mul(size_of::<f32>()), "a sample")?;
     for index in 0..dataset.len() {
         let label = dataset.read(index, &mut sample)?;
         bytes.clear();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::dataset::elements;
 use super::Dataset;
-use crate::{Error, Result};
+use crate::{allocate, Error, Result};
 
 /// The mean and the standard deviation of each channel (the first dimension of a sample).
 #[derive(Debug, Clone, PartialEq)]
@@ -49,7 +49,7 @@ impl Normalisation {
         if dataset.is_empty() {
             return Err(Error::argument("dataset", "at least one sample", 0));
         }
-        let mut sample = vec![0.0; each];
+        let mut sample = allocate::zeros(each, "a sample")?;
         let mut moments = vec![Moments::default(); channels];
         for index in 0..dataset.len() {
             dataset.read(index, &mut sample)?;
