@@ -98,21 +98,21 @@ fn exclusive(name: &OsStr, directory: &Path) -> io::Result<NamedTempFile> {
     prefix.push(".");
     let mut builder = tempfile::Builder::new();
     builder.prefix(&prefix).suffix(ENDING).rand_bytes(RANDOM);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // Less what the process's mask takes, as for any new file.
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
+    // Opened as any new file is, with the mode that the process's mask leaves: a temporary file's would
+    // be narrower, and Windows would go on to call it temporary, which backups pass over.
+    let create = || {
+        let open = |path: &Path| File::options().read(true).write(true).create_new(true).open(path);
+        builder.make_in(directory, open)
+    };
     for _ in 1..ATTEMPTS {
-        let file = builder.tempfile_in(directory)?;
+        let file = create()?;
         // Between the two calls another process may have taken it for a leftover.
         let taken = matches!(file.as_file().try_lock(), Err(TryLockError::WouldBlock));
         if !taken && file.path().exists() {
             return Ok(file);
         }
     }
-    builder.tempfile_in(directory)
+    create()
 }
 
 /// Removes what killed processes left of files whose names pass. Nothing depends on its success.
@@ -174,6 +174,18 @@ mod tests {
         assert_eq!(of("model.safetensors.a1B2c3D4.tmp"), None);
         assert_eq!(of(".model.safetensors"), None);
         assert_eq!(of(".notes.tmp"), None);
+    }
+
+    #[cfg(windows)]
+    #[test]
+    fn what_is_in_its_place_is_not_temporary() {
+        use std::os::windows::fs::MetadataExt;
+        const FILE_ATTRIBUTE_TEMPORARY: u32 = 0x100;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.json");
+        write_atomically(&path, b"{}").unwrap();
+        let attributes = fs::metadata(&path).unwrap().file_attributes();
+        assert_eq!(attributes & FILE_ATTRIBUTE_TEMPORARY, 0);
     }
 
     #[test]

@@ -137,12 +137,8 @@ fn a_device_that_cannot_be_used_is_one_line() {
 fn other_drivers_are_told_from_usable_ones() {
     let Some(simulator) = simulator() else { return };
     let folder = TempDir::new().expect("a folder");
-    let source = folder.path().join("driver.c");
-    fs::write(&source, "int cuInit(unsigned flags) { return 0; }\n").expect("written");
     let library = folder.path().join("old.so");
-    let mut compiler = Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source);
-    assert!(compiler.status().expect("a C compiler").success());
+    compile(&library, "int cuInit(unsigned flags) { return 0; }\n");
     let machine = Machine::with_driver(&library);
     let text = machine.fail(&["train", "--device", "cuda:0"]);
     assert!(text.contains("cuda:0: the CUDA driver has no cu"), "{text}");
@@ -164,7 +160,6 @@ fn other_drivers_are_told_from_usable_ones() {
 fn a_training_that_fails_on_its_device_is_not_in_the_way_of_the_next() {
     let Some(simulator) = simulator() else { return };
     let machine = Machine::with_driver(simulator.path());
-    let source = machine.folder.path().join("refuse.c");
     let refuse = format!(
         "#include <dlfcn.h>\n\
          __attribute__((constructor)) static void refuse(void) {{\n\
@@ -173,11 +168,8 @@ fn a_training_that_fails_on_its_device_is_not_in_the_way_of_the_next() {
          }}\n",
         simulator.path().display()
     );
-    fs::write(&source, refuse).expect("written");
     let library = machine.folder.path().join("refuse.so");
-    let mut compiler = Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-o"]).args([&library, &source]).arg("-ldl");
-    assert!(compiler.status().expect("a C compiler").success());
+    compile(&library, &refuse);
     let train = ["train", "--hidden", "16", "--train-samples", "100", "--epochs", "1", "--quiet"];
     let args = [&train[..], &["--device", "cuda:0", "--out", "A"]].concat();
     let output = machine.command(&args).env("LD_PRELOAD", &library).output().expect("it runs");
@@ -186,4 +178,45 @@ fn a_training_that_fails_on_its_device_is_not_in_the_way_of_the_next() {
     assert!(stderr.contains("cuda:0: ") && stderr.contains("OUT_OF_RESOURCES"), "{stderr}");
     assert!(!machine.folder.path().join("A/model.safetensors").exists());
     machine.succeed(&args);
+}
+
+/// A library from C.
+fn compile(library: &Path, source: &str) {
+    let file = library.with_extension("c");
+    fs::write(&file, source).expect("written");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-o"]).arg(library).arg(&file).arg("-ldl");
+    assert!(compiler.status().expect("a C compiler").success());
+}
+
+/// Where the loader finds none, that of the toolkit named by `CUDA_HOME` is used.
+#[test]
+fn nvrtc_is_found_in_a_toolkit() {
+    let Some(simulator) = simulator() else { return };
+    let machine = Machine::with_driver(simulator.path());
+    let toolkit = machine.folder.path().join("toolkit");
+    fs::create_dir_all(toolkit.join("lib64")).expect("a folder");
+    let functions = ["CreateProgram", "CompileProgram", "GetPTXSize", "GetPTX"];
+    let functions =
+        functions.iter().chain(&["GetProgramLogSize", "GetProgramLog", "DestroyProgram"]);
+    let stubs: String =
+        functions.map(|name| format!("int nvrtc{name}(void) {{ return 1; }}\n")).collect();
+    let version =
+        "int nvrtcVersion(int *major, int *minor) { *major = 77; *minor = 7; return 0; }\n";
+    compile(&toolkit.join("lib64/libnvrtc.so.77"), &format!("{stubs}{version}"));
+
+    let nvrtc = |variables: &[(&str, &Path)]| {
+        let mut command = Command::new(cargo_bin("kiln"));
+        command.args(["doctor", "--json"]).env("LD_LIBRARY_PATH", machine.drivers());
+        command.env_remove("CUDA_HOME").env_remove("CUDA_PATH").envs(variables.iter().copied());
+        let output = command.output().expect("the program runs");
+        let object: Value = serde_json::from_slice(&output.stdout).expect("one object");
+        object["cuda"]["nvrtc"].clone()
+    };
+    let usual = nvrtc(&[]);
+    for variable in ["CUDA_HOME", "CUDA_PATH"] {
+        let found = nvrtc(&[(variable, &toolkit)]);
+        // The loader's own comes first where there is one.
+        assert!(found == "77.7" || (!usual.is_null() && found == usual), "{variable}: {found}");
+    }
 }

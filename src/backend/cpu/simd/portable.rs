@@ -27,7 +27,7 @@ impl Vector for Portable {
 
     const LANES: usize = 8;
     /// Two vectors of eight lanes are four registers of 128 bits. Of the 32 that aarch64 has, six rows
-    /// of sums take 24, the columns four, and the rows' values two; SSE2 has half as many.
+    /// of sums take 24, the columns four and the rows' values three; SSE2 has half as many.
     const TILE_ROWS: usize = if cfg!(target_arch = "aarch64") { 6 } else { 2 };
     /// Lane by lane it costs more than the zeros.
     const HAS_COMPRESS: bool = false;
