@@ -27,7 +27,7 @@ pub use state::StateRule;
 pub use unary::{Saved, Unary};
 pub use update::{Decay, Nesterov, Store, UpdateRule};
 
-use crate::graph::{Builder, InputId, NodeId, ParamId};
+use crate::graph::{Builder, InputId, MemoryFormat, NodeId, ParamId};
 use crate::scalars::{Scalar, Scalars};
 use crate::{DType, Shape};
 
@@ -84,9 +84,26 @@ pub enum Op {
     /// Changes state that is not trained, in train mode; yields the new state. Inputs as
     /// [`StateRule`] says.
     SetState(ParamId, StateRule),
+    /// The same value with its elements in another order in memory.
+    ToFormat(MemoryFormat),
     /// One of the further results of an operation that yields several, counted from 1: the node of
     /// such an operation stands for its first result. Costs nothing: the kernel writes it.
     Result(usize),
+}
+
+/// What an operation asks of the memory format of images.
+///
+/// Channels are the second extent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Formats {
+    /// All are row-major.
+    Contiguous,
+    /// The result and this many of the first inputs lie as the backend's image kernels want them.
+    Images(usize),
+    /// All lie in one format, whichever.
+    Elementwise,
+    /// As the operation whose further result this is.
+    AsProducer,
 }
 
 /// Shape and element type of a value in the graph.
@@ -114,6 +131,17 @@ impl std::fmt::Display for TensorType {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}{}", self.dtype, self.shape)
     }
+}
+
+/// Whether a tensor has one element per channel of an image that it broadcasts to.
+pub(crate) fn is_per_channel(small: &Shape, image: &Shape) -> bool {
+    let [_, channels, ..] = image.dims() else { return false };
+    image.rank() >= 3
+        && small.broadcasts_to(image)
+        && small.elements() == *channels
+        && (small.rank() + 1)
+            .checked_sub(image.rank())
+            .is_some_and(|axis| small.dims()[axis] == *channels)
 }
 
 /// Why an operation cannot take its inputs.
@@ -161,7 +189,27 @@ impl Op {
             Op::ClipCoefficient(_) => "clip_coefficient",
             Op::Update(..) => "update",
             Op::SetState(_, rule) => rule.name(),
+            Op::ToFormat(MemoryFormat::Contiguous) => "to_contiguous",
+            Op::ToFormat(MemoryFormat::ChannelsLast) => "to_channels_last",
             Op::Result(_) => "result",
+        }
+    }
+
+    /// In which memory formats the operation takes and yields images, which are all values of rank 3
+    /// and more.
+    pub fn formats(&self, inputs: &[&TensorType]) -> Formats {
+        match self {
+            Op::Unary(_) | Op::UnaryGrad(_) | Op::Binary(_) | Op::MaskNonZero(_) => {
+                Formats::Elementwise
+            }
+            // Masks count the elements of a sample channels-last from rank 4 on.
+            Op::Dropout(_) if inputs[0].shape.rank() >= 4 => Formats::Images(1),
+            // Per channel: a row repeated, and columns summed up.
+            Op::Broadcast(shape) if is_per_channel(&inputs[0].shape, shape) => Formats::Images(0),
+            Op::SumTo(shape) if is_per_channel(shape, &inputs[0].shape) => Formats::Images(1),
+            Op::ToFormat(_) => Formats::Images(0),
+            Op::Result(_) => Formats::AsProducer,
+            _ => Formats::Contiguous,
         }
     }
 
@@ -195,6 +243,7 @@ impl Op {
             Op::Broadcast(shape) => movement::infer_broadcast(inputs, shape)?,
             Op::SumTo(shape) => movement::infer_sum_to(inputs, shape)?,
             Op::Transpose => movement::infer_transpose(inputs)?,
+            Op::ToFormat(_) => movement::infer_to_format(inputs)?,
             Op::MatMul(product) => product.infer(inputs)?,
             Op::Softmax(_) => softmax::infer(inputs)?,
             Op::SoftmaxGrad(_) => binary::infer(inputs)?,
@@ -232,6 +281,8 @@ impl Op {
             Op::Broadcast(_) => one(movement::gradient_of_broadcast(graph, inputs[0], dy)?),
             Op::SumTo(_) => one(movement::gradient_of_sum_to(graph, inputs[0], dy)?),
             Op::Transpose => one(graph.add(Op::Transpose, &[dy])?),
+            // Formats are chosen when everything is differentiated.
+            Op::ToFormat(_) => one(dy),
             Op::MatMul(product) => product.gradient(graph, &inputs, dy),
             Op::Softmax(kind) => one(graph.add(Op::SoftmaxGrad(*kind), &[node, dy])?),
             Op::Nll(nll) => nll.gradient(graph, &inputs, dy),
@@ -269,6 +320,7 @@ impl Op {
             Op::Broadcast(shape) => movement::broadcast(inputs[0], shape),
             Op::SumTo(shape) => movement::sum_to(inputs[0], shape),
             Op::Transpose => movement::transpose(inputs[0]),
+            Op::ToFormat(_) => inputs[0].clone(),
             Op::MatMul(product) => product.eval(inputs[0], inputs[1]),
             Op::Softmax(kind) => kind.eval(inputs[0]),
             Op::SoftmaxGrad(kind) => kind.eval_gradient(inputs[0], inputs[1]),

@@ -125,6 +125,7 @@ impl<'a> Stepper<'a> {
 
     fn read_buffer(&mut self, place: Place, node: NodeId, outputs: &[Vec<f32>]) -> Array {
         let TensorType { shape, dtype } = self.plan.graph.node(node).ty.clone();
+        let format = self.plan.graph.node(node).format;
         if let Place::Parameter(parameter) = place {
             return self.read(self.home(parameter.index()), parameter.index());
         }
@@ -144,6 +145,7 @@ impl<'a> Stepper<'a> {
                 panic!("a step writes to an input")
             }
         };
+        let stored = format.unpack(&shape, stored);
         widened(shape, &stored)
     }
 

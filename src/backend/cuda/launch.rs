@@ -84,6 +84,7 @@ params! {
     Softmax(KilnSoftmaxParams),
     Reduce(KilnReduceParams),
     StridedCopy(KilnStridedCopyParams),
+    Transpose(KilnTransposeParams),
     Norm(KilnNormParams),
     Optimizer(KilnOptimizerParams),
 }

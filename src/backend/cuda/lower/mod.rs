@@ -87,6 +87,7 @@ impl Lowering<'_> {
             Kernel::GlobalNorm => return self.norm(None),
             Kernel::ClipNorm { max_norm } => return self.norm(Some(*max_norm)),
             Kernel::FlatUpdate { rule, clip } => self.flat_update(rule, *clip)?,
+            Kernel::Transpose { extents } => self.transpose(*extents)?,
             Kernel::SetState(_) | Kernel::Plain => return Ok(None),
         };
         let Lowering { before, after, .. } = self;
