@@ -77,7 +77,7 @@ impl Graph {
         let format = match node.op.formats(&types) {
             Formats::Contiguous => MemoryFormat::Contiguous,
             Formats::Elementwise => node.format,
-            Formats::Images(_) | Formats::AsProducer => return None,
+            Formats::Images(_) | Formats::FromImages(_) | Formats::AsProducer => return None,
         };
         let is_misplaced = |id: &NodeId| {
             let input = self.node(*id);

@@ -49,9 +49,11 @@ impl Layout {
     ) -> Result<NodeId> {
         let graph = self.builder.graph();
         let types: Vec<&TensorType> = inputs.iter().map(|&id| &graph.node(id).ty).collect();
-        let (format, images_among_inputs) = match node.op.formats(&types) {
+        let formats = node.op.formats(&types);
+        let (format, images_among_inputs) = match formats {
             Formats::Contiguous => (MemoryFormat::Contiguous, inputs.len()),
             Formats::Images(operands) => (images, operands),
+            Formats::FromImages(operands) => (images, operands),
             Formats::Elementwise => {
                 let lies_so = |id: &NodeId| {
                     let input = graph.node(*id);
@@ -70,7 +72,8 @@ impl Layout {
             }
         }
         let new = self.builder.copy(node, &inputs).map_err(broken("layout"))?;
-        if is_image(node) {
+        let is_contiguous = matches!(formats, Formats::FromImages(_));
+        if is_image(node) && !is_contiguous {
             self.builder.set_format(new, format);
         }
         Ok(new)

@@ -129,7 +129,6 @@ impl<'a> Stepper<'a> {
         if let Place::Parameter(parameter) = place {
             return self.read(self.home(parameter.index()), parameter.index());
         }
-        assert_eq!(dtype, DType::F32, "steps write floating-point numbers");
         let stored = match place {
             Place::Arena(start) => {
                 let length = Bytes(shape.elements() * F32);
@@ -146,7 +145,13 @@ impl<'a> Stepper<'a> {
             }
         };
         let stored = format.unpack(&shape, stored);
-        widened(shape, &stored)
+        match dtype {
+            DType::I32 => {
+                let integers = stored.iter().map(|word| f64::from(word.to_bits() as i32));
+                Array::new(shape, integers.collect())
+            }
+            _ => widened(shape, &stored),
+        }
     }
 
     /// The parameters' state on the backend.

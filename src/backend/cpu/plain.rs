@@ -61,7 +61,14 @@ fn load(arenas: &Arenas, run: &Run<'_>, node: NodeId, id: BufferId) -> Result<Ar
                 Err(_) => wide(tensor.values()?),
             }
         }
-        Place::Arena(offset) => wide(arenas.slice(span(run.memory, offset, &shape))),
+        Place::Arena(offset) => {
+            let stored = arenas.slice(span(run.memory, offset, &shape));
+            match run.plan.buffer(id).ty.dtype {
+                // Arenas hold words: integers by their bits.
+                DType::I32 => stored.iter().map(|word| f64::from(word.to_bits() as i32)).collect(),
+                _ => wide(stored),
+            }
+        }
         Place::Output(slot) => wide(&run.outputs[slot]),
         Place::Gradient(parameter) => {
             let specs = run.plan.graph.parameters();
@@ -96,8 +103,12 @@ fn store(
             return Err(Error::Internal { pass: "plain", message });
         }
     };
+    let is_integer = run.plan.buffer(id).ty.dtype == DType::I32;
     for (target, value) in target.iter_mut().zip(format.pack(&shape, value.data.clone())) {
-        *target = value as f32;
+        *target = match is_integer {
+            true => f32::from_bits(value as i32 as u32),
+            false => value as f32,
+        };
     }
     Ok(())
 }

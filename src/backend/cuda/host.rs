@@ -53,13 +53,13 @@ pub(super) fn compute(
         let Buffer { ty, rounded, .. } = plan.buffer(buffer);
         let Node { format, ty: TensorType { shape, .. }, .. } = graph.node(*node);
         let stored = format.pack(shape, values[node].data.clone());
-        let results = stored.into_iter().map(|x| rounded.round(x as f32));
+        let integers = stored.iter().map(|&x| x as i32);
+        let results = stored.iter().map(|&x| rounded.round(x as f32));
         let bytes = match ty.dtype {
             DType::Bf16 => results.flat_map(|x| bf16::from_f32(x).to_ne_bytes()).collect(),
             DType::F16 => results.flat_map(|x| f16::from_f32(x).to_ne_bytes()).collect(),
-            DType::F32 | DType::I32 | DType::I64 => {
-                results.flat_map(f32::to_ne_bytes).collect::<Vec<u8>>()
-            }
+            DType::I32 => integers.flat_map(i32::to_ne_bytes).collect(),
+            DType::F32 | DType::I64 => results.flat_map(f32::to_ne_bytes).collect::<Vec<u8>>(),
         };
         write_now(gpu, lane, address(plan, places, buffer)?, &bytes)?;
     }
