@@ -5,7 +5,7 @@ use super::Mismatch;
 use crate::Shape;
 
 /// Spatial extents that windows know; images with fewer count as having leading extents of 1.
-pub const SPATIAL: usize = 3;
+pub(crate) const SPATIAL: usize = 3;
 
 /// A window that slides over the spatial extents of `[samples, channels, spatial...]`.
 ///
@@ -35,7 +35,7 @@ pub enum Rounding {
 }
 
 /// The spatial extents of an image, leading ones filled in.
-pub fn spatial(image: &Shape) -> [usize; SPATIAL] {
+pub(super) fn spatial(image: &Shape) -> [usize; SPATIAL] {
     let mut extents = [1; SPATIAL];
     let own = image.dims().get(2..).unwrap_or(&[]);
     for (extent, own) in extents.iter_mut().rev().zip(own.iter().rev()) {
@@ -75,6 +75,24 @@ impl Window {
         Ok(places)
     }
 
+    /// Whether the window has a place all of whose taps lie in the padding, along some extent.
+    ///
+    /// # Errors
+    /// As [`places`](Window::places).
+    pub fn has_empty_place(&self, image: &Shape) -> Result<bool, Mismatch> {
+        let (extents, places) = (spatial(image), self.places(image)?);
+        let is_inside = |axis: usize, place: usize, tap: usize| {
+            let at = place * self.stride[axis] + tap * self.dilation[axis];
+            (self.padding[axis][0]..self.padding[axis][0] + extents[axis]).contains(&at)
+        };
+        let is_empty = |axis: usize, place: usize| {
+            !(0..self.kernel[axis]).any(|tap| is_inside(axis, place, tap))
+        };
+        // Only places at either end reach into the padding alone.
+        let at_ends = |axis: usize| [0, places[axis].saturating_sub(1)];
+        Ok((0..SPATIAL).any(|axis| at_ends(axis).into_iter().any(|place| is_empty(axis, place))))
+    }
+
     /// Elements from the first tap to the last one.
     pub fn reach(&self, axis: usize) -> usize {
         self.dilation[axis] * (self.kernel[axis] - 1) + 1
@@ -106,7 +124,7 @@ impl Window {
 }
 
 /// All positions within extents, row-major.
-pub fn positions(extents: [usize; SPATIAL]) -> impl Iterator<Item = [usize; SPATIAL]> {
+pub(super) fn positions(extents: [usize; SPATIAL]) -> impl Iterator<Item = [usize; SPATIAL]> {
     let [depth, height, width] = extents;
     (0..depth).flat_map(move |d| (0..height).flat_map(move |h| (0..width).map(move |w| [d, h, w])))
 }
