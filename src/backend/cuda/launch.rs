@@ -86,5 +86,6 @@ params! {
     StridedCopy(KilnStridedCopyParams),
     Transpose(KilnTransposeParams),
     Norm(KilnNormParams),
+    State(KilnStateParams),
     Optimizer(KilnOptimizerParams),
 }

@@ -88,7 +88,8 @@ impl Lowering<'_> {
             Kernel::ClipNorm { max_norm } => return self.norm(Some(*max_norm)),
             Kernel::FlatUpdate { rule, clip } => self.flat_update(rule, *clip)?,
             Kernel::Transpose { extents } => self.transpose(*extents)?,
-            Kernel::SetState(_) | Kernel::Plain => return Ok(None),
+            Kernel::SetState(rule) => self.set_state(*rule)?,
+            Kernel::Plain => return Ok(None),
         };
         let Lowering { before, after, .. } = self;
         Ok(Some(before.into_iter().chain(launches).chain(after).collect()))
