@@ -141,6 +141,17 @@ typedef struct KilnNormParams {
   float max_norm;
 } KilnNormParams;
 
+/* count_pass_i64: state + 1. running_average_f32: kept * state + taken * statistic, or, with a count,
+ * state + (taken * statistic - state) / count. */
+typedef struct KilnStateParams {
+  void* state;            /* i64 [1] or f32 [elements] */
+  const float* statistic; /* [elements] */
+  const long long* count; /* [1] or null */
+  unsigned int elements;
+  float kept;
+  float taken;
+} KilnStateParams;
+
 /* softmax_T over the innermost extent, y may be x; softmax_gradient_T: (y, dy) -> dx, dx may be dy. */
 typedef struct KilnSoftmaxParams {
   void* out;      /* T [rows, columns]: y or dx */

@@ -41,6 +41,8 @@ mod product;
 mod reduce;
 #[path = "kernels/softmax.rs"]
 mod softmax;
+#[path = "kernels/state.rs"]
+mod state;
 
 use driver::Gpu;
 use kiln_simcuda::Mode;
@@ -55,6 +57,7 @@ fn run_all(mode: Mode) {
     cross_entropy::run(&gpu);
     optimizer::run(&gpu);
     copies::run(&gpu);
+    state::run(&gpu);
     linear::run(&gpu);
     gradients::run(&gpu);
     gpu.finish();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 pub use layout::{counters_of, slots, words_of, Layout, Slot};
 
-use crate::graph::{ParamId, ParamRole, ParamSpec};
+use crate::graph::{MemoryFormat, ParamId, ParamRole, ParamSpec};
 use crate::plan::{Bytes, Event, Lane, Plan};
 use crate::scalars::Scalars;
 use crate::{Precision, Result, Tensor};
@@ -35,6 +35,8 @@ pub struct Facts {
     pub precision: Precision,
     /// How rounded values lie in memory.
     pub storage: Storage,
+    /// The order of elements in which kernels take images.
+    pub image_format: MemoryFormat,
 }
 
 /// How values that are rounded to a 16-bit type lie in memory.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Graph, InputId, Layer, LayerId, Node, NodeId, ParamId, ParamSpec};
+use super::{Graph, InputId, Layer, LayerId, MemoryFormat, Node, NodeId, ParamId, ParamSpec};
 use crate::op::{Mismatch, Op, TensorType};
 use crate::Shape;
 
@@ -119,6 +119,11 @@ impl Builder {
         &self.graph
     }
 
+    /// Sets the order of a value's elements in memory.
+    pub(crate) fn set_format(&mut self, id: NodeId, format: MemoryFormat) {
+        self.graph.nodes[id.index()].format = format;
+    }
+
     /// Sets the layer that the nodes appended from now on belong to.
     pub(crate) fn set_layer(&mut self, layer: LayerId) {
         self.layer = layer;
@@ -159,7 +164,9 @@ impl Builder {
     ) -> NodeId {
         let id = NodeId::at(self.graph.nodes.len());
         note_parameter(&mut self.parameters, &op, id);
-        self.graph.nodes.push(Node { op, inputs: inputs.to_vec(), ty, further, layer: self.layer });
+        let format = MemoryFormat::Contiguous;
+        let node = Node { op, inputs: inputs.to_vec(), ty, further, format, layer: self.layer };
+        self.graph.nodes.push(node);
         id
     }
 }

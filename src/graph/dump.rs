@@ -3,7 +3,7 @@
 
 use std::fmt::{self, Write};
 
-use super::{Graph, NodeId};
+use super::{Graph, MemoryFormat, NodeId};
 use crate::op::Op;
 
 impl fmt::Display for Graph {
@@ -14,6 +14,9 @@ impl fmt::Display for Graph {
             let label = self.label(id);
             write!(f, "{id:?} = {label}({}) : {}", inputs.join(", "), node.ty)?;
             node.further.iter().try_for_each(|ty| write!(f, ", {ty}"))?;
+            if node.format == MemoryFormat::ChannelsLast {
+                write!(f, " channels_last")?;
+            }
             match self.layer(id).path.as_str() {
                 "" => writeln!(f)?,
                 path => writeln!(f, "  # {path}")?,

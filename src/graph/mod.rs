@@ -8,6 +8,7 @@
 
 mod builder;
 mod dump;
+mod format;
 mod trace;
 mod verify;
 
@@ -15,6 +16,8 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use builder::Builder;
+pub(crate) use format::channels_last;
+pub use format::MemoryFormat;
 pub(crate) use trace::LayerPath;
 pub use trace::{trace, Traced, Var};
 
@@ -104,6 +107,8 @@ pub struct Node {
     pub ty: TensorType,
     /// Types of the operation's further results, which [`Op::Result`] nodes stand for.
     pub further: Vec<TensorType>,
+    /// Order of the value's elements in memory, as the layout pass decided.
+    pub format: MemoryFormat,
     /// The layer that recorded it.
     pub layer: LayerId,
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::{Builder, Graph, InputId, LayerId, NodeId, ParamSpec};
 use crate::mask::site_of;
 use crate::nn::Param;
-use crate::op::{Dropout, Mismatch, Op, TensorType};
+use crate::op::{Dropout, Mismatch, Op, StateRule, TensorType};
 use crate::{Error, Result, Shape};
 
 /// A value in a network that is being traced.
@@ -130,6 +130,28 @@ impl Var {
             None
         };
         Var { tracer: self.tracer.clone(), node }
+    }
+
+    /// A further result of the operation that yielded this value, counted from 1.
+    pub(crate) fn result(&self, index: usize) -> Var {
+        let Some(node) = self.node else { return self.clone() };
+        let mut tracer = self.tracer.borrow_mut();
+        let result = tracer.builder.result(node, index);
+        let node = result.map_err(|mismatch| tracer.note("result", mismatch)).ok();
+        drop(tracer);
+        Var { node, ..self.clone() }
+    }
+
+    /// Changes state in train mode; the new state. `self` only says which trace is meant.
+    pub(crate) fn set_state(&self, state: &Param, rule: StateRule, inputs: &[&Var]) -> Var {
+        let op = Op::SetState(state.id(), rule);
+        match inputs.split_first() {
+            Some((first, others)) => first.apply(op, others),
+            None => {
+                let node = self.tracer.borrow_mut().add(op, &[]);
+                Var { node, ..self.clone() }
+            }
+        }
     }
 
     /// Records what `body` does as part of a layer.

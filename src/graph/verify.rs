@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The verifier: what every pass may rely on and must leave true.
 
-use super::{Graph, Node, NodeId, ParamId, ParamRole};
-use crate::op::{Op, TensorType};
+use super::{Graph, MemoryFormat, Node, NodeId, ParamId, ParamRole};
+use crate::op::{Formats, Op, TensorType};
 use crate::{Error, Result};
 
 impl Graph {
@@ -47,6 +47,9 @@ impl Graph {
                 return Err(format!("types {}, rule says {}", list(&own), list(&inferred)));
             }
         }
+        if let Some(input) = self.misplaced_input(node) {
+            return Err(format!("input {input:?} is {:?}", self.node(input).format));
+        }
         match node.op {
             Op::Result(index) => {
                 let producer = node.inputs.first().map(|&id| self.node(id));
@@ -65,6 +68,22 @@ impl Graph {
             }
             _ => Ok(()),
         }
+    }
+
+    /// An operand of an element-wise operation, or of one that takes row-major alone, in another
+    /// format.
+    fn misplaced_input(&self, node: &Node) -> Option<NodeId> {
+        let types: Vec<&TensorType> = node.inputs.iter().map(|&i| &self.node(i).ty).collect();
+        let format = match node.op.formats(&types) {
+            Formats::Contiguous => MemoryFormat::Contiguous,
+            Formats::Elementwise => node.format,
+            Formats::Images(_) | Formats::FromImages(_) | Formats::AsProducer => return None,
+        };
+        let is_misplaced = |id: &NodeId| {
+            let input = self.node(*id);
+            input.format != format && !MemoryFormat::coincides(&input.ty.shape)
+        };
+        node.inputs.iter().copied().find(is_misplaced)
     }
 
     fn verify_parameter(

@@ -12,10 +12,12 @@ mod optimizer;
 mod weight_gradient;
 mod weight_gradients;
 
-use crate::graph::{Graph, NodeId};
-use crate::op::{Binary, Dropout, MatMul, Nll, Op, Softmax, StateRule, Store, Unary, UpdateRule};
+use crate::graph::{Graph, MemoryFormat, Node, NodeId};
+use crate::op::{
+    is_per_channel, Binary, Dropout, MatMul, Nll, Op, Softmax, StateRule, Store, Unary, UpdateRule,
+};
 use crate::passes::{Cluster, Finder};
-use crate::{DType, Shape};
+use crate::DType;
 
 /// A kernel with everything about it that is known when the plan is made.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,6 +89,11 @@ pub enum Kernel {
         rule: UpdateRule,
         /// Whether the last input is a factor of all gradients.
         clip: Clip,
+    },
+    /// `x -> y`: exchanges rows and columns of each matrix of a batch.
+    Transpose {
+        /// Extents of `x`: matrices, rows, columns.
+        extents: [usize; 3],
     },
     /// `inputs -> state`: changes state that is not trained.
     SetState(StateRule),
@@ -203,21 +210,20 @@ pub(crate) fn single(finder: &Finder<'_>, id: NodeId) -> Cluster {
     let kernel = match &node.op {
         Op::Unary(function) => Kernel::Map(*function),
         Op::UnaryGrad(function) => Kernel::MapGradient(*function),
-        Op::Dropout(dropout) if node.ty.shape.rank() < 4 => Kernel::Dropout(*dropout),
+        Op::Dropout(dropout) if counts_as_stored(node) => Kernel::Dropout(*dropout),
         Op::MaskNonZero(scale) => Kernel::MaskNonZero(*scale),
         Op::Binary(function) => Kernel::Zip(*function),
         Op::Softmax(kind) => Kernel::Softmax(*kind),
         Op::SoftmaxGrad(kind) => Kernel::SoftmaxGradient(*kind),
-        Op::Broadcast(shape) if repeats(&graph.node(node.inputs[0]).ty.shape, shape) => {
-            Kernel::Repeat
-        }
+        Op::Broadcast(_) if repeats(graph.node(node.inputs[0]), node) => Kernel::Repeat,
         Op::SumTo(shape) if shape.elements() == 1 => Kernel::Sum,
         Op::MatMul(product) => Kernel::MatMul(*product),
-        Op::SumTo(shape)
-            if shape.rank() == 1 && graph.node(node.inputs[0]).ty.shape.rank() == 2 =>
-        {
-            Kernel::ColumnSum
+        Op::SumTo(_) if sums_columns(graph.node(node.inputs[0]), node) => Kernel::ColumnSum,
+        Op::Transpose => {
+            let [rows, columns] = graph.node(node.inputs[0]).matrix();
+            Kernel::Transpose { extents: [1, rows, columns] }
         }
+        Op::ToFormat(_) => Kernel::Transpose { extents: image_extents(graph.node(node.inputs[0])) },
         Op::Gradient(_, store) => Kernel::StoreGradient(*store),
         Op::GlobalNorm => Kernel::GlobalNorm,
         Op::SetState(_, rule) => Kernel::SetState(*rule),
@@ -228,9 +234,40 @@ pub(crate) fn single(finder: &Finder<'_>, id: NodeId) -> Cluster {
     Cluster { kernel, outputs: nodes.clone(), nodes, inputs: node.inputs.clone() }
 }
 
-/// Whether broadcasting repeats the tensor as a whole: one number, or one row.
-fn repeats(from: &Shape, to: &Shape) -> bool {
-    from.elements() == 1 || (from.elements() == from.last() && from.last() == to.last())
+/// Whether a mask counts the elements of a sample as they lie in memory.
+pub(crate) fn counts_as_stored(node: &Node) -> bool {
+    let shape = &node.ty.shape;
+    shape.rank() < 4 || node.format == MemoryFormat::ChannelsLast || MemoryFormat::coincides(shape)
+}
+
+/// Whether broadcasting repeats the tensor as a whole: one number, or one row of what lies in memory.
+fn repeats(from: &Node, to: &Node) -> bool {
+    let (small, [_, columns]) = (&from.ty.shape, to.matrix());
+    let is_row = match to.format {
+        MemoryFormat::Contiguous => small.last() == columns,
+        MemoryFormat::ChannelsLast => is_per_channel(small, &to.ty.shape),
+    };
+    small.elements() == 1 || (small.elements() == columns && is_row)
+}
+
+/// Whether a sum adds up the columns of what lies in memory.
+fn sums_columns(from: &Node, to: &Node) -> bool {
+    match from.format {
+        MemoryFormat::Contiguous => to.ty.shape.rank() == 1 && from.ty.shape.rank() == 2,
+        MemoryFormat::ChannelsLast => is_per_channel(&to.ty.shape, &from.ty.shape),
+    }
+}
+
+/// An image in memory as a batch of matrices, channels by pixels or pixels by channels.
+fn image_extents(image: &Node) -> [usize; 3] {
+    let [rows, columns] = image.matrix();
+    let samples = image.ty.shape.samples().max(1);
+    let channels = image.ty.shape.dims().get(1).copied().unwrap_or(1);
+    let pixels = (rows * columns / samples).checked_div(channels).unwrap_or(0);
+    match image.format {
+        MemoryFormat::Contiguous => [samples, channels, pixels],
+        MemoryFormat::ChannelsLast => [samples, pixels, channels],
+    }
 }
 
 impl Kernel {
@@ -258,6 +295,7 @@ impl Kernel {
             Kernel::GlobalNorm => "global_norm",
             Kernel::ClipNorm { .. } => "clip_norm",
             Kernel::FlatUpdate { .. } => "flat_update",
+            Kernel::Transpose { .. } => "transpose",
             Kernel::SetState(rule) => rule.name(),
             Kernel::Plain => "plain",
         }

@@ -5,25 +5,35 @@
 //! network. `forward` is called once per input shape to record a graph.
 
 mod activation;
+mod batch_norm;
+mod conv;
 mod dropout;
 mod flatten;
 pub(crate) mod init;
 mod linear;
 mod ops;
+mod pool;
 mod scope;
 mod sequential;
 
 pub use activation::{
     Gelu, GeluApproximation, LeakyRelu, LogSoftmax, Relu, Sigmoid, Silu, Softmax, Tanh,
 };
+pub use batch_norm::{Affine, BatchNorm, BatchNormOptions, Momentum, Tracking};
+pub use conv::{Conv, Conv1d, Conv2d, Conv3d, ConvOptions, Padding};
 pub use dropout::Dropout;
 pub use flatten::Flatten;
 pub use init::Init;
 pub use linear::{Bias, Linear};
+pub use pool::{
+    AvgPool, AvgPool1d, AvgPool2d, AvgPool3d, MaxPool, MaxPool1d, MaxPool2d, MaxPool3d,
+};
 pub use scope::{Param, Scope};
 pub use sequential::Sequential;
 
 pub(crate) use scope::Registry;
+
+pub use crate::op::{Divisor, Rounding};
 
 use crate::graph::Var;
 

@@ -8,26 +8,35 @@
 
 mod array;
 mod binary;
+mod conv;
 mod loss;
 mod matmul;
 mod movement;
+mod normalize;
+mod pool;
 mod random;
 mod softmax;
 mod state;
 mod unary;
 mod update;
+mod window;
 
 pub use array::Array;
 pub use binary::Binary;
+pub use conv::Conv;
 pub use loss::{Nll, Reduction};
 pub use matmul::{MatMul, Order};
+pub use normalize::{Normalize, Over};
+pub use pool::{AvgPool, Divisor, MaxPool};
 pub use random::Dropout;
 pub use softmax::Softmax;
 pub use state::StateRule;
 pub use unary::{Saved, Unary};
 pub use update::{Decay, Nesterov, Store, UpdateRule};
+pub(crate) use window::SPATIAL;
+pub use window::{Rounding, Window};
 
-use crate::graph::{Builder, InputId, NodeId, ParamId};
+use crate::graph::{Builder, InputId, MemoryFormat, NodeId, ParamId};
 use crate::scalars::{Scalar, Scalars};
 use crate::{DType, Shape};
 
@@ -63,6 +72,31 @@ pub enum Op {
     Softmax(Softmax),
     /// Gradient of [`Op::Softmax`]: `(y, dy) -> dx`.
     SoftmaxGrad(Softmax),
+    /// Convolution: `(x, weight) -> y`.
+    Conv(Conv),
+    /// Gradient of [`Op::Conv`] for images of a shape, and transposed convolution:
+    /// `(dy, weight) -> dx`.
+    ConvInputGrad(Conv, Shape),
+    /// Gradient of [`Op::Conv`] for filters of a shape: `(x, dy) -> dw`.
+    ConvWeightGrad(Conv, Shape),
+    /// The largest elements under a window: `x -> (y, index)`.
+    MaxPool(MaxPool),
+    /// Gradient of [`Op::MaxPool`] for images of a shape: `(index, dy) -> dx`.
+    MaxPoolGrad(MaxPool, Shape),
+    /// The means under a window: `x -> y`.
+    AvgPool(AvgPool),
+    /// Gradient of [`Op::AvgPool`] for images of a shape: `dy -> dx`.
+    AvgPoolGrad(AvgPool, Shape),
+    /// `(x[, running_mean, running_variance]) -> (mean, variance)` of each group; the variance is
+    /// biased. Running statistics take their place where the mode is not train mode.
+    Statistics(Over),
+    /// Gradient of [`Op::Statistics`]: `(x, mean, d_mean, d_variance) -> dx`.
+    StatisticsGrad(Over),
+    /// Normalisation with given statistics: `(x, mean, variance[, gamma, beta]) -> y`.
+    Normalize(Normalize),
+    /// Gradient of [`Op::Normalize`]:
+    /// `(x, dy, mean, variance[, gamma]) -> (dx, d_mean, d_variance, d_gamma, d_beta)`.
+    NormalizeGrad(Normalize),
     /// Negative log-likelihood: `(log_probabilities, labels[, class_weights]) -> loss`.
     Nll(Nll),
     /// Gradient of [`Op::Nll`]: `(dloss, labels[, class_weights]) -> d_log_probabilities`, for the
@@ -84,9 +118,28 @@ pub enum Op {
     /// Changes state that is not trained, in train mode; yields the new state. Inputs as
     /// [`StateRule`] says.
     SetState(ParamId, StateRule),
+    /// The same value with its elements in another order in memory.
+    ToFormat(MemoryFormat),
     /// One of the further results of an operation that yields several, counted from 1: the node of
     /// such an operation stands for its first result. Costs nothing: the kernel writes it.
     Result(usize),
+}
+
+/// What an operation asks of the memory format of images.
+///
+/// Channels are the second extent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Formats {
+    /// All are row-major.
+    Contiguous,
+    /// The result and this many of the first inputs lie as the backend's image kernels want them.
+    Images(usize),
+    /// This many of the first inputs do, and the result is row-major.
+    FromImages(usize),
+    /// All lie in one format, whichever.
+    Elementwise,
+    /// As the operation whose further result this is.
+    AsProducer,
 }
 
 /// Shape and element type of a value in the graph.
@@ -114,6 +167,17 @@ impl std::fmt::Display for TensorType {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}{}", self.dtype, self.shape)
     }
+}
+
+/// Whether a tensor has one element per channel of an image that it broadcasts to.
+pub(crate) fn is_per_channel(small: &Shape, image: &Shape) -> bool {
+    let [_, channels, ..] = image.dims() else { return false };
+    image.rank() >= 3
+        && small.broadcasts_to(image)
+        && small.elements() == *channels
+        && (small.rank() + 1)
+            .checked_sub(image.rank())
+            .is_some_and(|axis| small.dims()[axis] == *channels)
 }
 
 /// Why an operation cannot take its inputs.
@@ -152,6 +216,17 @@ impl Op {
             Op::Softmax(Softmax::Log) => "log_softmax",
             Op::SoftmaxGrad(Softmax::Plain) => "softmax_grad",
             Op::SoftmaxGrad(Softmax::Log) => "log_softmax_grad",
+            Op::Conv(_) => "conv",
+            Op::ConvInputGrad(..) => "conv_input_grad",
+            Op::ConvWeightGrad(..) => "conv_weight_grad",
+            Op::MaxPool(_) => "max_pool",
+            Op::MaxPoolGrad(..) => "max_pool_grad",
+            Op::AvgPool(_) => "avg_pool",
+            Op::AvgPoolGrad(..) => "avg_pool_grad",
+            Op::Statistics(_) => "statistics",
+            Op::StatisticsGrad(_) => "statistics_grad",
+            Op::Normalize(_) => "normalize",
+            Op::NormalizeGrad(_) => "normalize_grad",
             Op::Nll(_) => "nll",
             Op::NllGrad(..) => "nll_grad",
             Op::Dropout(_) => "dropout",
@@ -161,7 +236,35 @@ impl Op {
             Op::ClipCoefficient(_) => "clip_coefficient",
             Op::Update(..) => "update",
             Op::SetState(_, rule) => rule.name(),
+            Op::ToFormat(MemoryFormat::Contiguous) => "to_contiguous",
+            Op::ToFormat(MemoryFormat::ChannelsLast) => "to_channels_last",
             Op::Result(_) => "result",
+        }
+    }
+
+    /// In which memory formats the operation takes and yields images, which are all values of rank 3
+    /// and more.
+    pub fn formats(&self, inputs: &[&TensorType]) -> Formats {
+        match self {
+            Op::Unary(_) | Op::UnaryGrad(_) | Op::Binary(_) | Op::MaskNonZero(_) => {
+                Formats::Elementwise
+            }
+            // Masks count the elements of a sample channels-last from rank 4 on.
+            Op::Dropout(_) if inputs[0].shape.rank() >= 4 => Formats::Images(1),
+            // Per channel: a row repeated, and columns summed up.
+            Op::Broadcast(shape) if is_per_channel(&inputs[0].shape, shape) => Formats::Images(0),
+            Op::SumTo(shape) if is_per_channel(shape, &inputs[0].shape) => Formats::Images(1),
+            Op::ToFormat(_) => Formats::Images(0),
+            Op::Conv(_) | Op::ConvInputGrad(..) => Formats::Images(1),
+            Op::ConvWeightGrad(..) => Formats::FromImages(2),
+            Op::MaxPool(_) | Op::AvgPool(_) | Op::AvgPoolGrad(..) => Formats::Images(1),
+            Op::MaxPoolGrad(..) => Formats::Images(2),
+            Op::Statistics(Over::Channels)
+            | Op::StatisticsGrad(Over::Channels)
+            | Op::Normalize(Normalize { over: Over::Channels, .. }) => Formats::Images(1),
+            Op::NormalizeGrad(Normalize { over: Over::Channels, .. }) => Formats::Images(2),
+            Op::Result(_) => Formats::AsProducer,
+            _ => Formats::Contiguous,
         }
     }
 
@@ -195,9 +298,21 @@ impl Op {
             Op::Broadcast(shape) => movement::infer_broadcast(inputs, shape)?,
             Op::SumTo(shape) => movement::infer_sum_to(inputs, shape)?,
             Op::Transpose => movement::infer_transpose(inputs)?,
+            Op::ToFormat(_) => movement::infer_to_format(inputs)?,
             Op::MatMul(product) => product.infer(inputs)?,
             Op::Softmax(_) => softmax::infer(inputs)?,
             Op::SoftmaxGrad(_) => binary::infer(inputs)?,
+            Op::Conv(conv) => conv.infer(inputs)?,
+            Op::ConvInputGrad(conv, image) => conv.infer_input_gradient(inputs, image)?,
+            Op::ConvWeightGrad(conv, filters) => conv.infer_weight_gradient(inputs, filters)?,
+            Op::MaxPool(pool) => return pool.infer(inputs),
+            Op::MaxPoolGrad(pool, image) => pool.infer_gradient(inputs, image)?,
+            Op::AvgPool(pool) => pool.infer(inputs)?,
+            Op::AvgPoolGrad(pool, image) => pool.infer_gradient(inputs, image)?,
+            Op::Statistics(over) => return over.infer(inputs),
+            Op::StatisticsGrad(over) => over.infer_gradient(inputs)?,
+            Op::Normalize(normalize) => normalize.infer(inputs)?,
+            Op::NormalizeGrad(normalize) => return normalize.infer_gradient(inputs),
             Op::Nll(nll) => nll.infer(inputs)?,
             Op::NllGrad(nll, classes) => nll.infer_gradient(*classes, inputs)?,
             Op::Gradient(..) | Op::Update(..) => update::infer(inputs)?,
@@ -221,6 +336,9 @@ impl Op {
         dys: &[Option<NodeId>],
     ) -> Result<Vec<Option<NodeId>>, Mismatch> {
         let inputs = graph.inputs(node).to_vec();
+        if let Op::Statistics(over) = self {
+            return over.gradient(graph, node, dys);
+        }
         // Operations with one result are differentiated only where that has a gradient.
         let Some(dy) = dys[0] else { return Ok(vec![None; inputs.len()]) };
         let one = |id| Ok(vec![Some(id)]);
@@ -232,11 +350,27 @@ impl Op {
             Op::Broadcast(_) => one(movement::gradient_of_broadcast(graph, inputs[0], dy)?),
             Op::SumTo(_) => one(movement::gradient_of_sum_to(graph, inputs[0], dy)?),
             Op::Transpose => one(graph.add(Op::Transpose, &[dy])?),
+            // Formats are chosen when everything is differentiated.
+            Op::ToFormat(_) => one(dy),
             Op::MatMul(product) => product.gradient(graph, &inputs, dy),
             Op::Softmax(kind) => one(graph.add(Op::SoftmaxGrad(*kind), &[node, dy])?),
+            Op::Conv(conv) => conv.gradient(graph, &inputs, dy),
+            Op::ConvInputGrad(conv, _) => conv.gradient_of_input_gradient(graph, &inputs, dy),
+            Op::MaxPool(pool) => one(pool.gradient(graph, node, dy)?),
+            Op::AvgPool(pool) => {
+                let image = graph.shape(inputs[0]).clone();
+                one(graph.add(Op::AvgPoolGrad(*pool, image), &[dy])?)
+            }
+            Op::Normalize(normalize) => normalize.gradient(graph, &inputs, dy),
             Op::Nll(nll) => nll.gradient(graph, &inputs, dy),
             Op::Dropout(dropout) => one(graph.add(Op::Dropout(*dropout), &[dy])?),
             Op::UnaryGrad(_)
+            | Op::Statistics(_)
+            | Op::StatisticsGrad(_)
+            | Op::NormalizeGrad(_)
+            | Op::ConvWeightGrad(..)
+            | Op::MaxPoolGrad(..)
+            | Op::AvgPoolGrad(..)
             | Op::SoftmaxGrad(_)
             | Op::NllGrad(..)
             | Op::MaskNonZero(_)
@@ -269,9 +403,23 @@ impl Op {
             Op::Broadcast(shape) => movement::broadcast(inputs[0], shape),
             Op::SumTo(shape) => movement::sum_to(inputs[0], shape),
             Op::Transpose => movement::transpose(inputs[0]),
+            Op::ToFormat(_) => inputs[0].clone(),
             Op::MatMul(product) => product.eval(inputs[0], inputs[1]),
             Op::Softmax(kind) => kind.eval(inputs[0]),
             Op::SoftmaxGrad(kind) => kind.eval_gradient(inputs[0], inputs[1]),
+            Op::Conv(conv) => conv.eval(inputs[0], inputs[1]),
+            Op::ConvInputGrad(conv, image) => conv.eval_input_gradient(image, inputs[0], inputs[1]),
+            Op::ConvWeightGrad(conv, filters) => {
+                conv.eval_weight_gradient(filters, inputs[0], inputs[1])
+            }
+            Op::MaxPool(pool) => return pool.eval(inputs[0]),
+            Op::MaxPoolGrad(pool, image) => pool.eval_gradient(image, inputs[0], inputs[1]),
+            Op::AvgPool(pool) => pool.eval(inputs[0]),
+            Op::AvgPoolGrad(pool, image) => pool.eval_gradient(image, inputs[0]),
+            Op::Statistics(over) => return over.eval(inputs[0]),
+            Op::StatisticsGrad(over) => over.eval_gradient(inputs),
+            Op::Normalize(normalize) => normalize.eval(inputs),
+            Op::NormalizeGrad(normalize) => return normalize.eval_gradient(inputs),
             Op::Nll(nll) => nll.eval(inputs),
             Op::NllGrad(nll, classes) => nll.eval_gradient(*classes, inputs),
             Op::Dropout(dropout) => dropout.eval(inputs[0], scalars),

@@ -49,6 +49,13 @@ pub(super) fn infer_transpose(inputs: &[&TensorType]) -> Result<TensorType, Mism
     }
 }
 
+pub(super) fn infer_to_format(inputs: &[&TensorType]) -> Result<TensorType, Mismatch> {
+    match inputs {
+        [x] if x.shape.rank() >= 3 => Ok((*x).clone()),
+        _ => Err(Mismatch::new("an image of rank 3 or more", describe(inputs))),
+    }
+}
+
 pub(super) fn gradient_of_reshape(
     graph: &mut Builder,
     x: NodeId,

@@ -2,6 +2,7 @@
 //! Random operations. A mask is a function of (seed, site, step, sample, element), never a tensor.
 
 use super::Array;
+use crate::graph::channels_last;
 use crate::philox::{keep, MaskKey};
 use crate::scalars::Scalars;
 use crate::Shape;
@@ -61,7 +62,5 @@ pub(crate) fn element_in_mask_order(shape: &Shape, element: usize) -> usize {
     if shape.rank() < 4 {
         return element;
     }
-    let channels = shape.dims()[1];
-    let pixels = shape.sample_elements() / channels;
-    (element % pixels) * channels + element / pixels
+    channels_last(shape, element)
 }

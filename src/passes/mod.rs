@@ -3,6 +3,7 @@
 
 mod fuse;
 mod gradient;
+mod layout;
 mod memory;
 mod mode;
 mod precision;
@@ -96,6 +97,7 @@ pub fn compile(traced: Traced, request: &Request, facts: &Facts) -> Result<Plan>
     let graph = verified("update", update::append(graph, &request.goal, results))?;
     let graph = verified("simplify", simplify::rewrite(graph))?;
     let graph = verified("precision", Ok(precision::assign(graph, facts.precision)))?;
+    let graph = verified("layout", layout::assign(graph, facts.image_format))?;
     within_reach(&graph)?;
     let clusters = fuse::clusters(&graph, facts)?;
     let schedule = schedule::order(&graph, clusters, facts);

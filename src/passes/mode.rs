@@ -2,25 +2,60 @@
 //! The mode pass: random operations stay, or leave the graph for good.
 
 use super::{broken, Mode};
-use crate::graph::{Builder, Graph, NodeId};
-use crate::op::Op;
-use crate::Result;
+use crate::graph::{Builder, Graph, Node, NodeId};
+use crate::op::{Op, Over};
+use crate::{Error, Result};
 
 /// Removes dropout where nothing is dropped: everywhere in eval mode, else where p rounds to 0.
 /// Only train mode changes state.
 pub(super) fn specialise(graph: Graph, mode: Mode) -> Result<Graph> {
     let mut builder = Builder::rebuild(&graph);
     let mut renamed: Vec<Option<NodeId>> = Vec::with_capacity(graph.nodes.len());
-    for (_, node) in graph.nodes() {
+    for (id, node) in graph.nodes() {
         // Only changes of state depend on changes of state.
         let inputs: Vec<NodeId> = node.inputs.iter().filter_map(|id| renamed[id.index()]).collect();
         let new = match &node.op {
             Op::Dropout(dropout) if mode == Mode::Eval || dropout.drop15 == 0 => Some(inputs[0]),
             Op::SetState(..) if mode != Mode::Train => None,
+            Op::Statistics(over) => match (mode, inputs.as_slice()) {
+                (Mode::Train, _) | (_, [_]) => {
+                    check_statistics(&graph, id, *over, mode)?;
+                    Some(builder.copy(node, &inputs[..1]).map_err(broken("mode"))?)
+                }
+                (_, running) => running.get(1).copied(),
+            },
+            Op::Result(index) if is_replaced(&graph, node, mode) => {
+                let statistics = graph.node(node.inputs[0]);
+                statistics.inputs.get(1 + index).and_then(|id| renamed[id.index()])
+            }
             _ => Some(builder.copy(node, &inputs).map_err(broken("mode"))?),
         };
         renamed.push(new);
     }
     let outputs = graph.outputs.iter().filter_map(|id| renamed[id.index()]).collect();
     Ok(builder.finish(outputs))
+}
+
+/// Whether a result is a statistic for which a running one stands in.
+fn is_replaced(graph: &Graph, result: &Node, mode: Mode) -> bool {
+    let producer = graph.node(result.inputs[0]);
+    matches!(producer.op, Op::Statistics(_)) && producer.inputs.len() > 1 && mode != Mode::Train
+}
+
+/// Statistics of the batch need a batch.
+fn check_statistics(graph: &Graph, id: NodeId, over: Over, mode: Mode) -> Result<()> {
+    let shape = &graph.node(graph.node(id).inputs[0]).ty.shape;
+    let (wanted, got) = match over {
+        Over::Channels if mode == Mode::Train => (2, over.group_elements(shape)),
+        _ => (1, over.group_elements(shape)),
+    };
+    if got >= wanted {
+        return Ok(());
+    }
+    Err(Error::Shape {
+        layer: graph.layer(id).path.clone(),
+        op: "statistics".into(),
+        expected: format!("{wanted} values or more per channel in train mode"),
+        got: shape.to_string(),
+    })
 }

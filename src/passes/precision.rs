@@ -5,14 +5,18 @@
 //! Values inside a kernel are never rounded, so storage is decided for buffers and not for nodes.
 
 use crate::graph::{Graph, NodeId, LOSS};
-use crate::op::{MatMul, Op};
+use crate::op::Op;
 use crate::{DType, Precision};
 
 /// Tells every product how it takes its factors.
 pub(super) fn assign(mut graph: Graph, precision: Precision) -> Graph {
     for node in &mut graph.nodes {
-        if let Op::MatMul(product) = node.op {
-            node.op = Op::MatMul(MatMul { factors: precision, ..product });
+        match &mut node.op {
+            Op::MatMul(product) => product.factors = precision,
+            Op::Conv(conv) | Op::ConvInputGrad(conv, _) | Op::ConvWeightGrad(conv, _) => {
+                conv.factors = precision;
+            }
+            _ => {}
         }
     }
     graph
@@ -29,7 +33,12 @@ pub(super) fn stored(
     let is_loss = |id: NodeId| graph.layer(id).kind == LOSS;
     let full = match node.op {
         // Statistics, sums, losses, and what a user or the optimiser holds in f32.
-        Op::SumTo(_) | Op::Nll(_) | Op::GlobalNorm | Op::ClipCoefficient(_) => true,
+        Op::SumTo(_)
+        | Op::Statistics(_)
+        | Op::Result(_)
+        | Op::Nll(_)
+        | Op::GlobalNorm
+        | Op::ClipCoefficient(_) => true,
         Op::Input(_) | Op::Parameter(_) | Op::Constant(_) | Op::Scalar(_) => true,
         Op::Gradient(..) | Op::Update(..) | Op::SetState(..) => true,
         // All of a loss but its last gradient, the one that layers take.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kiln::backend::{Facts, Fusion, HostMemory, Storage, UpdatePlace};
 use kiln::exec::reference::{evaluate, State};
-use kiln::graph::{trace, Graph, ParamId, ParamSpec, Traced, Var};
+use kiln::graph::{trace, Graph, MemoryFormat, ParamId, ParamSpec, Traced, Var};
 use kiln::loss::Loss;
 use kiln::nn::Module;
 use kiln::op::{Array, TensorType};
@@ -89,7 +89,17 @@ pub(crate) fn record(
 pub(crate) fn facts(lanes: usize, host_memory: HostMemory, update_place: UpdatePlace) -> Facts {
     let (name, fusion) = ("imagined".into(), Fusion::WithinLayers);
     let (precision, storage) = (Precision::F32, Storage::Typed);
-    Facts { name, lanes, alignment: 256, host_memory, update_place, fusion, precision, storage }
+    Facts {
+        name,
+        lanes,
+        alignment: 256,
+        host_memory,
+        update_place,
+        fusion,
+        precision,
+        storage,
+        image_format: MemoryFormat::Contiguous,
+    }
 }
 
 /// Facts of one that resembles the CPU.

@@ -125,10 +125,10 @@ impl<'a> Stepper<'a> {
 
     fn read_buffer(&mut self, place: Place, node: NodeId, outputs: &[Vec<f32>]) -> Array {
         let TensorType { shape, dtype } = self.plan.graph.node(node).ty.clone();
+        let format = self.plan.graph.node(node).format;
         if let Place::Parameter(parameter) = place {
             return self.read(self.home(parameter.index()), parameter.index());
         }
-        assert_eq!(dtype, DType::F32, "steps write floating-point numbers");
         let stored = match place {
             Place::Arena(start) => {
                 let length = Bytes(shape.elements() * F32);
@@ -144,7 +144,14 @@ impl<'a> Stepper<'a> {
                 panic!("a step writes to an input")
             }
         };
-        widened(shape, &stored)
+        let stored = format.unpack(&shape, stored);
+        match dtype {
+            DType::I32 => {
+                let integers = stored.iter().map(|word| f64::from(word.to_bits() as i32));
+                Array::new(shape, integers.collect())
+            }
+            _ => widened(shape, &stored),
+        }
     }
 
     /// The parameters' state on the backend.

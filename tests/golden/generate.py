@@ -16,6 +16,7 @@ import numpy
 import safetensors
 import torch
 
+import images
 import layers
 import losses
 import masks
@@ -39,7 +40,7 @@ def main() -> None:
     scalars.check()
 
     contents = {}
-    for module in [layers, losses, optimizers, schedules, steps, masks]:
+    for module in [layers, images, losses, optimizers, schedules, steps, masks]:
         for fixture in module.fixtures():
             file_name = f"{fixture.stem}.safetensors"
             if file_name in contents:

@@ -105,6 +105,7 @@ impl<'a> Launch<'a> {
             Kernel::GlobalNorm => self.global_norm(),
             Kernel::FlatUpdate { rule, clip } => self.flat_update(rule, *clip),
             Kernel::SetState(rule) => self.set_state(*rule),
+            Kernel::Transpose { extents } => self.transpose(*extents),
             Kernel::WeightGradients(_)
             | Kernel::LinearCrossEntropy(_)
             | Kernel::ClipNorm { .. }
@@ -238,6 +239,12 @@ impl<'a> Launch<'a> {
         Ok(())
     }
 
+    fn transpose(mut self, extents: [usize; 3]) -> Result<()> {
+        let x = self.operands.reads[0].values()?;
+        simd::transpose(&self.engine.pool, extents, x, write(&mut self.operands, 0)?);
+        Ok(())
+    }
+
     fn set_state(mut self, rule: StateRule) -> Result<()> {
         let inputs = self.operands.reads.clone();
         state::change(rule, write(&mut self.operands, 0)?, &inputs)
@@ -359,8 +366,7 @@ impl<'a> Launch<'a> {
     }
 
     fn column_sum(mut self) -> Result<()> {
-        let matrix = self.shape(self.step.inputs[0]);
-        let (rows, columns) = (matrix.rows(), matrix.last());
+        let [rows, columns] = self.plan.graph.node(self.step.inputs[0]).matrix();
         let x = self.operands.reads[0].values()?;
         let sums = write(&mut self.operands, 0)?;
         simd::column_sums(&self.engine.pool, self.engine.isa, rows, columns, x, sums);

@@ -28,7 +28,7 @@ use super::{
     Arena, Backend, Facts, Fusion, HostMemory, Layout, PlanId, Run, Snapshot, Span, Storage,
     UpdatePlace,
 };
-use crate::graph::{ParamSpec, ParamUsage};
+use crate::graph::{MemoryFormat, ParamSpec, ParamUsage};
 use crate::plan::{Bytes, Event, Lane};
 use crate::{allocate, Precision, Result};
 
@@ -72,6 +72,7 @@ impl Cpu {
             fusion: Fusion::WithinLayers,
             precision,
             storage: Storage::Widened,
+            image_format: MemoryFormat::ChannelsLast,
         };
         let engine = Engine { pool: Pool::new(threads), isa: Isa::best() };
         Cpu { facts, engine, arenas: Arenas::default(), programs: BTreeMap::new() }

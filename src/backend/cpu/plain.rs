@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::memory::Arenas;
 use crate::backend::{counters_of, words_of, Arena, Memory, Run, Span};
 use crate::exec::reference::{interpret, State};
-use crate::graph::{Graph, NodeId, ParamId, ParamSpec};
+use crate::graph::{Graph, MemoryFormat, NodeId, ParamId, ParamSpec};
 use crate::op::Array;
 use crate::plan::{BufferId, Bytes, Place, Step};
 use crate::{allocate, DType, Error, Result, Shape};
@@ -32,7 +32,7 @@ pub(super) fn launch(arenas: &mut Arenas, run: &mut Run<'_>, step: usize) -> Res
     }
     for (&node, &buffer) in step.outputs.iter().zip(&step.writes) {
         if !graph.node(node).op.is_effect() {
-            store(arenas, run, buffer, &values[&node])?;
+            store(arenas, run, (node, buffer), &values[&node])?;
         }
     }
     Ok(())
@@ -51,9 +51,9 @@ pub(super) fn span(memory: &Memory, offset: Bytes, shape: &Shape) -> Span {
 }
 
 fn load(arenas: &Arenas, run: &Run<'_>, node: NodeId, id: BufferId) -> Result<Array> {
-    let shape = run.plan.graph.node(node).ty.shape.clone();
+    let (shape, format) = stored_as(&run.plan.graph, node);
     let wide = |values: &[f32]| values.iter().map(|&x| f64::from(x)).collect();
-    let data = match run.plan.buffer(id).place {
+    let data: Vec<f64> = match run.plan.buffer(id).place {
         Place::Input(input) | Place::Uploaded(input, _) => {
             let tensor = &run.inputs[input.index()];
             match tensor.integers() {
@@ -61,7 +61,14 @@ fn load(arenas: &Arenas, run: &Run<'_>, node: NodeId, id: BufferId) -> Result<Ar
                 Err(_) => wide(tensor.values()?),
             }
         }
-        Place::Arena(offset) => wide(arenas.slice(span(run.memory, offset, &shape))),
+        Place::Arena(offset) => {
+            let stored = arenas.slice(span(run.memory, offset, &shape));
+            match run.plan.buffer(id).ty.dtype {
+                // Arenas hold words: integers by their bits.
+                DType::I32 => stored.iter().map(|word| f64::from(word.to_bits() as i32)).collect(),
+                _ => wide(stored),
+            }
+        }
         Place::Output(slot) => wide(&run.outputs[slot]),
         Place::Gradient(parameter) => {
             let specs = run.plan.graph.parameters();
@@ -72,10 +79,22 @@ fn load(arenas: &Arenas, run: &Run<'_>, node: NodeId, id: BufferId) -> Result<Ar
             return Ok(unpack(arenas, run.memory, run.memory.home(parameter), parameter, specs));
         }
     };
+    let data = format.unpack(&shape, data);
     Ok(Array::new(shape, data))
 }
 
-fn store(arenas: &mut Arenas, run: &mut Run<'_>, id: BufferId, value: &Array) -> Result<()> {
+fn stored_as(graph: &Graph, node: NodeId) -> (Shape, MemoryFormat) {
+    let node = graph.node(node);
+    (node.ty.shape.clone(), node.format)
+}
+
+fn store(
+    arenas: &mut Arenas,
+    run: &mut Run<'_>,
+    (node, id): (NodeId, BufferId),
+    value: &Array,
+) -> Result<()> {
+    let (shape, format) = stored_as(&run.plan.graph, node);
     let target = match run.plan.buffer(id).place {
         Place::Arena(offset) => arenas.slice_mut(span(run.memory, offset, &value.shape))?,
         Place::Output(slot) => &mut run.outputs[slot],
@@ -84,8 +103,12 @@ fn store(arenas: &mut Arenas, run: &mut Run<'_>, id: BufferId, value: &Array) ->
             return Err(Error::Internal { pass: "plain", message });
         }
     };
-    for (target, &value) in target.iter_mut().zip(&value.data) {
-        *target = value as f32;
+    let is_integer = run.plan.buffer(id).ty.dtype == DType::I32;
+    for (target, value) in target.iter_mut().zip(format.pack(&shape, value.data.clone())) {
+        *target = match is_integer {
+            true => f32::from_bits(value as i32 as u32),
+            false => value as f32,
+        };
     }
     Ok(())
 }

@@ -132,6 +132,16 @@ pub(crate) struct KilnNormParams {
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnStateParams {
+    pub(crate) state: Address,
+    pub(crate) statistic: Address,
+    pub(crate) count: Address,
+    pub(crate) elements: u32,
+    pub(crate) kept: f32,
+    pub(crate) taken: f32,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub(crate) struct KilnSoftmaxParams {
     pub(crate) out: Address,
     pub(crate) a: Address,

@@ -200,6 +200,16 @@ pub(super) fn vector(dtype: DType) -> usize {
     16 / dtype.bytes()
 }
 
+/// Grid of a batch of matrices to be transposed: a block per tile.
+pub(super) fn transpose_grid([matrices, rows, columns]: [usize; 3]) -> Grid {
+    let tiles = |extent: usize| extent.div_ceil(KILN_TRANSPOSE_TILE as usize) as u32;
+    Grid {
+        blocks: [tiles(columns), tiles(rows), matrices as u32],
+        threads: [KILN_TRANSPOSE_TILE, KILN_TRANSPOSE_ROWS, 1],
+        shared: 0,
+    }
+}
+
 /// Grid of the last linear layer with its loss.
 pub(super) fn linear_loss_grid(rows: usize, dtype: DType, machine: &Machine) -> Grid {
     let tile = KILN_LINEAR_LOSS_ROWS + KILN_LINEAR_LOSS_CLASSES;

@@ -13,8 +13,8 @@ use super::lower::{address, Places};
 use super::transfer::{read_now, write_now};
 use crate::backend::Run;
 use crate::exec::reference::{interpret, State};
-use crate::graph::{NodeId, ParamId};
-use crate::op::Array;
+use crate::graph::{Node, NodeId, ParamId};
+use crate::op::{Array, TensorType};
 use crate::plan::{Buffer, BufferId, Plan, Step};
 use crate::{DType, Error, Result};
 
@@ -51,13 +51,15 @@ pub(super) fn compute(
     interpret(graph, &step.nodes, run.scalars, &mut Untouched, &mut values);
     for (node, &buffer) in step.outputs.iter().zip(&step.writes) {
         let Buffer { ty, rounded, .. } = plan.buffer(buffer);
-        let results = values[node].data.iter().map(|&x| rounded.round(x as f32));
+        let Node { format, ty: TensorType { shape, .. }, .. } = graph.node(*node);
+        let stored = format.pack(shape, values[node].data.clone());
+        let integers = stored.iter().map(|&x| x as i32);
+        let results = stored.iter().map(|&x| rounded.round(x as f32));
         let bytes = match ty.dtype {
             DType::Bf16 => results.flat_map(|x| bf16::from_f32(x).to_ne_bytes()).collect(),
             DType::F16 => results.flat_map(|x| f16::from_f32(x).to_ne_bytes()).collect(),
-            DType::F32 | DType::I32 | DType::I64 => {
-                results.flat_map(f32::to_ne_bytes).collect::<Vec<u8>>()
-            }
+            DType::I32 => integers.flat_map(i32::to_ne_bytes).collect(),
+            DType::F32 | DType::I64 => results.flat_map(f32::to_ne_bytes).collect::<Vec<u8>>(),
         };
         write_now(gpu, lane, address(plan, places, buffer)?, &bytes)?;
     }
@@ -72,20 +74,20 @@ fn load(
     (node, buffer): (NodeId, BufferId),
 ) -> Result<Array> {
     let ty = &plan.buffer(buffer).ty;
-    let shape = &plan.graph.node(node).ty.shape;
+    let Node { format, ty: TensorType { shape, .. }, .. } = plan.graph.node(node);
     let mut bytes = vec![0; ty.dtype.bytes() * shape.elements()];
     read_now(gpu, lane, address(plan, places, buffer)?, &mut bytes)?;
     let words = || bytes.as_chunks::<4>().0.iter();
     let longs = || bytes.as_chunks::<8>().0.iter();
     let halves = || bytes.as_chunks::<2>().0.iter();
-    let data = match ty.dtype {
+    let data: Vec<f64> = match ty.dtype {
         DType::F32 => words().map(|word| f64::from(f32::from_ne_bytes(*word))).collect(),
         DType::I32 => words().map(|word| f64::from(i32::from_ne_bytes(*word))).collect(),
         DType::I64 => longs().map(|long| i64::from_ne_bytes(*long) as f64).collect(),
         DType::Bf16 => halves().map(|half| bf16::from_ne_bytes(*half).to_f64()).collect(),
         DType::F16 => halves().map(|half| f16::from_ne_bytes(*half).to_f64()).collect(),
     };
-    Ok(Array::new(shape.clone(), data))
+    Ok(Array::new(shape.clone(), format.unpack(shape, data)))
 }
 
 /// The state of steps that have none: parameters come as values, and nothing is stored.

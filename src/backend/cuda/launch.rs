@@ -84,6 +84,8 @@ params! {
     Softmax(KilnSoftmaxParams),
     Reduce(KilnReduceParams),
     StridedCopy(KilnStridedCopyParams),
+    Transpose(KilnTransposeParams),
     Norm(KilnNormParams),
+    State(KilnStateParams),
     Optimizer(KilnOptimizerParams),
 }

@@ -54,7 +54,7 @@ use super::{
     Arena, Backend, Begun, Facts, Fusion, HostMemory, Layout, Memory, Pending, PlanId, Run,
     Snapshot, Span, Storage, UpdatePlace,
 };
-use crate::graph::ParamSpec;
+use crate::graph::{MemoryFormat, ParamSpec};
 use crate::plan::{Bytes, Event, Lane, Place};
 use crate::{allocate, Precision, Result};
 
@@ -74,6 +74,7 @@ pub fn facts(ordinal: usize, precision: Precision) -> Facts {
         fusion: Fusion::AcrossLayers,
         precision,
         storage: Storage::Typed,
+        image_format: MemoryFormat::ChannelsLast,
     }
 }
 

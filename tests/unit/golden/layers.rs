@@ -77,14 +77,17 @@ fn build(fixture: &Fixture, p: &Scope) -> Box<dyn Module> {
             let features = fixture.number("features");
             Box::new(Residual(Linear::new(&p.at("linear"), features, features)))
         }
-        other => panic!("{}: nothing builds a layer {other}", fixture.stem),
+        other => super::images::build(fixture, p)
+            .unwrap_or_else(|| panic!("{}: nothing builds a layer {other}", fixture.stem)),
     }
 }
 
 fn tolerance(fixture: &Fixture) -> Tolerance {
     match fixture.option("name") {
-        "linear" | "sequential" | "residual" => Tolerance::balanced(DType::F32),
-        "relu" | "flatten" => Tolerance::EXACT,
+        "linear" | "sequential" | "residual" | "conv" | "batch_norm" => {
+            Tolerance::balanced(DType::F32)
+        }
+        "relu" | "flatten" | "max_pool" => Tolerance::EXACT,
         _ => Tolerance::strict(DType::F32),
     }
 }

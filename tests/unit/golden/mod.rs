@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! kiln against what PyTorch computed: every fixture, on every backend.
 
+mod images;
 mod layers;
 mod losses;
 mod masks;
@@ -43,6 +44,7 @@ fn every_fixture() {
 fn agree(fixture: &Fixture, device: &kiln::Device) -> f64 {
     match fixture.option("kind") {
         "layer" => layers::agree(fixture, device),
+        "batch_norm" => images::agree_on_training(fixture, device),
         "loss" => losses::agree(fixture, device),
         "optimizer" => optimizers::agree(fixture, device),
         "clip" => optimizers::agree_on_clipping(fixture, device),

@@ -37,6 +37,7 @@ mod sparse_forward;
 mod sparse_input_gradient;
 mod sparse_weight_gradient;
 mod tile;
+mod transpose;
 mod update;
 mod vector;
 mod weight_gradient;
@@ -52,6 +53,7 @@ pub(crate) use product::{matmul, Strides};
 pub(crate) use reduce::{column_sums, sum_of_squares};
 pub(crate) use shared::SharedSlice;
 pub(crate) use softmax::{log_softmax_rows, softmax_rows};
+pub(crate) use transpose::transpose;
 pub(crate) use update::{update, Decay, Moments, Nesterov, Step, UpdateRule, Updated};
 pub(crate) use weight_gradient::{GradientTail, WeightGradient};
 

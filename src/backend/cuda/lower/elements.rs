@@ -4,7 +4,7 @@
 use super::linear::store;
 use super::{unary, Lowering};
 use crate::backend::cuda::abi::*;
-use crate::backend::cuda::geometry::{column_sum_grid, divider, vector, Grid};
+use crate::backend::cuda::geometry::{column_sum_grid, divider, transpose_grid, vector, Grid};
 use crate::backend::cuda::launch::Launch;
 use crate::backend::cuda::memory::Address;
 use crate::op::{Binary, Dropout, Softmax, Store, Unary};
@@ -149,8 +149,8 @@ impl Lowering<'_> {
 
     /// A number or a row repeated: a copy that does not move along the other extents.
     pub(super) fn repeat(&mut self) -> Result<Vec<Launch>> {
-        let columns = self.output_shape(0).last().max(1);
-        let count = self.output_shape(0).elements();
+        let [rows, columns] = self.plan.graph.node(self.step.outputs[0]).matrix();
+        let count = rows * columns;
         let stride = i32::from(self.input_shape(0).elements() > 1);
         let dtype = self.element_type();
         let mut params = KilnStridedCopyParams {
@@ -161,10 +161,24 @@ impl Lowering<'_> {
             ..Default::default()
         };
         params.extents = [divider(1); KILN_MAX_RANK as usize];
-        (params.extents[0], params.extents[1]) = (divider(count / columns), divider(columns));
+        (params.extents[0], params.extents[1]) = (divider(rows), divider(columns));
         params.strides[1] = stride;
         let kernel = format!("copy_strided_{}", 8 * dtype.bytes());
         Ok(vec![Launch::new(kernel, Grid::over(count), params)])
+    }
+
+    /// Rows become columns in each matrix of a batch.
+    pub(super) fn transpose(&mut self, extents: [usize; 3]) -> Result<Vec<Launch>> {
+        let dtype = self.element_type();
+        let [_, rows, columns] = extents;
+        let params = KilnTransposeParams {
+            y: self.write_as(0, dtype)?,
+            x: self.read_as(0, dtype)?,
+            rows: rows as u32,
+            columns: columns as u32,
+        };
+        let kernel = format!("transpose_{}", 8 * dtype.bytes());
+        Ok(vec![Launch::new(kernel, transpose_grid(extents), params)])
     }
 
     pub(super) fn sum(&mut self) -> Result<Vec<Launch>> {
@@ -174,8 +188,7 @@ impl Lowering<'_> {
     }
 
     pub(super) fn column_sum(&mut self) -> Result<Vec<Launch>> {
-        let matrix = self.input_shape(0);
-        let (rows, columns) = (matrix.rows(), matrix.last());
+        let [rows, columns] = self.plan.graph.node(self.step.inputs[0]).matrix();
         let dtype = self.stored_type(0);
         let (grid, splits) = column_sum_grid([rows, columns], dtype, self.machine);
         let mut params = self.reduce_params([1, rows, columns])?;

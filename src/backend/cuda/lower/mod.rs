@@ -87,7 +87,9 @@ impl Lowering<'_> {
             Kernel::GlobalNorm => return self.norm(None),
             Kernel::ClipNorm { max_norm } => return self.norm(Some(*max_norm)),
             Kernel::FlatUpdate { rule, clip } => self.flat_update(rule, *clip)?,
-            Kernel::SetState(_) | Kernel::Plain => return Ok(None),
+            Kernel::Transpose { extents } => self.transpose(*extents)?,
+            Kernel::SetState(rule) => self.set_state(*rule)?,
+            Kernel::Plain => return Ok(None),
         };
         let Lowering { before, after, .. } = self;
         Ok(Some(before.into_iter().chain(launches).chain(after).collect()))

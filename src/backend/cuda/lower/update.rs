@@ -8,9 +8,9 @@ use crate::backend::cuda::launch::Launch;
 use crate::backend::cuda::memory::Address;
 use crate::graph::ParamId;
 use crate::kernel::Clip;
-use crate::op::{Decay, Nesterov, UpdateRule};
+use crate::op::{Decay, Nesterov, StateRule, UpdateRule};
 use crate::plan::{BufferId, Place};
-use crate::Result;
+use crate::{DType, Result};
 
 /// Neighbouring parameters, with the zeros between them: one flat array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,32 @@ impl Lowering<'_> {
             max_norm: max_norm.unwrap_or(0.0) as f32,
         };
         Ok(Some(vec![Launch::new("square_sum_f32", Grid::of(blocks), params)]))
+    }
+
+    /// A change of state that is not trained.
+    pub(super) fn set_state(&mut self, rule: StateRule) -> Result<Vec<Launch>> {
+        let elements = self.output_shape(0).elements();
+        let mut params = KilnStateParams {
+            state: self.write(0)?,
+            elements: elements as u32,
+            ..Default::default()
+        };
+        if rule == StateRule::Count {
+            return Ok(vec![Launch::new("count_pass_i64", Grid::of(1), params)]);
+        }
+        params.statistic = self.read_as(0, DType::F32)?;
+        match rule {
+            StateRule::Count => {}
+            StateRule::Average { momentum, factor } => {
+                params.kept = (1.0 - momentum) as f32;
+                params.taken = (momentum * factor) as f32;
+            }
+            StateRule::CumulativeAverage { factor } => {
+                params.taken = factor as f32;
+                params.count = self.read(1)?;
+            }
+        }
+        Ok(vec![Launch::new("running_average_f32", Grid::over(elements), params)])
     }
 
     /// One launch per stretch of neighbouring parameters: one in all where every parameter is
