@@ -315,7 +315,7 @@ impl<M: Module> Trainer<M> {
                 layer: String::new(),
                 op: "step".into(),
                 expected: format!(
-                    "targets for the {} samples of {}",
+                    "targets for {} samples, as in {}",
                     x.shape().samples(),
                     x.shape()
                 ),

@@ -78,7 +78,7 @@ fn simpler(graph: &Graph, known: &Known, op: &Op, inputs: &[NodeId]) -> Option<R
 /// `mask_nonzero(r, dropout(d))` is `mask_nonzero(dropout(r), d)` with dropout's scale: where the
 /// forward pass kept `dropout(r)`, its zeros tell both what ReLU cut and what dropout dropped, so
 /// that backward draws nothing. Holds bit for bit, since `r != 0` implies `scale * r != 0` for
-/// scales of 1 and more. A reshape between them is stepped over.
+/// scales of 1 and more.
 fn zeros_as_mask(graph: &Graph, known: &Known, scale: f64, inputs: &[NodeId]) -> Option<Rewrite> {
     let (output, gradient) = (inputs[0], graph.node(inputs[1]));
     let Op::Dropout(dropout) = gradient.op else { return None };

@@ -48,6 +48,28 @@ fn check_gradients(net: &mut Net<Box<dyn Module>>, x: &Tensor, dy: &Tensor, what
     }
 }
 
+/// Extents of 0 behind the first are as empty.
+#[test]
+fn layers_take_samples_without_elements() {
+    for target in targets() {
+        for layer in layers().iter().filter(|layer| layer.input.len() == 2) {
+            let takes_any = ["relu", "leaky_relu", "gelu", "tanh", "sigmoid", "silu", "dropout"];
+            if !takes_any.contains(&layer.name) {
+                continue;
+            }
+            let (mut net, x) = (layer.net(target.device(), 0.5), Tensor::zeros([3, 0]));
+            for _ in 0..2 {
+                let y = net.train().forward(&x);
+                let y = y.unwrap_or_else(|error| panic!("{} {error}", layer.label()));
+                assert_eq!(y.shape().dims(), [3, 0]);
+                let found = net.eval().gradients(&x, &y);
+                let found = found.unwrap_or_else(|error| panic!("{} {error}", layer.label()));
+                assert_eq!(found.input.expect("a gradient").shape().dims(), [3, 0]);
+            }
+        }
+    }
+}
+
 /// A mean over nothing is NaN and a sum is 0, as in PyTorch.
 #[test]
 fn losses_of_no_samples() {

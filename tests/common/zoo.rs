@@ -69,6 +69,7 @@ pub(crate) fn layers() -> Vec<Layer> {
         Box::new(Residual(Linear::new(&p.at("fc"), last(x), last(x))))
     });
     add("arithmetic", rows, |p, x, _| Box::new(Arithmetic::new(p, last(x))));
+    add("of_parameters", &[&[5, 7], &[31, 33]], |p, x, _| Box::new(OfParameters::new(p, last(x))));
     add("products", &[&[5, 7], &[31, 33]], |_, _, _| Box::new(Products));
     add("simple_net", &[&[1, 31], &[33, 49]], |p, x, rate| {
         Box::new(SimpleNet::new(p, last(x), 33, 10, rate))
@@ -232,6 +233,36 @@ impl Module for Arithmetic {
         let positive = &x.square().scale(0.5) + &x.scale(-0.25).exp();
         let quotient = &(&(x * &gain) - &x.softplus()) / &positive;
         &(&quotient + &positive.log()) - &x.mean()
+    }
+}
+
+/// Linear maps of parameters, whose layout in memory is that of weights and biases.
+struct OfParameters {
+    matrix: Param,
+    row: Param,
+    out: Param,
+    back: Param,
+}
+
+impl OfParameters {
+    fn new(p: &Scope, width: usize) -> Self {
+        let init = Init::Uniform { bound: 0.5 };
+        OfParameters {
+            matrix: p.linear_weight("matrix", 5, 37, init),
+            row: p.parameter("row", [37], init),
+            out: p.linear_weight("out", width, 37, init),
+            back: p.linear_weight("back", 37, width, init),
+        }
+    }
+}
+
+impl Module for OfParameters {
+    fn forward(&self, x: &Var) -> Var {
+        let [matrix, row, out, back] =
+            [&self.matrix, &self.row, &self.out, &self.back].map(|param| x.parameter(param));
+        let row = row.reshape([1, 37]).matmul_transposed(&out);
+        let matrix = &matrix.matmul_transposed(&out) + &matrix.matmul(&back);
+        (x + &row).matmul_transposed(&matrix.scale(0.1))
     }
 }
 

@@ -125,13 +125,19 @@ fn has_no_loop(kernel: &Kernel) -> bool {
     )
 }
 
-/// Whether a step reads a parameter in a layout that its kernel does not know: all kernels but those
-/// of linear layers expect row-major.
+/// Whether a step reads a parameter in a layout that its kernel does not know: all expect row-major
+/// but for the weight and the bias of linear layers. What such a layer is applied to may be a
+/// parameter too.
 fn reads_foreign_layout(plan: &Plan, memory: &Memory, step: &Step) -> bool {
     let is_foreign = |&buffer: &_| match plan.buffer(buffer).place {
         Place::Parameter(parameter) => memory.slots[parameter.index()].layout != Layout::RowMajor,
         _ => false,
     };
-    let knows_layouts = matches!(step.kernel, Kernel::Linear { .. } | Kernel::InputGradient { .. });
-    !knows_layouts && step.reads.iter().flatten().any(is_foreign)
+    let knows_layout = |index| match step.kernel {
+        Kernel::Linear { .. } => index >= 1,
+        Kernel::InputGradient { .. } => index == 1,
+        _ => false,
+    };
+    let mut others = step.reads.iter().enumerate().filter(|(index, _)| !knows_layout(*index));
+    others.any(|(_, read)| read.as_ref().is_some_and(is_foreign))
 }
