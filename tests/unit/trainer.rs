@@ -165,7 +165,11 @@ fn failed_steps_change_nothing() {
         (x.clone(), label(-1), "label 5: expected a class or -100 to ignore the sample, got -1"),
         (x.clone(), floats, "tensor: expected i32 elements, got f32"),
         (Tensor::zeros([8, 21]), labels.clone(), "fc1: linear: expected input of shape [..., 20]"),
-        (Tensor::zeros([9, 20]), labels.clone(), "step: expected targets for 9 samples"),
+        (
+            Tensor::zeros([9, 20]),
+            labels.clone(),
+            "step: expected targets for the 9 samples of [9, 20]",
+        ),
     ];
     for (x, labels, message) in cases {
         let error = fit.step(&x, &labels).unwrap_err().to_string();
