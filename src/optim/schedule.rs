@@ -175,7 +175,9 @@ impl Schedule {
     /// The highest momentum that the schedule gives; `None` if it gives none.
     fn highest_momentum(&self) -> Option<f64> {
         match self {
-            Schedule::OneCycle { momentum: MomentumCycle::Cycled { highest, .. }, .. } => Some(*highest),
+            Schedule::OneCycle { momentum: MomentumCycle::Cycled { highest, .. }, .. } => {
+                Some(*highest)
+            }
             Schedule::Chain(parts) => {
                 let all = parts.iter().filter_map(|(_, schedule)| schedule.highest_momentum());
                 all.reduce(f64::max)
