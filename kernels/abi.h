@@ -32,9 +32,10 @@ typedef struct KilnScalars {
   unsigned int update;        /* number of this parameter update, counted from 1 */
   float learning_rate;
   float share;                  /* this micro-batch's share of the whole batch's loss */
-  float moment1_correction;     /* 1 / (1 - beta1^update) */
+  float moment1_correction;     /* 1 / (1 - momentum^update) */
   float moment2_correction_root; /* 1 / sqrt(1 - beta2^update) */
-  float reserved;
+  float momentum;           /* of SGD; Adam's beta1 */
+  float one_minus_momentum; /* rounded once: 1 - momentum in f32 is off by 2e-7 of itself at 0.9 */
 } KilnScalars;
 
 /* The mask function of one dropout site. Its seed is fixed for a network's life, so the round keys are launch parameters
@@ -74,7 +75,9 @@ enum KilnBinary {
   KILN_BINARY_ADD = 0,
   KILN_BINARY_SUBTRACT = 1,
   KILN_BINARY_MULTIPLY = 2,
-  KILN_BINARY_DIVIDE = 3
+  KILN_BINARY_DIVIDE = 3,
+  KILN_BINARY_LOGISTIC_LOSS = 4, /* log(1 + exp(a)) - a b */
+  KILN_BINARY_LOGISTIC_SLOPE = 5 /* sigmoid(a) - b */
 };
 
 /* Whether a result replaces what its buffer holds or is added to it. */
@@ -209,16 +212,13 @@ typedef struct KilnOptimizerParams {
   float* moment2;          /* [count]: second moment; adam only */
   unsigned short* shadow;  /* bf16 [count] copy of the new values, or null */
   const float* coefficient; /* [1] factor of all gradients, or null */
-  const KilnScalars* scalars; /* learning_rate, update, corrections */
+  const KilnScalars* scalars; /* learning_rate, update, momentum, corrections */
   unsigned int count;
-  float momentum;
   float dampening;
-  float beta1;
   float beta2;
-  float one_minus_beta1; /* rounded once: 1 - beta2 in f32 is off by 5e-5 of itself at 0.999 */
-  float one_minus_beta2;
+  float one_minus_beta2; /* rounded once: 1 - beta2 in f32 is off by 5e-5 of itself at 0.999 */
   float eps;
-  float weight_decay;
+  float weight_decay; /* 0: values do not count, not even infinite ones */
   enum KilnNesterov nesterov;
   enum KilnDecay decay;
 } KilnOptimizerParams;

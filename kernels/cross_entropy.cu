@@ -14,7 +14,7 @@ KILN_DEVICE void cross_entropy(const KilnCrossEntropyParams& p) {
   if (row < p.loss.rows) {
     const size_t first = static_cast<size_t>(row) * p.loss.classes;
     const Row<T> scores(static_cast<const T*>(p.scores) + first, static_cast<int>(p.loss.classes));
-    const float scale = p.d_scores == nullptr ? 0.0f : loss_gradient_scale(p.loss, row) / divisor;
+    const float scale = p.d_scores == nullptr ? 0.0f : loss_gradient_scale(p.loss, row, divisor);
     const RowLoss result = row_loss<mode>(p.loss, scores, row, scale);
     loss = result.loss;
     if (p.loss.reduction == KILN_REDUCTION_NONE && threadIdx.x % 32 == 0) p.loss.loss[row] = loss;

@@ -61,6 +61,8 @@ KILN_DEVICE float combine(u32 function, float a, float b) {
     case KILN_BINARY_ADD: return a + b;
     case KILN_BINARY_SUBTRACT: return a - b;
     case KILN_BINARY_MULTIPLY: return a * b;
+    case KILN_BINARY_LOGISTIC_LOSS: return logistic_loss(a, b);
+    case KILN_BINARY_LOGISTIC_SLOPE: return logistic_slope(a, b);
     default: return a / b;
   }
 }

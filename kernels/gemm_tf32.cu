@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// Matrix products on tensor cores: f32 rounded towards zero to tf32, f32 sums. The algorithm is in lib/gemm/.
+// Matrix products on tensor cores: f32 cut off to tf32 by the tensor cores, f32 sums. The algorithm is in lib/gemm/.
 //
 // nt: d = tail(a b^T), forward; nn: d = tail(a b), input gradient; tn: d = a^T b for a group of layers, weight gradients.
 // 128x128, 64x64: operands aligned, extents at least the tile's. any: no such demand.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // The last layer of a classifier with its loss: scores = x weight^T + bias, softmax cross-entropy and the gradient with
 // respect to the scores, for few classes. A block holds the scores of its rows in shared memory; they are never stored
-// unless asked for. The equations of the loss are in lib/cross_entropy.cuh.
+// unless asked for, but rounded as if they were. The equations of the loss are in lib/cross_entropy.cuh.
 #include "abi.h"
 #include "lib/cross_entropy.cuh"
 #include "lib/gemm/ffma.cuh"
@@ -11,30 +11,29 @@ using LossTile = Tile<KILN_LINEAR_LOSS_ROWS, KILN_LINEAR_LOSS_CLASSES, 16, 32>;
 using FfmaLossTile = FfmaTile<KILN_LINEAR_LOSS_ROWS, KILN_LINEAR_LOSS_CLASSES, 2>;
 static_assert(FfmaLossTile::kThreads == KILN_GEMM_THREADS, "the host launches KILN_GEMM_THREADS threads");
 
-template <class T> struct LossProduct {
-  using Type = Product<T, LossTile, Along::K, Along::K, Bounds::Guarded>;
-};
-template <> struct LossProduct<float> {
-  using Type = FfmaProduct<FfmaLossTile, Along::K, Along::K>;
-};
+template <class T> using TensorCores = Product<T, LossTile, Along::K, Along::K, Bounds::Guarded>;
+using FullPrecision = FfmaProduct<FfmaLossTile, Along::K, Along::K>;
 
 // Scores of a block's rows in shared memory, behind the area in which warps stage their sums.
 constexpr int kScoresAt = LossTile::kStagingBytes;
 static_assert(kScoresAt + LossTile::kM * LossTile::kN * 4 <= KILN_GEMM_STAGES_SMALL * (LossTile::kM + LossTile::kN) * KILN_GEMM_DEPTH_BYTES,
               "the scores fit where the operands were");
 
-struct ScoresVisitor {
+template <class T> struct ScoresVisitor {
   static constexpr int kUnroll = 1;
   float* scores;  // [rows][KILN_LINEAR_LOSS_CLASSES]
   Chunk<8> bias;
   __device__ __forceinline__ void operator()(int row, int column, const Chunk<8>& sum) const {
 #pragma unroll
-    for (int i = 0; i < 8; ++i) scores[row * KILN_LINEAR_LOSS_CLASSES + column + i] = sum.v[i] + bias.v[i];
+    for (int i = 0; i < 8; ++i) {
+      scores[row * KILN_LINEAR_LOSS_CLASSES + column + i] = to_f32(from_f32<T>(sum.v[i] + bias.v[i]));
+    }
   }
 };
 
 // A row of scores for row_loss.
 struct SharedRow {
+  using Sum = ShortSum;
   const float* row;
   int columns;
   template <class F> __device__ __forceinline__ void each(F f) const {
@@ -53,7 +52,7 @@ KILN_DEVICE float warp_rows(const KilnLinearCrossEntropyParams& p, const float* 
     const u32 row = blockIdx.x * KILN_LINEAR_LOSS_ROWS + i;
     if (row >= p.loss.rows) break;
     const SharedRow mine{scores + i * KILN_LINEAR_LOSS_CLASSES, static_cast<int>(p.loss.classes)};
-    const float scale = p.d_scores == nullptr ? 0.0f : loss_gradient_scale(p.loss, row) / divisor;
+    const float scale = p.d_scores == nullptr ? 0.0f : loss_gradient_scale(p.loss, row, divisor);
     const RowLoss result = row_loss<Smoothing::Possible>(p.loss, mine, row, scale);
     losses += result.loss;
     if (p.loss.reduction == KILN_REDUCTION_NONE && threadIdx.x % 32 == 0) p.loss.loss[row] = result.loss;
@@ -69,8 +68,7 @@ KILN_DEVICE float warp_rows(const KilnLinearCrossEntropyParams& p, const float* 
   return losses;
 }
 
-template <class T> KILN_DEVICE void linear_cross_entropy(const KilnLinearCrossEntropyParams& p) {
-  using Method = typename LossProduct<T>::Type;
+template <class T, class Method> KILN_DEVICE void linear_cross_entropy(const KilnLinearCrossEntropyParams& p) {
   using Shape = typename Method::Shape;
   KILN_DYNAMIC_SHARED(u8, shared);
   const int rows = static_cast<int>(p.loss.rows), classes = static_cast<int>(p.loss.classes);
@@ -80,7 +78,7 @@ template <class T> KILN_DEVICE void linear_cross_entropy(const KilnLinearCrossEn
   const Sums<Shape> sums = product.run(shared);
 
   float* const scores = reinterpret_cast<float*>(shared + kScoresAt);
-  ScoresVisitor visitor{scores, {}};
+  ScoresVisitor<T> visitor{scores, {}};
   const int column = Shape::column();
   if (p.bias != nullptr) visitor.bias = load_chunk_part<8>(p.bias + column, classes - column);
   each_chunk(TileSums<Shape>{sums, nullptr, 1}, shared, visitor);
@@ -91,14 +89,18 @@ template <class T> KILN_DEVICE void linear_cross_entropy(const KilnLinearCrossEn
 }
 
 extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS) linear_cross_entropy_bf16(const __grid_constant__ KilnLinearCrossEntropyParams p) {
-  linear_cross_entropy<Bf16>(p);
+  linear_cross_entropy<Bf16, TensorCores<Bf16>>(p);
 }
 KILN_EXPORT(linear_cross_entropy_bf16)
 extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS) linear_cross_entropy_f16(const __grid_constant__ KilnLinearCrossEntropyParams p) {
-  linear_cross_entropy<F16>(p);
+  linear_cross_entropy<F16, TensorCores<F16>>(p);
 }
 KILN_EXPORT(linear_cross_entropy_f16)
 extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS) linear_cross_entropy_f32(const __grid_constant__ KilnLinearCrossEntropyParams p) {
-  linear_cross_entropy<float>(p);
+  linear_cross_entropy<float, FullPrecision>(p);
 }
 KILN_EXPORT(linear_cross_entropy_f32)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS) linear_cross_entropy_tf32(const __grid_constant__ KilnLinearCrossEntropyParams p) {
+  linear_cross_entropy<float, TensorCores<float>>(p);
+}
+KILN_EXPORT(linear_cross_entropy_tf32)

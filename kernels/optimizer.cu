@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // Optimisers over one flat array of parameters, with PyTorch's rules, and the norm that clipping needs.
 //   SGD (torch.optim.SGD); Adam (Kingma & Ba 2014, arXiv:1412.6980); AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101)
-// One thread per four parameters. Learning rate and bias corrections come from device memory.
+// One thread per four parameters. Learning rate, momentum and bias corrections come from device memory.
 #include "abi.h"
 #include "lib/pack.cuh"
 #include "lib/reduce.cuh"
@@ -31,6 +31,11 @@ KILN_DEVICE void store_values(const KilnOptimizerParams& p, size_t first, const 
   }
 }
 
+// The gradient with the L2 penalty. 0 * infinity is NaN, so without a penalty the value does not count.
+KILN_DEVICE float decayed(float gradient, float decay, float value) {
+  return decay == 0.0f ? gradient : gradient + decay * value;
+}
+
 // value -= rate * (gradient + decay * value)
 KILN_DEVICE void sgd_step(const KilnOptimizerParams& p) {
   const size_t first = first_of_thread();
@@ -39,7 +44,7 @@ KILN_DEVICE void sgd_step(const KilnOptimizerParams& p) {
   const Values gradients = load_gradients(p, first);
   const float rate = p.scalars->learning_rate;
 #pragma unroll
-  for (int i = 0; i < kStep; ++i) values.v[i] -= rate * (gradients.v[i] + p.weight_decay * values.v[i]);
+  for (int i = 0; i < kStep; ++i) values.v[i] -= rate * decayed(gradients.v[i], p.weight_decay, values.v[i]);
   store_values(p, first, values);
 }
 
@@ -51,12 +56,13 @@ KILN_DEVICE void sgd_momentum_step(const KilnOptimizerParams& p) {
   Values buffers = load_chunk<kStep, float, Reuse::Late>(p.moment1 + first);
   const Values gradients = load_gradients(p, first);
   const float rate = p.scalars->learning_rate;
+  const float momentum = p.scalars->momentum;
   const bool starts = p.scalars->update <= 1;
 #pragma unroll
   for (int i = 0; i < kStep; ++i) {
-    const float gradient = gradients.v[i] + p.weight_decay * values.v[i];
-    buffers.v[i] = starts ? gradient : p.momentum * buffers.v[i] + (1.0f - p.dampening) * gradient;
-    const float step = p.nesterov == KILN_NESTEROV_ON ? gradient + p.momentum * buffers.v[i] : buffers.v[i];
+    const float gradient = decayed(gradients.v[i], p.weight_decay, values.v[i]);
+    buffers.v[i] = starts ? gradient : momentum * buffers.v[i] + (1.0f - p.dampening) * gradient;
+    const float step = p.nesterov == KILN_NESTEROV_ON ? gradient + momentum * buffers.v[i] : buffers.v[i];
     values.v[i] -= rate * step;
   }
   store_chunk<kStep, float, Reuse::Late>(p.moment1 + first, buffers);
@@ -72,6 +78,7 @@ KILN_DEVICE void adam_step(const KilnOptimizerParams& p) {
   Values squares = load_chunk<kStep, float, Reuse::Late>(p.moment2 + first);
   const Values gradients = load_gradients(p, first);
   const float rate = p.scalars->learning_rate;
+  const float beta1 = p.scalars->momentum, one_minus_beta1 = p.scalars->one_minus_momentum;
   const float step = rate * p.scalars->moment1_correction;
   const float root_scale = p.scalars->moment2_correction_root;
   const bool decoupled = p.decay == KILN_DECAY_DECOUPLED;
@@ -79,8 +86,8 @@ KILN_DEVICE void adam_step(const KilnOptimizerParams& p) {
   const float penalty = decoupled ? 0.0f : p.weight_decay;
 #pragma unroll
   for (int i = 0; i < kStep; ++i) {
-    const float gradient = gradients.v[i] + penalty * values.v[i];
-    means.v[i] = p.beta1 * means.v[i] + p.one_minus_beta1 * gradient;
+    const float gradient = decayed(gradients.v[i], penalty, values.v[i]);
+    means.v[i] = beta1 * means.v[i] + one_minus_beta1 * gradient;
     squares.v[i] = p.beta2 * squares.v[i] + p.one_minus_beta2 * gradient * gradient;
     const float denominator = sqrtf(squares.v[i]) * root_scale + p.eps;
     values.v[i] = shrink * values.v[i] - step * (means.v[i] / denominator);

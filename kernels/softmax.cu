@@ -14,9 +14,9 @@ template <class T, template <class> class Row> KILN_DEVICE void softmax(const Ki
   float maximum = -infinity();
   x.each([&](int, float value) { maximum = fmaxf(maximum, value); });
   maximum = warp_max(maximum);
-  float sum = 0.0f;
-  x.each([&](int, float value) { sum += expf(value - maximum); });
-  sum = warp_sum(sum);
+  typename Row<T>::Sum exponentials;
+  x.each([&](int, float value) { exponentials.add(expf(value - maximum)); });
+  const float sum = warp_sum(exponentials.value);
   T* y = static_cast<T*>(p.out) + first;
   if (p.logarithm) {
     const float log_sum = logf(sum);
@@ -49,13 +49,13 @@ template <class T, int Step> KILN_DEVICE void softmax_gradient(const KilnSoftmax
   T* dx = static_cast<T*>(p.out) + first;
   const bool logarithm = p.logarithm != 0;
   const u32 lane = threadIdx.x % 32;
-  float sum = 0.0f;
+  LongSum sums;
   for (u32 column = lane * Step; column < p.columns; column += 32 * Step) {
     const Pair<Step> at = load_pair<T, Step>(y + column, dy + column);
 #pragma unroll
-    for (int i = 0; i < Step; ++i) sum += logarithm ? at.dy.v[i] : at.y.v[i] * at.dy.v[i];
+    for (int i = 0; i < Step; ++i) sums.add(logarithm ? at.dy.v[i] : at.y.v[i] * at.dy.v[i]);
   }
-  sum = warp_sum(sum);
+  const float sum = warp_sum(sums.value);
   for (u32 column = lane * Step; column < p.columns; column += 32 * Step) {
     Pair<Step> at = load_pair<T, Step>(y + column, dy + column);
 #pragma unroll

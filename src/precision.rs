@@ -16,9 +16,9 @@ pub enum Precision {
     /// Full `f32`, as PyTorch computes by default. On a GPU without tensor cores.
     #[default]
     F32,
-    /// Factors of products have 10 bits of mantissa, the others are cut off as tensor cores do
-    /// (`torch.set_float32_matmul_precision("high")`). A layer that is computed with its loss is
-    /// full `f32` on a GPU.
+    /// Factors of products have 10 bits of mantissa; the others are cut off, not rounded, as tensor
+    /// cores do (`torch.set_float32_matmul_precision("high")`). Everything else is `f32`, bias
+    /// gradients included.
     Tf32,
     /// Factors and activations are bfloat16: the range of `f32`, 7 bits of mantissa.
     Bf16,

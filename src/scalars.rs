@@ -19,6 +19,9 @@ pub struct Scalars {
     pub update: u32,
     /// Learning rate of this update.
     pub learning_rate: f32,
+    /// Momentum of this update (Adam: decay of the first moment) where a schedule moves it; else
+    /// the optimiser's own.
+    pub momentum: Option<f64>,
     /// This micro-batch's share of the whole batch's loss, 1 for an undivided batch.
     pub share: f32,
 }
@@ -33,7 +36,15 @@ pub enum Scalar {
 impl Scalars {
     /// Scalars of a first run with this seed.
     pub fn new(seed: u64) -> Self {
-        Scalars { seed, pass: 0, sample_offset: 0, update: 1, learning_rate: 0.0, share: 1.0 }
+        Scalars {
+            seed,
+            pass: 0,
+            sample_offset: 0,
+            update: 1,
+            learning_rate: 0.0,
+            momentum: None,
+            share: 1.0,
+        }
     }
 
     /// The value of a scalar that appears in a graph.

@@ -93,7 +93,7 @@ impl<M: Module> Trainer<M> {
         })
     }
 
-    /// Lets the learning rate follow a schedule.
+    /// Lets the learning rate, and with [`Schedule::OneCycle`] the momentum, follow a schedule.
     ///
     /// # Errors
     /// [`Error::Argument`] if the schedule's options are out of range.
@@ -151,7 +151,7 @@ impl<M: Module> Trainer<M> {
     /// [`check_finite`](Trainer::check_finite).
     pub fn step(&mut self, x: &Tensor, target: &Tensor) -> Result<StepLoss> {
         self.check_batch(x, target)?;
-        let rate = self.rate() as f32;
+        let (rate, momentum) = (self.rate() as f32, self.momentum());
         let update = u32::try_from(self.updates + 1).unwrap_or(u32::MAX);
         let parts = self.parts(x, target)?;
         let requests: Vec<Request> = (0..parts.len())
@@ -170,6 +170,7 @@ impl<M: Module> Trainer<M> {
         let step = self.net.attempt(|net| {
             let mut scalars = net.begin_pass(Mode::Train);
             (scalars.update, scalars.learning_rate) = (update, rate);
+            scalars.momentum = momentum;
             let mut step = StepLoss { parts: Vec::with_capacity(parts.len()), norm: None };
             for (part, request) in parts.iter().zip(requests) {
                 part.tell(&mut scalars);
@@ -265,6 +266,12 @@ impl<M: Module> Trainer<M> {
         self.schedule.rate(self.optimizer.rate, self.updates)
     }
 
+    /// The momentum of the next update (Adam: its decay of the first moment) where the schedule moves
+    /// it; `None` where it is the optimiser's own.
+    pub fn momentum(&self) -> Option<f64> {
+        self.schedule.momentum(self.updates)
+    }
+
     /// The plan of an undivided step for inputs and targets of these types.
     ///
     /// # Errors
@@ -278,8 +285,9 @@ impl<M: Module> Trainer<M> {
         Ok(plan)
     }
 
-    pub(crate) fn optimizer(&self) -> &Optimizer {
-        &self.optimizer
+    /// The optimiser, with the moments that the schedule needs.
+    pub(crate) fn optimizer(&self) -> Optimizer {
+        Optimizer { rule: self.schedule.rule(self.optimizer.rule), ..self.optimizer }
     }
 
     pub(crate) fn schedule(&self) -> &Schedule {
@@ -354,7 +362,7 @@ impl<M: Module> Trainer<M> {
 
     /// What the plan of a micro-batch is for.
     fn request(&self, first: bool, last: bool) -> Request {
-        let update = UpdateGoal { rule: self.optimizer.rule, max_norm: self.max_norm };
+        let update = UpdateGoal { rule: self.optimizer().rule, max_norm: self.max_norm };
         let step = StepGoal {
             store: if first { Store::Overwrite } else { Store::Accumulate },
             update: last.then_some(update),

@@ -5,7 +5,7 @@
 // With label t, class weights w, smoothing s, C classes and p = softmax(z):
 //   loss = (1 - s) w_t (log sum exp z - z_t) + s / C sum_c w_c (log sum exp z - z_c)
 //   dz_j = ((1 - s) w_t + s / C sum_c w_c) p_j - (1 - s) w_t [j = t] - s / C w_j
-// KILN_REDUCTION_MEAN divides both by the sum of w_t over the rows that are not ignored.
+// KILN_REDUCTION_MEAN divides both by the sum of w_t over the rows that are not ignored, and is NaN if that is 0.
 #pragma once
 #include "abi.h"
 #include "device.cuh"
@@ -26,7 +26,9 @@ template <int Threads> KILN_DEVICE float loss_divisor(const KilnCrossEntropyLoss
     const int label = p.labels[row];
     if (label != p.ignore_index && names_class(p, label)) sum += class_weight(p, label);
   }
-  return block_sum<Threads>(sum);
+  sum = block_sum<Threads>(sum);
+  // Smoothing adds to rows whose labels have no weight: divided by 0 they would be infinite.
+  return sum == 0.0f ? not_a_number() : sum;
 }
 
 // Whether the code for label smoothing is there at all: it walks along the class weights, too.
@@ -48,7 +50,8 @@ struct RowLoss {
   }
 };
 
-// One warp; `scores` has each(f) over the row's columns, a lane seeing its own. `scale` multiplies the gradient.
+// One warp; `scores` has each(f) over the row's columns, a lane seeing its own, and Sum for adding up as many.
+// `scale` multiplies the gradient.
 template <Smoothing mode, class Row>
 KILN_DEVICE RowLoss row_loss(const KilnCrossEntropyLoss& p, const Row& scores, u32 row, float scale) {
   RowLoss result{0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, p.labels[row]};
@@ -57,41 +60,48 @@ KILN_DEVICE RowLoss row_loss(const KilnCrossEntropyLoss& p, const Row& scores, u
   float maximum = -infinity();
   scores.each([&](int, float score) { maximum = fmaxf(maximum, score); });
   maximum = warp_max(maximum);
-  float sum = 0.0f, at_label = 0.0f;
+  typename Row::Sum exponentials;
+  float at_label = 0.0f;
   scores.each([&](int column, float score) {
-    sum += expf(score - maximum);
+    exponentials.add(expf(score - maximum));
     if (column == result.label) at_label = score;
   });
-  sum = warp_sum(sum);
+  const float sum = warp_sum(exponentials.value);
   at_label = warp_sum(at_label);
 
-  const float log_sum = maximum + logf(sum);
+  // Subtracted in two steps: added to a large maximum, the logarithm would lose its digits.
+  const float log_sum = logf(sum);
   const float share = mode == Smoothing::Possible ? p.smoothing / static_cast<float>(p.classes) : 0.0f;
   const bool known = names_class(p, result.label);
   const float weight = known ? class_weight(p, result.label) * (1.0f - p.smoothing) : not_a_number();
-  float weights = 0.0f, weighted_scores = 0.0f;
+  typename Row::Sum weights, weighted_scores;
   if (mode == Smoothing::Possible && p.smoothing != 0.0f) {
     scores.each([&](int column, float score) {
       const float w = class_weight(p, column);
-      weights += w;
-      weighted_scores += w * (log_sum - score);
+      weights.add(w);
+      weighted_scores.add(w * (log_sum + (maximum - score)));
     });
-    weights = warp_sum(weights);
-    weighted_scores = warp_sum(weighted_scores);
+    weights.value = warp_sum(weights.value);
+    weighted_scores.value = warp_sum(weighted_scores.value);
   }
-  result.loss = weight * (log_sum - at_label) + share * weighted_scores;
+  result.loss = weight * (log_sum + (maximum - at_label)) + share * weighted_scores.value;
   result.maximum = maximum;
   result.inverse_sum = 1.0f / sum;
-  result.slope = (weight + share * weights) * scale;
+  result.slope = (weight + share * weights.value) * scale;
   result.target = weight * scale;
   result.smoothing = share * scale;
   return result;
 }
 
-// The factor of a row's gradient before the divisor.
-KILN_DEVICE float loss_gradient_scale(const KilnCrossEntropyLoss& p, u32 row) {
-  if (p.dloss != nullptr) return p.dloss[p.reduction == KILN_REDUCTION_NONE ? row : 0];
-  return p.scalars == nullptr ? 1.0f : p.scalars->share;
+// The factor of a row's gradient. A part of a batch without weight has a share of 0 and takes no part in the whole.
+KILN_DEVICE float loss_gradient_scale(const KilnCrossEntropyLoss& p, u32 row, float divisor) {
+  float scale = 1.0f;
+  if (p.dloss != nullptr) {
+    scale = p.dloss[p.reduction == KILN_REDUCTION_NONE ? row : 0];
+  } else if (p.scalars != nullptr) {
+    scale = p.scalars->share;
+  }
+  return scale == 0.0f ? 0.0f : scale / divisor;
 }
 
 // All threads of a block call it with the sum of their warp's losses; the last block of the grid writes the loss.

@@ -94,6 +94,16 @@ struct Scale {
   __device__ __forceinline__ float df(float) const { return factor; }
 };
 
+// log(1 + exp(x)) - x target: what is 0 for a sure and right x comes alone, so that it swallows nothing.
+KILN_DEVICE float logistic_loss(float x, float target) {
+  const float size = fabsf(x);
+  return (x > 0.0f ? 1.0f - target : target) * size + log1pf(expf(-size));
+}
+// sigmoid(x) - target, likewise.
+KILN_DEVICE float logistic_slope(float x, float target) {
+  return x > 0.0f ? (1.0f - target) - sigmoid(-x) : sigmoid(x) - target;
+}
+
 // Calls `visit` with the functor that `function` names. All threads agree on it, so the branch costs one jump.
 template <class Visit> KILN_DEVICE void with_function(u32 function, float parameter, Visit visit) {
   switch (function) {

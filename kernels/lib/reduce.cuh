@@ -6,6 +6,24 @@
 
 constexpr u32 kWholeWarp = 0xffffffffu;
 
+// A sum of few terms.
+struct ShortSum {
+  float value = 0.0f;
+  __device__ __forceinline__ void add(float term) { value += term; }
+};
+
+// A sum of any number of terms. What an addition rounds away is added to the next term (Kahan 1965): thousands of equal
+// terms would all be rounded to the same side.
+struct LongSum {
+  float value = 0.0f, missing = 0.0f;
+  __device__ __forceinline__ void add(float term) {
+    const float whole = term + missing, sum = value + whole;
+    const float rest = whole - (sum - value);
+    missing = rest == rest ? rest : 0.0f;  // of an infinite sum nothing is missing
+    value = sum;
+  }
+};
+
 // Every lane receives the result.
 KILN_DEVICE float warp_sum(float value) {
 #pragma unroll

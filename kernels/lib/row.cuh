@@ -3,9 +3,11 @@
 // `each(f)` calls f(column, value) for the columns of this lane.
 #pragma once
 #include "pack.cuh"
+#include "reduce.cuh"
 
 // Up to KILN_ROW_REGISTERS elements; the row's length is a multiple of the elements in 16 bytes.
 template <class T> struct CachedRow {
+  using Sum = ShortSum;  // of a lane's columns
   static constexpr int kStep = kVector<T>;
   static constexpr int kChunks = KILN_ROW_REGISTERS / 32 / kStep;
   Chunk<kStep> chunks[kChunks];  // (chunks per lane)
@@ -48,6 +50,7 @@ template <class T> struct CachedRow {
 
 // Any length and alignment.
 template <class T> struct StridedRow {
+  using Sum = LongSum;
   const T* row;
   int columns;
 

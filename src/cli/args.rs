@@ -277,7 +277,7 @@ pub(super) enum ScheduleName {
     Cosine,
     /// A tenth after each third of the updates
     Step,
-    /// Up to --lr and down again
+    /// Up to --lr and down again; the momentum (Adam: beta1) goes from 0.95 to 0.85 and back
     OneCycle,
     /// Up to --lr over the first tenth of the updates
     Warmup,

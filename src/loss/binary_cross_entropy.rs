@@ -3,11 +3,13 @@
 
 use super::{element_weight, of_pairs, reduce, Loss, Reduction};
 use crate::graph::Var;
+use crate::op::{Binary, Op};
 use crate::{Result, Tensor};
 
 /// `-t log(sigmoid(x)) - (1 - t) log(1 - sigmoid(x))`, as `torch.nn.BCEWithLogitsLoss`.
 ///
-/// Computed as `softplus(x) - t x`, which is finite for every finite logit.
+/// Finite for every finite logit; the small loss and gradient of a sure and right logit keep all
+/// their digits, where PyTorch's gradient of a sure 1 and its loss of a sure 0 become 0.
 ///
 /// # Shapes
 /// Logits and target have one shape, else tracing reports both; the result is a scalar, or has that
@@ -21,7 +23,8 @@ pub struct BceWithLogits {
 impl Loss for BceWithLogits {
     fn forward(&self, output: &Var, inputs: &[Var]) -> Var {
         of_pairs("bce_with_logits", output, &inputs[0], || {
-            reduce(&(&output.softplus() - &(&inputs[0] * output)), self.reduction)
+            let losses = output.apply(Op::Binary(Binary::LogisticLoss), &[&inputs[0]]);
+            reduce(&losses, self.reduction)
         })
     }
 

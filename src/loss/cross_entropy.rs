@@ -11,7 +11,7 @@ use crate::{Error, Result, Shape, Tensor};
 /// # Shapes
 /// Scores `[samples, classes]`, labels `i32 [samples]`; the result is a scalar, or `[samples]` with
 /// [`Reduction::None`]. The mean divides by the sum of the labels' weights over the samples that
-/// are not ignored; if all are, it is NaN.
+/// are not ignored; if all are or none has weight, it is NaN.
 ///
 /// ```
 /// use kiln::loss::CrossEntropy;
@@ -25,7 +25,7 @@ pub struct CrossEntropy {
     pub ignore_index: i32,
     /// Share of the target spread evenly over all classes, in `[0, 1]`.
     pub label_smoothing: f32,
-    /// One weight per class.
+    /// One weight per class, each a finite number of 0 or more.
     pub weights: Option<Vec<f32>>,
     /// How the samples' losses are joined.
     pub reduction: Reduction,
@@ -62,6 +62,12 @@ impl Loss for CrossEntropy {
         if !(0.0..=1.0).contains(&self.label_smoothing) {
             let got = self.label_smoothing;
             return Err(Error::argument("label_smoothing", "a number in [0, 1]", got));
+        }
+        let weights = self.weights.as_deref().unwrap_or_default();
+        let is_weight = |weight: &f32| *weight >= 0.0 && weight.is_finite();
+        if let Some(class) = weights.iter().position(|weight| !is_weight(weight)) {
+            let what = format!("weight of class {class}");
+            return Err(Error::argument(what, "a finite number, 0 or more", weights[class]));
         }
         let labels = target.integers()?;
         let invalid = |label: &i32| *label < 0 && *label != self.ignore_index;

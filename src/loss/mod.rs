@@ -51,6 +51,32 @@ pub trait Loss: std::fmt::Debug + Send + Sync {
     fn key(&self) -> String;
 }
 
+impl<L: Loss + ?Sized> Loss for Box<L> {
+    fn forward(&self, output: &Var, inputs: &[Var]) -> Var {
+        (**self).forward(output, inputs)
+    }
+
+    fn inputs(&self) -> Vec<Tensor> {
+        (**self).inputs()
+    }
+
+    fn check(&self, target: &Tensor) -> Result<()> {
+        (**self).check(target)
+    }
+
+    fn check_output(&self, target: &Tensor, output: &Shape) -> Result<()> {
+        (**self).check_output(target, output)
+    }
+
+    fn weight(&self, target: &Tensor) -> Option<f64> {
+        (**self).weight(target)
+    }
+
+    fn key(&self) -> String {
+        (**self).key()
+    }
+}
+
 /// Losses of pairs: of each element of the output and the target at its place. A target of another
 /// shape is a mistake, never broadcast: each output would meet the targets of others.
 fn of_pairs(op: &str, output: &Var, target: &Var, losses: impl FnOnce() -> Var) -> Var {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Functions of pairs of elements.
 
-use super::{Mismatch, Op, TensorType, Unary};
+use super::{unary::sigmoid, Mismatch, Op, TensorType, Unary};
 use crate::graph::{Builder, NodeId};
 use crate::DType;
 
@@ -16,6 +16,11 @@ pub enum Binary {
     Multiply,
     /// `a / b`
     Divide,
+    /// Binary cross-entropy of a logit `a` and a target `b`: `log(1 + exp(a)) - a b`, with all
+    /// digits however sure and right the logit is.
+    LogisticLoss,
+    /// Its slope `sigmoid(a) - b`, likewise.
+    LogisticSlope,
 }
 
 impl Binary {
@@ -26,6 +31,8 @@ impl Binary {
             Binary::Subtract => "subtract",
             Binary::Multiply => "multiply",
             Binary::Divide => "divide",
+            Binary::LogisticLoss => "logistic_loss",
+            Binary::LogisticSlope => "logistic_slope",
         }
     }
 
@@ -36,6 +43,13 @@ impl Binary {
             Binary::Subtract => a - b,
             Binary::Multiply => a * b,
             Binary::Divide => a / b,
+            // The part that is 0 for a sure and right logit comes alone, so that it swallows nothing.
+            Binary::LogisticLoss => {
+                let wrong = if a > 0.0 { 1.0 - b } else { b };
+                wrong * a.abs() + (-a.abs()).exp().ln_1p()
+            }
+            Binary::LogisticSlope if a > 0.0 => (1.0 - b) - sigmoid(-a),
+            Binary::LogisticSlope => sigmoid(a) - b,
         }
     }
 
@@ -58,6 +72,17 @@ impl Binary {
                 let ratio = graph.add(Op::Binary(Binary::Divide), &[a, b])?;
                 let product = graph.add(Op::Binary(Binary::Multiply), &[da, ratio])?;
                 (da, graph.add(Op::Unary(Unary::Scale(-1.0)), &[product])?)
+            }
+            Binary::LogisticLoss => {
+                let slope = graph.add(Op::Binary(Binary::LogisticSlope), &[a, b])?;
+                let da = graph.add(Op::Binary(Binary::Multiply), &[dy, slope])?;
+                let product = graph.add(Op::Binary(Binary::Multiply), &[dy, a])?;
+                (da, graph.add(Op::Unary(Unary::Scale(-1.0)), &[product])?)
+            }
+            Binary::LogisticSlope => {
+                let sigmoid = graph.add(Op::Unary(Unary::Sigmoid), &[a])?;
+                let da = graph.add(Op::UnaryGrad(Unary::Sigmoid), &[sigmoid, dy])?;
+                (da, graph.add(Op::Unary(Unary::Scale(-1.0)), &[dy])?)
             }
         };
         Ok(vec![Some(da), Some(db)])

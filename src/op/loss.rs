@@ -21,7 +21,8 @@ pub enum Reduction {
 ///
 /// The loss of a sample with label `t` is `(1 - s) * -w[t] * logp[t] + s / C * sum_c(-w[c] *
 /// logp[c])` with smoothing `s`, `C` classes and class weights `w`; the mean divides the sum by the
-/// sum of `w[t]` over the samples that are not ignored.
+/// sum of `w[t]` over the samples that are not ignored, and is NaN where that sum is 0. Without
+/// smoothing no class but the label counts, not even one whose logarithm is infinite.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Nll {
     /// Samples with this label take no part.
@@ -85,6 +86,7 @@ impl Nll {
         let weight = |class: usize| weights.map_or(1.0, |w| w[class]);
         let loss_of = |(row, &label): (&[f64], &f64)| match self.class(label) {
             None => 0.0,
+            Some(class) if self.smoothing == 0.0 => -weight(class) * row[class],
             Some(class) => {
                 let smooth: f64 = row.iter().enumerate().map(|(c, p)| -weight(c) * p).sum();
                 (1.0 - self.smoothing) * -weight(class) * row[class]
@@ -97,7 +99,7 @@ impl Nll {
             Reduction::Sum => Array::scalar(losses.iter().sum()),
             Reduction::Mean => {
                 let total: f64 = losses.iter().sum();
-                Array::scalar(total / self.weight_sum(&inputs[1].data, weights))
+                Array::scalar(total / self.divisor(&inputs[1].data, weights))
             }
         }
     }
@@ -107,13 +109,17 @@ impl Nll {
         let weights = inputs.get(2).map(|w| w.data.as_slice());
         let weight = |class: usize| weights.map_or(1.0, |w| w[class]);
         let divisor = match self.reduction {
-            Reduction::Mean => self.weight_sum(labels, weights),
+            Reduction::Mean => self.divisor(labels, weights),
             Reduction::Sum | Reduction::None => 1.0,
         };
         let mut gradient = Array::zeros(&[labels.len(), classes].into());
         for (sample, row) in gradient.data.chunks_exact_mut(classes).enumerate() {
             let Some(label) = self.class(labels[sample]) else { continue };
-            let dy = dloss.data[if dloss.data.len() == 1 { 0 } else { sample }] / divisor;
+            let dy = match dloss.data[if dloss.data.len() == 1 { 0 } else { sample }] {
+                // A part of a batch without weight takes no part in the whole.
+                0.0 => 0.0,
+                dloss => dloss / divisor,
+            };
             for (class, value) in row.iter_mut().enumerate() {
                 let chosen = if class == label { 1.0 - self.smoothing } else { 0.0 };
                 *value = -weight(class) * (chosen + self.smoothing / classes as f64) * dy;
@@ -122,9 +128,10 @@ impl Nll {
         gradient
     }
 
-    fn weight_sum(&self, labels: &[f64], weights: Option<&[f64]>) -> f64 {
+    /// What a mean divides by: NaN where nothing has weight.
+    fn divisor(&self, labels: &[f64], weights: Option<&[f64]>) -> f64 {
         let kept = labels.iter().filter_map(|&label| self.class(label));
-        kept.map(|class| weights.map_or(1.0, |w| w[class])).sum()
+        mean_divisor(kept.map(|class| weights.map_or(1.0, |w| w[class])).sum())
     }
 
     /// The class that a label names, `None` if the sample is ignored.
@@ -147,6 +154,15 @@ fn check_labels(scores: [usize; 2], labels: &TensorType) -> Result<(), Mismatch>
     } else {
         let expected = format!("labels i32[{samples}] for scores of shape {scores:?}");
         Err(Mismatch::new(expected, labels))
+    }
+}
+
+/// What the mean of losses with this sum of weights divides by. Smoothing adds to samples whose
+/// labels have no weight, so a sum of 0 would make the mean infinite instead of NaN.
+pub(crate) fn mean_divisor(weight_sum: f64) -> f64 {
+    match weight_sum {
+        0.0 => f64::NAN,
+        sum => sum,
     }
 }
 

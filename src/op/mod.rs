@@ -24,6 +24,7 @@ mod window;
 pub use array::Array;
 pub use binary::Binary;
 pub use conv::Conv;
+pub(crate) use loss::mean_divisor;
 pub use loss::{Nll, Reduction};
 pub use matmul::{MatMul, Order};
 pub use normalize::{Normalize, Over};

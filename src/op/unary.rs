@@ -184,7 +184,7 @@ pub(super) fn infer(inputs: &[&TensorType]) -> Result<TensorType, Mismatch> {
     }
 }
 
-fn sigmoid(x: f64) -> f64 {
+pub(super) fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 

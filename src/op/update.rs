@@ -81,7 +81,8 @@ impl UpdateRule {
         let rate = f64::from(run.learning_rate);
         match *self {
             UpdateRule::Sgd { momentum, dampening, nesterov, weight_decay } => {
-                let gradient = gradient + weight_decay * value;
+                let momentum = run.momentum.unwrap_or(momentum);
+                let gradient = decayed(gradient, weight_decay, value);
                 let Some(buffer) = moments.first_mut() else { return value - rate * gradient };
                 *buffer = if run.update <= 1 {
                     gradient
@@ -94,8 +95,9 @@ impl UpdateRule {
                 }
             }
             UpdateRule::Adam { beta1, beta2, eps, weight_decay, decay } => {
+                let beta1 = run.momentum.unwrap_or(beta1);
                 let (value, gradient) = match decay {
-                    Decay::Gradient => (value, gradient + weight_decay * value),
+                    Decay::Gradient => (value, decayed(gradient, weight_decay, value)),
                     Decay::Decoupled => (value * (1.0 - rate * weight_decay), gradient),
                 };
                 moments[0] = beta1 * moments[0] + (1.0 - beta1) * gradient;
@@ -105,6 +107,15 @@ impl UpdateRule {
                 value - rate / (1.0 - beta1.powi(step)) * moments[0] / denominator
             }
         }
+    }
+}
+
+/// A gradient with the L2 penalty. Without a penalty the value does not count, not even an infinite
+/// one.
+fn decayed(gradient: f64, weight_decay: f64, value: f64) -> f64 {
+    match weight_decay {
+        0.0 => gradient,
+        decay => gradient + decay * value,
     }
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Optimisers and learning-rate schedules, with PyTorch's semantics.
+//! Optimisers and schedules of learning rate and momentum, with PyTorch's semantics.
 
 mod schedule;
 
 pub use crate::op::Nesterov;
-pub use schedule::{Anneal, Phases, Schedule};
+pub use schedule::{Anneal, MomentumCycle, Phases, Schedule};
 
 use crate::op::{Decay, UpdateRule};
 use crate::{Error, Result};

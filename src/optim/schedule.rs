@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Learning-rate schedules: functions of the number of updates made so far.
+//! Schedules of learning rate and momentum: functions of the number of updates made so far.
 
 use std::f64::consts::PI;
 
+use crate::op::UpdateRule;
 use crate::{Error, Result};
 
-/// How the learning rate changes from update to update.
+/// How the learning rate changes from update to update, and with [`Schedule::OneCycle`] the
+/// momentum.
 ///
 /// `step` counts updates from 0, as PyTorch's schedulers count calls of `scheduler.step()`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -62,6 +64,8 @@ pub enum Schedule {
         start_divisor: f64,
         /// First rate over the last; 10,000 in PyTorch.
         end_divisor: f64,
+        /// What becomes of the momentum meanwhile.
+        momentum: MomentumCycle,
     },
     /// One schedule after another (`SequentialLR`): each begins anew, with `step` 0, at its number
     /// of updates.
@@ -78,6 +82,21 @@ pub enum Anneal {
     Linear,
 }
 
+/// The momentum under [`Schedule::OneCycle`]: SGD's, or Adam's decay of the first moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum MomentumCycle {
+    /// As the optimiser has it (`cycle_momentum=False`).
+    Kept,
+    /// From `highest` down to `lowest` while the rate rises, and back while it falls. The
+    /// optimiser's own number plays no part; SGD without momentum gets one, as in PyTorch.
+    Cycled {
+        /// Momentum at the highest rate (`base_momentum`); 0.85 in PyTorch.
+        lowest: f64,
+        /// Momentum at the first and the last rate (`max_momentum`); 0.95 in PyTorch.
+        highest: f64,
+    },
+}
+
 /// The course of [`Schedule::OneCycle`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phases {
@@ -89,7 +108,8 @@ pub enum Phases {
 }
 
 impl Schedule {
-    /// One cycle with PyTorch's defaults.
+    /// One cycle with PyTorch's defaults: the momentum goes from 0.95 down to 0.85 and back, whatever
+    /// the optimiser's is. [`MomentumCycle::Kept`] leaves it alone.
     pub fn one_cycle(peak: f64, steps: u64) -> Self {
         Schedule::OneCycle {
             peak,
@@ -99,6 +119,7 @@ impl Schedule {
             phases: Phases::Two,
             start_divisor: 25.0,
             end_divisor: 1e4,
+            momentum: MomentumCycle::Cycled { lowest: 0.85, highest: 0.95 },
         }
     }
 
@@ -117,30 +138,66 @@ impl Schedule {
                 let share = step.min(*steps) as f64 / (*steps).max(1) as f64;
                 base * (start + (end - start) * share)
             }
-            Schedule::OneCycle {
-                peak,
-                steps,
-                rise,
-                anneal,
-                phases,
-                start_divisor,
-                end_divisor,
-            } => {
+            Schedule::OneCycle { peak, start_divisor, end_divisor, .. } => {
                 let (first, last) = (peak / start_divisor, peak / start_divisor / end_divisor);
-                let (top, bottom) = (rise * *steps as f64 - 1.0, *steps as f64 - 1.0);
-                let turns = match phases {
-                    Phases::Two => vec![(top, first, *peak), (bottom, *peak, last)],
-                    Phases::Three => {
-                        vec![(top, first, *peak), (2.0 * top, *peak, first), (bottom, first, last)]
-                    }
-                };
-                anneal.through(&turns, (step as f64).min(bottom))
+                self.through_cycle([first, *peak, last], step)
             }
             Schedule::Chain(parts) => {
-                let current = parts.iter().rev().find(|(start, _)| *start <= step);
-                current.map_or(base, |(start, schedule)| schedule.rate(base, step - start))
+                part_at(parts, step).map_or(base, |(schedule, step)| schedule.rate(base, step))
             }
         }
+    }
+
+    /// The momentum of update `step`, counted from 0; `None` where it is the optimiser's own.
+    pub fn momentum(&self, step: u64) -> Option<f64> {
+        match self {
+            Schedule::OneCycle { momentum: MomentumCycle::Cycled { lowest, highest }, .. } => {
+                Some(self.through_cycle([*highest, *lowest, *highest], step))
+            }
+            Schedule::Chain(parts) => {
+                part_at(parts, step).and_then(|(schedule, step)| schedule.momentum(step))
+            }
+            _ => None,
+        }
+    }
+
+    /// The rule that updates follow: SGD keeps a moment where the schedule gives it a momentum.
+    pub(crate) fn rule(&self, rule: UpdateRule) -> UpdateRule {
+        match (rule, self.highest_momentum()) {
+            (
+                UpdateRule::Sgd { momentum: 0.0, dampening, nesterov, weight_decay },
+                Some(highest),
+            ) => UpdateRule::Sgd { momentum: highest, dampening, nesterov, weight_decay },
+            _ => rule,
+        }
+    }
+
+    /// The highest momentum that the schedule gives; `None` if it gives none.
+    fn highest_momentum(&self) -> Option<f64> {
+        match self {
+            Schedule::OneCycle { momentum: MomentumCycle::Cycled { highest, .. }, .. } => {
+                Some(*highest)
+            }
+            Schedule::Chain(parts) => {
+                let all = parts.iter().filter_map(|(_, schedule)| schedule.highest_momentum());
+                all.reduce(f64::max)
+            }
+            _ => None,
+        }
+    }
+
+    /// A number that is the first of these in the beginning of a cycle, the second at the peak of
+    /// the rate and the third in the end. Nothing without a cycle.
+    fn through_cycle(&self, [first, peak, last]: [f64; 3], step: u64) -> f64 {
+        let Schedule::OneCycle { steps, rise, anneal, phases, .. } = self else { return last };
+        let (top, bottom) = (rise * *steps as f64 - 1.0, *steps as f64 - 1.0);
+        let turns = match phases {
+            Phases::Two => vec![(top, first, peak), (bottom, peak, last)],
+            Phases::Three => {
+                vec![(top, first, peak), (2.0 * top, peak, first), (bottom, first, last)]
+            }
+        };
+        anneal.through(&turns, (step as f64).min(bottom))
     }
 
     /// Checks the options.
@@ -167,7 +224,9 @@ impl Schedule {
             Schedule::Linear { start, end, steps } => {
                 length("steps", *steps).and(rate("start", *start)).and(rate("end", *end))
             }
-            Schedule::OneCycle { peak, steps, rise, start_divisor, end_divisor, .. } => {
+            Schedule::OneCycle {
+                peak, steps, rise, start_divisor, end_divisor, momentum, ..
+            } => {
                 length("steps", *steps)?;
                 rate("peak", *peak)?;
                 let positive = |value: f64| value > 0.0 && value.is_finite();
@@ -175,10 +234,10 @@ impl Schedule {
                     let got = format!("{start_divisor} and {end_divisor}");
                     return Err(Error::argument("divisors of the schedule", "more than 0", got));
                 }
-                match (0.0..=1.0).contains(rise) {
-                    true => Ok(()),
-                    false => Err(Error::argument("rise of the schedule", "in [0, 1]", rise)),
+                if !(0.0..=1.0).contains(rise) {
+                    return Err(Error::argument("rise of the schedule", "in [0, 1]", rise));
                 }
+                momentum.check()
             }
             Schedule::Chain(parts) => {
                 let starts: Vec<u64> = parts.iter().map(|(start, _)| *start).collect();
@@ -188,6 +247,26 @@ impl Schedule {
                 }
                 parts.iter().try_for_each(|(_, schedule)| schedule.check())
             }
+        }
+    }
+}
+
+/// The part of a chain that an update belongs to, and the update's number in it.
+fn part_at(parts: &[(u64, Schedule)], step: u64) -> Option<(&Schedule, u64)> {
+    let current = parts.iter().rev().find(|(start, _)| *start <= step);
+    current.map(|(start, schedule)| (schedule, step - start))
+}
+
+impl MomentumCycle {
+    fn check(self) -> Result<()> {
+        match self {
+            MomentumCycle::Cycled { lowest, highest }
+                if !(0.0 < lowest && lowest <= highest && highest < 1.0) =>
+            {
+                let got = format!("{lowest} to {highest}");
+                Err(Error::argument("momentum of the schedule", "a range inside (0, 1)", got))
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -32,12 +32,8 @@ pub(crate) struct Layer {
 pub(crate) struct LossCase {
     pub(crate) name: &'static str,
     pub(crate) scores: [usize; 2],
-    pub(crate) loss: Boxed,
+    pub(crate) loss: Box<dyn Loss>,
 }
-
-/// A loss of any kind, where the crate takes one by value.
-#[derive(Debug)]
-pub(crate) struct Boxed(pub(crate) Box<dyn Loss>);
 
 /// All layers. Among the extents are 1, odd ones below and above a vector's width, and 1000.
 pub(crate) fn layers() -> Vec<Layer> {
@@ -86,7 +82,7 @@ pub(crate) fn losses() -> Vec<LossCase> {
     let mut all = Vec::new();
     for reduction in [Reduction::Mean, Reduction::Sum] {
         let mut add = |name, scores: [usize; 2], loss: Box<dyn Loss>| {
-            all.push(LossCase { name, scores, loss: Boxed(loss) });
+            all.push(LossCase { name, scores, loss });
         };
         for scores in [[1, 1], [31, 33], [2, 1000], [33, 10]] {
             add("mse", scores, Box::new(Mse { reduction }));
@@ -156,32 +152,6 @@ impl LossCase {
 
     pub(crate) fn label(&self) -> String {
         format!("{} {:?} {}", self.name, self.scores, self.loss.key())
-    }
-}
-
-impl Loss for Boxed {
-    fn forward(&self, output: &Var, inputs: &[Var]) -> Var {
-        self.0.forward(output, inputs)
-    }
-
-    fn inputs(&self) -> Vec<Tensor> {
-        self.0.inputs()
-    }
-
-    fn check(&self, target: &Tensor) -> kiln::Result<()> {
-        self.0.check(target)
-    }
-
-    fn check_output(&self, target: &Tensor, output: &kiln::Shape) -> kiln::Result<()> {
-        self.0.check_output(target, output)
-    }
-
-    fn weight(&self, target: &Tensor) -> Option<f64> {
-        self.0.weight(target)
-    }
-
-    fn key(&self) -> String {
-        self.0.key()
     }
 }
 

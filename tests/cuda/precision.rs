@@ -80,6 +80,35 @@ fn activations_are_rounded_when_they_are_stored() {
     }
 }
 
+/// A layer that is computed with its loss rounds as one that is not: the loss is that of the scores as
+/// they are stored.
+#[test]
+fn losses_are_those_of_the_scores_that_are_stored() {
+    let _driver = driver();
+    let (x, y) = (numbers(1, [33, 40]), labels(1, 33, 10));
+    for precision in REDUCED {
+        for device in [gpu(), cpu()] {
+            let make = |p: &kiln::nn::Scope| Linear::new(&p.at("fc"), 40, 10);
+            let net = Net::new(device.with_precision(precision), Seed(1), make);
+            let mut net = net.expect("a network");
+            let loss = CrossEntropy::default();
+            let (found, scores) = net.eval().loss_and_output(&loss, &x, &y).expect("a loss");
+            let rows = values(&scores).chunks(10).zip(y.integers().expect("labels"));
+            let of_row = |(row, label): (&[f32], &i32)| {
+                let sum: f64 = row.iter().map(|&score| f64::from(score).exp()).sum();
+                sum.ln() - f64::from(row[*label as usize])
+            };
+            let expected = rows.map(of_row).sum::<f64>() / 33.0;
+            let alone = net.eval().loss(&loss, &x, &y).expect("a loss");
+            let trained = net.train().loss_gradients(&loss, &x, &y).expect("gradients").output;
+            for found in [found, alone, trained] {
+                let error = (f64::from(values(&found)[0]) - expected).abs() / expected;
+                assert!(error < 1e-6, "{precision}: {found:?}, expected {expected}");
+            }
+        }
+    }
+}
+
 #[test]
 fn masks_are_the_same_in_every_precision() {
     let _driver = driver();

@@ -19,6 +19,7 @@ def fixtures() -> Iterator[Fixture]:
     """All loss fixtures."""
     yield from cross_entropy()
     yield from cross_entropy_large()
+    yield from cross_entropy_special()
     yield from mse()
     yield from bce_with_logits()
 
@@ -83,6 +84,26 @@ def cross_entropy_large() -> Iterator[Fixture]:
         logits = source.normal(rows, classes, scale=magnitude)
         target = source.classes(classes, rows)
         yield cross_entropy_case(source, stem, logits, target, None, "mean", 0.0)
+
+
+def cross_entropy_special() -> Iterator[Fixture]:
+    """A score of minus infinity, scores near -5000, and labels without any weight."""
+    low = from_numpy([[1.0, 2.0, -torch.inf], [-torch.inf, 0.5, -1.0], [0.0, 0.0, 0.0]])
+    deep = from_numpy([[-5000.0, -5001.0, -5002.5], [-4999.5, -5000.0, -4999.0]])
+    plain = from_numpy([[1.0, 2.0, 3.0], [0.5, -1.0, 0.25], [2.0, 0.0, 1.0]])
+    weightless = from_numpy([0.0, 1.0, 2.0])
+    cases = [
+        ("infinite", low, [0, 1, 2], None, 0.0),
+        ("deep", deep, [1, 0], None, 0.0),
+        ("deep_smoothing", deep, [1, 0], None, 0.1),
+        ("weightless", plain, [0, IGNORED, 0], weightless, 0.0),
+        ("weightless_smoothing", plain, [0, IGNORED, 0], weightless, 0.1),
+    ]
+    for suffix, scores, labels, weight, smoothing in cases:
+        for reduction in REDUCTIONS:
+            stem = f"loss_cross_entropy_{suffix}_{reduction}"
+            source, target, logits = Source(stem), torch.tensor(labels), scores.clone()
+            yield cross_entropy_case(source, stem, logits, target, weight, reduction, smoothing)
 
 
 def cross_entropy_case(source, stem, logits, target, weight, reduction, smoothing) -> Fixture:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Fixtures of optimisers (five steps on given gradients) and of clipping by global norm."""
+"""Fixtures of optimisers (some steps on given gradients) and of clipping by global norm."""
 
 from collections.abc import Iterator
 
@@ -8,6 +8,7 @@ import torch
 from fixture import Fixture, Source
 
 STEPS = 5
+CYCLE = 12
 SIZE = 33
 
 # Only the options that differ from these are passed to PyTorch, so that its defaults are tested.
@@ -22,6 +23,7 @@ def fixtures() -> Iterator[Fixture]:
     yield from sgd()
     yield from adam()
     yield from adamw()
+    yield from one_cycle()
     yield from clip()
 
 
@@ -65,20 +67,40 @@ def adamw() -> Iterator[Fixture]:
         yield optimizer(f"optimizer_adamw_{suffix}", "adamw", options)
 
 
-def optimizer(stem: str, name: str, options: dict) -> Fixture:
-    """Five steps from `param.p`; the first element never gets a gradient other than 0."""
+def one_cycle() -> Iterator[Fixture]:
+    """OneCycleLR's defaults, which move the momentum, too: SGD without momentum gets one."""
+    cases = [
+        ("sgd", "", {"lr": 0.1}),
+        ("sgd", "_nesterov", {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
+        ("adam", "", {"lr": 0.1}),
+        ("adamw", "", {"lr": 0.1}),
+    ]
+    for name, suffix, options in cases:
+        yield optimizer(f"optimizer_{name}{suffix}_one_cycle", name, options, cycle=CYCLE)
+
+
+def optimizer(stem: str, name: str, options: dict, cycle: int = 0) -> Fixture:
+    """Steps from `param.p`; the first element never gets a gradient other than 0."""
     source = Source(stem)
     parameter = torch.nn.Parameter(source.normal(SIZE))
     rule, defaults = new_optimizer(name, [parameter], options)
+    scheduler, schedule = None, {}
+    if cycle:
+        schedule = {"max_lr": 0.1, "total_steps": cycle}
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(rule, **schedule)
+    steps = cycle or STEPS
     tensors = {"param.p": parameter.detach().clone()}
-    for step in range(STEPS):
+    for step in range(steps):
         gradient = source.normal(SIZE)
         gradient[0] = 0.0
         parameter.grad = gradient
         rule.step()
+        if scheduler is not None and step + 1 < steps:
+            scheduler.step()
         tensors[f"gradient.{step}"] = gradient
         tensors[f"value.{step}"] = parameter.detach().clone()
-    return Fixture(stem, "optimizer", name, defaults | options | {"steps": STEPS}, tensors)
+    all_options = defaults | options | schedule | {"steps": steps}
+    return Fixture(stem, "optimizer", name, all_options, tensors)
 
 
 def new_optimizer(name: str, parameters, options: dict):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Fixtures of learning-rate schedules: the rate used at steps 0, 1, ... 29, in f64."""
+"""Fixtures of schedules: the rate, and a cycled momentum, used at steps 0, 1, ... 29, in f64."""
 
 from collections.abc import Iterator
 
@@ -29,6 +29,8 @@ ONE_CYCLE = {
     "three_phase": False,
     "cycle_momentum": False,
 }
+# PyTorch's default.
+CYCLED = {"cycle_momentum": True, "base_momentum": 0.85, "max_momentum": 0.95}
 
 
 def fixtures() -> Iterator[Fixture]:
@@ -42,6 +44,9 @@ def fixtures() -> Iterator[Fixture]:
         ("one_cycle_lr", "", ONE_CYCLE),
         ("one_cycle_lr", "_linear", ONE_CYCLE | {"anneal_strategy": "linear"}),
         ("one_cycle_lr", "_three_phase", ONE_CYCLE | {"three_phase": True}),
+        ("one_cycle_lr", "_momentum", ONE_CYCLE | CYCLED),
+        ("one_cycle_lr", "_momentum_linear", ONE_CYCLE | CYCLED | {"anneal_strategy": "linear"}),
+        ("one_cycle_lr", "_momentum_three_phase", ONE_CYCLE | CYCLED | {"three_phase": True}),
     ]
     for name, suffix, options in cases:
         yield single(f"schedule_{name}{suffix}", name, options)
@@ -78,13 +83,16 @@ def new_optimizer() -> torch.optim.SGD:
 
 
 def schedule(stem, name, options, optimizer, scheduler) -> Fixture:
-    """Read the rate before every step."""
-    rates = []
+    """Read the rate, and a momentum that is cycled, before every step."""
+    rates, momenta = [], []
     for step in range(STEPS):
         rates.append(float(optimizer.param_groups[0]["lr"]))
+        momenta.append(float(optimizer.param_groups[0]["momentum"]))
         optimizer.step()
         if step + 1 < STEPS:
             scheduler.step()
     tensors = {"lr": torch.tensor(rates, dtype=torch.float64)}
+    if options.get("cycle_momentum"):
+        tensors["momentum"] = torch.tensor(momenta, dtype=torch.float64)
     all_options = {"base_lr": BASE_LR, "steps": STEPS} | options
     return Fixture(stem, "schedule", name, all_options, tensors, float_type=torch.float64)

@@ -7,6 +7,7 @@ use crate::float::{Numbers, Storage};
 use crate::ledger::{Exactness, Want};
 use crate::loss::{Loss, Variant, SHARP, SMOOTH};
 use crate::memory::Array;
+use crate::product::cut;
 
 pub(crate) fn run(gpu: &Gpu) {
     for storage in Storage::ALL {
@@ -33,18 +34,27 @@ pub(crate) fn run(gpu: &Gpu) {
                 of_scores(gpu, "cross_entropy_strided", storage, rows, classes, variant);
             }
         }
+        // Scores far from 0, as far as the type tells them apart.
+        if storage == Storage::F32 {
+            for variant in [SHARP[1], SMOOTH[1]] {
+                let scores = Numbers::new(7).between(-5003.0, -4997.0, 19 * 31);
+                of_these(gpu, "cross_entropy_strided", (storage, &scores), 31, variant);
+            }
+        }
         for &shape in gpu.cases(
             &[[1, 1, 1], [31, 33, 10], [37, 31, 3], [65, 40, 64], [33, 65, 33], [32, 128, 10]],
             &[[33, 31, 10], [37, 40, 64]],
         ) {
             for variant in SHARP.into_iter().chain(SMOOTH) {
-                of_product(gpu, storage, shape, variant);
+                of_product(gpu, (storage.name(), storage), shape, variant);
+                if storage == Storage::F32 {
+                    of_product(gpu, ("tf32", storage), shape, variant);
+                }
             }
         }
     }
 }
 
-/// The gradient takes the place of the scores where the loss is weighted.
 fn of_scores(
     gpu: &Gpu,
     family: &str,
@@ -53,9 +63,22 @@ fn of_scores(
     classes: usize,
     variant: Variant,
 ) {
+    let scores = Numbers::new(classes).between(-3.0, 3.0, rows * classes);
+    of_these(gpu, family, (storage, &scores), classes, variant);
+}
+
+/// Scores that are at most 6 apart. The gradient takes their place where the loss is weighted.
+fn of_these(
+    gpu: &Gpu,
+    family: &str,
+    (storage, scores): (Storage, &[f32]),
+    classes: usize,
+    variant: Variant,
+) {
+    let rows = scores.len() / classes;
     let blocks = rows.div_ceil(8);
     let loss = Loss::new(variant, rows, classes, blocks);
-    let scores = Array::new(storage, &Numbers::new(classes).between(-3.0, 3.0, rows * classes));
+    let scores = Array::new(storage, scores);
     let separate = Array::output(storage, rows * classes);
     let d_scores = if variant.weighted { &scores } else { &separate };
     let params = KilnCrossEntropyParams {
@@ -69,7 +92,12 @@ fn of_scores(
 }
 
 /// `shape`: rows, features, classes. Without bias where the loss is weighted.
-fn of_product(gpu: &Gpu, storage: Storage, shape: [usize; 3], variant: Variant) {
+fn of_product(
+    gpu: &Gpu,
+    (precision, storage): (&str, Storage),
+    shape: [usize; 3],
+    variant: Variant,
+) {
     let [rows, features, classes] = shape;
     let mut numbers = Numbers::new(features);
     let x = Array::new(storage, &numbers.between(-1.0, 1.0, rows * features));
@@ -89,15 +117,16 @@ fn of_product(gpu: &Gpu, storage: Storage, shape: [usize; 3], variant: Variant) 
         scores: scores.address(),
         features: features as u32,
     };
-    let kernel = format!("linear_cross_entropy_{}", storage.name());
-    let shared = if storage == Storage::F32 { 18432 } else { KILN_GEMM_STAGES as usize * 6144 };
+    let kernel = format!("linear_cross_entropy_{precision}");
+    let shared = if precision == "f32" { 18432 } else { KILN_GEMM_STAGES as usize * 6144 };
+    let factor = |value: f64| if precision == "tf32" { cut(value) } else { value };
     let grid = Grid { blocks: [blocks, 1, 1], threads: [KILN_GEMM_THREADS as usize, 1], shared };
     gpu.launch(&kernel, grid, &params);
     let score = |at: usize| {
         let row = &x.values[at / classes * features..][..features];
         let class = &weight.values[at % classes * features..][..features];
         let first = if biased { bias.values[at % classes] } else { 0.0 };
-        let terms = row.iter().zip(class).map(|(x, w)| x * w);
+        let terms = row.iter().zip(class).map(|(&x, &w)| factor(x) * factor(w));
         terms.fold(Want::plain(first), |sum, term| Want {
             value: sum.value + term,
             magnitude: sum.magnitude + term.abs(),
@@ -105,8 +134,9 @@ fn of_product(gpu: &Gpu, storage: Storage, shape: [usize; 3], variant: Variant) 
     };
     let want: Vec<Want> = (0..rows * classes).map(score).collect();
     let case = format!("scores, {shape:?}");
-    gpu.ledger().compare(&kernel, &case, &scores.read(), &want, Exactness::new(storage, 4.0));
-    let size = want.iter().fold(0f64, |size, want| size.max(want.magnitude));
-    let values: Vec<f64> = want.iter().map(|want| want.value).collect();
-    loss.compare(gpu, &kernel, &values, size, (&d_scores.read(), storage));
+    let scores = scores.read();
+    gpu.ledger().compare(&kernel, &case, &scores, &want, Exactness::new(storage, 4.0));
+    // The loss is that of the scores as they are stored, rounded.
+    let size = scores.iter().fold(0f64, |size, score| size.max(score.abs()));
+    loss.compare(gpu, &kernel, &scores, size, (&d_scores.read(), storage));
 }

@@ -50,7 +50,8 @@ pub(crate) const SCALARS: KilnScalars = KilnScalars {
     share: 0.5,
     moment1_correction: 0.0,
     moment2_correction_root: 0.0,
-    reserved: 0.0,
+    momentum: 0.0,
+    one_minus_momentum: 1.0,
 };
 
 impl Gpu {
@@ -158,7 +159,8 @@ pub(crate) fn scalars_memory(scalars: &KilnScalars) -> Memory {
         scalars.share.to_bits(),
         scalars.moment1_correction.to_bits(),
         scalars.moment2_correction_root.to_bits(),
-        scalars.reserved.to_bits(),
+        scalars.momentum.to_bits(),
+        scalars.one_minus_momentum.to_bits(),
     ])
 }
 

@@ -11,6 +11,7 @@ use crate::memory::{Address, Array};
 const PARAMETER: f32 = 0.3;
 
 pub(crate) fn run(gpu: &Gpu) {
+    sure_logits(gpu);
     for storage in Storage::ALL {
         for &count in gpu.cases(&[1, 7, 8, 31, 33, 65, 1000, 2051], &[1, 31, 2051]) {
             unary(gpu, storage, count);
@@ -70,11 +71,13 @@ fn unary(gpu: &Gpu, storage: Storage, count: usize) {
 /// Also with the result in place of an operand.
 fn binary(gpu: &Gpu, storage: Storage, count: usize) {
     type Function = fn(f64, f64) -> f64;
-    let functions: [(KilnBinary, Function); 4] = [
+    let functions: [(KilnBinary, Function); 6] = [
         (KILN_BINARY_ADD, |a, b| a + b),
         (KILN_BINARY_SUBTRACT, |a, b| a - b),
         (KILN_BINARY_MULTIPLY, |a, b| a * b),
         (KILN_BINARY_DIVIDE, |a, b| a / b),
+        (KILN_BINARY_LOGISTIC_LOSS, |a, b| a.exp().ln_1p() - a * b),
+        (KILN_BINARY_LOGISTIC_SLOPE, |a, b| 1.0 / (1.0 + (-a).exp()) - b),
     ];
     for (function, compute) in functions {
         let mut numbers = Numbers::new(count);
@@ -92,9 +95,43 @@ fn binary(gpu: &Gpu, storage: Storage, count: usize) {
             parameter: 0.0,
         };
         let kernel = launch(gpu, "binary", storage, params);
-        let want = a.values.iter().zip(&b.values).map(|(&a, &b)| Want::plain(compute(a, b)));
+        let is_rounded_once = function <= KILN_BINARY_DIVIDE;
+        let want = a.values.iter().zip(&b.values).map(|(&a, &b)| match is_rounded_once {
+            true => Want::plain(compute(a, b)),
+            false => Want { value: compute(a, b), magnitude: 1.0 + (a * b).abs() },
+        });
         let case = format!("function {function}, {count} elements");
-        let exactness = Exactness::new(storage, 1.0);
+        let exactness = Exactness::new(storage, if is_rounded_once { 1.0 } else { 8.0 });
+        gpu.ledger().compare(&kernel, &case, &y.read(), &want.collect::<Vec<_>>(), exactness);
+    }
+}
+
+/// Sure and right logits, whose loss and slope are far below what they are made of.
+fn sure_logits(gpu: &Gpu) {
+    let (a, b) = ([16.0, 20.0, 40.0, -16.0, -20.0, -40.0], [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]);
+    let storage = Storage::F32;
+    let (a, b) = (Array::new(storage, &a), Array::new(storage, &b));
+    for function in [KILN_BINARY_LOGISTIC_LOSS, KILN_BINARY_LOGISTIC_SLOPE] {
+        let y = Array::output(storage, 6);
+        let params = KilnElementwiseParams {
+            y: y.address(),
+            a: a.address(),
+            b: b.address(),
+            count: 6,
+            function,
+            parameter: 0.0,
+        };
+        let kernel = launch(gpu, "binary", storage, params);
+        let want = a.values.iter().map(|&a| {
+            let wrong = (-a.abs()).exp();
+            Want::plain(match function {
+                KILN_BINARY_LOGISTIC_LOSS => wrong.ln_1p(),
+                _ if a > 0.0 => -wrong / (1.0 + wrong),
+                _ => wrong / (1.0 + wrong),
+            })
+        });
+        let (case, exactness) =
+            (format!("function {function}, sure"), Exactness::new(storage, 4.0));
         gpu.ledger().compare(&kernel, &case, &y.read(), &want.collect::<Vec<_>>(), exactness);
     }
 }

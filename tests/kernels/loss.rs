@@ -178,7 +178,9 @@ impl Loss {
         };
         let smoothing = f64::from(self.variant.smoothing);
         let share = smoothing / self.classes as f64;
-        let log_sum = scores.iter().map(|score| score.exp()).sum::<f64>().ln();
+        // Relative to the largest score.
+        let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let log_sum = scores.iter().map(|score| (score - largest).exp()).sum::<f64>().ln();
         let scale = match (self.variant.dloss, self.variant.reduction) {
             (true, KILN_REDUCTION_NONE) => self.dloss.values[row],
             (true, _) => self.dloss.values[0],
@@ -188,10 +190,10 @@ impl Loss {
         let target = (1.0 - smoothing) * label_weight;
         let weights: f64 = (0..self.classes).map(|class| self.weight(class)).sum();
         let at_label = scores.get(label).copied().unwrap_or(f64::NAN);
-        let mut loss = target * (log_sum - at_label);
+        let mut loss = target * (log_sum + (largest - at_label));
         for (class, score) in scores.iter().enumerate() {
-            loss += share * self.weight(class) * (log_sum - score);
-            let probability = (score - log_sum).exp();
+            loss += share * self.weight(class) * (log_sum + (largest - score));
+            let probability = (score - largest - log_sum).exp();
             let hit = if class == label { target } else { 0.0 };
             let smooth = share * self.weight(class);
             let pull = (target + share * weights) * probability;

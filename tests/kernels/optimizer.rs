@@ -7,7 +7,7 @@ use crate::float::{Numbers, Storage};
 use crate::ledger::{Exactness, Want};
 use crate::memory::{Array, Memory};
 
-const MOMENTUM: f32 = 0.9;
+const MOMENTUM: f32 = 0.8;
 const BETA1: f32 = 0.9;
 const BETA2: f32 = 0.999;
 const DECAY: f32 = 0.1;
@@ -56,6 +56,9 @@ pub(crate) fn run(gpu: &Gpu) {
         Case { shadow: true, coefficient: Some(0.5), ..adam },
         Case { decay: KILN_DECAY_DECOUPLED, shadow: true, ..adam },
     ];
+    for kernel in ["sgd", "sgd_momentum", "adam"] {
+        without_decay(gpu, kernel);
+    }
     for &count in gpu.cases(&[4, 36, 1028, 4096], &[4, 1028]) {
         for case in cases {
             update(gpu, count, case);
@@ -63,12 +66,38 @@ pub(crate) fn run(gpu: &Gpu) {
     }
 }
 
-fn scalars(update: i32) -> KilnScalars {
+/// Without weight decay an infinite value stays what it is, and moments follow the gradient alone.
+fn without_decay(gpu: &Gpu, kernel: &str) {
+    let one = |value: f32| Array::new(Storage::F32, &[value, -value, 1.0, 0.0]);
+    let (values, gradients) = (one(f32::INFINITY), one(0.5));
+    let (moment1, moment2) = (one(0.0), one(0.0));
+    let scalars_memory = scalars_memory(&scalars(kernel, 2));
+    let params = KilnOptimizerParams {
+        values: values.address(),
+        gradients: gradients.address(),
+        moment1: moment1.address(),
+        moment2: moment2.address(),
+        scalars: scalars_memory.address(),
+        count: 4,
+        beta2: BETA2,
+        one_minus_beta2: (1.0 - f64::from(BETA2)) as f32,
+        eps: EPS,
+        ..KilnOptimizerParams::default()
+    };
+    gpu.launch(kernel, Grid::of(1), &params);
+    assert_eq!(values.read()[..2], [f64::INFINITY, f64::NEG_INFINITY], "{kernel}");
+    assert!(moment1.read().iter().chain(&moment2.read()).all(|x| x.is_finite()), "{kernel}");
+}
+
+fn scalars(kernel: &str, update: i32) -> KilnScalars {
+    let momentum = if kernel == "adam" { BETA1 } else { MOMENTUM };
     KilnScalars {
         update: update as u32,
         learning_rate: RATE,
         moment1_correction: (1.0 / (1.0 - f64::from(BETA1).powi(update))) as f32,
         moment2_correction_root: (1.0 / (1.0 - f64::from(BETA2).powi(update)).sqrt()) as f32,
+        momentum,
+        one_minus_momentum: (1.0 - f64::from(momentum)) as f32,
         ..KilnScalars::default()
     }
 }
@@ -79,7 +108,7 @@ fn update(gpu: &Gpu, count: usize, case: Case) {
     let (values, gradients, moment1, moment2) = (array(-1.0), array(-1.0), array(-1.0), array(0.0));
     let shadow = Array::output(Storage::Bf16, count);
     let coefficient = Memory::of_words(&[case.coefficient.unwrap_or(1.0).to_bits()]);
-    let scalars = scalars(case.update);
+    let scalars = scalars(case.kernel, case.update);
     let scalars_memory = scalars_memory(&scalars);
     let params = KilnOptimizerParams {
         values: values.address(),
@@ -90,11 +119,8 @@ fn update(gpu: &Gpu, count: usize, case: Case) {
         coefficient: case.coefficient.map(|_| coefficient.address()).unwrap_or_default(),
         scalars: scalars_memory.address(),
         count: count as u32,
-        momentum: MOMENTUM,
         dampening: case.dampening,
-        beta1: BETA1,
         beta2: BETA2,
-        one_minus_beta1: (1.0 - f64::from(BETA1)) as f32,
         one_minus_beta2: (1.0 - f64::from(BETA2)) as f32,
         eps: EPS,
         weight_decay: DECAY,

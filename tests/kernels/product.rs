@@ -86,10 +86,15 @@ impl Method {
     /// A number as the multipliers see it.
     fn seen(&self, x: f64) -> f64 {
         match self.tf32 {
-            true => f64::from(f32::from_bits((x as f32).to_bits() & 0xffff_e000)),
+            true => cut(x),
             false => x,
         }
     }
+}
+
+/// An f32 number as tensor cores take it for tf32: without the 13 bits that they ignore.
+pub(crate) fn cut(x: f64) -> f64 {
+    f64::from(f32::from_bits((x as f32).to_bits() & 0xffff_e000))
 }
 
 /// A matrix with rows further apart than they are long; NaNs in between, which no kernel may use.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the CPU is enough for.
+//! What the CPU is enough for, and values that are known beforehand.
 
 mod golden;
 mod initial_values;
@@ -12,3 +12,4 @@ mod plans;
 mod predictor;
 mod statistics;
 mod trainer;
+mod values;

@@ -3,7 +3,7 @@
 
 use kiln::loss::{CrossEntropy, Mse};
 use kiln::nn::{Linear, Scope};
-use kiln::optim::{Adam, AdamW, Nesterov, Optimizer, Schedule, Sgd};
+use kiln::optim::{Adam, AdamW, MomentumCycle, Nesterov, Optimizer, Schedule, Sgd};
 use kiln::{Device, Net, Seed, Tensor, Trainer};
 
 fn net() -> Net<Linear> {
@@ -114,6 +114,35 @@ fn accepted_schedules_have_finite_rates() {
         }
     }
     assert!(tried > 200, "{tried} schedules");
+}
+
+#[test]
+fn class_weights_that_are_none() {
+    for bad in [f32::NAN, -0.5, f32::INFINITY] {
+        let weights = Some(vec![1.0, bad, 1.0]);
+        let loss = CrossEntropy { weights, ..CrossEntropy::default() };
+        let labels = Tensor::labels([1], vec![0]).expect("a label");
+        let error = net().eval().loss(&loss, &Tensor::zeros([1, 3]), &labels).unwrap_err();
+        let expected = format!("weight of class 1: expected a finite number, 0 or more, got {bad}");
+        assert_eq!(error.to_string(), expected);
+        let mut fit = Trainer::new(net(), loss, Sgd::new(0.1)).expect("a trainer");
+        let error = fit.step(&Tensor::zeros([1, 3]), &labels).unwrap_err();
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
+#[test]
+fn momenta_of_a_cycle() {
+    for (low, high) in [(0.0, 0.9), (0.9, 0.8), (0.8, 1.0), (f64::NAN, 0.9), (0.8, f64::NAN)] {
+        let mut schedule = Schedule::one_cycle(0.1, 10);
+        if let Schedule::OneCycle { momentum, .. } = &mut schedule {
+            *momentum = MomentumCycle::Cycled { lowest: low, highest: high };
+        }
+        let fit = Trainer::new(net(), Mse::default(), Sgd::new(0.1)).expect("a trainer");
+        let error = fit.with_schedule(schedule).unwrap_err().to_string();
+        let expected = "momentum of the schedule: expected a range inside (0, 1), got";
+        assert!(error.starts_with(expected), "{error}");
+    }
 }
 
 #[test]

@@ -15,12 +15,12 @@ use crate::graph::NodeId;
 use crate::kernel::{BiasGradient, Clip, Kernel, LinearTail, LossGradient, Sink};
 use crate::nn::Bias;
 use crate::op::{
-    Binary, Decay, Dropout, MatMul, Nesterov, Nll, Order, Reduction, Softmax, StateRule, Store,
-    Unary, UpdateRule,
+    mean_divisor, Binary, Decay, Dropout, MatMul, Nesterov, Nll, Order, Reduction, Softmax,
+    StateRule, Store, Unary, UpdateRule,
 };
 use crate::plan::{Place, Plan, Step};
 use crate::scalars::Scalars;
-use crate::{allocate, Error, Result, Shape};
+use crate::{allocate, Error, Precision, Result, Shape};
 
 /// What steps run with.
 #[derive(Debug)]
@@ -64,11 +64,14 @@ fn launch_loop(
     let step = &plan.steps[index];
     let numbers = located.numbers(plan, scalars);
     let mut operands = located.borrow(arenas, run, &numbers)?;
-    let factors = rounding::factors(plan, step, &operands.reads)?;
+    let precision = rounding::of_factors(plan, step);
+    let factors = rounding::factors(precision, &operands.reads)?;
+    // Of tf32 only factors are cut off; numbers of 16 bits are stored so, whatever reads them.
+    let summed = operands.reads.first().copied().filter(|_| precision == Precision::Tf32);
     for (read, rounded) in operands.reads.iter_mut().zip(&factors) {
         *read = Read::F32(rounded);
     }
-    Launch { engine, plan, scalars, memory, step, operands, readers }.dispatch()
+    Launch { engine, plan, scalars, memory, step, operands, readers, summed }.dispatch()
 }
 
 /// One launch with everything it needs.
@@ -81,6 +84,8 @@ struct Launch<'a> {
     operands: Operands<'a>,
     /// Which threads read what it writes first.
     readers: Readers,
+    /// What a bias gradient sums, where it is not the product's factor.
+    summed: Option<Read<'a>>,
 }
 
 impl<'a> Launch<'a> {
@@ -177,6 +182,7 @@ impl<'a> Launch<'a> {
             Sink::Store(_) => None,
         };
         let Operands { reads, writes, moments } = self.operands;
+        let summed = self.summed.unwrap_or(reads[0]);
         let mut tails = writes.into_iter().zip(moments).map(|(values, moments)| match sink {
             Sink::Store(Store::Overwrite) => GradientTail::Overwrite(values),
             Sink::Store(Store::Accumulate) => GradientTail::Accumulate(values),
@@ -193,6 +199,7 @@ impl<'a> Launch<'a> {
             rows,
             dy: reads[0].values()?,
             dy_stride: layout.outputs,
+            bias_dy: summed.values()?,
             x: reads[1].values()?,
             x_stride: layout.inputs,
             weight: tails.next().ok_or_else(|| internal("a weight gradient goes nowhere"))?,
@@ -286,12 +293,16 @@ impl<'a> Launch<'a> {
             class_weights,
         };
         let divisor = match nll.reduction {
-            Reduction::Mean => simd::target_weight(&loss, classes, labels),
+            Reduction::Mean => mean_divisor(simd::target_weight(&loss, classes, labels)),
             Reduction::Sum | Reduction::None => 1.0,
         };
         let mut writes = writes.into_iter();
         let total = writes.next().ok_or_else(|| internal("a loss goes nowhere"))?;
-        let scale = (f64::from(self.scalars.share) / divisor) as f32;
+        let scale = match self.scalars.share {
+            // A part of a batch without weight takes no part in the whole.
+            0.0 => 0.0,
+            share => (f64::from(share) / divisor) as f32,
+        };
         let gradient = match gradient {
             LossGradient::Computed => writes.next().map(|gradient| (gradient, scale)),
             LossGradient::Absent => None,
@@ -440,7 +451,7 @@ fn vector_rule(rule: &UpdateRule, run: &Scalars) -> simd::UpdateRule {
     match *rule {
         UpdateRule::Sgd { momentum, dampening, nesterov, weight_decay } => simd::UpdateRule::Sgd {
             learning_rate: run.learning_rate,
-            momentum: momentum as f32,
+            momentum: run.momentum.unwrap_or(momentum) as f32,
             dampening: dampening as f32,
             nesterov: match nesterov {
                 Nesterov::Off => simd::Nesterov::Off,
@@ -450,6 +461,7 @@ fn vector_rule(rule: &UpdateRule, run: &Scalars) -> simd::UpdateRule {
             step: if run.update <= 1 { simd::Step::First } else { simd::Step::Later },
         },
         UpdateRule::Adam { beta1, beta2, eps, weight_decay, decay } => {
+            let beta1 = run.momentum.unwrap_or(beta1);
             let update = f64::from(run.update);
             simd::UpdateRule::Adam {
                 decays: [beta1, beta2].map(|beta| beta as f32),

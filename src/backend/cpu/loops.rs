@@ -14,6 +14,9 @@ pub(super) fn zip(function: Binary, a: &[f32], b: &[f32], y: &mut [f32]) {
         Binary::Subtract => pairs.for_each(|(y, (a, b))| *y = a - b),
         Binary::Multiply => pairs.for_each(|(y, (a, b))| *y = a * b),
         Binary::Divide => pairs.for_each(|(y, (a, b))| *y = a / b),
+        Binary::LogisticLoss | Binary::LogisticSlope => pairs.for_each(|(y, (&a, &b))| {
+            *y = function.value(f64::from(a), f64::from(b)) as f32;
+        }),
     }
 }
 

@@ -10,21 +10,24 @@ use crate::op::Op;
 use crate::plan::{Place, Plan, Step};
 use crate::{DType, Precision, Result};
 
-/// The two factors of a step's matrix product, rounded; none if they are taken as they are.
-pub(super) fn factors(plan: &Plan, step: &Step, reads: &[Read<'_>]) -> Result<Vec<Vec<f32>>> {
+/// To what a step's matrix product rounds its factors.
+pub(super) fn of_factors(plan: &Plan, step: &Step) -> Precision {
     let product = step.nodes.iter().find_map(|&node| match plan.graph.node(node).op {
-        Op::MatMul(product) => Some(product),
+        Op::MatMul(product) => Some(product.factors),
         _ => None,
     });
-    match product.map(|product| product.factors) {
-        None | Some(Precision::F32) => Ok(Vec::new()),
-        Some(precision) => {
-            let round = |read: &Read<'_>| -> Result<Vec<f32>> {
-                Ok(read.values()?.iter().map(|&value| precision.round(value)).collect())
-            };
-            reads.iter().take(2).map(round).collect()
-        }
+    product.unwrap_or(Precision::F32)
+}
+
+/// The two factors of a step's matrix product, rounded; none if they are taken as they are.
+pub(super) fn factors(precision: Precision, reads: &[Read<'_>]) -> Result<Vec<Vec<f32>>> {
+    if precision == Precision::F32 {
+        return Ok(Vec::new());
     }
+    let round = |read: &Read<'_>| -> Result<Vec<f32>> {
+        Ok(read.values()?.iter().map(|&value| precision.round(value)).collect())
+    };
+    reads.iter().take(2).map(round).collect()
 }
 
 /// Rounds what a step wrote.

@@ -32,7 +32,8 @@ pub(crate) struct KilnScalars {
     pub(crate) share: f32,
     pub(crate) moment1_correction: f32,
     pub(crate) moment2_correction_root: f32,
-    pub(crate) reserved: f32,
+    pub(crate) momentum: f32,
+    pub(crate) one_minus_momentum: f32,
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
@@ -67,6 +68,8 @@ pub(crate) const KILN_BINARY_ADD: KilnBinary = 0;
 pub(crate) const KILN_BINARY_SUBTRACT: KilnBinary = 1;
 pub(crate) const KILN_BINARY_MULTIPLY: KilnBinary = 2;
 pub(crate) const KILN_BINARY_DIVIDE: KilnBinary = 3;
+pub(crate) const KILN_BINARY_LOGISTIC_LOSS: KilnBinary = 4;
+pub(crate) const KILN_BINARY_LOGISTIC_SLOPE: KilnBinary = 5;
 pub(crate) type KilnBinary = u32;
 pub(crate) const KILN_STORE_OVERWRITE: KilnStore = 0;
 pub(crate) const KILN_STORE_ACCUMULATE: KilnStore = 1;
@@ -205,11 +208,8 @@ pub(crate) struct KilnOptimizerParams {
     pub(crate) coefficient: Address,
     pub(crate) scalars: Address,
     pub(crate) count: u32,
-    pub(crate) momentum: f32,
     pub(crate) dampening: f32,
-    pub(crate) beta1: f32,
     pub(crate) beta2: f32,
-    pub(crate) one_minus_beta1: f32,
     pub(crate) one_minus_beta2: f32,
     pub(crate) eps: f32,
     pub(crate) weight_decay: f32,

@@ -211,12 +211,12 @@ pub(super) fn transpose_grid([matrices, rows, columns]: [usize; 3]) -> Grid {
 }
 
 /// Grid of the last linear layer with its loss.
-pub(super) fn linear_loss_grid(rows: usize, dtype: DType, machine: &Machine) -> Grid {
+pub(super) fn linear_loss_grid(rows: usize, precision: Precision, machine: &Machine) -> Grid {
     let tile = KILN_LINEAR_LOSS_ROWS + KILN_LINEAR_LOSS_CLASSES;
     // The scores lie behind the area in which warps stage their sums; three stages hold both.
-    let stages = match dtype {
-        DType::Bf16 | DType::F16 => machine.stages(),
-        DType::F32 | DType::I32 | DType::I64 => KILN_GEMM_STAGES_SMALL,
+    let stages = match precision {
+        Precision::F32 => KILN_GEMM_STAGES_SMALL,
+        Precision::Tf32 | Precision::Bf16 | Precision::F16 => machine.stages(),
     };
     let shared = stages * tile * KILN_GEMM_DEPTH_BYTES;
     let blocks = rows.div_ceil(KILN_LINEAR_LOSS_ROWS as usize) as u32;
@@ -326,8 +326,9 @@ mod tests {
         assert_eq!(tiling.grid([1, 1], &H100).shared, 64 << 10);
         let ada = Machine { multiprocessors: 128, architecture: 89 };
         assert_eq!(tiling.grid([1, 1], &ada).shared, 48 << 10);
-        assert_eq!(linear_loss_grid(33, DType::F32, &H100).blocks, [2, 1, 1]);
-        assert_eq!(linear_loss_grid(33, DType::F32, &H100).shared, 18_432);
-        assert_eq!(linear_loss_grid(33, DType::Bf16, &H100).shared, 24_576);
+        assert_eq!(linear_loss_grid(33, Precision::F32, &H100).blocks, [2, 1, 1]);
+        assert_eq!(linear_loss_grid(33, Precision::F32, &H100).shared, 18_432);
+        assert_eq!(linear_loss_grid(33, Precision::Tf32, &H100).shared, 24_576);
+        assert_eq!(linear_loss_grid(33, Precision::Bf16, &H100).shared, 24_576);
     }
 }

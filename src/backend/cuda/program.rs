@@ -120,10 +120,16 @@ impl Program {
 
     /// A run's scalars as kernels read them.
     pub(super) fn scalars(&self, run: &Scalars) -> KilnScalars {
+        let own = match self.rule {
+            Some(UpdateRule::Adam { beta1, .. }) => beta1,
+            Some(UpdateRule::Sgd { momentum, .. }) => momentum,
+            None => 0.0,
+        };
+        let momentum = run.momentum.unwrap_or(own);
         let (correction1, correction2_root) = match self.rule {
-            Some(UpdateRule::Adam { beta1, beta2, .. }) => {
+            Some(UpdateRule::Adam { beta2, .. }) => {
                 let update = f64::from(run.update);
-                (1.0 / (1.0 - beta1.powf(update)), 1.0 / (1.0 - beta2.powf(update)).sqrt())
+                (1.0 / (1.0 - momentum.powf(update)), 1.0 / (1.0 - beta2.powf(update)).sqrt())
             }
             _ => (1.0, 1.0),
         };
@@ -135,7 +141,8 @@ impl Program {
             share: run.share,
             moment1_correction: correction1 as f32,
             moment2_correction_root: correction2_root as f32,
-            reserved: 0.0,
+            momentum: momentum as f32,
+            one_minus_momentum: (1.0 - momentum) as f32,
         }
     }
 }

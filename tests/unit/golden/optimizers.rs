@@ -3,7 +3,7 @@
 
 use kiln::loss::Loss;
 use kiln::nn::{Init, Module, Param, Scope};
-use kiln::optim::{Adam, AdamW, Nesterov, Optimizer, Sgd};
+use kiln::optim::{Adam, AdamW, Nesterov, Optimizer, Schedule, Sgd};
 use kiln::{DType, Device, Net, NonFinite, Result, Seed, Tensor, Trainer, Var};
 
 use crate::common::close::{assert_close, Tolerance};
@@ -72,6 +72,10 @@ pub(super) fn agree(fixture: &Fixture, device: &Device) -> f64 {
     let loss = Products { parameters: net.module().0.clone(), gradients: vec![] };
     let fit = Trainer::new(net, loss, build(fixture)).expect("options in range");
     let mut fit = fit.with_non_finite(NonFinite::Continue);
+    if fixture.options.contains_key("max_lr") {
+        let cycle = Schedule::one_cycle(fixture.number("max_lr"), fixture.number("total_steps"));
+        fit = fit.with_schedule(cycle).expect("options in range");
+    }
     let mut worst = 0.0f64;
     for step in 0..fixture.number::<usize>("steps") {
         let gradient = fixture.tensor(&format!("gradient.{step}"));

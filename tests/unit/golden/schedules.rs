@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Fixtures of learning-rate schedules.
+//! Fixtures of schedules of learning rate and momentum.
 
-use kiln::optim::{Anneal, Phases, Schedule};
+use kiln::optim::{Anneal, MomentumCycle, Phases, Schedule};
 
 use crate::common::close::{compare, Tolerance};
 use crate::common::golden::Fixture;
@@ -12,9 +12,15 @@ pub(super) fn agree(fixture: &Fixture) -> f64 {
     schedule.check().expect("options in range");
     let steps = fixture.number::<u64>("steps");
     let rates: Vec<f64> = (0..steps).map(|step| schedule.rate(base, step)).collect();
-    let expected = &fixture.get("lr").values;
-    compare(&fixture.stem, &[rates.len()], &rates, expected, Tolerance::DOUBLE)
-        .unwrap_or_else(|message| panic!("{message}"))
+    let momenta: Vec<f64> = (0..steps).filter_map(|step| schedule.momentum(step)).collect();
+    let expected = fixture.tensors.get("momentum").map_or(&[][..], |momenta| &momenta.values);
+    let agree = |what: &str, got: &[f64], expected: &[f64]| {
+        let what = format!("{}: {what}", fixture.stem);
+        compare(&what, &[got.len()], got, expected, Tolerance::DOUBLE)
+            .unwrap_or_else(|message| panic!("{message}"))
+    };
+    let rate = agree("rate", &rates, &fixture.get("lr").values);
+    rate.max(agree("momentum", &momenta, expected))
 }
 
 /// The schedule of a PyTorch scheduler, whose options are prefixed.
@@ -59,5 +65,12 @@ fn one_cycle(fixture: &Fixture) -> Schedule {
     let rise = fixture.number("pct_start");
     let [start_divisor, end_divisor] =
         ["div_factor", "final_div_factor"].map(|n| fixture.number(n));
-    Schedule::OneCycle { peak, steps, rise, anneal, start_divisor, end_divisor, phases }
+    let momentum = match fixture.option("cycle_momentum") {
+        "false" => MomentumCycle::Kept,
+        _ => MomentumCycle::Cycled {
+            lowest: fixture.number("base_momentum"),
+            highest: fixture.number("max_momentum"),
+        },
+    };
+    Schedule::OneCycle { peak, steps, rise, anneal, start_divisor, end_divisor, phases, momentum }
 }

@@ -3,7 +3,7 @@
 
 use super::isa::{dispatch, Kernel};
 use super::softmax::{exponentials, largest};
-use super::vector::{for_each_vector, load, store, Vector};
+use super::vector::{for_each_vector, load, store, LongSum, Vector};
 use super::{split, Isa, Pool, SharedSlice};
 
 /// PyTorch's options of the loss.
@@ -20,6 +20,14 @@ pub(crate) struct CrossEntropy<'a> {
 impl CrossEntropy<'_> {
     fn weight(&self, class: usize) -> f32 {
         self.class_weights.map_or(1.0, |weights| weights[class])
+    }
+
+    /// The sum of the weights of all classes. There may be thousands.
+    fn all_weights(&self, classes: usize) -> f64 {
+        match self.class_weights {
+            Some(weights) => weights.iter().map(|&weight| f64::from(weight)).sum(),
+            None => classes as f64,
+        }
     }
 }
 
@@ -48,6 +56,7 @@ pub(crate) fn cross_entropy(
 ) {
     assert_eq!((targets.len() * classes, targets.len()), (logits.len(), losses.len()), "rows");
     assert!(loss.class_weights.is_none_or(|weights| weights.len() == classes), "class weights");
+    let all_weights = loss.all_weights(classes);
     let losses = SharedSlice::new(losses);
     let gradient = gradient.map(|(gradient, scale)| {
         assert_eq!(gradient.len(), logits.len(), "gradient of the logits");
@@ -63,7 +72,7 @@ pub(crate) fn cross_entropy(
             (unsafe { gradient.part(range.clone()) }, scale)
         });
         let (logits, targets) = (&logits[range.clone()], &targets[rows]);
-        let rows = Rows { loss: *loss, classes, logits, targets, losses, gradient };
+        let rows = Rows { loss: *loss, all_weights, classes, logits, targets, losses, gradient };
         // SAFETY: the kernel uses slices.
         unsafe { dispatch(isa, rows) }
     });
@@ -71,6 +80,7 @@ pub(crate) fn cross_entropy(
 
 struct Rows<'a> {
     loss: CrossEntropy<'a>,
+    all_weights: f64,
     classes: usize,
     logits: &'a [f32],
     targets: &'a [i32],
@@ -83,7 +93,7 @@ impl Kernel for Rows<'_> {
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let Rows { loss, classes, logits, targets, losses, mut gradient } = self;
+        let Rows { loss, all_weights, classes, logits, targets, losses, mut gradient } = self;
         let mut spare = vec![0.0; if gradient.is_some() { 0 } else { classes }];
         for (index, &target) in targets.iter().enumerate() {
             let row = index * classes..(index + 1) * classes;
@@ -97,7 +107,7 @@ impl Kernel for Rows<'_> {
                     0.0
                 }
                 Ok(class) if class < classes => {
-                    row_loss::<V>(&loss, &logits[row], class, scale, to)
+                    row_loss::<V>(&loss, all_weights, &logits[row], class, scale, to)
                 }
                 _ => {
                     to.fill(f32::NAN);
@@ -115,6 +125,7 @@ impl Kernel for Rows<'_> {
 #[inline(always)]
 fn row_loss<V: Vector>(
     loss: &CrossEntropy<'_>,
+    all_weights: f64,
     logits: &[f32],
     class: usize,
     scale: f32,
@@ -123,24 +134,40 @@ fn row_loss<V: Vector>(
     let largest = largest::<V>(logits);
     let sum = exponentials::<V>(logits, largest, gradient);
     let log_sum = sum.ln();
-    let log_probability = |class: usize| (logits[class] - largest) - log_sum;
+    let log_probability = (logits[class] - largest) - log_sum;
     let on_target = (1.0 - loss.label_smoothing) * loss.weight(class);
-    let mut total = -on_target * log_probability(class);
-    let mut weights = on_target;
+    let mut total = -on_target * log_probability;
     if loss.label_smoothing == 0.0 {
-        scale_and_shift::<V>(gradient, scale * weights / sum, None);
+        scale_and_shift::<V>(gradient, scale * on_target / sum, None);
     } else {
         let spread = loss.label_smoothing / logits.len() as f32;
-        let mut smooth = 0.0;
-        for other in 0..logits.len() {
-            smooth -= loss.weight(other) * log_probability(other);
-            weights += spread * loss.weight(other);
-        }
-        total += spread * smooth;
+        let below = f64::from(weighted_shortfall::<V>(loss, logits, largest));
+        let smooth = all_weights * f64::from(log_sum) + below;
+        total += (f64::from(spread) * smooth) as f32;
+        let weights = (f64::from(on_target) + f64::from(spread) * all_weights) as f32;
         scale_and_shift::<V>(gradient, scale * weights / sum, Some((loss, scale * spread)));
     }
     gradient[class] -= scale * on_target;
     total
+}
+
+/// How far the logits are below the largest, summed up by the classes' weights.
+#[inline(always)]
+fn weighted_shortfall<V: Vector>(loss: &CrossEntropy<'_>, logits: &[f32], largest: f32) -> f32 {
+    let mut sum = LongSum::<V>::new();
+    let whole = logits.len() / V::LANES * V::LANES;
+    for at in (0..whole).step_by(V::LANES) {
+        // SAFETY: the vector lies in the row, as long as the class weights.
+        unsafe {
+            let below = V::splat(largest).sub(V::load(logits.as_ptr().add(at)));
+            sum.add(match loss.class_weights {
+                Some(weights) => below.mul(V::load(weights.as_ptr().add(at))),
+                None => below,
+            });
+        }
+    }
+    let rest = (whole..logits.len()).map(|class| loss.weight(class) * (largest - logits[class]));
+    sum.sum() + rest.sum::<f32>()
 }
 
 /// `gradient = gradient * factor`, less `spread` times each class' weight.

@@ -5,8 +5,8 @@
 //! instruction set and chosen at run time by [`Isa`]. Results do not depend on the number of
 //! threads. Between instruction sets sums may round differently; mask bits never differ.
 //!
-//! Sums over an output's inputs run in the order of the inputs, whatever the tiling, so a split of
-//! rows or panels over threads changes no bit. Dot products, where a mask drops most of an input's
+//! Sums over an output's inputs run in the order of the inputs, in chains of 1024 terms, whatever the
+//! tiling, so a split of rows or panels over threads changes no bit. Dot products, where a mask drops most of an input's
 //! gradient, add up lane by lane instead, in an order that does not depend on the split either.
 
 // Tile loops index several arrays by constants; as iterators they are neither shorter nor unrolled.

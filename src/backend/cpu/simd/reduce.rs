@@ -50,6 +50,10 @@ impl Kernel for Squares<'_> {
     }
 }
 
+/// Rows that a column's sum takes in one chain of f32. Longer sums are sums of chains, in f64: as one
+/// chain their error would grow with the root of the rows, which may be all pixels of a batch.
+pub(super) const COLUMN_CHAIN: usize = 256;
+
 /// The sum of each column of a matrix with rows `stride` apart, in the order of the rows.
 ///
 /// # Panics
@@ -87,16 +91,42 @@ impl Kernel for Columns<'_> {
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        self.sums.fill(0.0);
-        for row in 0..self.rows {
-            let row = self.matrix.wrapping_add(row * self.stride);
-            for_each_vector!(V, self.sums.len(), |at, lanes| {
-                // SAFETY: the row holds as many values as there are sums.
-                unsafe {
-                    let to = self.sums.as_mut_ptr().add(at);
-                    store(load::<V>(to, lanes).add(load(row.wrapping_add(at), lanes)), to, lanes);
+        for (index, sums) in self.sums.chunks_mut(COLUMNS).enumerate() {
+            let matrix = self.matrix.wrapping_add(index * COLUMNS);
+            let mut totals = [0.0; COLUMNS];
+            for first in (0..self.rows).step_by(COLUMN_CHAIN) {
+                let mut chain = [0.0; COLUMNS];
+                for row in first..(first + COLUMN_CHAIN).min(self.rows) {
+                    // SAFETY: the row holds as many values as there are sums.
+                    unsafe { add_to::<V>(&mut chain, matrix.add(row * self.stride), sums.len()) };
                 }
-            });
+                add_chain(&mut totals, &chain);
+            }
+            sums.iter_mut().zip(totals).for_each(|(sum, total)| *sum = total as f32);
         }
     }
+}
+
+/// Adds the sums of a chain to those of earlier ones.
+#[inline(always)]
+pub(super) fn add_chain(totals: &mut [f64], chain: &[f32]) {
+    totals.iter_mut().zip(chain).for_each(|(total, &sum)| *total += f64::from(sum));
+}
+
+/// Columns that are summed up at a time: whole cache lines of each row.
+const COLUMNS: usize = 256;
+
+/// Adds the first `count` values.
+///
+/// # Safety
+/// `values` is valid for reading `count` values, and there are as many sums.
+#[inline(always)]
+unsafe fn add_to<V: Vector>(sums: &mut [f32], values: *const f32, count: usize) {
+    for_each_vector!(V, count, |at, lanes| {
+        // SAFETY: the caller's.
+        unsafe {
+            let to = sums.as_mut_ptr().add(at);
+            store(load::<V>(to, lanes).add(load(values.add(at), lanes)), to, lanes);
+        }
+    });
 }

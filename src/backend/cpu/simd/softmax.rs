@@ -3,7 +3,7 @@
 
 use super::isa::{dispatch, Kernel};
 use super::math::exp;
-use super::vector::{for_each_vector, load, store, Vector};
+use super::vector::{for_each_vector, load, store, LongSum, Vector};
 use super::{split, Isa, Pool, SharedSlice};
 
 /// `y = softmax(x)` for every row of `columns` elements.
@@ -99,17 +99,17 @@ pub(super) fn largest<V: Vector>(row: &[f32]) -> f32 {
 #[inline(always)]
 pub(super) fn exponentials<V: Vector>(x: &[f32], shift: f32, y: &mut [f32]) -> f32 {
     let shift_by = V::splat(shift);
-    let mut sum = V::splat(0.0);
+    let mut sum = LongSum::<V>::new();
     for_each_vector!(V, y.len(), |at, lanes| {
         // SAFETY: both slices have the length of a row.
         unsafe {
             let value = exp(load::<V>(x.as_ptr().add(at), lanes).sub(shift_by));
             store(value, y.as_mut_ptr().add(at), lanes);
             // Reloaded, so that lanes past a short end count as 0.
-            sum = sum.add(if lanes == V::LANES { value } else { load(y.as_ptr().add(at), lanes) });
+            sum.add(if lanes == V::LANES { value } else { load(y.as_ptr().add(at), lanes) });
         }
     });
-    sum.lanes().iter().sum()
+    sum.sum()
 }
 
 /// `y = y * factor + addend`.

@@ -2,16 +2,16 @@
 //! Products with a factor that is mostly zeros, as ReLU and dropout leave it.
 //!
 //! The non-zero values of a row are listed once and only they are multiplied. Each output element
-//! is one chain of fused additions in the order of the reduction, here as in the dense kernels, so
+//! is the same chains of fused additions in the order of the reduction as in the dense kernels, so
 //! skipping a zero changes no bit of a sum of finite terms (but for the sign of a sum that is zero).
 //! A zero also ignores an infinite or NaN partner, for which a dense kernel returns NaN.
 
 use super::beside::Beside;
 use super::isa::Kernel;
 use super::panels::PANEL;
-use super::tile::MAX_TILE_ROWS;
+use super::tile::{CHAIN, MAX_TILE_ROWS};
 use super::vector::{for_each_vector, load, Vector};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
 /// Steps of the reduction per visit of a table. 128 steps of two panels are 32 KiB: more than stays in
@@ -25,7 +25,7 @@ const WORD: usize = u64::BITS as usize;
 /// Words of bits of a block.
 const WORDS: usize = STEPS / WORD;
 
-const _: () = assert!(STEPS == WORDS * WORD);
+const _: () = assert!(STEPS == WORDS * WORD && CHAIN.is_multiple_of(STEPS));
 
 /// Rows whose sums are kept between visits: 64 rows of two panels are 16 KiB.
 pub(super) const GROUP: usize = 64;
@@ -135,6 +135,8 @@ pub(super) struct Lists {
     count: usize,
     /// Columns turned into rows, while column lists are built.
     turned: Vec<f32>,
+    /// The sums of earlier chains of [`GROUP`] rows of two panels, where sums are that long.
+    earlier: Vec<Cell<f32>>,
 }
 
 thread_local! {
@@ -164,6 +166,9 @@ impl Lists {
         let room = rows * steps + PANEL;
         if self.values.len() < room {
             self.values.resize(room, 0.0);
+        }
+        if steps > CHAIN && self.earlier.is_empty() {
+            self.earlier.resize(GROUP * 2 * PANEL, Cell::new(0.0));
         }
         self.blocks = steps.div_ceil(STEPS);
         self.count = 0;
@@ -257,6 +262,60 @@ impl Lists {
     }
 }
 
+impl Lists {
+    /// Adds the sums of a chain to those of earlier ones, or takes them as the first.
+    ///
+    /// # Safety
+    /// `sums` are valid for reading these sizes, together at most [`GROUP`] rows of two panels and
+    /// multiples of a vector's lanes.
+    #[inline(always)]
+    unsafe fn set_aside<V: Vector>(&self, sums: [*mut f32; 2], sizes: [usize; 2], is_first: bool) {
+        // SAFETY: the caller's; `earlier` holds as much and may be written, since it is cells.
+        unsafe {
+            self.each_vector::<V>(sums, sizes, |sums, earlier| {
+                let sum = V::load(sums);
+                let sum = if is_first { sum } else { V::load(earlier).add(sum) };
+                sum.store(earlier);
+            });
+        }
+    }
+
+    /// Adds the sums of earlier chains to those of the last one.
+    ///
+    /// # Safety
+    /// As [`Lists::set_aside`], which was called for the same sums.
+    #[inline(always)]
+    unsafe fn take_back<V: Vector>(&self, sums: [*mut f32; 2], sizes: [usize; 2]) {
+        // SAFETY: the caller's.
+        unsafe {
+            self.each_vector::<V>(sums, sizes, |sums, earlier| {
+                V::load(earlier).add(V::load(sums)).store(sums);
+            });
+        }
+    }
+
+    /// Calls `each(sums, earlier)` for all vectors of both panels.
+    ///
+    /// # Safety
+    /// As [`Lists::set_aside`].
+    #[inline(always)]
+    unsafe fn each_vector<V: Vector>(
+        &self,
+        sums: [*mut f32; 2],
+        sizes: [usize; 2],
+        each: impl Fn(*mut f32, *mut f32),
+    ) {
+        debug_assert!(sizes[0] + sizes[1] <= self.earlier.len());
+        let mut earlier = self.earlier.as_ptr().cast::<f32>().cast_mut();
+        for (sums, size) in sums.into_iter().zip(sizes) {
+            for at in (0..size).step_by(V::LANES) {
+                each(sums.wrapping_add(at), earlier.wrapping_add(at));
+            }
+            earlier = earlier.wrapping_add(size);
+        }
+    }
+}
+
 /// The factors that a list's values are multiplied by: a row of columns for every step.
 ///
 /// One panel, `[steps][width]`, or two of them, whose rows are side by side in the product.
@@ -284,6 +343,14 @@ impl Columns {
             (PANEL, Some(PANEL)) => Columns::Two,
             (PANEL, _) => Columns::One,
             _ => Columns::Half,
+        }
+    }
+
+    /// Columns of each panel.
+    fn width(self) -> usize {
+        match self {
+            Columns::Half => PANEL / 2,
+            Columns::One | Columns::Two => PANEL,
         }
     }
 
@@ -321,8 +388,19 @@ pub(super) unsafe fn add_products<V: Vector, B: Beside>(
     sums: [*mut f32; 2],
     beside: &mut B,
 ) {
+    let sizes = [0, 1].map(|index| if index < table.columns.panels() { rows.len() } else { 0 });
+    let sizes = sizes.map(|rows| rows * table.columns.width());
     for block in 0..lists.blocks {
-        let before = if block == 0 { before } else { Before::Sums };
+        let is_new = block > 0 && block.is_multiple_of(CHAIN / STEPS);
+        let before = match block {
+            0 => before,
+            _ if is_new => Before::Zero,
+            _ => Before::Sums,
+        };
+        if is_new {
+            // SAFETY: the caller's: the sums of `sizes` elements each.
+            unsafe { lists.set_aside::<V>(sums, sizes, block == CHAIN / STEPS) };
+        }
         let rows = (rows.start, rows.end);
         let visit = Visit { lists, rows, block, table, before, sums, beside: &mut *beside };
         // SAFETY: the caller's. Guards that are constant for `V` choose one kernel each.
@@ -336,6 +414,10 @@ pub(super) unsafe fn add_products<V: Vector, B: Beside>(
                 (Columns::Half, _) => V::enter(Sized::<_, 2, 16>(visit)),
             }
         }
+    }
+    if lists.blocks > CHAIN / STEPS {
+        // SAFETY: as above; earlier chains were set aside.
+        unsafe { lists.take_back::<V>(sums, sizes) };
     }
 }
 

@@ -8,7 +8,7 @@ use super::sparse::{
     SPARSE_DENSITY,
 };
 use super::vector::{load, Vector};
-use super::weight_gradient::{clear_padding, pack_panel, Share};
+use super::weight_gradient::{clear_padding, pack_panel, rounded, Share};
 use super::Stores;
 use std::cell::RefCell;
 use std::ops::Range;
@@ -107,7 +107,7 @@ unsafe fn pack_outputs<V: Vector>(share: &Share<'_>, panel: usize, to: *mut f32)
     unsafe {
         pack_panel::<V>(product, panel, 0..product.rows, to, &mut bias);
         if let (Some(tail), 0) = (&share.job.bias, share.inputs.start) {
-            let bias = &bias[..product.layout.width(panel)];
+            let bias = &rounded(&bias)[..product.layout.width(panel)];
             tail.apply::<V>(panel * PANEL, bias, Stores::Cached);
         }
     }

@@ -2,8 +2,10 @@
 //! The register tile that all three matrix products share.
 
 use super::isa::Kernel;
+use super::panels::PANEL;
 use super::vector::Vector;
 use std::cell::RefCell;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// Rows of the tallest tile of any instruction set.
@@ -11,6 +13,10 @@ pub(super) const MAX_TILE_ROWS: usize = 12;
 
 /// Steps of the reduction between prefetches of a panel row and its use.
 const PREFETCH_STEPS: usize = 8;
+
+/// Terms that are added up in one chain. The error of a chain grows with the root of its length, so
+/// longer sums are sums of chains, in order; sparse products cut theirs at the same terms.
+pub(super) const CHAIN: usize = 1024;
 
 /// The factors of a tile: `sum over s of left(row, s) * right(s, column)`.
 #[derive(Clone, Copy)]
@@ -30,12 +36,62 @@ pub(super) struct Factors {
     pub(super) ahead_step: usize,
 }
 
-/// Adds the products to a tile of `R` rows of `C` vectors.
+/// Adds the products to a tile of `R` rows of `C` vectors, chain by chain.
 ///
 /// # Safety
 /// The factors are valid for reading `R` rows, `C` vectors of columns and all steps.
 #[inline(always)]
 pub(super) unsafe fn accumulate<V: Vector, const R: usize, const C: usize>(
+    tile: &mut [[V; C]; R],
+    factors: &Factors,
+) {
+    let mut earlier = MaybeUninit::<[f32; MAX_TILE_ROWS * PANEL]>::uninit();
+    // Out of the compiler's sight, so that it stays in memory: the registers are for one chain.
+    let earlier = std::hint::black_box(earlier.as_mut_ptr().cast::<f32>());
+    let mut done = 0;
+    loop {
+        let steps = (factors.steps - done).min(CHAIN);
+        let chain = Factors {
+            steps,
+            left: factors.left.wrapping_add(done * factors.left_step),
+            right: factors.right.wrapping_add(done * factors.right_step),
+            ahead: factors.ahead.wrapping_add(done / 4 * factors.ahead_step),
+            ..*factors
+        };
+        // SAFETY: the caller's; a tile is no larger than `earlier`, which is written before it is read.
+        unsafe {
+            add_chain(tile, &chain);
+            let is_first = done == 0;
+            done += steps;
+            let is_last = done == factors.steps;
+            if is_first && is_last {
+                break;
+            }
+            for row in 0..R {
+                for vector in 0..C {
+                    let earlier = earlier.add((row * C + vector) * V::LANES);
+                    if !is_first {
+                        tile[row][vector] = V::load(earlier).add(tile[row][vector]);
+                    }
+                    if !is_last {
+                        tile[row][vector].store(earlier);
+                        tile[row][vector] = V::splat(0.0);
+                    }
+                }
+            }
+            if is_last {
+                break;
+            }
+        }
+    }
+}
+
+/// Adds the products of at most [`CHAIN`] steps, one after the other.
+///
+/// # Safety
+/// As [`accumulate`].
+#[inline(always)]
+unsafe fn add_chain<V: Vector, const R: usize, const C: usize>(
     tile: &mut [[V; C]; R],
     factors: &Factors,
 ) {
@@ -62,7 +118,7 @@ pub(super) unsafe fn accumulate<V: Vector, const R: usize, const C: usize>(
 /// One term of the sum; moves on to the next.
 ///
 /// # Safety
-/// As [`accumulate`], for the step that `left` and `right` point to.
+/// As [`add_chain`], for the step that `left` and `right` point to.
 #[inline(always)]
 unsafe fn step<V: Vector, const R: usize, const C: usize>(
     tile: &mut [[V; C]; R],

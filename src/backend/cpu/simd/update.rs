@@ -20,7 +20,7 @@ pub(crate) enum UpdateRule {
         dampening: f32,
         /// Whether the step looks ahead along the momentum.
         nesterov: Nesterov,
-        /// L2 penalty, added to the gradient.
+        /// L2 penalty, added to the gradient; with 0 the value does not count.
         weight_decay: f32,
         /// Whether the momentum starts here.
         step: Step,
@@ -198,35 +198,63 @@ impl Target {
         // SAFETY: the caller's; each rule's moments are there by `new`.
         unsafe {
             match self.rule {
-                UpdateRule::Sgd { momentum: 0.0, .. } => self.plain::<V>(gradient, stores),
-                UpdateRule::Sgd { .. } => self.momentum::<V>(gradient, stores),
+                UpdateRule::Sgd { .. } => self.sgd::<V>(gradient, stores),
                 UpdateRule::Adam { .. } => self.adam::<V>(gradient, stores),
             }
         }
     }
 
     #[inline(always)]
-    unsafe fn plain<V: Vector>(&self, gradient: &[f32], stores: Stores) {
-        let UpdateRule::Sgd { learning_rate, weight_decay, .. } = self.rule else { return };
-        let (rate, decay) = (V::splat(-learning_rate), V::splat(weight_decay));
+    unsafe fn sgd<V: Vector>(&self, gradient: &[f32], stores: Stores) {
+        let UpdateRule::Sgd { momentum, weight_decay, .. } = self.rule else { return };
+        let decay = V::splat(weight_decay);
+        let decayed = |value: V, slope: V| decay.mul_add(value, slope);
+        // SAFETY: the caller's.
+        unsafe {
+            // Without decay the value does not count: 0 times an infinite one would be NaN.
+            match (momentum == 0.0, weight_decay == 0.0) {
+                (true, true) => self.plain::<V>(gradient, stores, |_, slope| slope),
+                (true, false) => self.plain::<V>(gradient, stores, decayed),
+                (false, true) => self.momentum::<V>(gradient, stores, |_, slope| slope),
+                (false, false) => self.momentum::<V>(gradient, stores, decayed),
+            }
+        }
+    }
+
+    /// SGD without momentum, given how value and gradient make the slope.
+    ///
+    /// # Safety
+    /// As [`Target::apply`].
+    #[inline(always)]
+    unsafe fn plain<V: Vector>(&self, gradient: &[f32], stores: Stores, slope: impl Fn(V, V) -> V) {
+        let UpdateRule::Sgd { learning_rate, .. } = self.rule else { return };
+        let rate = V::splat(-learning_rate);
         for_each_vector!(V, gradient.len(), |at, lanes| {
             // SAFETY: the caller's.
             unsafe {
                 let value = load::<V>(self.values.add(at), lanes);
-                let step = decay.mul_add(value, self.scaled(gradient, at, lanes));
+                let step = slope(value, self.scaled(gradient, at, lanes));
                 store_as(stores, rate.mul_add(step, value), self.values.add(at), lanes);
             }
         });
     }
 
+    /// SGD with momentum, given how value and gradient make the slope.
+    ///
+    /// # Safety
+    /// As [`Target::apply`].
     #[inline(always)]
-    unsafe fn momentum<V: Vector>(&self, gradient: &[f32], stores: Stores) {
-        let UpdateRule::Sgd { learning_rate, momentum, dampening, nesterov, weight_decay, step } =
-            self.rule
+    unsafe fn momentum<V: Vector>(
+        &self,
+        gradient: &[f32],
+        stores: Stores,
+        slope: impl Fn(V, V) -> V,
+    ) {
+        let UpdateRule::Sgd { learning_rate, momentum, dampening, nesterov, step, .. } = self.rule
         else {
             return;
         };
-        let (rate, decay) = (V::splat(-learning_rate), V::splat(weight_decay));
+        let rate = V::splat(-learning_rate);
         let (keep, add) = match step {
             Step::First => (V::splat(0.0), V::splat(1.0)),
             Step::Later => (V::splat(momentum), V::splat(1.0 - dampening)),
@@ -236,7 +264,7 @@ impl Target {
             // SAFETY: the caller's; there is a first moment.
             unsafe {
                 let value = load::<V>(self.values.add(at), lanes);
-                let slope = decay.mul_add(value, self.scaled(gradient, at, lanes));
+                let slope = slope(value, self.scaled(gradient, at, lanes));
                 // Selected, not multiplied by 0: what the buffer held before does not matter.
                 let buffer = match step {
                     Step::First => slope,
@@ -265,6 +293,10 @@ impl Target {
                 // Multiplying by 1 and adding 0 would cost a training step 1 % (Zen 4).
                 Decay::Coupled(0.0) if self.scale == 1.0 => {
                     self.adam_with::<V>(gradient, stores, |_, slope| slope, |value| value);
+                }
+                Decay::Coupled(0.0) => {
+                    let slope = |_, slope: V| slope.mul(scale);
+                    self.adam_with::<V>(gradient, stores, slope, |value| value);
                 }
                 Decay::Coupled(decay) => {
                     let decay = V::splat(decay);

@@ -137,6 +137,40 @@ macro_rules! for_each_vector {
 }
 pub(super) use for_each_vector;
 
+/// A sum of vectors in two levels, lane by lane: in one chain, many small terms would lose their last
+/// digits to the sum of those before.
+pub(super) struct LongSum<V> {
+    /// The sum of the terms since `total` was added to.
+    chain: V,
+    total: V,
+    /// Terms that `chain` has room for.
+    room: usize,
+}
+
+impl<V: Vector> LongSum<V> {
+    const CHAIN: usize = 64;
+
+    #[inline(always)]
+    pub(super) fn new() -> Self {
+        LongSum { chain: V::splat(0.0), total: V::splat(0.0), room: Self::CHAIN }
+    }
+
+    #[inline(always)]
+    pub(super) fn add(&mut self, term: V) {
+        if self.room == 0 {
+            *self = LongSum { total: self.total.add(self.chain), ..Self::new() };
+        }
+        self.chain = self.chain.add(term);
+        self.room -= 1;
+    }
+
+    /// The sum of all lanes.
+    #[inline(always)]
+    pub(super) fn sum(&self) -> f32 {
+        self.total.add(self.chain).lanes().iter().sum()
+    }
+}
+
 /// Loads `lanes` lanes: all with one plain load, fewer with a partial one.
 ///
 /// # Safety

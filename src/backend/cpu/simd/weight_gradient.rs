@@ -5,9 +5,10 @@ use super::beside::{Ahead, Region};
 use super::forward::{go_round, matrix_len, share_of};
 use super::isa::{dispatch, Kernel};
 use super::panels::PANEL;
+use super::reduce::{add_chain, COLUMN_CHAIN};
 use super::sparse::{on_line, LINE};
 use super::sparse_weight_gradient::Sparse;
-use super::tile::{accumulate, next_tile_rows, tile_rows, Factors, Tiled, MAX_TILE_ROWS};
+use super::tile::{accumulate, next_tile_rows, tile_rows, Factors, Tiled, CHAIN, MAX_TILE_ROWS};
 use super::update::Target;
 use super::vector::{load, store, Vector};
 use super::{sparse_weight_gradient, split_by, Isa, PanelLayout, Pool, UpdateRule, Updated};
@@ -15,8 +16,9 @@ use super::{Readers, Stores};
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// Rows of the batch summed in one visit: a panel of their gradients stays in the second cache.
-const BATCH_BLOCK: usize = 1024;
+/// Rows of the batch summed in one visit, as one chain: a panel of their gradients stays in the second
+/// cache.
+const BATCH_BLOCK: usize = CHAIN;
 
 /// What becomes of a gradient; slices lie as the parameter does, padding included.
 #[derive(Debug)]
@@ -36,7 +38,7 @@ pub(crate) enum GradientTail<'a> {
     },
 }
 
-/// `dweight = dy^T * x` and `dbias = column sums of dy`.
+/// `dweight = dy^T * x` and `dbias = column sums of bias_dy`.
 #[derive(Debug)]
 pub(crate) struct WeightGradient<'a> {
     /// Where the weights lie.
@@ -51,6 +53,8 @@ pub(crate) struct WeightGradient<'a> {
     pub(crate) dy: &'a [f32],
     /// Distance between rows of `dy`.
     pub(crate) dy_stride: usize,
+    /// What the bias' gradient sums: `dy` as it was before it was rounded to be a factor.
+    pub(crate) bias_dy: &'a [f32],
     /// What becomes of the weights' gradient: slices in panels.
     pub(crate) weight: GradientTail<'a>,
     /// What becomes of the bias' gradient: slices of `padded_outputs` values.
@@ -67,7 +71,8 @@ impl<'a> WeightGradient<'a> {
     pub(crate) fn job(self, isa: Isa, to_others: Stores) -> WeightGradientJob<'a> {
         let PanelLayout { inputs, outputs } = self.layout;
         assert!(self.x.len() >= matrix_len(self.rows, inputs, self.x_stride), "x too short");
-        assert!(self.dy.len() >= matrix_len(self.rows, outputs, self.dy_stride), "dy too short");
+        let dy_len = matrix_len(self.rows, outputs, self.dy_stride);
+        assert!(self.dy.len().min(self.bias_dy.len()) >= dy_len, "dy too short");
         WeightGradientJob {
             isa,
             product: Product {
@@ -77,6 +82,7 @@ impl<'a> WeightGradient<'a> {
                 x_stride: self.x_stride,
                 dy: self.dy.as_ptr(),
                 dy_stride: self.dy_stride,
+                bias_dy: self.bias_dy.as_ptr(),
             },
             weight: Tail::new(self.weight, self.layout.len()),
             bias: self.bias.map(|bias| Tail::new(bias, self.layout.padded_outputs())),
@@ -168,6 +174,8 @@ pub(super) struct Product {
     pub(super) x_stride: usize,
     pub(super) dy: *const f32,
     pub(super) dy_stride: usize,
+    /// Strided as `dy`.
+    bias_dy: *const f32,
 }
 
 /// A [`GradientTail`] whose parts several threads write.
@@ -312,13 +320,19 @@ impl Share<'_> {
             if let (Some(tail), 0) = (&job.bias, inputs.start) {
                 let width = product.layout.width(panel);
                 // SAFETY: one share of each panel contains input 0, and it alone comes here.
-                unsafe { tail.apply::<V>(panel * PANEL, &bias[..width], Stores::Cached) };
+                unsafe { tail.apply::<V>(panel * PANEL, &rounded(&bias)[..width], Stores::Cached) };
             }
         }
     }
 }
 
-/// Copies a panel of `dy` to `[rows][width]` with zeros as padding, and adds its columns to `sums`.
+/// The sums of a panel's columns.
+pub(super) fn rounded(sums: &[f64; PANEL]) -> [f32; PANEL] {
+    sums.map(|sum| sum as f32)
+}
+
+/// Copies a panel of `dy` to `[rows][width]` with zeros as padding, and adds the columns of `bias_dy` to
+/// `sums`.
 ///
 /// Rows of `dy` lie a power of two apart in many networks, so that all rows of a panel compete for
 /// a few lines of the first cache; packed, they do not.
@@ -331,23 +345,29 @@ pub(super) unsafe fn pack_panel<V: Vector>(
     panel: usize,
     rows: Range<usize>,
     packed: *mut f32,
-    sums: &mut [f32; PANEL],
+    sums: &mut [f64; PANEL],
 ) {
     let width = product.layout.width(panel);
     let real = product.layout.outputs_of(panel);
     for column in (0..width).step_by(V::LANES) {
         let lanes = real.len().saturating_sub(column).min(V::LANES);
-        // SAFETY: `lanes` stops at the last real column; `packed` and `sums` hold `width` columns.
-        unsafe {
-            let from = product.dy.wrapping_add(real.start + column);
-            let sum_at = sums.as_mut_ptr().add(column);
-            let mut sum = V::load(sum_at);
-            for row in rows.clone() {
-                let value = load::<V>(from.wrapping_add(row * product.dy_stride), lanes);
-                value.store(packed.add((row - rows.start) * width + column));
-                sum = sum.add(value);
+        let from = product.dy.wrapping_add(real.start + column);
+        let summed = product.bias_dy.wrapping_add(real.start + column);
+        for first in rows.clone().step_by(COLUMN_CHAIN) {
+            let mut sum = V::splat(0.0);
+            for row in first..(first + COLUMN_CHAIN).min(rows.end) {
+                // SAFETY: `lanes` stops at the last real column; `packed` holds `width` columns.
+                unsafe {
+                    let value = load::<V>(from.wrapping_add(row * product.dy_stride), lanes);
+                    value.store(packed.add((row - rows.start) * width + column));
+                    let value = match from == summed {
+                        true => value,
+                        false => load::<V>(summed.wrapping_add(row * product.dy_stride), lanes),
+                    };
+                    sum = sum.add(value);
+                }
             }
-            sum.store(sum_at);
+            add_chain(&mut sums[column..column + V::LANES], &sum.lanes());
         }
     }
 }
@@ -423,14 +443,6 @@ impl Tiled for Tiles {
         // SAFETY: the tile lies inside the panel, whose slices `WeightGradient::job` checked.
         unsafe {
             let mut tile = [[V::splat(0.0); C]; R];
-            if self.rows.0 > 0 {
-                for index in 0..R {
-                    for vector in 0..C {
-                        let at = (row + index) * width + column + vector * V::LANES;
-                        tile[index][vector] = V::load(self.partial.add(at));
-                    }
-                }
-            }
             let factors = Factors {
                 steps: self.rows.1 - self.rows.0,
                 left: x.wrapping_add(self.rows.0 * x_stride + row),
@@ -441,6 +453,15 @@ impl Tiled for Tiles {
                 ahead_step: 0,
             };
             accumulate(&mut tile, &factors);
+            if self.rows.0 > 0 {
+                for index in 0..R {
+                    for vector in 0..C {
+                        let at = (row + index) * width + column + vector * V::LANES;
+                        tile[index][vector] =
+                            V::load(self.partial.add(at)).add(tile[index][vector]);
+                    }
+                }
+            }
             for index in 0..R {
                 for vector in 0..C {
                     let at = index * width + column + vector * V::LANES;

@@ -32,6 +32,8 @@ impl Lowering<'_> {
             Binary::Subtract => KILN_BINARY_SUBTRACT,
             Binary::Multiply => KILN_BINARY_MULTIPLY,
             Binary::Divide => KILN_BINARY_DIVIDE,
+            Binary::LogisticLoss => KILN_BINARY_LOGISTIC_LOSS,
+            Binary::LogisticSlope => KILN_BINARY_LOGISTIC_SLOPE,
         };
         self.elementwise("binary", function, 0.0)
     }

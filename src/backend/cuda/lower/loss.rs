@@ -39,7 +39,7 @@ impl Lowering<'_> {
     ) -> Result<Vec<Launch>> {
         let extents = self.forward_extents();
         let dtype = self.product_type();
-        let grid = linear_loss_grid(extents.m, dtype, self.machine);
+        let grid = linear_loss_grid(extents.m, self.precision, self.machine);
         let (bias, labels) = match options.bias {
             Bias::Added => (self.read_as(2, DType::F32)?, 3),
             Bias::Absent => (Address::NONE, 2),
@@ -66,7 +66,8 @@ impl Lowering<'_> {
             scores,
             features: extents.k as u32,
         };
-        Ok(vec![Launch::new(format!("linear_cross_entropy_{dtype}"), grid, params)])
+        let kernel = format!("linear_cross_entropy_{}", self.precision);
+        Ok(vec![Launch::new(kernel, grid, params)])
     }
 
     /// The loss's part of the parameters; `labels` is the index of the labels among the inputs,

@@ -130,12 +130,11 @@ impl Lowering<'_> {
     }
 }
 
-/// An optimiser's kernel and what of its parameters is fixed.
+/// An optimiser's kernel and what of its parameters is fixed; momentum is a scalar of the run.
 fn optimizer(rule: &UpdateRule) -> (&'static str, KilnOptimizerParams) {
     let mut params = KilnOptimizerParams::default();
     match *rule {
-        UpdateRule::Sgd { momentum, dampening, nesterov, weight_decay } => {
-            params.momentum = momentum as f32;
+        UpdateRule::Sgd { momentum: _, dampening, nesterov, weight_decay } => {
             params.dampening = dampening as f32;
             params.weight_decay = weight_decay as f32;
             params.nesterov = match nesterov {
@@ -144,9 +143,8 @@ fn optimizer(rule: &UpdateRule) -> (&'static str, KilnOptimizerParams) {
             };
             (if rule.moments() == 0 { "sgd" } else { "sgd_momentum" }, params)
         }
-        UpdateRule::Adam { beta1, beta2, eps, weight_decay, decay } => {
-            (params.beta1, params.beta2) = (beta1 as f32, beta2 as f32);
-            params.one_minus_beta1 = (1.0 - beta1) as f32;
+        UpdateRule::Adam { beta1: _, beta2, eps, weight_decay, decay } => {
+            params.beta2 = beta2 as f32;
             params.one_minus_beta2 = (1.0 - beta2) as f32;
             (params.eps, params.weight_decay) = (eps as f32, weight_decay as f32);
             params.decay = match decay {

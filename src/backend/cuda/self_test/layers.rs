@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One small network per kernel: output and all gradients.
 
-use super::{difference, labels, largest, numbers, reference, tolerance, Check};
+use super::{difference, labels, largest, margin, numbers, reference, tolerance, Check};
 use crate::graph::Var;
 use crate::loss::{CrossEntropy, Reduction};
 use crate::nn::{Bias, Dropout, Linear, Module, Scope};
@@ -9,6 +9,7 @@ use crate::{Device, Net, Result, Seed, Shape, Tensor};
 
 /// Sums of some hundred products in another order.
 const TOLERANCE: f32 = 3e-5;
+const SEED: Seed = Seed(11);
 
 /// A network that is written down as a function.
 struct Function(Box<dyn Fn(&Var) -> Var + Send + Sync>);
@@ -30,9 +31,18 @@ enum Zeros {
     AsMask,
 }
 
+/// Whether an activation has a kink at 0, which its inputs must keep off.
+#[derive(Clone, Copy, PartialEq)]
+enum Kink {
+    Absent,
+    /// Behind the layer `first`.
+    AtZero,
+}
+
 struct Case {
     what: &'static str,
     zeros: Zeros,
+    kink: Kink,
     /// Whether samples are sequences.
     sequence: bool,
     make: Make,
@@ -51,18 +61,25 @@ pub(super) fn compare(device: &Device, size: usize) -> Result<Vec<Check>> {
 }
 
 fn cases() -> Vec<Case> {
-    let function = |what, make| Case { what, zeros: Zeros::AsNumbers, sequence: false, make };
-    let mask = |what, make| Case { what, zeros: Zeros::AsMask, sequence: false, make };
+    let (zeros, kink) = (Zeros::AsNumbers, Kink::Absent);
+    let function = |what, make| Case { what, zeros, kink, sequence: false, make };
+    let mask = |what, make| Case { zeros: Zeros::AsMask, ..function(what, make) };
     vec![
         function("linear", |p, n| layer(p, n, Bias::Added, |y| y)),
         function("linear without bias", |p, n| layer(p, n, Bias::Absent, |y| y)),
-        function("linear, leaky_relu", |p, n| layer(p, n, Bias::Added, |y| y.leaky_relu(0.1))),
+        Case {
+            kink: Kink::AtZero,
+            ..function("linear, leaky_relu", |p, n| layer(p, n, Bias::Added, |y| y.leaky_relu(0.1)))
+        },
         function("linear, gelu", |p, n| layer(p, n, Bias::Added, |y| y.gelu())),
         function("linear, gelu_tanh", |p, n| layer(p, n, Bias::Added, |y| y.gelu_tanh())),
         function("linear, silu", |p, n| layer(p, n, Bias::Added, |y| y.silu())),
         function("linear, tanh", |p, n| layer(p, n, Bias::Added, |y| y.tanh())),
         function("linear, sigmoid", |p, n| layer(p, n, Bias::Added, |y| y.sigmoid())),
-        function("linear, relu, dropout", |p, n| dropped(p, n, |y| y.relu())),
+        Case {
+            kink: Kink::AtZero,
+            ..mask("linear, relu, dropout", |p, n| dropped(p, n, |y| y.relu()))
+        },
         mask("linear, sigmoid, dropout", |p, n| dropped(p, n, |y| y.sigmoid())),
         Case {
             sequence: true,
@@ -123,8 +140,15 @@ fn compare_case(device: &Device, size: usize, case: &Case) -> Result<Check> {
         false => [size + 1, size].into(),
     };
     let x = numbers(1, shape)?;
+    let bias = match case.kink {
+        Kink::AtZero => Some(bias_off_zero(&reference(device), case, size, &x)?),
+        Kink::Absent => None,
+    };
     let run = |device: &Device| -> Result<_> {
-        let mut net = Net::new(device.clone(), Seed(11), |p| (case.make)(p, size))?;
+        let mut net = Net::new(device.clone(), SEED, |p| (case.make)(p, size))?;
+        if let Some(bias) = &bias {
+            net.set_parameter("first.bias", bias)?;
+        }
         // Twice, so that a captured run is compared too; dropout draws anew.
         let output = net.train().forward(&x)?;
         let dy = numbers(2, output.shape().clone())?;
@@ -148,6 +172,16 @@ fn compare_case(device: &Device, size: usize, case: &Case) -> Result<Check> {
         worst,
         tolerance: tolerance(device, TOLERANCE),
     })
+}
+
+/// A bias of the layer `first` that keeps its results off 0.
+fn bias_off_zero(reference: &Device, case: &Case, size: usize, x: &Tensor) -> Result<Tensor> {
+    let mut net = Net::new(reference.clone(), SEED, |p| (case.make)(p, size))?;
+    let bias = net.parameter("first.bias")?;
+    let outputs = bias.shape().elements();
+    let first = |p: &Scope| Linear::new(&p.at("first"), size, outputs);
+    let results = Net::new(reference.clone(), SEED, first)?.eval().forward(x)?;
+    margin::off_zero(&results, &bias)
 }
 
 fn same_zeros(got: &Tensor, reference: &Tensor) -> Result<bool> {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One training step of each of the article's networks, at their own sizes.
 
-use super::{difference, labels, largest, numbers, reference, tolerance, Check};
+use super::{difference, labels, largest, margin, numbers, reference, tolerance, Check};
 use crate::loss::CrossEntropy;
 use crate::models::{SimpleNet, VariableDropoutNet};
 use crate::nn::{Linear, Module, Scope};
@@ -15,16 +15,32 @@ const SAMPLES: usize = 33;
 /// Sums of up to 1024 products in another order.
 const TOLERANCE: f32 = 3e-4;
 
-/// Trains each network for one step on a device and on the CPU.
+/// Trains each network for one step on a device and on the CPU, from the values and with the masks of a
+/// seed; any will do.
 ///
 /// # Errors
 /// [`crate::Error::Device`] if the device fails rather than computes something else.
-pub fn self_test_networks(device: &Device) -> Result<Vec<Check>> {
+pub fn self_test_networks(device: &Device, seed: Seed) -> Result<Vec<Check>> {
     let simple = |p: &Scope| SimpleNet::new(p, FEATURES, 512, CLASSES, 0.5);
+    let simple_hidden = Hidden { widths: [512, 512], rates: [0.5, 0.5] };
+    let variable_hidden = Hidden { widths: [1024, 512], rates: [0.2, 0.5] };
+    let test = Test { device, seed };
     Ok(vec![
-        compare(device, "SimpleNet", simple)?,
-        compare(device, "VariableDropoutNet", VariableDropoutNet::new)?,
+        test.compare("SimpleNet", simple, simple_hidden)?,
+        test.compare("VariableDropoutNet", VariableDropoutNet::new, variable_hidden)?,
     ])
+}
+
+/// Widths of a network's hidden layers and rates of the dropout behind them.
+#[derive(Clone, Copy)]
+struct Hidden {
+    widths: [usize; 2],
+    rates: [f32; 2],
+}
+
+struct Test<'a> {
+    device: &'a Device,
+    seed: Seed,
 }
 
 /// A layer so wide that the largest tiles are used, forward and backward. It takes a GPU milliseconds
@@ -52,19 +68,36 @@ pub fn self_test_wide_layer(device: &Device) -> Result<Check> {
     Ok(Check { what, worst, tolerance: tolerance(device, TOLERANCE) })
 }
 
-fn compare<M: Module>(device: &Device, what: &str, make: fn(&Scope) -> M) -> Result<Check> {
-    let (got, reference) = (step(device, make)?, step(&reference(device), make)?);
-    let mut worst = 0.0;
-    for (got, reference) in got.iter().zip(&reference) {
-        worst = largest(worst, difference(got, reference)?);
+impl Test<'_> {
+    fn compare<M: Module>(
+        &self,
+        what: &str,
+        make: fn(&Scope) -> M,
+        hidden: Hidden,
+    ) -> Result<Check> {
+        let reference = reference(self.device);
+        let x = numbers(4, [SAMPLES, FEATURES])?;
+        let widths = [FEATURES, hidden.widths[0], hidden.widths[1]];
+        let biases = margin::biases(&reference, self.seed, &widths, &hidden.rates, &x)?;
+        let net = |device: &Device| -> Result<Net<M>> {
+            let mut net = Net::new(device.clone(), self.seed, make)?;
+            for (name, bias) in &biases {
+                net.set_parameter(name, bias)?;
+            }
+            Ok(net)
+        };
+        let (got, reference) = (step(net(self.device)?, &x)?, step(net(&reference)?, &x)?);
+        let mut worst = 0.0;
+        for (got, reference) in got.iter().zip(&reference) {
+            worst = largest(worst, difference(got, reference)?);
+        }
+        let what = format!("a training step of {what}");
+        Ok(Check { what, worst, tolerance: tolerance(self.device, TOLERANCE) })
     }
-    let what = format!("a training step of {what}");
-    Ok(Check { what, worst, tolerance: tolerance(device, TOLERANCE) })
 }
 
 /// The loss and what the step changed of every parameter: the parameters alone would hide it.
-fn step<M: Module>(device: &Device, make: fn(&Scope) -> M) -> Result<Vec<Tensor>> {
-    let mut net = Net::new(device.clone(), Seed(7), make)?;
+fn step<M: Module>(mut net: Net<M>, x: &Tensor) -> Result<Vec<Tensor>> {
     let names: Vec<String> = net.parameter_names().into_iter().map(str::to_owned).collect();
     let mut before = Vec::with_capacity(names.len());
     for name in &names {
@@ -73,8 +106,7 @@ fn step<M: Module>(device: &Device, make: fn(&Scope) -> M) -> Result<Vec<Tensor>
     // With PyTorch's eps the first step takes the sign of gradients that are only rounding.
     let adam = Adam { eps: 1e-2, ..Adam::new(1e-2) };
     let mut fit = Trainer::new(net, CrossEntropy::default(), adam)?;
-    let x = numbers(4, [SAMPLES, FEATURES])?;
-    let loss = fit.step(&x, &labels(SAMPLES, CLASSES)?)?;
+    let loss = fit.step(x, &labels(SAMPLES, CLASSES)?)?;
     let mut results = vec![Tensor::new([1], vec![loss.value()?])?];
     for (name, before) in names.iter().zip(&before) {
         let after = fit.net().parameter(name)?;

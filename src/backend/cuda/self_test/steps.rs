@@ -2,8 +2,9 @@
 //! Whole training steps of a small classifier, one comparison per optimiser.
 
 use super::{difference, labels, largest, numbers, reference, tolerance, Check};
+use crate::graph::Var;
 use crate::loss::CrossEntropy;
-use crate::models::SimpleNet;
+use crate::nn::{Dropout, Linear, Module, Scope};
 use crate::op::Nesterov;
 use crate::optim::{Adam, AdamW, Optimizer, Sgd};
 use crate::{Device, Net, Result, Seed, Tensor, Trainer};
@@ -12,6 +13,32 @@ use crate::{Device, Net, Result, Seed, Tensor, Trainer};
 const STEPS: usize = 4;
 /// Rounding grows from step to step.
 const TOLERANCE: f32 = 3e-4;
+
+/// A classifier without kinks: over several steps no margin would keep signs from flipping.
+struct Smooth {
+    fc1: Linear,
+    dropout: Dropout,
+    fc2: Linear,
+    fc3: Linear,
+}
+
+impl Smooth {
+    fn new(p: &Scope, inputs: usize, hidden: usize, classes: usize) -> Self {
+        Smooth {
+            fc1: Linear::new(&p.at("fc1"), inputs, hidden),
+            dropout: Dropout::new(&p.at("dropout"), 0.5),
+            fc2: Linear::new(&p.at("fc2"), hidden, hidden),
+            fc3: Linear::new(&p.at("fc3"), hidden, classes),
+        }
+    }
+}
+
+impl Module for Smooth {
+    fn forward(&self, x: &Var) -> Var {
+        let x = self.dropout.forward(&self.fc1.forward(x).tanh());
+        self.fc3.forward(&self.fc2.forward(&x).gelu())
+    }
+}
 
 /// How a step is made.
 #[derive(Clone, Copy)]
@@ -56,8 +83,7 @@ fn compare_setting(device: &Device, size: usize, setting: Setting) -> Result<Che
 /// Losses, norms and the parameters at the end.
 fn train(device: &Device, size: usize, setting: Setting) -> Result<Vec<Tensor>> {
     let (inputs, hidden, classes) = (size + 3, 2 * size + 1, 10);
-    let net =
-        Net::new(device.clone(), Seed(7), |p| SimpleNet::new(p, inputs, hidden, classes, 0.5))?;
+    let net = Net::new(device.clone(), Seed(7), |p| Smooth::new(p, inputs, hidden, classes))?;
     let mut fit = Trainer::new(net, CrossEntropy::default(), setting.optimizer)?;
     if let Some(max_norm) = setting.max_norm {
         fit = fit.with_clipping(max_norm)?;

@@ -88,6 +88,7 @@ fn step(pool: &Pool, isa: Isa, (rows, inputs, outputs): (usize, usize, usize)) -
         x_stride: inputs,
         dy: &dy,
         dy_stride: outputs,
+        bias_dy: &dy,
         weight: GradientTail::Update { rule: &rule, scale: 1.0, updated },
         bias: None,
         readers: Readers::All,

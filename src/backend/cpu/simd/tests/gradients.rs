@@ -55,6 +55,7 @@ impl Case {
             x_stride: inputs,
             dy: &self.dy,
             dy_stride: outputs,
+            bias_dy: &self.dy,
             weight,
             bias: Some(bias),
             readers: Readers::All,

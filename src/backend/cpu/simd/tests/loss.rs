@@ -96,3 +96,48 @@ fn softmax_of_rows() {
         });
     }
 }
+
+/// Scores far apart, of which one makes an infinite logarithm: the other classes do not hear of it.
+#[test]
+fn infinite_log_probabilities() {
+    let plain = CrossEntropy { ignore_index: -1, label_smoothing: 0.0, class_weights: None };
+    let scores = [1.0, 2.0, f32::NEG_INFINITY, 3e38, -3e38, -3e38];
+    everywhere(|pool, isa| {
+        let (mut losses, mut gradient) = ([f32::NAN; 2], [f32::NAN; 6]);
+        let to = Some((&mut gradient[..], 1.0));
+        cross_entropy(pool, isa, &plain, 3, &scores, &[0, 0], &mut losses, to);
+        assert_close(&losses, &[1.313_261_7, 0.0], 2e-7);
+        assert_close(&gradient, &[-0.731_058_6, 0.731_058_6, 0.0, 0.0, 0.0, 0.0], 2e-7);
+    });
+}
+
+/// Weights of thousands of classes are added up without loss.
+#[test]
+fn smoothing_over_many_classes() {
+    for classes in [1_000, 50_000] {
+        let logits: Vec<f32> = noise(classes, 12).iter().map(|value| value * 2.0).collect();
+        let weights: Vec<f32> = noise(classes, 13).iter().map(|value| value.abs()).collect();
+        for class_weights in [None, Some(&weights[..])] {
+            let loss = CrossEntropy { ignore_index: -1, label_smoothing: 0.1, class_weights };
+            let wide: Vec<f64> = logits.iter().map(|&value| f64::from(value)).collect();
+            let weight =
+                |class: usize| class_weights.map_or(1.0, |weights| f64::from(weights[class]));
+            let spread = f64::from(loss.label_smoothing) / classes as f64;
+            let on_target = (1.0 - f64::from(loss.label_smoothing)) * weight(3);
+            let all = on_target + spread * (0..classes).map(weight).sum::<f64>();
+            let sum: f64 = wide.iter().map(|value| value.exp()).sum();
+            everywhere(|pool, isa| {
+                let (mut losses, mut gradient) = ([0.0], vec![f32::NAN; classes]);
+                let to = Some((&mut gradient[..], 1.0));
+                cross_entropy(pool, isa, &loss, classes, &logits, &[3], &mut losses, to);
+                assert_close(&losses, &[row_loss(&loss, &wide, 3)], 1e-6);
+                for (class, (&got, logit)) in gradient.iter().zip(&wide).enumerate() {
+                    let (pull, push) = (all * logit.exp() / sum, spread * weight(class));
+                    let push = push + if class == 3 { on_target } else { 0.0 };
+                    let error = (f64::from(got) - (pull - push)).abs() / (pull + push);
+                    assert!(error < 1e-6, "class {class} of {classes} on {isa}: {error:e} off");
+                }
+            });
+        }
+    }
+}

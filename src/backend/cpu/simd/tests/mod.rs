@@ -7,6 +7,7 @@ mod exchange;
 mod gradients;
 mod lanes;
 mod linear;
+mod long_sums;
 mod loss;
 mod masked_forward;
 mod masked_input_gradient;

@@ -85,3 +85,34 @@ fn the_norm_does_not_depend_on_threads_or_instructions() {
         everywhere(|pool, isa| assert_eq!(sum_of_squares(pool, isa, &x), one));
     }
 }
+
+/// Without weight decay an infinite parameter stays what it is, and no moment hears of it.
+#[test]
+fn infinite_parameters_without_decay() {
+    let rules = [
+        UpdateRule::Sgd {
+            learning_rate: 0.1,
+            momentum: 0.0,
+            dampening: 0.0,
+            nesterov: Nesterov::Off,
+            weight_decay: 0.0,
+            step: Step::Later,
+        },
+        sgd(Nesterov::Off, 0.0)(2),
+        sgd(Nesterov::On, 0.0)(1),
+        adam(1e-8, Decay::Coupled(0.0))(2),
+        adam(1e-8, Decay::Decoupled(1.0))(2),
+    ];
+    everywhere(|pool, isa| {
+        for (rule, scale) in rules.iter().flat_map(|rule| [(rule, 1.0), (rule, 0.5)]) {
+            let mut values = [f32::INFINITY; 37];
+            let (mut first, mut second) = ([0.25; 37], [0.25; 37]);
+            let moments = Moments::Two(&mut first, &mut second);
+            let updated = Updated { values: &mut values, moments };
+            update(pool, isa, rule, &[0.5; 37], scale, updated);
+            assert_eq!(values, [f32::INFINITY; 37], "{rule:?} on {isa}");
+            let are_finite = first.iter().chain(&second).all(|moment| moment.is_finite());
+            assert!(are_finite, "moments of {rule:?} on {isa}");
+        }
+    });
+}

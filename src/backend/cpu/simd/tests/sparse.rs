@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Skipped zeros change no bit: products of every density against one chain of additions.
+//! Skipped zeros change no bit: products of every density against the same chains of additions.
 
+use super::super::reduce::COLUMN_CHAIN;
 use super::super::sparse::SPARSE_DENSITY;
+use super::super::tile::CHAIN;
 use super::super::{
     Activation, Dropout, Forward, GradientTail, InputGradient, MaskNonZero, Readers, Start,
     WeightGradient,
@@ -9,9 +11,18 @@ use super::super::{
 use super::*;
 use crate::philox::{keep, MaskKey};
 
-/// Rows, inputs, outputs: ends inside vectors, blocks of steps, groups of rows and pairs of panels.
-const SIZES: [(usize, usize, usize); 6] =
-    [(13, 33, 64), (37, 64, 65), (70, 65, 80), (64, 150, 96), (100, 129, 130), (131, 200, 111)];
+/// Rows, inputs, outputs: ends inside vectors, blocks of steps, groups of rows and pairs of panels, and
+/// sums of one, two and three chains.
+const SIZES: [(usize, usize, usize); 8] = [
+    (13, 33, 64),
+    (37, 64, 65),
+    (70, 65, 80),
+    (64, 150, 96),
+    (100, 129, 130),
+    (131, 200, 111),
+    (70, 2 * CHAIN + 100, 72),
+    (CHAIN + 100, 72, 70),
+];
 
 /// Fractions of non-zero values: none, on both sides of the choice of a kernel, all.
 const DENSITIES: [f32; 5] = [0.0, 0.1, 0.4, 0.7, 1.0];
@@ -42,6 +53,19 @@ fn wherever_fused(test: impl Fn(&Pool, Isa)) {
     });
 }
 
+/// A sum of products, chain by chain.
+fn chained<'a>(start: f32, terms: impl Iterator<Item = (&'a f32, &'a f32)>) -> f32 {
+    let (mut earlier, mut chain) = (None, start);
+    for (index, (a, b)) in terms.enumerate() {
+        if index > 0 && index.is_multiple_of(CHAIN) {
+            earlier = Some(earlier.map_or(chain, |earlier| earlier + chain));
+            chain = 0.0;
+        }
+        chain = a.mul_add(*b, chain);
+    }
+    earlier.map_or(chain, |earlier| earlier + chain)
+}
+
 fn assert_same(got: &[f32], want: &[f32], what: &str) {
     assert_eq!(got.len(), want.len());
     for (index, (got, want)) in got.iter().zip(want).enumerate() {
@@ -62,8 +86,7 @@ fn forward_skips_zero_inputs() {
         let mut want = vec![9.0; rows * (outputs + GAP)];
         for (row, x) in x.chunks(inputs + GAP).enumerate() {
             for (output, weights) in weight.chunks(inputs).enumerate() {
-                let terms = x.iter().zip(weights);
-                let sum = terms.fold(bias[output], |sum, (&a, &b)| a.mul_add(b, sum)).max(0.0);
+                let sum = chained(bias[output], x.iter().zip(weights)).max(0.0);
                 let kept = keep(&key, 6 + row as u32, output as u32);
                 let y = if kept { sum * key.scale() } else { 0.0 };
                 want[row * (outputs + GAP) + output] = y;
@@ -100,9 +123,8 @@ fn input_gradient_skips_zero_output_gradients() {
         let y = thin(rows, inputs, 0.65, 8);
         let mut want = vec![9.0; rows * (inputs + GAP)];
         for (dy, dx) in dy.chunks(outputs + GAP).zip(want.chunks_mut(inputs + GAP)) {
-            dx[..inputs].fill(0.0);
-            for (&dy, weights) in dy.iter().zip(weight.chunks(inputs)) {
-                dx.iter_mut().zip(weights).for_each(|(sum, &b)| *sum = dy.mul_add(b, *sum));
+            for (input, dx) in dx[..inputs].iter_mut().enumerate() {
+                *dx = chained(0.0, dy.iter().zip(weight[input..].iter().step_by(inputs)));
             }
         }
         for (row, y) in y.chunks(inputs + GAP).enumerate() {
@@ -142,14 +164,17 @@ fn check_weight_gradient((rows, inputs, outputs): (usize, usize, usize), density
     let layout = PanelLayout { inputs, outputs };
     let x = thin(rows, inputs, density.0, 6);
     let dy = thin(rows, outputs, density.1, 7);
-    let mut want = vec![0.0f32; inputs * outputs];
+    let column = |matrix: &[f32], columns: usize, column: usize| -> Vec<f32> {
+        matrix.chunks(columns + GAP).map(|row| row[column]).collect()
+    };
+    let inputs_of: Vec<_> = (0..inputs).map(|input| column(&x, inputs, input)).collect();
+    let mut want = Vec::new();
     let mut want_bias = vec![0.0; layout.padded_outputs()];
-    for (x, dy) in x.chunks(inputs + GAP).zip(dy.chunks(outputs + GAP)) {
-        for (output, &dy) in dy[..outputs].iter().enumerate() {
-            want_bias[output] += dy;
-            let sums = want[output * inputs..][..inputs].iter_mut();
-            sums.zip(x).for_each(|(sum, &x)| *sum = x.mul_add(dy, *sum));
-        }
+    for (output, bias) in want_bias[..outputs].iter_mut().enumerate() {
+        let dy = column(&dy, outputs, output);
+        let sums = dy.chunks(COLUMN_CHAIN).map(|chain| f64::from(chain.iter().sum::<f32>()));
+        *bias = sums.sum::<f64>() as f32;
+        want.extend(inputs_of.iter().map(|x| chained(0.0, x.iter().zip(&dy))));
     }
     wherever_fused(|pool, isa| {
         let mut weight = vec![f32::NAN; layout.len()];
@@ -161,6 +186,7 @@ fn check_weight_gradient((rows, inputs, outputs): (usize, usize, usize), density
             x_stride: inputs + GAP,
             dy: &dy,
             dy_stride: outputs + GAP,
+            bias_dy: &dy,
             weight: GradientTail::Overwrite(&mut weight),
             bias: Some(GradientTail::Overwrite(&mut bias)),
             readers: Readers::Writer,
