@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Elementary functions of vectors. The bounds are measured against f64 in the tests, on every
-//! instruction set; without fused multiply-add they are half an ulp wider.
+//! Elementary functions of vectors. The bounds hold on every instruction set: they were measured
+//! against f64 on every third f32 from 2^-24 to 110 of either sign, and the tests measure again on a
+//! part of them and at the worst ones.
 //!
 //! Polynomials are Chebyshev fits on the stated interval, rounded to f32, lowest power first.
 #![allow(clippy::excessive_precision)]
@@ -58,7 +59,7 @@ pub(super) fn tanh<V: Vector>(x: V) -> V {
     V::select(x.abs().greater(V::splat(0.625)), large, small)
 }
 
-/// 1 / (1 + e^-x) within 2 ulp.
+/// 1 / (1 + e^-x) within 2.5 ulp; below -87.3, where e^x is subnormal, within the spacing of subnormals.
 #[inline(always)]
 pub(super) fn sigmoid<V: Vector>(x: V) -> V {
     sigmoid_with_slope(x).0
@@ -81,7 +82,7 @@ pub(super) fn leaky_relu<V: Vector>(x: V, slope: f32) -> V {
     V::select(x.greater(V::splat(0.0)), x, x.mul(V::splat(slope)))
 }
 
-/// x * sigmoid(x) within 3 ulp.
+/// x * sigmoid(x) within 3.3 ulp for x > -87.3; below, where e^x is subnormal, within 2e-43.
 #[inline(always)]
 pub(super) fn silu<V: Vector>(x: V) -> V {
     x.mul(sigmoid(x))
@@ -96,7 +97,7 @@ pub(super) fn silu_slope<V: Vector>(x: V) -> V {
     x.mul_add(slope, s)
 }
 
-/// x * normal(x), within 4 ulp for x > -1 and 3e-7 everywhere.
+/// x * normal(x), within 4 ulp for x > -1 and 1e-7 below.
 #[inline(always)]
 pub(super) fn gelu<V: Vector>(x: V) -> V {
     x.mul(normal(x))
@@ -110,7 +111,8 @@ pub(super) fn gelu_slope<V: Vector>(x: V) -> V {
     x.mul_add(density, normal(x))
 }
 
-/// x * (1 + tanh(u)) / 2 with u = sqrt(2 / pi) * (x + 0.044715 x^3), within 4e-7.
+/// x * (1 + tanh(u)) / 2 with u = sqrt(2 / pi) * (x + 0.044715 x^3), within 4e-7 of results up to 1 and
+/// of larger ones relative to them.
 #[inline(always)]
 pub(super) fn gelu_tanh<V: Vector>(x: V) -> V {
     // (1 + tanh(u)) / 2 is sigmoid(2 u), which keeps small results exact.
