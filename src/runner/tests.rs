@@ -5,7 +5,7 @@ use super::*;
 use crate::backend::{
     Facts, Fusion, HostMemory, Layout, Run, Snapshot, Span, Storage, UpdatePlace,
 };
-use crate::graph::ParamSpec;
+use crate::graph::{MemoryFormat, ParamSpec};
 use crate::net::record;
 use crate::nn::{Linear, Scope};
 use crate::op::TensorType;
@@ -111,6 +111,7 @@ impl Subject {
             fusion: Fusion::WithinLayers,
             precision: Precision::F32,
             storage: Storage::Widened,
+            image_format: MemoryFormat::ChannelsLast,
         };
         let mut backend = Box::new(Logging { facts, log: log.clone() });
         let store = Store::new(&mut *backend, specs)?;
