@@ -9,12 +9,15 @@ use kiln::data::{
     Batch, Dataset, LastBatch, Loader, LoaderConfig, MemoryDataset, Position, Shuffle,
 };
 use kiln::loss::Mse;
-use kiln::nn::{Bias, Flatten, Init, Linear, Module, Scope};
+use kiln::nn::{
+    AvgPool, Bias, Conv, ConvOptions, Divisor, Flatten, Init, Linear, MaxPool, Module, Padding,
+    Rounding, Scope,
+};
 use kiln::op::TensorType;
 use kiln::optim::Sgd;
 use kiln::{Device, Mode, Net, Precision, Result, Seed, Shape, Tensor, Trainer, Var};
 
-use super::harness::{judge_text, run, Numbers};
+use super::harness::{judge_text, run, Case, Numbers};
 
 /// What a small case may take; a large one is refused before it takes anything.
 const LIMIT: usize = 64 << 20;
@@ -204,5 +207,83 @@ fn sizes_of_networks() {
             let _ = judged(fit.plan(&ty, &ty));
             let _ = judged(fit.step(&values, &values));
         });
+    });
+}
+
+/// A layer that slides a window over images.
+enum Sliding<const N: usize> {
+    Conv(Conv<N>),
+    Largest(MaxPool<N>),
+    Mean(AvgPool<N>),
+}
+
+impl<const N: usize> Module for Sliding<N> {
+    fn forward(&self, x: &Var) -> Var {
+        match self {
+            Sliding::Conv(layer) => layer.forward(x),
+            Sliding::Largest(layer) => layer.forward(x),
+            Sliding::Mean(layer) => layer.forward(x),
+        }
+    }
+}
+
+fn windows<const N: usize>(case: &Case, mut numbers: [usize; 16], kind: usize) {
+    let mut next = || {
+        numbers.rotate_left(1);
+        numbers[0]
+    };
+    let mut some = || -> [usize; N] { std::array::from_fn(|_| next()) };
+    let (kernel, stride, dilation, padding, extents) = (some(), some(), some(), some(), some());
+    let [samples, channels, outputs, groups] = [numbers[0], numbers[1], numbers[2], numbers[3]];
+    let rounding = [Rounding::Floor, Rounding::Ceil][kind % 2];
+    let x = Shape::from([&[samples, channels][..], &extents].concat());
+    let options = ConvOptions {
+        stride,
+        padding: [Padding::Zeros(padding), Padding::Same][kind % 2],
+        dilation,
+        groups,
+        bias: Bias::Added,
+    };
+    let make = |p: &Scope| match kind % 3 {
+        0 => Sliding::Conv(Conv::with_options(&p.at("conv"), channels, outputs, kernel, options)),
+        1 => Sliding::Largest(MaxPool { kernel, stride, padding, dilation, rounding }),
+        _ => {
+            let divisor = [Divisor::Padded, Divisor::Valid, Divisor::Fixed(groups)][kind / 3 % 3];
+            Sliding::Mean(AvgPool { kernel, stride, padding, rounding, divisor })
+        }
+    };
+    // What would really be computed must be little.
+    let real = numbers.iter().all(|&number| number < 6) && x.elements() < SMALL;
+    let device = match real {
+        true => Device::cpu_with_threads(NonZeroUsize::MIN),
+        false => Device::on_paper(Architecture::SM_90),
+    };
+    case.within(LIMIT, || {
+        let Some(mut net) = judged(Net::new(device, Seed(1), make)) else { return };
+        let ty = TensorType::f32(x.clone());
+        let planned = judged(net.plan(Mode::Eval, &[ty])).is_some();
+        if planned && real && x.elements() > 0 {
+            let values = Tensor::zeros(x.clone());
+            if let Some(y) = judged(net.eval().forward(&values)) {
+                let _ = judged(net.train().gradients(&values, &y));
+            }
+        }
+    });
+}
+
+#[test]
+fn sizes_of_windows() {
+    run("sizes_of_windows", 5, |case| {
+        let small = case.numbers.below(2) == 0;
+        let numbers = std::array::from_fn(|_| match small || case.numbers.below(4) > 0 {
+            true => case.numbers.below(6),
+            false => extent(&mut case.numbers),
+        });
+        let kind = case.numbers.below(18);
+        match case.numbers.below(3) {
+            0 => windows::<1>(case, numbers, kind),
+            1 => windows::<2>(case, numbers, kind),
+            _ => windows::<3>(case, numbers, kind),
+        }
     });
 }

@@ -131,11 +131,12 @@ impl Conv {
         let fits = (3..=5).contains(&x.rank())
             && weight.rank() == x.rank()
             && weight.dims()[2..] == *kernel
-            && weight.dims()[1] * self.groups == x.dims()[1]
+            && weight.dims()[1].checked_mul(self.groups) == Some(x.dims()[1])
             && weight.dims()[0].is_multiple_of(self.groups)
             && inputs.iter().all(|ty| ty.dtype == DType::F32);
         let expected = || {
-            let channels = weight.dims().get(1).map_or(0, |channels| channels * self.groups);
+            let own = weight.dims().get(1).copied().unwrap_or(0);
+            let channels = own.saturating_mul(self.groups);
             format!("an image with {channels} channels and {} spatial extents", kernel.len())
         };
         fits.then_some(()).ok_or_else(|| Mismatch::new(expected(), describe(inputs)))

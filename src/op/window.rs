@@ -53,8 +53,17 @@ impl Window {
         let extents = spatial(image);
         let mut places = [1; SPATIAL];
         for axis in 0..SPATIAL {
+            if [self.kernel[axis], self.stride[axis], self.dilation[axis]].contains(&0) {
+                return Err(Mismatch::new("a window of 1 or more in all respects", 0));
+            }
+            // Numbers that no image has stay so in sums and products, since none wraps.
             let [before, after] = self.padding[axis];
-            let (padded, reach) = (extents[axis] + before + after, self.reach(axis));
+            let reach = self.reach(axis);
+            let padded = extents[axis].saturating_add(before).saturating_add(after);
+            if padded > Shape::MOST_ELEMENTS {
+                let expected = format!("at most {} with the padding", Shape::MOST_ELEMENTS);
+                return Err(Mismatch::new(expected, padded));
+            }
             let Some(room) = padded.checked_sub(reach) else {
                 let expected = format!("an image whose extents hold a window of {reach}");
                 return Err(Mismatch::new(expected, image));
@@ -65,7 +74,7 @@ impl Window {
                 Rounding::Ceil => {
                     let places = room.div_ceil(stride) + 1;
                     // The last place must begin inside the image or the padding before it.
-                    match (places - 1) * stride >= extents[axis] + before {
+                    match (places - 1).saturating_mul(stride) >= extents[axis] + before {
                         true => places - 1,
                         false => places,
                     }
@@ -81,12 +90,11 @@ impl Window {
     /// As [`places`](Window::places).
     pub fn has_empty_place(&self, image: &Shape) -> Result<bool, Mismatch> {
         let (extents, places) = (spatial(image), self.places(image)?);
-        let is_inside = |axis: usize, place: usize, tap: usize| {
-            let at = place * self.stride[axis] + tap * self.dilation[axis];
-            (self.padding[axis][0]..self.padding[axis][0] + extents[axis]).contains(&at)
-        };
         let is_empty = |axis: usize, place: usize| {
-            !(0..self.kernel[axis]).any(|tap| is_inside(axis, place, tap))
+            let (first, image) = (place * self.stride[axis], self.padding[axis][0]);
+            // The first tap that is not in the padding before the image.
+            let tap = image.saturating_sub(first).div_ceil(self.dilation[axis]);
+            tap >= self.kernel[axis] || first + tap * self.dilation[axis] >= image + extents[axis]
         };
         // Only places at either end reach into the padding alone.
         let at_ends = |axis: usize| [0, places[axis].saturating_sub(1)];
@@ -95,7 +103,7 @@ impl Window {
 
     /// Elements from the first tap to the last one.
     pub fn reach(&self, axis: usize) -> usize {
-        self.dilation[axis] * (self.kernel[axis] - 1) + 1
+        self.dilation[axis].saturating_mul(self.kernel[axis].saturating_sub(1)).saturating_add(1)
     }
 
     /// Where a tap of the window at a place lies in the image; `None` in the padding.
@@ -119,7 +127,7 @@ impl Window {
 
     /// Number of taps.
     pub fn taps(&self) -> usize {
-        self.kernel.iter().product()
+        Shape::from(self.kernel).elements()
     }
 }
 

@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use kiln::backend::cuda::{launches, Architecture};
 use kiln::data::{Batch, Position};
 use kiln::loss::Mse;
-use kiln::nn::{Init, Linear, Module, Scope};
+use kiln::nn::{Conv2d, ConvOptions, Init, Linear, MaxPool, Module, Padding, Scope};
 use kiln::op::TensorType;
 use kiln::optim::Sgd;
 use kiln::{Device, Mode, Net, Precision, Result, Seed, Shape, Tensor, Trainer, Var};
@@ -123,6 +123,41 @@ fn values_in_a_graph() {
     let mistaken = |x: &Var| x.reshape([1 << 62, 4]);
     let mistake = too_many("reshape", "[4611686018427387904, 4]");
     assert_eq!(plan(on_paper(), mistaken, &[4, 4]), mistake);
+}
+
+/// Windows are refused before anything walks over their taps.
+#[test]
+fn windows() {
+    let image = [TensorType::f32([1, 1, 5, 5].into())];
+    let pooled = |kernel: usize, padding: usize, stride: usize| {
+        let pool =
+            MaxPool { padding: [padding; 2], stride: [stride; 2], ..MaxPool::new([kernel; 2]) };
+        let mut net = Net::new(on_paper(), Seed(1), |_| pool).expect("a network");
+        refusal(net.plan(Mode::Eval, &image))
+    };
+    let padded = "max_pool: expected at most 4503599627370495 with the padding, got ";
+    for kernel in [usize::MAX, 1 << 60] {
+        assert!(pooled(kernel, kernel / 2, 1).starts_with(padded), "{kernel}");
+        let fit = "max_pool: expected an image whose extents hold a window of";
+        assert!(pooled(kernel, 0, 1).starts_with(fit), "{kernel}");
+    }
+    assert_eq!(pooled(5, 0, usize::MAX), "no error");
+    let filled = pooled(1 << 50, 1 << 49, 1 << 49);
+    assert!(filled.starts_with("no error") || filled.starts_with("max_pool: "), "{filled}");
+    for huge in [usize::MAX, 1 << 60] {
+        let dilation = [huge; 2];
+        let pool = MaxPool { dilation, ..MaxPool::new([2, 2]) };
+        let mut net = Net::new(on_paper(), Seed(1), |_| pool).expect("a network");
+        assert!(refusal(net.plan(Mode::Eval, &image)).starts_with("max_pool: expected an image"));
+        let padding = Padding::Zeros([huge; 2]);
+        let conv = |p: &Scope| {
+            let options = ConvOptions { padding, ..ConvOptions::default() };
+            Conv2d::with_options(&p.at("conv"), 1, 1, [3, 3], options)
+        };
+        let mut net = Net::new(on_paper(), Seed(1), conv).expect("a network");
+        let error = refusal(net.plan(Mode::Eval, &image));
+        assert!(error.starts_with("conv: conv: expected at most 4503599627370495"), "{error}");
+    }
 }
 
 #[test]
