@@ -86,10 +86,11 @@ fn fail(target: &str, seed: u64, number: u64, case: &Case, panic: Box<dyn Any + 
     for path in &case.written {
         let _ = fs::copy(path, kept.join(path.file_name().unwrap_or_default()));
     }
-    println!("{target}: case {number} of seed {seed} failed; its files are in {}", kept.display());
-    println!(
-        "again: KILN_FUZZ_SEED={seed} KILN_FUZZ_CASE={number} cargo test --test fuzz {target}"
-    );
+    let files = kept.display();
+    let again =
+        format!("KILN_FUZZ_SEED={seed} KILN_FUZZ_CASE={number} cargo test --test fuzz {target}");
+    let text = format!("{target}: case {number} of seed {seed} failed; its files are in {files}");
+    let _ = writeln!(std::io::stderr(), "{text}\nagain: {again}");
     resume_unwind(panic)
 }
 

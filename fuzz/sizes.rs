@@ -33,7 +33,7 @@ fn extent(numbers: &mut Numbers) -> usize {
     match numbers.below(2) {
         0 => numbers.below(9),
         _ => match numbers.edge() as usize {
-            extent if extent < 64 || extent >= VAST => extent,
+            extent if !(64..VAST).contains(&extent) => extent,
             extent => extent & 31,
         },
     }
@@ -212,7 +212,7 @@ fn sizes_of_networks() {
 
 /// A layer that slides a window over images.
 enum Sliding<const N: usize> {
-    Conv(Conv<N>),
+    Conv(Box<Conv<N>>),
     Largest(MaxPool<N>),
     Mean(AvgPool<N>),
 }
@@ -245,7 +245,10 @@ fn windows<const N: usize>(case: &Case, mut numbers: [usize; 16], kind: usize) {
         bias: Bias::Added,
     };
     let make = |p: &Scope| match kind % 3 {
-        0 => Sliding::Conv(Conv::with_options(&p.at("conv"), channels, outputs, kernel, options)),
+        0 => {
+            let conv = Conv::with_options(&p.at("conv"), channels, outputs, kernel, options);
+            Sliding::Conv(Box::new(conv))
+        }
         1 => Sliding::Largest(MaxPool { kernel, stride, padding, dilation, rounding }),
         _ => {
             let divisor = [Divisor::Padded, Divisor::Valid, Divisor::Fixed(groups)][kind / 3 % 3];

@@ -160,7 +160,8 @@ fn python(test: &str) -> Option<std::ffi::OsString> {
     if python.is_none() {
         // Straight to the stream: what a passing test prints is not shown.
         let why = "skipped: TORCH_PYTHON does not name a Python with torch and safetensors";
-        writeln!(std::io::stderr(), "{test}: {why}").unwrap();
+        let mut stream = std::io::stderr();
+        writeln!(stream, "{test}: {why}").unwrap();
     }
     python
 }

@@ -453,7 +453,9 @@ fn heads_have_samples_of_their_own() {
             Link::Reshape(vec![12, 4]),
             Link::Dropout { layer: 0, p: 0.5, call: 0 },
         ];
-        activation.map(|function| links.insert(1, Link::Activation(function)));
+        if let Some(function) = activation {
+            links.insert(1, Link::Activation(function));
+        }
         let chain = Chain { input: vec![6, 5], links };
         for target in targets() {
             check(&chain, &target).unwrap_or_else(|what| panic!("{}: {what}", target.name));

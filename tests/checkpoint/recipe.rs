@@ -128,7 +128,8 @@ fn each_difference_is_named_and_all_at_once() {
     let dir = TempDir::new().unwrap();
     go_on(&RUN, &mut RUN.trainer(7), &mut RUN.loader(), 2, &dir);
     RUN.resume(&dir).unwrap();
-    let changes: [(&str, fn(&mut Run)); 12] = [
+    type Change = (&'static str, fn(&mut Run));
+    let changes: [Change; 12] = [
         ("precision: expected bf16, got f32", |run| run.precision = Precision::Bf16),
         ("layer dropout: ", |run| run.rate = 0.25),
         ("network: ", |run| run.slope = 0.02),

@@ -168,7 +168,7 @@ fn failed_steps_change_nothing() {
         (
             Tensor::zeros([9, 20]),
             labels.clone(),
-            "step: expected targets for the 9 samples of [9, 20]",
+            "step: expected targets for 9 samples, as in [9, 20]",
         ),
     ];
     for (x, labels, message) in cases {
