@@ -25,17 +25,18 @@
 
 #define KILN_PHILOX_ROUNDS 10
 
-/* Everything that changes from run to run while a captured graph stays: read from device memory by each kernel. */
+/* Everything that changes from run to run while a captured graph stays: read from device memory by each kernel. What
+ * every optimiser needs lies in 16 bytes. */
 typedef struct KilnScalars {
   unsigned int pass;          /* number of this train-mode pass; Monte Carlo passes set bit 31 */
   unsigned int sample_offset; /* index in the global batch of this run's first sample */
   unsigned int update;        /* number of this parameter update, counted from 1 */
+  float share;                /* this micro-batch's share of the whole batch's loss */
   float learning_rate;
-  float share;                  /* this micro-batch's share of the whole batch's loss */
+  float momentum;               /* of SGD; Adam's beta1 */
+  float one_minus_momentum;     /* rounded once: 1 - momentum in f32 is off by 2e-7 of itself at 0.9 */
   float moment1_correction;     /* 1 / (1 - momentum^update) */
   float moment2_correction_root; /* 1 / sqrt(1 - beta2^update) */
-  float momentum;           /* of SGD; Adam's beta1 */
-  float one_minus_momentum; /* rounded once: 1 - momentum in f32 is off by 2e-7 of itself at 0.9 */
 } KilnScalars;
 
 /* The mask function of one dropout site. Its seed is fixed for a network's life, so the round keys are launch parameters

@@ -9,6 +9,10 @@
 constexpr int kStep = KILN_OPTIMIZER_VECTOR;
 using Values = Chunk<kStep>;
 
+// Learning rate, momentum, one less the momentum, correction of the first moment.
+static_assert(offsetof(KilnScalars, learning_rate) % 16 == 0, "rates are loaded at once");
+KILN_DEVICE Chunk<4> load_rates(const KilnOptimizerParams& p) { return load_chunk<4>(&p.scalars->learning_rate); }
+
 KILN_DEVICE size_t first_of_thread() {
   return static_cast<size_t>(blockIdx.x * KILN_BLOCK_THREADS + threadIdx.x) * kStep;
 }
@@ -55,8 +59,8 @@ KILN_DEVICE void sgd_momentum_step(const KilnOptimizerParams& p) {
   Values values = load_chunk<kStep>(p.values + first);
   Values buffers = load_chunk<kStep, float, Reuse::Late>(p.moment1 + first);
   const Values gradients = load_gradients(p, first);
-  const float rate = p.scalars->learning_rate;
-  const float momentum = p.scalars->momentum;
+  const Chunk<4> rates = load_rates(p);
+  const float rate = rates.v[0], momentum = rates.v[1];
   const bool starts = p.scalars->update <= 1;
 #pragma unroll
   for (int i = 0; i < kStep; ++i) {
@@ -77,9 +81,9 @@ KILN_DEVICE void adam_step(const KilnOptimizerParams& p) {
   Values means = load_chunk<kStep, float, Reuse::Late>(p.moment1 + first);
   Values squares = load_chunk<kStep, float, Reuse::Late>(p.moment2 + first);
   const Values gradients = load_gradients(p, first);
-  const float rate = p.scalars->learning_rate;
-  const float beta1 = p.scalars->momentum, one_minus_beta1 = p.scalars->one_minus_momentum;
-  const float step = rate * p.scalars->moment1_correction;
+  const Chunk<4> rates = load_rates(p);
+  const float rate = rates.v[0], beta1 = rates.v[1], one_minus_beta1 = rates.v[2];
+  const float step = rate * rates.v[3];
   const float root_scale = p.scalars->moment2_correction_root;
   const bool decoupled = p.decay == KILN_DECAY_DECOUPLED;
   const float shrink = decoupled ? 1.0f - rate * p.weight_decay : 1.0f;

@@ -28,12 +28,12 @@ pub(crate) struct KilnScalars {
     pub(crate) pass: u32,
     pub(crate) sample_offset: u32,
     pub(crate) update: u32,
-    pub(crate) learning_rate: f32,
     pub(crate) share: f32,
-    pub(crate) moment1_correction: f32,
-    pub(crate) moment2_correction_root: f32,
+    pub(crate) learning_rate: f32,
     pub(crate) momentum: f32,
     pub(crate) one_minus_momentum: f32,
+    pub(crate) moment1_correction: f32,
+    pub(crate) moment2_correction_root: f32,
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]

@@ -143,7 +143,7 @@ const BARS: &[Bar] = &[
     Bar { parts: &["dropout"], narrow: 2, why: "pass and sample offset", ..POINTWISE },
     Bar { parts: &["sum_"], narrow: SCALARS, why: "sums are single numbers", ..POINTWISE },
     Bar { parts: &["sgd"], narrow: 4, why: "scalars, and 8 bytes of the bf16 shadow", ..POINTWISE },
-    Bar { parts: &["adam"], narrow: 5, why: "scalars, and 8 bytes of the bf16 shadow", ..POINTWISE },
+    Bar { parts: &["adam"], registers: 44, narrow: 5, why: "numbers of its rule that change from step to step; 8 bytes of the bf16 shadow", ..POINTWISE },
     Bar { parts: &["count_pass"], narrow: SCALARS, why: "one counter", ..POINTWISE },
     Bar { parts: &["running_average"], narrow: SCALARS, why: "a few numbers per layer", ..POINTWISE },
     Bar { parts: &["transpose"], narrow: 8, why: "a tile's row is 32 elements, one per thread", ..POINTWISE },
