@@ -155,12 +155,12 @@ pub(crate) fn scalars_memory(scalars: &KilnScalars) -> Memory {
         scalars.pass,
         scalars.sample_offset,
         scalars.update,
-        scalars.learning_rate.to_bits(),
         scalars.share.to_bits(),
-        scalars.moment1_correction.to_bits(),
-        scalars.moment2_correction_root.to_bits(),
+        scalars.learning_rate.to_bits(),
         scalars.momentum.to_bits(),
         scalars.one_minus_momentum.to_bits(),
+        scalars.moment1_correction.to_bits(),
+        scalars.moment2_correction_root.to_bits(),
     ])
 }
 

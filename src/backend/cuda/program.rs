@@ -55,6 +55,9 @@ pub(super) struct Ready {
     pub(super) function: CudaFunction,
 }
 
+/// Optimisers load what begins there as one vector.
+const _: () = assert!(std::mem::offset_of!(KilnScalars, learning_rate).is_multiple_of(16));
+
 impl Program {
     /// Lowers a plan, loads its kernels and reserves what they share.
     pub(super) fn new(
