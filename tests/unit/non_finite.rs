@@ -4,7 +4,7 @@
 use kiln::checkpoint::{self, Progress};
 use kiln::loss::{CrossEntropy, Mse};
 use kiln::models::SimpleNet;
-use kiln::nn::{Linear, Module};
+use kiln::nn::{BatchNorm, Linear, Module};
 use kiln::optim::Sgd;
 use kiln::{Device, Error, Net, NonFinite, NonFiniteValue, Origin, Precision, Seed, Tensor};
 use kiln::{Trainer, Var};
@@ -209,4 +209,34 @@ fn looking_changes_nothing() {
     let weight =
         |fit: &mut Trainer<SimpleNet>| bits(&fit.net().parameter("fc1.weight").expect("its name"));
     assert_eq!(weight(&mut looked), weight(&mut left));
+}
+
+/// Nor does it move running statistics, which every pass in train mode does.
+#[test]
+fn looking_leaves_running_statistics_alone() {
+    struct Normalised(Linear, BatchNorm);
+    impl Module for Normalised {
+        fn forward(&self, x: &Var) -> Var {
+            self.1.forward(&self.0.forward(x))
+        }
+    }
+    let make = |p: &kiln::nn::Scope| {
+        Normalised(Linear::new(&p.at("fc"), 6, 4), BatchNorm::new(&p.at("bn"), 4))
+    };
+    let net = Net::new(Device::cpu(), Seed(3), make).expect("a network");
+    let fit = Trainer::new(net, CrossEntropy::default(), Sgd::new(0.1)).expect("a trainer");
+    let mut fit = fit.with_micro_batches(2).expect("1 or more");
+    let (x, labels) = batch(8);
+    fit.step(&x, &labels).expect("a step");
+    let state = |fit: &mut Trainer<Normalised>| {
+        let names = ["bn.running_mean", "bn.running_var", "bn.num_batches_tracked"];
+        names.map(|name| fit.net().parameter(name).expect("its name"))
+    };
+    let before = state(&mut fit);
+    assert_eq!(fit.first_non_finite(&x, &labels).expect("a pass"), None);
+    assert_eq!(fit.net().train().first_non_finite(&x).expect("a pass"), None);
+    assert_eq!(state(&mut fit), before);
+    set(fit.net(), "bn.running_var", f32::INFINITY);
+    let error = fit.check_finite().expect_err("an infinity");
+    assert!(error.to_string().contains("bn.running_var is inf"), "{error}");
 }
