@@ -59,8 +59,16 @@ fn patiently(command: &mut Command, args: &[String]) -> Output {
     child.wait_with_output().expect("a child")
 }
 
-/// A value of an option, which may be one that counts something.
-fn value(numbers: &mut Numbers, counts: bool) -> String {
+/// What an option takes.
+#[derive(Clone, Copy, PartialEq)]
+enum Takes {
+    /// A number of things.
+    Count,
+    /// Anything else.
+    Other,
+}
+
+fn value(numbers: &mut Numbers, takes: Takes) -> String {
     let words = [
         "",
         "-1",
@@ -94,10 +102,11 @@ fn value(numbers: &mut Numbers, counts: bool) -> String {
         "f16",
         "on",
     ];
-    match numbers.below(if counts { 8 } else { 3 }) {
+    let kinds = if takes == Takes::Count { 8 } else { 3 };
+    match numbers.below(kinds) {
         0 => (*numbers.pick(&words)).into(),
         1 => format!("{}.5", numbers.edge() as i64),
-        2 if !counts => (*numbers.pick(&words)).into(),
+        2 if takes == Takes::Other => (*numbers.pick(&words)).into(),
         _ => numbers.edge().to_string(),
     }
 }
@@ -140,13 +149,16 @@ fn program_and_its_arguments() {
         let mut args: Vec<String> = numbers.pick(&commands).iter().map(|&arg| arg.into()).collect();
         // One alone half of the time, since one mistake hides the others.
         for _ in 0..1 + numbers.below(2) * numbers.below(3) {
-            let counts = numbers.below(2) == 0;
-            let option = *if counts { numbers.pick(&COUNTS) } else { numbers.pick(&OPTIONS) };
+            let takes = *numbers.pick(&[Takes::Count, Takes::Other]);
+            let option = match takes {
+                Takes::Count => *numbers.pick(&COUNTS),
+                Takes::Other => *numbers.pick(&OPTIONS),
+            };
             // The last of equal options would win, were they not refused.
             if let Some(at) = args.iter().position(|arg| arg == option) {
                 args.drain(at..at + 2);
             }
-            args.extend([option.into(), value(numbers, counts)]);
+            args.extend([option.into(), value(numbers, takes)]);
         }
         args.retain(|arg| !arg.contains('\0'));
         let _ = fs::remove_dir_all(case.folder.join("out"));

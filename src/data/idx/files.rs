@@ -112,8 +112,8 @@ struct Listing {
 struct Found {
     part: Part,
     kind: Kind,
-    packed: bool,
-    in_folder: bool,
+    packing: Packing,
+    lies: Lies,
     path: PathBuf,
 }
 
@@ -121,6 +121,19 @@ struct Found {
 pub(super) enum Part {
     Train,
     Test,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Packing {
+    Plain,
+    Gzip,
+}
+
+/// Where a file was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Lies {
+    BesideTheOthers,
+    InAFolderOfItsName,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -139,8 +152,8 @@ impl Listing {
                 continue;
             }
             if path.is_dir() {
-                let Some((inner, packed)) = unpacked_folder(&path, &file)? else { continue };
-                file = Found { path: inner, packed, in_folder: true, ..file };
+                let Some((inner, packing)) = unpacked_folder(&path, &file)? else { continue };
+                file = Found { path: inner, packing, lies: Lies::InAFolderOfItsName, ..file };
             }
             found.push(file);
         }
@@ -183,9 +196,9 @@ impl Found {
     /// `EMNIST-letters-test-images.idx3-ubyte.gz`.
     fn named(path: &Path) -> Option<(String, Self)> {
         let name = path.file_name()?.to_str()?.to_lowercase().replace(['.', '_', ' '], "-");
-        let (name, packed) = match name.strip_suffix("-gz") {
-            Some(name) => (name, true),
-            None => (name.as_str(), false),
+        let (name, packing) = match name.strip_suffix("-gz") {
+            Some(name) => (name, Packing::Gzip),
+            None => (name.as_str(), Packing::Plain),
         };
         let kinds = [Kind::Images, Kind::Labels].into_iter();
         let (rest, kind) = kinds
@@ -195,20 +208,22 @@ impl Found {
         let (prefix, part) =
             parts.iter().find_map(|(part, meant)| Some((rest.strip_suffix(part)?, *meant)))?;
         let prefix = prefix.replace('-', "");
-        Some((prefix, Found { part, kind, packed, in_folder: false, path: path.into() }))
+        Some((
+            prefix,
+            Found { part, kind, packing, lies: Lies::BesideTheOthers, path: path.into() },
+        ))
     }
 }
 
-/// Some archives unpack each file into a folder of its name: the file in it, and whether it is
-/// packed.
-fn unpacked_folder(folder: &Path, wanted: &Found) -> Result<Option<(PathBuf, bool)>> {
+/// Some archives unpack each file into a folder of its name: the file in it.
+fn unpacked_folder(folder: &Path, wanted: &Found) -> Result<Option<(PathBuf, Packing)>> {
     let files: Vec<PathBuf> = entries(folder)?.into_iter().filter(|path| !path.is_dir()).collect();
     let same = files.iter().find_map(|path| {
         let (_, file) = Found::named(path)?;
-        ((file.part, file.kind) == (wanted.part, wanted.kind)).then_some((file.path, file.packed))
+        ((file.part, file.kind) == (wanted.part, wanted.kind)).then_some((file.path, file.packing))
     });
     Ok(same.or_else(|| match files.as_slice() {
-        [only] => Some((only.clone(), wanted.packed)),
+        [only] => Some((only.clone(), wanted.packing)),
         _ => None,
     }))
 }
