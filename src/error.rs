@@ -10,11 +10,26 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::path::PathBuf;
 
-use crate::non_finite::NonFiniteValue;
-use crate::{Printable, PrintableLines};
+use crate::{NonFiniteValue, Printable, PrintableLines};
 
 /// A [`std::result::Result`] with kiln's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an operation cannot take its inputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// What the operation takes.
+    pub expected: String,
+    /// What it was given.
+    pub got: String,
+}
+
+impl Mismatch {
+    /// A mismatch described in words.
+    pub fn new(expected: impl Into<String>, got: impl ToString) -> Self {
+        Mismatch { expected: expected.into(), got: got.to_string() }
+    }
+}
 
 /// Everything that can go wrong in kiln.
 #[derive(Debug, thiserror::Error)]

@@ -5,12 +5,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::backend::Facts;
 use crate::graph::{Graph, InputId, NodeId, ParamId};
 use crate::kernel::Kernel;
 use crate::op::{Op, TensorType};
-use crate::passes::Schedule;
-use crate::{DType, Result};
+use crate::DType;
 
 /// A number of bytes, or an offset in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -125,59 +123,6 @@ pub struct Totals {
 }
 
 impl Plan {
-    /// Puts together what the passes found.
-    pub(crate) fn new(
-        graph: Graph,
-        schedule: Schedule,
-        placement: crate::passes::Placement,
-        facts: &Facts,
-    ) -> Result<Self> {
-        let buffer =
-            |id: NodeId| placement.buffer_of.get(&crate::passes::origin(&graph, id)).copied();
-        let mut steps = Vec::with_capacity(schedule.steps.len());
-        for scheduled in &schedule.steps {
-            let cluster = &scheduled.cluster;
-            let stored = |id: NodeId| match buffer(id) {
-                Some(id) => placement.buffers[id.index()].ty.dtype,
-                None => graph.node(id).ty.dtype,
-            };
-            let cost = cluster.kernel.cost(&graph, cluster, stored);
-            // A fused step counts to the layer that begins it: the linear layer, not its dropout.
-            let path = |id: &NodeId| graph.layer(*id).path.as_str();
-            let layer = cluster.nodes.iter().map(path).find(|path| !path.is_empty());
-            steps.push(Step {
-                kernel: cluster.kernel.clone(),
-                nodes: cluster.nodes.clone(),
-                inputs: cluster.inputs.clone(),
-                outputs: cluster.outputs.clone(),
-                reads: cluster.inputs.iter().map(|&id| buffer(id)).collect(),
-                writes: cluster.outputs.iter().filter_map(|&id| buffer(id)).collect(),
-                lane: scheduled.lane,
-                waits: scheduled.waits.clone(),
-                records: scheduled.records,
-                layer: layer.unwrap_or_default().to_string(),
-                bytes: cost.bytes,
-                flops: cost.flops,
-            });
-        }
-        let returned = |id: &&NodeId| !graph.node(**id).op.is_effect();
-        let outputs: Vec<(NodeId, BufferId)> = graph
-            .outputs()
-            .iter()
-            .filter(returned)
-            .filter_map(|&id| buffer(id).map(|buffer| (id, buffer)))
-            .collect();
-        Ok(Plan {
-            steps,
-            outputs,
-            arena: placement.arena,
-            buffers: placement.buffers,
-            lanes: facts.lanes,
-            events: schedule.events,
-            graph: Arc::new(graph),
-        })
-    }
-
     /// The buffer at an index.
     pub fn buffer(&self, id: BufferId) -> &Buffer {
         &self.buffers[id.index()]

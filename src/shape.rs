@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::op::Mismatch;
+use crate::error::Mismatch;
 
 /// The extents of a tensor in row-major order, outermost first; a scalar has none.
 ///

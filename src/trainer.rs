@@ -6,13 +6,13 @@ use crate::graph::Node;
 use crate::loss::Loss;
 use crate::net::{Call, Net};
 use crate::nn::Module;
-use crate::non_finite::{NonFinite, NonFiniteValue, Watch};
+use crate::non_finite::{NonFinite, Watch};
 use crate::op::{Op, Store, TensorType};
 use crate::optim::{Optimizer, Schedule};
 use crate::passes::{Goal, Mode, Request, StepGoal, UpdateGoal};
 use crate::plan::Plan;
 use crate::scalars::Scalars;
-use crate::{Error, Result, Tensor};
+use crate::{Error, NonFiniteValue, Result, Tensor};
 
 /// Trains a network: holds it together with its loss, optimiser and schedule.
 ///

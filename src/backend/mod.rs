@@ -9,72 +9,13 @@ use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
+pub use crate::kernel::{Facts, Fusion, HostMemory, Storage, UpdatePlace};
 pub use layout::{counters_of, slots, words_of, Layout, Slot};
 
-use crate::graph::{MemoryFormat, ParamId, ParamRole, ParamSpec};
+use crate::graph::{ParamId, ParamRole, ParamSpec};
 use crate::plan::{Bytes, Event, Lane, Plan};
 use crate::scalars::Scalars;
-use crate::{Precision, Result, Tensor};
-
-/// What the passes need to know about a backend.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Facts {
-    /// The device, as a user names it: `"cpu"`, `"cuda:0"`.
-    pub name: String,
-    /// Number of lanes that can run at the same time.
-    pub lanes: usize,
-    /// Alignment of buffers in the arena, in bytes.
-    pub alignment: usize,
-    /// Whether kernels can use host memory directly.
-    pub host_memory: HostMemory,
-    /// Where the optimiser runs when nothing has to see all gradients first.
-    pub update_place: UpdatePlace,
-    /// How far kernels reach.
-    pub fusion: Fusion,
-    /// How exactly kernels compute.
-    pub precision: Precision,
-    /// How rounded values lie in memory.
-    pub storage: Storage,
-    /// The order of elements in which kernels take images.
-    pub image_format: MemoryFormat,
-}
-
-/// How values that are rounded to a 16-bit type lie in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Storage {
-    /// As numbers of that type, but for those that a run returns.
-    Typed,
-    /// As `f32`.
-    Widened,
-}
-
-/// How far kernels reach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fusion {
-    /// A kernel computes within one layer.
-    WithinLayers,
-    /// Kernels also span layers, where launches cost more than what they compute: the last linear
-    /// layer with its loss, all layers' weight gradients together.
-    AcrossLayers,
-}
-
-/// How a run's inputs and outputs reach the kernels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HostMemory {
-    /// Kernels read and write host tensors themselves.
-    Direct,
-    /// Inputs are copied to the device and outputs back.
-    Copied,
-}
-
-/// Where the optimiser runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UpdatePlace {
-    /// In the tail of the weight-gradient kernel.
-    WeightGradient,
-    /// In one pass over all parameters.
-    Flat,
-}
+use crate::{Result, Tensor};
 
 /// Memory that a backend reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -50,21 +50,16 @@
 //! # Ok::<(), kiln::Error>(())
 //! ```
 
-mod atomic;
 mod foreign;
-mod lock;
 mod reader;
 mod recipe;
-mod rename;
 mod resume;
 mod training;
 mod weights;
 mod writer;
 
-pub use atomic::write_atomically;
-pub use lock::DirectoryLock;
+pub use crate::files::{write_atomically, DirectoryLock};
 pub use recipe::{content_hash, Recipe};
-pub(crate) use rename::replace;
 pub use resume::{load, Resume};
 pub use training::{progress, save, Progress};
 pub use weights::{

@@ -13,7 +13,7 @@ use safetensors::Dtype;
 
 use super::foreign::{recognise, HEAD};
 use super::writer::{Named, CHECKSUM, CHECKSUM_BYTES};
-use crate::{regular, DType, Error, Result};
+use crate::{files::regular, DType, Error, Result};
 
 /// A file whose header is understood and whose tensors are still on the disk.
 pub(super) struct TensorFile {

@@ -8,7 +8,7 @@ use safetensors::tensor::TensorInfo;
 use safetensors::Dtype;
 use serde_json::{Map, Value};
 
-use super::atomic::Replacement;
+use crate::files::Replacement;
 use crate::{DType, Error, Result, Shape};
 
 /// A tensor that a file holds or is expected to hold.

@@ -7,7 +7,7 @@ use std::thread;
 
 use kiln::backend::cpu::Cpu;
 use kiln::backend::cuda::{self, Check, Cuda, DeviceInfo, Embedded, LoadedImage, Verdict};
-use kiln::{Device, Error, Precision, Result, Seed};
+use kiln::{self_test, Device, Error, Precision, Result, Seed};
 use serde_json::{json, Value};
 
 use super::args::{Common, DeviceName, DoctorArgs};
@@ -22,7 +22,7 @@ const SELF_TEST_SEED: Seed = Seed(7);
 
 pub(super) fn run(args: &DoctorArgs, common: &Common, output: &mut Output) -> Result<()> {
     match args.self_test {
-        true => self_test(common, output),
+        true => run_self_test(common, output),
         false => report(common, output),
     }
 }
@@ -114,7 +114,7 @@ fn recalled(gpu: &DeviceInfo, common: &Common) -> Option<Verdict> {
 }
 
 /// Compares a GPU with the CPU, one line per comparison, and remembers the verdict.
-fn self_test(common: &Common, output: &mut Output) -> Result<()> {
+fn run_self_test(common: &Common, output: &mut Output) -> Result<()> {
     let gpu = match common.device {
         DeviceName::Cuda(ordinal) => cuda::check(ordinal)?,
         DeviceName::Auto => {
@@ -174,11 +174,11 @@ fn self_test(common: &Common, output: &mut Output) -> Result<()> {
 fn compare(gpu: &DeviceInfo, device: &Device) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
     for size in SELF_TEST_SIZES {
-        checks.extend(cuda::self_test(device, size)?);
+        checks.extend(self_test::kernels(device, size)?);
     }
-    checks.extend(cuda::self_test_networks(device, SELF_TEST_SEED)?);
+    checks.extend(self_test::networks(device, SELF_TEST_SEED)?);
     if !gpu.simulated {
-        checks.push(cuda::self_test_wide_layer(device)?);
+        checks.push(self_test::wide_layer(device)?);
     }
     Ok(checks)
 }

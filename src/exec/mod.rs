@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Running plans: outputs are recycled, steps are issued in order with the waits that the plan says.
 
-pub mod reference;
 mod store;
 mod stream;
 

@@ -9,6 +9,8 @@
 mod builder;
 mod dump;
 mod format;
+mod param;
+pub mod reference;
 mod trace;
 mod verify;
 
@@ -18,6 +20,7 @@ use std::sync::Arc;
 pub use builder::Builder;
 pub(crate) use format::channels_last;
 pub use format::MemoryFormat;
+pub use param::Param;
 pub(crate) use trace::LayerPath;
 pub use trace::{trace, Traced, Var};
 

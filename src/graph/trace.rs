@@ -7,9 +7,8 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{Builder, Graph, InputId, LayerId, NodeId, ParamSpec};
+use super::{Builder, Graph, InputId, LayerId, NodeId, Param, ParamSpec};
 use crate::mask::site_of;
-use crate::nn::Param;
 use crate::op::{Dropout, Mismatch, Op, StateRule, TensorType};
 use crate::{Error, Result, Shape};
 

@@ -2,10 +2,10 @@
 //! Softmax, cross-entropy and their gradient in one kernel: the scores are read once and the
 //! probabilities never stored.
 
+use super::{Cluster, Finder};
 use super::{Kernel, LossGradient};
 use crate::graph::NodeId;
 use crate::op::{Op, Reduction, Softmax};
-use crate::passes::{Cluster, Finder};
 use crate::scalars::Scalar;
 
 /// `log_softmax -> nll [-> nll_grad(share) -> log_softmax_grad]`.

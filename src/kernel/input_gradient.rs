@@ -3,9 +3,9 @@
 
 use super::linear::is_weight;
 use super::Kernel;
+use super::{Cluster, Finder};
 use crate::graph::NodeId;
 use crate::op::{MatMul, Op};
-use crate::passes::{Cluster, Finder};
 
 /// `matmul(dy, weight) [-> mask_nonzero(y, .)]`, reshapes between them allowed.
 pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {

@@ -2,12 +2,20 @@
 //! Linear layer, activation and dropout in one kernel: the tail is applied while the sums are in
 //! registers.
 
-use super::{Kernel, LinearTail};
+use super::{Cluster, Finder, Kernel, LinearTail};
 use crate::graph::{NodeId, ParamUsage};
-use crate::nn::Bias;
 use crate::op::{Binary, MatMul, Op, Unary};
-use crate::passes::{Cluster, Finder};
 use crate::Shape;
+
+/// Whether a layer adds a bias.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bias {
+    /// It does.
+    #[default]
+    Added,
+    /// It does not.
+    Absent,
+}
 
 /// `matmul(x, weight^T) [+ broadcast(bias)] [-> activation] [-> dropout]`, reshapes between them
 /// allowed; the activation only where nothing else needs its input, dropout only where the rows

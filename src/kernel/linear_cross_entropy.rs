@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The last linear layer of a classifier with its loss: the scores need not leave the chip.
 
+use super::Fusion;
 use super::{cross_entropy, linear, Kernel, LinearCrossEntropy, LinearTail, Scores};
-use crate::backend::Fusion;
+use super::{Cluster, Finder};
 use crate::graph::NodeId;
 use crate::op::Op;
-use crate::passes::{Cluster, Finder};
 
 /// Most classes: a block of the kernel holds the scores of its rows.
 const MOST_CLASSES: usize = 64;

@@ -5,6 +5,8 @@
 //! means the nodes that it replaces, and it is tested against them.
 
 mod cross_entropy;
+mod facts;
+mod finder;
 mod input_gradient;
 mod linear;
 mod linear_cross_entropy;
@@ -12,11 +14,14 @@ mod optimizer;
 mod weight_gradient;
 mod weight_gradients;
 
+pub use facts::{Facts, Fusion, HostMemory, Storage, UpdatePlace};
+pub(crate) use finder::{is_leaf, is_view, origin, Cluster, Finder};
+pub use linear::Bias;
+
 use crate::graph::{Graph, MemoryFormat, Node, NodeId};
 use crate::op::{
     is_per_channel, Binary, Dropout, MatMul, Nll, Op, Softmax, StateRule, Store, Unary, UpdateRule,
 };
-use crate::passes::{Cluster, Finder};
 use crate::DType;
 
 /// A kernel with everything about it that is known when the plan is made.
@@ -105,7 +110,7 @@ pub enum Kernel {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LinearTail {
     /// Whether a bias is added.
-    pub bias: crate::nn::Bias,
+    pub bias: Bias,
     /// The activation.
     pub activation: Option<Unary>,
     /// Dropout after the activation.
@@ -134,7 +139,7 @@ pub struct LayerGradient {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LinearCrossEntropy {
     /// Whether the layer adds a bias.
-    pub bias: crate::nn::Bias,
+    pub bias: Bias,
     /// The loss's options.
     pub nll: Nll,
     /// Whether the gradient is computed along.

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The optimiser over all parameters in one flat pass.
 
+use super::Fusion;
 use super::{Clip, Kernel};
-use crate::backend::Fusion;
+use super::{Cluster, Finder};
 use crate::graph::NodeId;
 use crate::op::Op;
-use crate::passes::{Cluster, Finder};
 
 /// `global_norm -> clip_coefficient`: one pass over the gradients gives both.
 pub(super) fn find_clip_norm(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {

@@ -2,11 +2,11 @@
 //! A linear layer's gradients with respect to weight and bias, and what becomes of them: stored,
 //! or, where nothing else needs them, taken by the optimiser while they are in registers.
 
+use super::UpdatePlace;
 use super::{BiasGradient, Kernel, Sink};
-use crate::backend::UpdatePlace;
+use super::{Cluster, Finder};
 use crate::graph::{NodeId, ParamUsage};
 use crate::op::{MatMul, Op};
-use crate::passes::{Cluster, Finder};
 
 /// `matmul(dy^T, x) -> gradient [-> update]`, with `sum_to(dy) -> gradient [-> update]` of the same
 /// layer's bias.

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use super::Fusion;
 use super::{weight_gradient, Kernel, LayerGradient, Sink};
-use crate::backend::Fusion;
+use super::{Cluster, Finder};
 use crate::graph::NodeId;
-use crate::passes::{Cluster, Finder};
 
 /// Every cluster that [`weight_gradient`] finds and that stores its gradients.
 pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {

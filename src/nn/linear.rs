@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The fully connected layer.
 
-use super::{Init, Module, Param, Scope};
+use super::{Bias, Init, Module, Param, Scope};
 use crate::graph::{LayerPath, Var};
 use crate::op::Mismatch;
 use crate::Shape;
@@ -29,16 +29,6 @@ pub struct Linear {
     layer: LayerPath,
     weight: Param,
     bias: Option<Param>,
-}
-
-/// Whether a layer adds a bias.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Bias {
-    /// It does.
-    #[default]
-    Added,
-    /// It does not.
-    Absent,
 }
 
 impl Linear {

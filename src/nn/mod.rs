@@ -24,15 +24,17 @@ pub use conv::{Conv, Conv1d, Conv2d, Conv3d, ConvOptions, Padding};
 pub use dropout::Dropout;
 pub use flatten::Flatten;
 pub use init::Init;
-pub use linear::{Bias, Linear};
+pub use linear::Linear;
 pub use pool::{
     AvgPool, AvgPool1d, AvgPool2d, AvgPool3d, MaxPool, MaxPool1d, MaxPool2d, MaxPool3d,
 };
-pub use scope::{Param, Scope};
+pub use scope::Scope;
 pub use sequential::Sequential;
 
 pub(crate) use scope::Registry;
 
+pub use crate::graph::Param;
+pub use crate::kernel::Bias;
 pub use crate::op::{Divisor, Rounding};
 
 use crate::graph::Var;

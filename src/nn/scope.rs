@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Init;
-use crate::graph::{LayerPath, ParamId, ParamRole, ParamSpec, ParamUsage};
+use crate::graph::{LayerPath, Param, ParamId, ParamRole, ParamSpec, ParamUsage};
 use crate::{DType, Error, Shape};
 
 /// A place in the tree of layers, handed to each layer's constructor.
@@ -13,13 +13,6 @@ use crate::{DType, Error, Shape};
 pub struct Scope {
     registry: Arc<Mutex<Registry>>,
     path: String,
-}
-
-/// The identity of a parameter; its numbers live in the network.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Param {
-    id: ParamId,
-    shape: Shape,
 }
 
 /// What a parameter is besides its name and shape.
@@ -151,17 +144,6 @@ impl Scope {
         let spec = ParamSpec { name: full_name, shape: shape.clone(), dtype, usage, role };
         registry.parameters.push(spec);
         registry.initialisers.push(init);
-        Param { id, shape }
-    }
-}
-
-impl Param {
-    /// The parameter's shape, as PyTorch has it.
-    pub fn shape(&self) -> &Shape {
-        &self.shape
-    }
-
-    pub(crate) fn id(&self) -> ParamId {
-        self.id
+        Param::new(id, shape)
     }
 }

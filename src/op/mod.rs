@@ -21,6 +21,7 @@ mod unary;
 mod update;
 mod window;
 
+pub use crate::error::Mismatch;
 pub use array::Array;
 pub use binary::Binary;
 pub use conv::Conv;
@@ -179,22 +180,6 @@ pub(crate) fn is_per_channel(small: &Shape, image: &Shape) -> bool {
         && (small.rank() + 1)
             .checked_sub(image.rank())
             .is_some_and(|axis| small.dims()[axis] == *channels)
-}
-
-/// Why an operation cannot take its inputs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mismatch {
-    /// What the operation takes.
-    pub expected: String,
-    /// What it was given.
-    pub got: String,
-}
-
-impl Mismatch {
-    /// A mismatch described in words.
-    pub fn new(expected: impl Into<String>, got: impl ToString) -> Self {
-        Mismatch { expected: expected.into(), got: got.to_string() }
-    }
 }
 
 impl Op {
@@ -387,7 +372,7 @@ impl Op {
     /// The plain meaning: computes the results from the inputs, in `f64`, element by element.
     ///
     /// Leaves and effects have no meaning without the state of a run; the interpreter in
-    /// [`crate::exec::reference`] supplies it and never asks here.
+    /// [`crate::graph::reference`] supplies it and never asks here.
     pub fn eval(&self, inputs: &[&Array], scalars: &Scalars) -> Vec<Array> {
         let result = match self {
             Op::Constant(value) => Array::scalar(*value),

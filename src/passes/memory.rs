@@ -14,9 +14,9 @@ use arena::{Lifetime, Until};
 use timeline::Timeline;
 
 use super::precision;
-use super::schedule::{origin, Schedule};
-use crate::backend::{Facts, HostMemory, Storage};
+use super::schedule::Schedule;
 use crate::graph::{Graph, NodeId};
+use crate::kernel::{origin, Facts, HostMemory, Storage};
 use crate::op::{Op, TensorType};
 use crate::plan::{Buffer, BufferId, Bytes, Place};
 use crate::DType;

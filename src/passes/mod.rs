@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! From a traced graph to a plan, in named passes; the graph is verified after each.
 
+mod assemble;
 mod fuse;
 mod gradient;
 mod layout;
@@ -11,15 +12,11 @@ mod schedule;
 mod simplify;
 mod update;
 
-use crate::backend::Facts;
 use crate::graph::{Graph, Node, NodeId, Traced};
+use crate::kernel::Facts;
 use crate::op::{Store, UpdateRule};
 use crate::plan::Plan;
 use crate::{Error, Result};
-
-pub(crate) use fuse::{Cluster, Finder};
-pub(crate) use memory::Placement;
-pub(crate) use schedule::{origin, Schedule};
 
 /// How random layers behave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +99,7 @@ pub fn compile(traced: Traced, request: &Request, facts: &Facts) -> Result<Plan>
     let clusters = fuse::clusters(&graph, facts)?;
     let schedule = schedule::order(&graph, clusters, facts);
     let placement = memory::place(&graph, &schedule, facts);
-    Plan::new(graph, schedule, placement, facts)
+    Ok(assemble::plan(graph, schedule, placement, facts))
 }
 
 fn verified(pass: &'static str, graph: Result<Graph>) -> Result<Graph> {

@@ -7,9 +7,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::fuse::{is_view, Cluster};
-use crate::backend::Facts;
 use crate::graph::{Graph, NodeId, ParamId};
+use crate::kernel::{origin, Cluster, Facts};
 use crate::op::Op;
 use crate::plan::{Event, Lane};
 
@@ -218,14 +217,6 @@ fn writes<'a>(graph: &'a Graph, cluster: &'a Cluster) -> impl Iterator<Item = Re
 
 fn first_node(cluster: &Cluster) -> Option<NodeId> {
     cluster.nodes.iter().min().copied()
-}
-
-/// The node whose buffer a view renames.
-pub(crate) fn origin(graph: &Graph, mut id: NodeId) -> NodeId {
-    while is_view(&graph.node(id).op) {
-        id = graph.node(id).inputs[0];
-    }
-    id
 }
 
 /// Clusters in dependency order; among those that are ready, the one whose last node was recorded

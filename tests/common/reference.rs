@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use kiln::backend::{Facts, Fusion, HostMemory, Storage, UpdatePlace};
-use kiln::exec::reference::{evaluate, State};
+use kiln::graph::reference::{evaluate, State};
 use kiln::graph::{trace, Graph, MemoryFormat, ParamId, ParamSpec, Traced, Var};
 use kiln::loss::Loss;
 use kiln::nn::Module;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use kiln::backend::{
     counters_of, slots, words_of, Arena, Backend, Layout, Memory, PlanId, Run, Slot, Span,
 };
-use kiln::exec::reference::interpret;
+use kiln::graph::reference::interpret;
 use kiln::graph::{NodeId, ParamId, ParamRole, ParamSpec};
 use kiln::op::{Array, Op, TensorType};
 use kiln::plan::{Bytes, Place, Plan};

@@ -2,16 +2,14 @@
 //! Every kernel against the CPU: odd sizes, both precisions, every order of threads, and with all
 //! accesses checked.
 
-use kiln::backend::cuda::{
-    self_test, self_test_networks, Check, Cuda, CudaOptions, LoadedImage, Verdict,
-};
-use kiln::{Device, Precision, Seed};
+use kiln::backend::cuda::{Check, Cuda, CudaOptions, LoadedImage, Verdict};
+use kiln::{self_test, Device, Precision, Seed};
 
 use crate::common::*;
 
 /// Runs the comparisons and lists those that fail.
 fn failures(device: &Device, size: usize) -> Vec<String> {
-    let checks = self_test(device, size).expect("the device works");
+    let checks = self_test::kernels(device, size).expect("the device works");
     assert!(checks.len() > 30, "only {} comparisons", checks.len());
     checks.iter().filter(|check| !check.passed()).map(ToString::to_string).collect()
 }
@@ -59,7 +57,7 @@ fn no_seed_condemns_a_device_by_a_flipped_sign() {
     let driver = driver();
     for (precision, seed) in NEAR_ZERO {
         let device = gpu().with_precision(precision);
-        for check in self_test_networks(&device, Seed(seed)).expect("the device works") {
+        for check in self_test::networks(&device, Seed(seed)).expect("the device works") {
             assert!(check.passed(), "{precision}, seed {seed}: {check}");
         }
     }

@@ -12,8 +12,8 @@ use super::simd::{
 use super::{loops, plain, rounding, state};
 use crate::backend::{Memory, Run};
 use crate::graph::NodeId;
+use crate::kernel::Bias;
 use crate::kernel::{BiasGradient, Clip, Kernel, LinearTail, LossGradient, Sink};
-use crate::nn::Bias;
 use crate::op::{
     mean_divisor, Binary, Decay, Dropout, MatMul, Nesterov, Nll, Order, Reduction, Softmax,
     StateRule, Store, Unary, UpdateRule,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::memory::Arenas;
 use crate::backend::{counters_of, words_of, Arena, Memory, Run, Span};
-use crate::exec::reference::{interpret, State};
+use crate::graph::reference::{interpret, State};
 use crate::graph::{Graph, MemoryFormat, NodeId, ParamId, ParamSpec};
 use crate::op::Array;
 use crate::plan::{BufferId, Bytes, Place, Step};

@@ -12,7 +12,7 @@ use super::gpu::Gpu;
 use super::lower::{address, Places};
 use super::transfer::{read_now, write_now};
 use crate::backend::Run;
-use crate::exec::reference::{interpret, State};
+use crate::graph::reference::{interpret, State};
 use crate::graph::{Node, NodeId, ParamId};
 use crate::op::{Array, TensorType};
 use crate::plan::{Buffer, BufferId, Plan, Step};

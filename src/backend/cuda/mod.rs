@@ -22,7 +22,6 @@ mod nvrtc;
 mod options;
 mod paper;
 mod program;
-mod self_test;
 mod system;
 mod transfer;
 mod turns;
@@ -46,9 +45,8 @@ pub use options::{Capture, CudaImage, CudaOptions};
 pub(crate) use paper::Paper;
 pub use paper::{launches, Architecture, KernelLaunch};
 use program::{Program, Ready, Work};
-pub use self_test::{self_test, self_test_networks, self_test_wide_layer, Check};
 use transfer::{bytes_of, tensor_bytes, Downloads, Part, Uploads};
-pub use verdict::{kernel_hash, Verdict};
+pub use verdict::{kernel_hash, Check, Verdict};
 
 use super::{
     Arena, Backend, Begun, Facts, Fusion, HostMemory, Layout, Memory, Pending, PlanId, Run,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::gpu::Gpu;
 use super::image::Source;
 use super::system::System;
-use crate::checkpoint::replace;
+use crate::files::replace;
 use crate::{Error, Result};
 use library::{Nvrtc, Refusal};
 

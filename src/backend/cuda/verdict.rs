@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The verdict of the self-test, remembered on disk for each device and each set of kernels.
 
+use std::fmt;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -10,9 +11,39 @@ use serde::{Deserialize, Serialize};
 use super::image::SOURCES;
 use super::nvrtc::{cache_folder, fnv1a};
 use super::system::System;
-use super::{Check, DeviceInfo, LoadedImage};
-use crate::checkpoint::write_atomically;
+use super::{DeviceInfo, LoadedImage};
+use crate::files::write_atomically;
 use crate::{Error, Precision, Result};
+
+/// What one comparison found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Check {
+    /// What was compared, and the kernels that computed it.
+    pub what: String,
+    /// The largest difference from the CPU, relative to the largest element; infinite where masks
+    /// differ.
+    pub worst: f32,
+    /// The largest difference that passes.
+    pub tolerance: f32,
+}
+
+impl Check {
+    /// Whether the device computes what the CPU does. NaN fails.
+    pub fn passed(&self) -> bool {
+        self.worst <= self.tolerance
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.passed() { "ok" } else { "FAILED" };
+        write!(
+            f,
+            "{:<60} worst {:>8.1e} of {:.0e}  {verdict}",
+            self.what, self.worst, self.tolerance
+        )
+    }
+}
 
 /// What the self-test found on a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

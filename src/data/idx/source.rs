@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::MultiGzDecoder;
 
 use super::{signature, Amount};
-use crate::{allocate, regular, Error, Result};
+use crate::files::regular;
+use crate::{allocate, Error, Result};
 
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// Deflate's limit: the shortest code for its longest match (258 bytes) takes two bits, 1032 : 1.

@@ -6,8 +6,8 @@ use crate::backend::cuda::abi::*;
 use crate::backend::cuda::geometry::{Extents, Form, Tile, Tiling};
 use crate::backend::cuda::launch::Launch;
 use crate::backend::cuda::memory::Address;
+use crate::kernel::Bias;
 use crate::kernel::{BiasGradient, LayerGradient, LinearTail, Sink};
-use crate::nn::Bias;
 use crate::op::{MatMul, Order, Store, Unary};
 use crate::{DType, Result};
 

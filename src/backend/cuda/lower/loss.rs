@@ -7,8 +7,8 @@ use crate::backend::cuda::abi::*;
 use crate::backend::cuda::geometry::{linear_loss_grid, Grid};
 use crate::backend::cuda::launch::Launch;
 use crate::backend::cuda::memory::Address;
+use crate::kernel::Bias;
 use crate::kernel::{LinearCrossEntropy, LossGradient, Scores};
-use crate::nn::Bias;
 use crate::op::{Nll, Reduction};
 use crate::{DType, Result};
 

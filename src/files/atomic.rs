@@ -35,7 +35,7 @@ pub fn write_atomically(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
 }
 
 /// A file on its way to its place. It is removed if it does not get there.
-pub(super) struct Replacement {
+pub(crate) struct Replacement {
     file: NamedTempFile,
     path: PathBuf,
     directory: PathBuf,
@@ -46,7 +46,7 @@ const ENDING: &str = ".tmp";
 
 /// Files that earlier versions wrote under one name each, which is no longer taken.
 const EARLIER: [&str; 5] =
-    [super::MODEL_FILE, super::TRAINING_FILE, "metrics.jsonl", "curves.svg", "result.json"];
+    ["model.safetensors", "training.safetensors", "metrics.jsonl", "curves.svg", "result.json"];
 
 /// Letters and digits between a file's name and [`ENDING`].
 const RANDOM: usize = 8;
@@ -56,7 +56,7 @@ const ATTEMPTS: usize = 16;
 
 impl Replacement {
     /// Begins a file that is to stand at `path`.
-    pub(super) fn begin(path: &Path) -> Result<Self> {
+    pub(crate) fn begin(path: &Path) -> Result<Self> {
         let Some(name) = path.file_name() else {
             return Err(Error::argument("path", "the path of a file", path.display()));
         };
@@ -70,12 +70,12 @@ impl Replacement {
     }
 
     /// Appends to it.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.as_file_mut().write_all(bytes).map_err(Error::io("write", &self.path))
     }
 
     /// Brings it to the disk and to its place.
-    pub(super) fn commit(self) -> Result<()> {
+    pub(crate) fn commit(self) -> Result<()> {
         let Replacement { mut file, path, directory } = self;
         if let Ok(old) = fs::symlink_metadata(&path) {
             if old.is_file() {

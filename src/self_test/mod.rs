@@ -6,42 +6,12 @@ mod margin;
 mod networks;
 mod steps;
 
-use std::fmt;
 use std::num::NonZeroUsize;
 
-pub use networks::{self_test_networks, self_test_wide_layer};
+pub use crate::backend::cuda::Check;
+pub use networks::{networks, wide_layer};
 
 use crate::{Device, Precision, Result, Tensor};
-
-/// What one comparison found.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Check {
-    /// What was compared, and the kernels that computed it.
-    pub what: String,
-    /// The largest difference from the CPU, relative to the largest element; infinite where masks
-    /// differ.
-    pub worst: f32,
-    /// The largest difference that passes.
-    pub tolerance: f32,
-}
-
-impl Check {
-    /// Whether the device computes what the CPU does. NaN fails.
-    pub fn passed(&self) -> bool {
-        self.worst <= self.tolerance
-    }
-}
-
-impl fmt::Display for Check {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = if self.passed() { "ok" } else { "FAILED" };
-        write!(
-            f,
-            "{:<60} worst {:>8.1e} of {:.0e}  {verdict}",
-            self.what, self.worst, self.tolerance
-        )
-    }
-}
 
 /// Runs every kernel and a few training steps on a device and on the CPU. `size` is about the
 /// extent of the matrices; sizes that are no multiple of anything try the edges.
@@ -51,7 +21,7 @@ impl fmt::Display for Check {
 ///
 /// # Errors
 /// [`crate::Error::Device`] if the device fails rather than computes something else.
-pub fn self_test(device: &Device, size: usize) -> Result<Vec<Check>> {
+pub fn kernels(device: &Device, size: usize) -> Result<Vec<Check>> {
     let mut checks = layers::compare(device, size.max(1))?;
     checks.extend(steps::compare(device, size.max(1))?);
     Ok(checks)

@@ -20,7 +20,7 @@ const TOLERANCE: f32 = 3e-4;
 ///
 /// # Errors
 /// [`crate::Error::Device`] if the device fails rather than computes something else.
-pub fn self_test_networks(device: &Device, seed: Seed) -> Result<Vec<Check>> {
+pub fn networks(device: &Device, seed: Seed) -> Result<Vec<Check>> {
     let simple = |p: &Scope| SimpleNet::new(p, FEATURES, 512, CLASSES, 0.5);
     let simple_hidden = Hidden { widths: [512, 512], rates: [0.5, 0.5] };
     let variable_hidden = Hidden { widths: [1024, 512], rates: [0.2, 0.5] };
@@ -48,7 +48,7 @@ struct Test<'a> {
 ///
 /// # Errors
 /// As [`self_test_networks`].
-pub fn self_test_wide_layer(device: &Device) -> Result<Check> {
+pub fn wide_layer(device: &Device) -> Result<Check> {
     const WIDTH: usize = 2048;
     let (x, dy) = (numbers(5, [WIDTH, WIDTH])?, numbers(6, [WIDTH, WIDTH])?);
     let run = |device: Device| -> Result<Vec<Tensor>> {

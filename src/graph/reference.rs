@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::graph::{Graph, NodeId, ParamId};
+use super::{Graph, NodeId, ParamId};
 use crate::op::{Array, Op, Store};
 use crate::scalars::Scalars;
 
