@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Graph, InputId, Layer, LayerId, MemoryFormat, Node, NodeId, ParamId, ParamSpec};
-use crate::op::{Mismatch, Op, TensorType};
+use crate::op::{Mismatch, Op, Record, TensorType};
 use crate::Shape;
 
 /// A graph in the making.
@@ -168,6 +168,24 @@ impl Builder {
         let node = Node { op, inputs: inputs.to_vec(), ty, further, format, layer: self.layer };
         self.graph.nodes.push(node);
         id
+    }
+}
+
+impl Record for Builder {
+    fn add(&mut self, op: Op, inputs: &[NodeId]) -> Result<NodeId, Mismatch> {
+        Builder::add(self, op, inputs)
+    }
+
+    fn result(&mut self, node: NodeId, index: usize) -> Result<NodeId, Mismatch> {
+        Builder::result(self, node, index)
+    }
+
+    fn inputs(&self, id: NodeId) -> &[NodeId] {
+        Builder::inputs(self, id)
+    }
+
+    fn shape(&self, id: NodeId) -> &Shape {
+        Builder::shape(self, id)
     }
 }
 

@@ -8,7 +8,6 @@
 
 mod builder;
 mod dump;
-mod format;
 mod param;
 pub mod reference;
 mod trace;
@@ -17,27 +16,14 @@ mod verify;
 use std::fmt;
 use std::sync::Arc;
 
+pub use crate::op::{InputId, MemoryFormat, NodeId, ParamId};
 pub use builder::Builder;
-pub(crate) use format::channels_last;
-pub use format::MemoryFormat;
 pub use param::Param;
 pub(crate) use trace::LayerPath;
 pub use trace::{trace, Traced, Var};
 
 use crate::op::{Op, TensorType};
 use crate::{DType, Shape};
-
-/// Index of a node in its graph.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeId(u32);
-
-/// Index of a tensor given with each run.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InputId(pub(crate) u32);
-
-/// Index of a parameter in its network, in order of creation.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ParamId(pub(crate) u32);
 
 /// Index of a layer in its graph.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -174,63 +160,20 @@ impl Graph {
     }
 }
 
-impl NodeId {
-    /// Position in the graph.
-    pub fn index(self) -> usize {
-        self.0 as usize
-    }
-
-    pub(crate) fn at(index: usize) -> Self {
-        NodeId(index as u32)
-    }
-}
-
-impl InputId {
-    /// Position among the inputs.
-    pub fn index(self) -> usize {
-        self.0 as usize
-    }
-}
-
-impl ParamId {
-    /// Position among the parameters.
-    pub fn index(self) -> usize {
-        self.0 as usize
-    }
-
-    /// The parameter at a position.
-    pub fn at(index: usize) -> Self {
-        ParamId(index as u32)
-    }
-}
-
-impl fmt::Debug for NodeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "%{}", self.0)
-    }
-}
-
-impl fmt::Debug for InputId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "input{}", self.0)
-    }
-}
-
-impl fmt::Debug for ParamId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "parameter{}", self.0)
-    }
-}
-
 impl fmt::Debug for LayerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "layer{}", self.0)
     }
 }
 
-/// Type of a tensor that a trace takes as input.
-impl From<(Shape, DType)> for TensorType {
-    fn from((shape, dtype): (Shape, DType)) -> Self {
-        TensorType { shape, dtype }
+impl Node {
+    /// The value in memory as a matrix: all other extents by the innermost one.
+    pub fn matrix(&self) -> [usize; 2] {
+        let shape = &self.ty.shape;
+        let columns = match (self.format, shape.dims()) {
+            (MemoryFormat::ChannelsLast, [_, channels, ..]) => *channels,
+            _ => shape.last(),
+        };
+        [shape.elements().checked_div(columns).unwrap_or(0), columns]
     }
 }

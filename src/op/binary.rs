@@ -2,7 +2,7 @@
 //! Functions of pairs of elements.
 
 use super::{unary::sigmoid, Mismatch, Op, TensorType, Unary};
-use crate::graph::{Builder, NodeId};
+use super::{NodeId, Record};
 use crate::DType;
 
 /// A function applied to corresponding elements of two tensors of one shape.
@@ -55,7 +55,7 @@ impl Binary {
 
     pub(super) fn gradient(
         self,
-        graph: &mut Builder,
+        graph: &mut dyn Record,
         inputs: &[NodeId],
         dy: NodeId,
     ) -> Result<Vec<Option<NodeId>>, Mismatch> {

@@ -3,7 +3,7 @@
 
 use super::window::{image_shape, positions, spatial, SPATIAL};
 use super::{update::describe, Array, Mismatch, Op, TensorType, Window};
-use crate::graph::{Builder, NodeId};
+use super::{NodeId, Record};
 use crate::{DType, Precision, Shape};
 
 /// `(x, weight) -> y`, with `x [samples, channels, spatial...]`, `weight [outputs, channels / groups,
@@ -74,7 +74,7 @@ impl Conv {
 
     pub(super) fn gradient(
         self,
-        graph: &mut Builder,
+        graph: &mut dyn Record,
         inputs: &[NodeId],
         dy: NodeId,
     ) -> Result<Vec<Option<NodeId>>, Mismatch> {
@@ -87,7 +87,7 @@ impl Conv {
     /// The gradient of [`Op::ConvInputGrad`], which is a transposed convolution's forward pass.
     pub(super) fn gradient_of_input_gradient(
         self,
-        graph: &mut Builder,
+        graph: &mut dyn Record,
         inputs: &[NodeId],
         dy: NodeId,
     ) -> Result<Vec<Option<NodeId>>, Mismatch> {

@@ -2,7 +2,7 @@
 //! The negative log-likelihood, the second half of cross-entropy.
 
 use super::{update::describe, Array, Mismatch, Op, TensorType};
-use crate::graph::{Builder, NodeId};
+use super::{NodeId, Record};
 use crate::{DType, Shape};
 
 /// How the losses of the samples become the result.
@@ -67,7 +67,7 @@ impl Nll {
 
     pub(super) fn gradient(
         &self,
-        graph: &mut Builder,
+        graph: &mut dyn Record,
         inputs: &[NodeId],
         dy: NodeId,
     ) -> Result<Vec<Option<NodeId>>, Mismatch> {

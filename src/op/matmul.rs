@@ -2,7 +2,7 @@
 //! Matrix products.
 
 use super::{update::describe, Array, Mismatch, Op, TensorType};
-use crate::graph::{Builder, NodeId};
+use super::{NodeId, Record};
 use crate::{DType, Precision};
 
 /// How a factor of a product is taken.
@@ -60,7 +60,7 @@ impl MatMul {
 
     pub(super) fn gradient(
         self,
-        graph: &mut Builder,
+        graph: &mut dyn Record,
         inputs: &[NodeId],
         dy: NodeId,
     ) -> Result<Vec<Option<NodeId>>, Mismatch> {

@@ -9,12 +9,15 @@
 mod array;
 mod binary;
 mod conv;
+mod format;
+mod id;
 mod loss;
 mod matmul;
 mod movement;
 mod normalize;
 mod pool;
 mod random;
+mod record;
 mod softmax;
 mod state;
 mod unary;
@@ -25,12 +28,16 @@ pub use crate::error::Mismatch;
 pub use array::Array;
 pub use binary::Binary;
 pub use conv::Conv;
+pub(crate) use format::channels_last;
+pub use format::MemoryFormat;
+pub use id::{InputId, NodeId, ParamId};
 pub(crate) use loss::mean_divisor;
 pub use loss::{Nll, Reduction};
 pub use matmul::{MatMul, Order};
 pub use normalize::{Normalize, Over};
 pub use pool::{AvgPool, Divisor, MaxPool};
 pub use random::Dropout;
+pub use record::Record;
 pub use softmax::Softmax;
 pub use state::StateRule;
 pub use unary::{Saved, Unary};
@@ -38,7 +45,6 @@ pub use update::{Decay, Nesterov, Store, UpdateRule};
 pub(crate) use window::SPATIAL;
 pub use window::{Rounding, Window};
 
-use crate::graph::{Builder, InputId, MemoryFormat, NodeId, ParamId};
 use crate::scalars::{Scalar, Scalars};
 use crate::{DType, Shape};
 
@@ -162,6 +168,12 @@ impl TensorType {
     /// An integer tensor of this shape.
     pub fn i32(shape: Shape) -> Self {
         TensorType { shape, dtype: DType::I32 }
+    }
+}
+
+impl From<(Shape, DType)> for TensorType {
+    fn from((shape, dtype): (Shape, DType)) -> Self {
+        TensorType { shape, dtype }
     }
 }
 
@@ -317,7 +329,7 @@ impl Op {
     /// A [`Mismatch`] for operations that have no gradient of their own (gradients and updates).
     pub fn gradient(
         &self,
-        graph: &mut Builder,
+        graph: &mut dyn Record,
         node: NodeId,
         dys: &[Option<NodeId>],
     ) -> Result<Vec<Option<NodeId>>, Mismatch> {
@@ -372,7 +384,7 @@ impl Op {
     /// The plain meaning: computes the results from the inputs, in `f64`, element by element.
     ///
     /// Leaves and effects have no meaning without the state of a run; the interpreter in
-    /// [`crate::graph::reference`] supplies it and never asks here.
+    /// [`graph::reference`](crate::graph::reference) supplies it and never asks here.
     pub fn eval(&self, inputs: &[&Array], scalars: &Scalars) -> Vec<Array> {
         let result = match self {
             Op::Constant(value) => Array::scalar(*value),

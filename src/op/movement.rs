@@ -2,7 +2,7 @@
 //! Operations that move elements or sum them up along extents.
 
 use super::{update::describe, Array, Mismatch, Op, TensorType};
-use crate::graph::{Builder, NodeId};
+use super::{NodeId, Record};
 use crate::Shape;
 
 pub(super) fn infer_reshape(inputs: &[&TensorType], shape: &Shape) -> Result<TensorType, Mismatch> {
@@ -57,7 +57,7 @@ pub(super) fn infer_to_format(inputs: &[&TensorType]) -> Result<TensorType, Mism
 }
 
 pub(super) fn gradient_of_reshape(
-    graph: &mut Builder,
+    graph: &mut dyn Record,
     x: NodeId,
     dy: NodeId,
 ) -> Result<NodeId, Mismatch> {
@@ -66,7 +66,7 @@ pub(super) fn gradient_of_reshape(
 }
 
 pub(super) fn gradient_of_broadcast(
-    graph: &mut Builder,
+    graph: &mut dyn Record,
     x: NodeId,
     dy: NodeId,
 ) -> Result<NodeId, Mismatch> {
@@ -75,7 +75,7 @@ pub(super) fn gradient_of_broadcast(
 }
 
 pub(super) fn gradient_of_sum_to(
-    graph: &mut Builder,
+    graph: &mut dyn Record,
     x: NodeId,
     dy: NodeId,
 ) -> Result<NodeId, Mismatch> {

@@ -6,7 +6,7 @@
 //! function of the input has no gradient to it.
 
 use super::{update::describe, Array, Mismatch, Op, TensorType};
-use crate::graph::{Builder, NodeId};
+use super::{NodeId, Record};
 use crate::{DType, Shape};
 
 /// Which elements share a mean and a variance.
@@ -83,7 +83,7 @@ impl Over {
     /// The gradient of the statistics, where either has one.
     pub(super) fn gradient(
         self,
-        graph: &mut Builder,
+        graph: &mut dyn Record,
         node: NodeId,
         dys: &[Option<NodeId>],
     ) -> Result<Vec<Option<NodeId>>, Mismatch> {
@@ -170,7 +170,7 @@ impl Normalize {
 
     pub(super) fn gradient(
         self,
-        graph: &mut Builder,
+        graph: &mut dyn Record,
         inputs: &[NodeId],
         dy: NodeId,
     ) -> Result<Vec<Option<NodeId>>, Mismatch> {

@@ -3,7 +3,7 @@
 
 use super::window::{image_shape, positions, spatial, SPATIAL};
 use super::{update::describe, Array, Mismatch, Op, TensorType, Window};
-use crate::graph::{Builder, NodeId};
+use super::{NodeId, Record};
 use crate::{DType, Shape};
 
 /// `x -> (y, index)`: the largest element under each place of a window, and its number among the
@@ -55,7 +55,7 @@ impl MaxPool {
 
     pub(super) fn gradient(
         self,
-        graph: &mut Builder,
+        graph: &mut dyn Record,
         node: NodeId,
         dy: NodeId,
     ) -> Result<NodeId, Mismatch> {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Random operations. A mask is a function of (seed, site, step, sample, element), never a tensor.
 
+use super::channels_last;
 use super::Array;
-use crate::graph::channels_last;
 use crate::philox::{keep, MaskKey};
 use crate::scalars::Scalars;
 use crate::Shape;

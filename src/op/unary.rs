@@ -2,7 +2,7 @@
 //! Functions of one element, with their derivatives.
 
 use super::{Mismatch, Op, TensorType};
-use crate::graph::{Builder, NodeId};
+use super::{NodeId, Record};
 use crate::DType;
 
 /// A function applied to each element.
@@ -160,7 +160,7 @@ impl Unary {
     /// Appends the gradient with respect to input `x` of node `y`.
     pub(super) fn gradient(
         self,
-        graph: &mut Builder,
+        graph: &mut dyn Record,
         x: NodeId,
         y: NodeId,
         dy: NodeId,

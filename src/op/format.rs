@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Orders of elements in memory.
 
-use super::Node;
 use crate::Shape;
 
 /// Order of a value's elements in memory, PyTorch's `memory_format`. Shapes, indices and meanings are
@@ -56,18 +55,6 @@ impl MemoryFormat {
                 (0..stored.len()).map(|element| stored[self.place(shape, element)]).collect()
             }
         }
-    }
-}
-
-impl Node {
-    /// The value in memory as a matrix: all other extents by the innermost one.
-    pub fn matrix(&self) -> [usize; 2] {
-        let shape = &self.ty.shape;
-        let columns = match (self.format, shape.dims()) {
-            (MemoryFormat::ChannelsLast, [_, channels, ..]) => *channels,
-            _ => shape.last(),
-        };
-        [shape.elements().checked_div(columns).unwrap_or(0), columns]
     }
 }
 
