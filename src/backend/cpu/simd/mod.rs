@@ -12,50 +12,26 @@
 // Tile loops index several arrays by constants; as iterators they are neither shorter nor unrolled.
 #![allow(clippy::needless_range_loop)]
 
-mod activation;
-mod avx2;
-mod avx512;
-mod beside;
-mod cross_entropy;
-mod dropout;
-mod forward;
-mod input_gradient;
-mod isa;
-mod keep;
-mod masked;
-mod masked_forward;
-mod masked_input_gradient;
-mod math;
-mod panels;
-mod portable;
-mod product;
-mod reduce;
-mod shared;
-mod softmax;
-mod sparse;
-mod sparse_forward;
-mod sparse_input_gradient;
-mod sparse_weight_gradient;
-mod tile;
-mod transpose;
-mod update;
-mod vector;
-mod weight_gradient;
+mod base;
+mod elementwise;
+mod moving;
+mod optimiser;
+mod products;
+mod random;
+mod reductions;
 
-pub(crate) use activation::{activate, activate_gradient, Activation};
-pub(crate) use cross_entropy::{cross_entropy, target_weight, CrossEntropy};
-pub(crate) use dropout::{dropout, mask_non_zero, Dropout};
-pub(crate) use forward::{Forward, Start};
-pub(crate) use input_gradient::{InputGradient, MaskNonZero};
-pub(crate) use isa::Isa;
-pub(crate) use panels::PanelLayout;
-pub(crate) use product::{matmul, Strides};
-pub(crate) use reduce::{column_sums, sum_of_squares};
-pub(crate) use shared::SharedSlice;
-pub(crate) use softmax::{log_softmax_rows, softmax_rows};
-pub(crate) use transpose::transpose;
-pub(crate) use update::{update, Decay, Moments, Nesterov, Step, UpdateRule, Updated};
-pub(crate) use weight_gradient::{GradientTail, WeightGradient};
+pub(crate) use base::Isa;
+pub(crate) use elementwise::{activate, activate_gradient, mask_non_zero, Activation, MaskNonZero};
+pub(crate) use moving::transpose;
+pub(crate) use optimiser::{update, Decay, Moments, Nesterov, Step, UpdateRule, Updated};
+pub(crate) use products::{
+    matmul, Forward, GradientTail, InputGradient, PanelLayout, Start, Strides, WeightGradient,
+};
+pub(crate) use random::{dropout, Dropout};
+pub(crate) use reductions::{
+    column_sums, cross_entropy, log_softmax_rows, softmax_rows, sum_of_squares, target_weight,
+    CrossEntropy,
+};
 
 use super::exchange::{Readers, Stores, APART};
 use super::pool::{split, split_by, Pool};

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How lanes move and are added up, the same way in every instruction set.
 
-use super::super::isa::{dispatch, Kernel};
-use super::super::vector::Vector;
+use super::super::base::{dispatch, Kernel, Vector};
 use super::*;
 
 /// 16 vectors of at most 16 lanes.

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Skipped zeros change no bit: products of every density against the same chains of additions.
 
-use super::super::reduce::COLUMN_CHAIN;
-use super::super::sparse::SPARSE_DENSITY;
-use super::super::tile::CHAIN;
+use super::super::products::{CHAIN, SPARSE_DENSITY};
+use super::super::reductions::COLUMN_CHAIN;
 use super::super::{
     Activation, Dropout, Forward, GradientTail, InputGradient, MaskNonZero, Readers, Start,
     WeightGradient,

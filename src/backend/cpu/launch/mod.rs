@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! From the steps of a plan to the hot loops: which slices, which options, which function.
+//!
+//! Here is what all steps share and which method each kernel has; the methods are ordered as the loops
+//! are: `products`, `elements`, `reductions` and `updates`.
+
+mod elements;
+mod products;
+mod reductions;
+mod updates;
+
+use super::exchange::Readers;
+use super::memory::Arenas;
+use super::operands::{Located, Operands, Read};
+use super::pool::Pool;
+use super::program::{Program, Ready};
+use super::simd::Isa;
+use super::{plain, rounding};
+use crate::backend::{Memory, Run};
+use crate::graph::NodeId;
+use crate::kernel::Kernel;
+use crate::plan::{Plan, Step};
+use crate::scalars::Scalars;
+use crate::{Error, Precision, Result, Shape};
+
+/// What steps run with.
+#[derive(Debug)]
+pub(super) struct Engine {
+    pub(super) pool: Pool,
+    pub(super) isa: Isa,
+}
+
+/// Runs a step and rounds what it wrote, where its values are stored rounded.
+pub(super) fn launch(
+    engine: &Engine,
+    arenas: &mut Arenas,
+    program: &Program,
+    run: &mut Run<'_>,
+    index: usize,
+) -> Result<()> {
+    let rounds = match program.step(index) {
+        Ready::Interpreted { rounds } => {
+            plain::launch(arenas, run, index)?;
+            *rounds
+        }
+        Ready::Loop { operands, readers, rounds } => {
+            launch_loop(engine, arenas, (operands, *readers), run, index)?;
+            *rounds
+        }
+    };
+    match rounds {
+        true => rounding::outputs(arenas, run, index),
+        false => Ok(()),
+    }
+}
+
+fn launch_loop(
+    engine: &Engine,
+    arenas: &mut Arenas,
+    (located, readers): (&Located, Readers),
+    run: &mut Run<'_>,
+    index: usize,
+) -> Result<()> {
+    let (plan, memory, scalars) = (run.plan, run.memory, run.scalars);
+    let step = &plan.steps[index];
+    let numbers = located.numbers(plan, scalars);
+    let mut operands = located.borrow(arenas, run, &numbers)?;
+    let precision = rounding::of_factors(plan, step);
+    let factors = rounding::factors(precision, &operands.reads)?;
+    // Of tf32 only factors are cut off; numbers of 16 bits are stored so, whatever reads them.
+    let summed = operands.reads.first().copied().filter(|_| precision == Precision::Tf32);
+    for (read, rounded) in operands.reads.iter_mut().zip(&factors) {
+        *read = Read::F32(rounded);
+    }
+    Launch { engine, plan, scalars, memory, step, operands, readers, summed }.dispatch()
+}
+
+/// One launch with everything it needs.
+struct Launch<'a> {
+    engine: &'a Engine,
+    plan: &'a Plan,
+    scalars: &'a Scalars,
+    memory: &'a Memory,
+    step: &'a Step,
+    operands: Operands<'a>,
+    /// Which threads read what it writes first.
+    readers: Readers,
+    /// What a bias gradient sums, where it is not the product's factor.
+    summed: Option<Read<'a>>,
+}
+
+impl<'a> Launch<'a> {
+    fn dispatch(self) -> Result<()> {
+        match &self.step.kernel {
+            Kernel::Linear { tail } => self.linear(*tail),
+            Kernel::InputGradient { mask } => self.input_gradient(*mask),
+            Kernel::WeightGradient { sink, bias } => self.weight_gradient(*sink, *bias),
+            Kernel::CrossEntropy { nll, gradient } => self.cross_entropy(nll, *gradient),
+            Kernel::Dropout(dropout) => self.dropout(*dropout),
+            Kernel::MaskNonZero(scale) => self.mask_nonzero(*scale),
+            Kernel::Map(function) => self.map(*function),
+            Kernel::MapGradient(function) => self.map_gradient(*function),
+            Kernel::Zip(function) => self.zip(*function),
+            Kernel::Softmax(kind) => self.softmax(*kind),
+            Kernel::SoftmaxGradient(kind) => self.softmax_gradient(*kind),
+            Kernel::Repeat => self.repeat(),
+            Kernel::Sum => self.sum(),
+            Kernel::MatMul(product) => self.matmul(*product),
+            Kernel::ColumnSum => self.column_sum(),
+            Kernel::StoreGradient(store) => self.store_gradient(*store),
+            Kernel::GlobalNorm => self.global_norm(),
+            Kernel::FlatUpdate { rule, clip } => self.flat_update(rule, *clip),
+            Kernel::SetState(rule) => self.set_state(*rule),
+            Kernel::Transpose { extents } => self.transpose(*extents),
+            Kernel::WeightGradients(_)
+            | Kernel::LinearCrossEntropy(_)
+            | Kernel::ClipNorm { .. }
+            | Kernel::Plain => Err(internal("a step without a loop of its own is interpreted")),
+        }
+    }
+
+    fn shape(&self, node: NodeId) -> &'a Shape {
+        &self.plan.graph.node(node).ty.shape
+    }
+}
+
+/// Takes an output out of a step's operands.
+fn write<'a>(operands: &mut Operands<'a>, index: usize) -> Result<&'a mut [f32]> {
+    let slice = operands.writes.get_mut(index).map(std::mem::take);
+    slice.ok_or_else(|| internal("a kernel has fewer outputs than it writes"))
+}
+
+fn internal(message: &str) -> Error {
+    Error::Internal { pass: "cpu", message: message.into() }
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Matrix products, with what is fused to them.
+
+use super::super::operands::Operands;
+use super::super::simd::{self, Activation, GradientTail, PanelLayout, Start, Strides, Updated};
+use super::elements::activation;
+use super::updates::{moments_of, vector_rule};
+use super::{internal, write, Launch};
+use crate::graph::NodeId;
+use crate::kernel::{Bias, BiasGradient, LinearTail, Sink};
+use crate::op::{MatMul, Order, Store};
+use crate::Result;
+
+impl Launch<'_> {
+    pub(super) fn linear(mut self, tail: LinearTail) -> Result<()> {
+        let weight = self.shape(self.step.inputs[1]);
+        let layout = PanelLayout { outputs: weight.rows(), inputs: weight.last() };
+        let rows = self.shape(self.step.inputs[0]).elements() / layout.inputs;
+        let output = self.shape(self.step.outputs[0]);
+        let start = match tail.bias {
+            Bias::Added => Start::Bias(self.operands.reads[2].values()?),
+            Bias::Absent => Start::Zero,
+        };
+        let dropout = tail.dropout.map(|dropout| simd::Dropout {
+            key: dropout.key(self.scalars),
+            first_sample: self.scalars.sample_offset,
+            rows_per_sample: (output.sample_elements() / layout.outputs).max(1),
+        });
+        let forward = simd::Forward {
+            layout,
+            rows,
+            x: self.operands.reads[0].values()?,
+            x_stride: layout.inputs,
+            weight: self.operands.reads[1].values()?,
+            start,
+            activation: tail.activation.map_or(Ok(Activation::None), activation)?,
+            dropout,
+            y: write(&mut self.operands, 0)?,
+            y_stride: layout.outputs,
+        };
+        forward.run(&self.engine.pool, self.engine.isa);
+        Ok(())
+    }
+
+    pub(super) fn input_gradient(mut self, mask: Option<f64>) -> Result<()> {
+        let weight = self.shape(self.step.inputs[1]);
+        let layout = PanelLayout { outputs: weight.rows(), inputs: weight.last() };
+        let rows = self.shape(self.step.inputs[0]).elements() / layout.outputs;
+        let mask = match mask {
+            Some(scale) => {
+                let y = self.operands.reads[2].values()?;
+                Some(simd::MaskNonZero { y, scale: scale as f32 })
+            }
+            None => None,
+        };
+        let gradient = simd::InputGradient {
+            layout,
+            rows,
+            dy: self.operands.reads[0].values()?,
+            dy_stride: layout.outputs,
+            weight: self.operands.reads[1].values()?,
+            mask,
+            dx: write(&mut self.operands, 0)?,
+            dx_stride: layout.inputs,
+        };
+        gradient.run(&self.engine.pool, self.engine.isa);
+        Ok(())
+    }
+
+    pub(super) fn weight_gradient(self, sink: Sink, bias: BiasGradient) -> Result<()> {
+        let weight = self.shape(self.step.outputs[0]);
+        let layout = PanelLayout { outputs: weight.rows(), inputs: weight.last() };
+        let rows = self.shape(self.step.inputs[0]).rows();
+        let rule = match sink {
+            Sink::Update(rule) => Some(vector_rule(&rule, self.scalars)),
+            Sink::Store(_) => None,
+        };
+        let Operands { reads, writes, moments } = self.operands;
+        let summed = self.summed.unwrap_or(reads[0]);
+        let mut tails = writes.into_iter().zip(moments).map(|(values, moments)| match sink {
+            Sink::Store(Store::Overwrite) => GradientTail::Overwrite(values),
+            Sink::Store(Store::Accumulate) => GradientTail::Accumulate(values),
+            Sink::Update(_) => match &rule {
+                Some(rule) => {
+                    let updated = Updated { values, moments: moments_of(moments) };
+                    GradientTail::Update { rule, scale: 1.0, updated }
+                }
+                None => GradientTail::Overwrite(values),
+            },
+        });
+        let gradient = simd::WeightGradient {
+            layout,
+            rows,
+            dy: reads[0].values()?,
+            dy_stride: layout.outputs,
+            bias_dy: summed.values()?,
+            x: reads[1].values()?,
+            x_stride: layout.inputs,
+            weight: tails.next().ok_or_else(|| internal("a weight gradient goes nowhere"))?,
+            bias: tails.next().filter(|_| bias == BiasGradient::Computed),
+            readers: self.readers,
+        };
+        gradient.run(&self.engine.pool, self.engine.isa);
+        Ok(())
+    }
+
+    /// A product of odd or rare shape, by the `gemm` crate on one thread: its own parallel split
+    /// would make sums depend on the number of threads.
+    pub(super) fn matmul(mut self, product: MatMul) -> Result<()> {
+        let of = |node: NodeId| (self.shape(node).rows(), self.shape(node).last());
+        let (rows, columns) = of(self.step.outputs[0]);
+        let ((a_rows, a_columns), (b_rows, b_columns)) =
+            (of(self.step.inputs[0]), of(self.step.inputs[1]));
+        let strides = |order: Order, columns: usize| match order {
+            Order::Plain => Strides { row: columns as isize, column: 1 },
+            Order::Transposed => Strides { row: 1, column: columns as isize },
+        };
+        let inner = match product.left {
+            Order::Plain => a_columns,
+            Order::Transposed => a_rows,
+        };
+        debug_assert_eq!(a_rows * a_columns, rows * inner);
+        debug_assert_eq!(b_rows * b_columns, inner * columns);
+        let (a, b) = (self.operands.reads[0].values()?, self.operands.reads[1].values()?);
+        simd::matmul(
+            [rows, inner, columns],
+            (a, strides(product.left, a_columns)),
+            (b, strides(product.right, b_columns)),
+            write(&mut self.operands, 0)?,
+        );
+        Ok(())
+    }
+}
