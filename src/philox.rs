@@ -40,11 +40,6 @@ impl MaskKey {
         }
     }
 
-    /// The probability of keeping.
-    pub(crate) fn kept(&self) -> f32 {
-        f32::from(DROP_ALL.saturating_sub(self.drop15)) / f32::from(DROP_ALL)
-    }
-
     /// The two words of the key, low word of the seed first.
     pub(crate) fn words(&self) -> [u32; 2] {
         [self.seed as u32, (self.seed >> 32) as u32]

@@ -6,8 +6,10 @@
 //! threads. Between instruction sets sums may round differently; mask bits never differ.
 //!
 //! Sums over an output's inputs run in the order of the inputs, in chains of 1024 terms, whatever the
-//! tiling, so a split of rows or panels over threads changes no bit. Dot products, where a mask drops most of an input's
-//! gradient, add up lane by lane instead, in an order that does not depend on the split either.
+//! tiling, so a split of rows or panels over threads changes no bit.
+//!
+//! Loops are ordered by family: `elementwise`, `random`, `moving`, `reductions`, `optimiser` and
+//! `products`, on top of `base`. A family takes from those before it in this list.
 
 // Tile loops index several arrays by constants; as iterators they are neither shorter nor unrolled.
 #![allow(clippy::needless_range_loop)]

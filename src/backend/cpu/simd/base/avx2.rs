@@ -185,19 +185,6 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
-    fn expand(self, bits: u32) -> Self {
-        // SAFETY: values of this type exist only where the machine has AVX2.
-        let moved = Avx2(unsafe { permute(self.0, &EXPANDED[(bits & 0xff) as usize]) });
-        Self::select(Self::mask(bits), moved, Self::splat(0.0))
-    }
-
-    #[inline(always)]
-    unsafe fn sum_each(from: *const f32) -> Self {
-        // SAFETY: the caller's.
-        Avx2(unsafe { sum_eight(|vector| _mm256_loadu_ps(from.add(8 * vector))) })
-    }
-
-    #[inline(always)]
     unsafe fn load_quad(from: *const f32) -> Self {
         // SAFETY: the caller's.
         Avx2(unsafe { _mm256_broadcast_ps(&_mm_loadu_ps(from)) })
@@ -242,40 +229,6 @@ static COMPRESSED: [[u32; 8]; 256] = {
     }
     table
 };
-
-/// For every set of lanes, how many of them come before each lane.
-static EXPANDED: [[u32; 8]; 256] = {
-    let mut table = [[0; 8]; 256];
-    let mut bits = 0;
-    while bits < 256 {
-        let mut lane = 1;
-        while lane < 8 {
-            table[bits][lane] = table[bits][lane - 1] + (bits >> (lane - 1) & 1) as u32;
-            lane += 1;
-        }
-        bits += 1;
-    }
-    table
-};
-
-/// Lane `i` is the sum of the lanes of vector `i`, as [`Vector::sum_each`].
-#[target_feature(enable = "avx2,fma")]
-#[inline]
-pub(super) fn sum_eight(vector: impl Fn(usize) -> __m256) -> __m256 {
-    // The same additions as `_mm256_hadd_ps`, which takes longer.
-    let pairs = |a: __m256, b: __m256| {
-        _mm256_add_ps(_mm256_shuffle_ps::<0x88>(a, b), _mm256_shuffle_ps::<0xdd>(a, b))
-    };
-    let four = |first: usize| {
-        let [a, b, c, d] = [0, 1, 2, 3].map(|index| vector(first + index));
-        pairs(pairs(a, b), pairs(c, d))
-    };
-    let (low, high) = (four(0), four(4));
-    _mm256_add_ps(
-        _mm256_permute2f128_ps::<0x20>(low, high),
-        _mm256_permute2f128_ps::<0x31>(low, high),
-    )
-}
 
 /// Lane `lanes[i]` becomes lane `i`.
 #[target_feature(enable = "avx2,fma")]

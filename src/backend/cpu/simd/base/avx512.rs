@@ -2,7 +2,7 @@
 //! Sixteen lanes in one AVX-512 register.
 #![cfg(target_arch = "x86_64")]
 
-use super::avx2::{sum_eight, Avx2};
+use super::avx2::Avx2;
 use super::draws::{Group, KeepSchedule};
 use super::isa::Kernel;
 use super::vector::Vector;
@@ -160,18 +160,6 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
-    fn expand(self, bits: u32) -> Self {
-        // SAFETY: values of this type exist only where the machine has AVX-512.
-        Avx512(unsafe { _mm512_maskz_expand_ps(bits as __mmask16, self.0) })
-    }
-
-    #[inline(always)]
-    unsafe fn sum_each(from: *const f32) -> Self {
-        // SAFETY: the caller's.
-        Avx512(unsafe { sum_each(from) })
-    }
-
-    #[inline(always)]
     unsafe fn load_quad(from: *const f32) -> Self {
         // SAFETY: the caller's.
         Avx512(unsafe { load_quad(from) })
@@ -215,20 +203,6 @@ unsafe fn load_quad(from: *const f32) -> __m512 {
         );
     }
     quad
-}
-
-/// As [`Vector::sum_each`]. Halves are added up first: two loads then do what shuffles would.
-#[target_feature(enable = "avx512f,avx512dq,avx2,fma")]
-#[inline]
-unsafe fn sum_each(from: *const f32) -> __m512 {
-    let eight = |first: usize| {
-        sum_eight(|vector| {
-            let from = from.wrapping_add(16 * (first + vector));
-            // SAFETY: the caller's.
-            unsafe { _mm256_add_ps(_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))) }
-        })
-    };
-    _mm512_insertf32x8::<1>(_mm512_castps256_ps512(eight(0)), eight(8))
 }
 
 /// The mask of the first `count` lanes.

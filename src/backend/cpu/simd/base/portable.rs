@@ -220,23 +220,6 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
-    fn expand(self, bits: u32) -> Self {
-        let below = |lane: usize| (bits & ((1 << lane) - 1)).count_ones() as usize;
-        Portable(std::array::from_fn(|lane| match bits >> lane & 1 {
-            0 => 0.0,
-            _ => self.0[below(lane)],
-        }))
-    }
-
-    #[inline(always)]
-    unsafe fn sum_each(from: *const f32) -> Self {
-        // SAFETY: the caller's.
-        Portable(std::array::from_fn(|vector| unsafe {
-            Self::load(from.add(8 * vector)).0.into_iter().sum()
-        }))
-    }
-
-    #[inline(always)]
     unsafe fn load_quad(from: *const f32) -> Self {
         // SAFETY: the caller's.
         Portable(std::array::from_fn(|lane| unsafe { *from.add(lane % 4) }))

@@ -91,13 +91,6 @@ pub(crate) trait Vector: Copy {
     fn non_zero_bits(self) -> u32;
     /// The lanes whose bits are set come first, in order; anything may follow them.
     fn compress(self, bits: u32) -> Self;
-    /// The first lanes go to where bits are set, in order; the others are 0.
-    fn expand(self, bits: u32) -> Self;
-    /// Lane `i` is the sum of the lanes of vector `i`, for as many vectors as there are lanes. Its
-    /// bits do not depend on `i`.
-    /// # Safety
-    /// `from` is valid for reading `LANES` vectors.
-    unsafe fn sum_each(from: *const f32) -> Self;
 
     /// Loads four values, over and over again.
     /// # Safety

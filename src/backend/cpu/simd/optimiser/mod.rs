@@ -6,5 +6,4 @@ mod update;
 
 pub(crate) use update::{update, Decay, Moments, Nesterov, Step, Target, UpdateRule, Updated};
 
-use super::products::{Ahead, Region};
 use super::{base, split_by, Pool, Stores};

@@ -2,7 +2,7 @@
 //! Optimiser updates: PyTorch's rules with every scalar worked out beforehand.
 
 use super::base::{dispatch, for_each_vector, load, store, store_as, Isa, Kernel, Vector, LINE};
-use super::{split_by, Ahead, Pool, Region, Stores};
+use super::{split_by, Pool, Stores};
 
 /// How the next parameters follow from gradient and state.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -161,15 +161,6 @@ impl Target {
             first: moved(self.first),
             second: moved(self.second),
             ..*self
-        }
-    }
-
-    /// Adds the first `len` parameters and their moments to what is fetched ahead.
-    pub(crate) fn add_to(&self, ahead: &mut Ahead, len: usize) {
-        for start in [self.values, self.first, self.second] {
-            if !start.is_null() {
-                ahead.add(Region::slice(start, len));
-            }
         }
     }
 

@@ -7,7 +7,7 @@ use super::panels::PANEL;
 use super::random::{keep_runs, Dropout};
 use super::shares::share_of;
 use super::sparse::is_sparse;
-use super::{dense, masked_forward, sparse};
+use super::{dense, sparse};
 use super::{PanelLayout, Pool, Readers, Stores};
 use std::ops::Range;
 
@@ -153,8 +153,6 @@ impl Kernel for Share<'_> {
         unsafe {
             if is_sparse::<V>(x, x_stride, [self.all_rows, layout.inputs], layout.outputs) {
                 sparse::forward::run::<V>(&self);
-            } else if masked_forward::pays::<V>(&self) {
-                masked_forward::run::<V>(&self);
             } else {
                 dense::forward::run::<V>(&self);
             }
@@ -164,11 +162,6 @@ impl Kernel for Share<'_> {
 }
 
 impl Share<'_> {
-    /// The fraction of elements that dropout keeps, if there is dropout.
-    pub(super) fn kept(&self) -> Option<f32> {
-        self.masks.as_ref().map(|(dropout, _)| dropout.kept())
-    }
-
     /// The keep bits of consecutive rows of one panel, a multiple of four, and the scale, if there is
     /// dropout. Rows past the last one are nobody's.
     #[inline(always)]

@@ -5,8 +5,8 @@ use super::base::{dispatch, matrix_len, on_line, Isa, Kernel, Vector, LINE};
 use super::elementwise::MaskNonZero;
 use super::panels::PANEL;
 use super::shares::share_of;
-use super::sparse::{is_sparse, Region};
-use super::{dense, masked_input_gradient, sparse};
+use super::sparse::is_sparse;
+use super::{dense, sparse};
 use super::{PanelLayout, Pool, Readers, Stores};
 use std::cell::RefCell;
 use std::ops::Range;
@@ -125,32 +125,6 @@ pub(super) struct Product<'a> {
     pub(super) stores: Stores,
 }
 
-impl Product<'_> {
-    /// Where the mask of some rows and inputs lies; nowhere without one.
-    pub(super) fn mask_at(&self, rows: &Range<usize>, inputs: &Range<usize>) -> Region {
-        let (start, stride) = (rows.start * self.dx_stride + inputs.start, self.dx_stride);
-        match self.mask {
-            Some(mask) => Region {
-                start: mask.y.as_ptr().wrapping_add(start),
-                rows: rows.len(),
-                stride,
-                len: inputs.len(),
-            },
-            None => Region::slice(std::ptr::null(), 0),
-        }
-    }
-
-    /// Where the weights of some inputs lie.
-    pub(super) fn weights_of(&self, inputs: &Range<usize>) -> Region {
-        Region {
-            start: self.weight.wrapping_add(inputs.start * PANEL),
-            rows: self.layout.panels(),
-            stride: self.layout.panel_start(1),
-            len: inputs.len() * PANEL,
-        }
-    }
-}
-
 /// Some blocks of 32 columns of some rows.
 pub(super) struct Share<'a> {
     pub(super) product: Product<'a>,
@@ -169,10 +143,7 @@ impl Kernel for Share<'_> {
         let Product { layout, dy, dy_stride, .. } = self.product;
         // SAFETY: `job` checked the lengths.
         unsafe {
-            if masked_input_gradient::pays::<V>(&self.product, self.all_rows) {
-                masked_input_gradient::run::<V>(&self);
-            } else if is_sparse::<V>(dy, dy_stride, [self.all_rows, layout.outputs], layout.inputs)
-            {
+            if is_sparse::<V>(dy, dy_stride, [self.all_rows, layout.outputs], layout.inputs) {
                 sparse::input_gradient::run::<V>(&self);
             } else {
                 dense::input_gradient::run::<V>(&self);

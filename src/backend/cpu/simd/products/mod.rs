@@ -11,9 +11,6 @@
 mod dense;
 mod forward;
 mod input_gradient;
-mod masked;
-mod masked_forward;
-mod masked_input_gradient;
 mod matmul;
 mod panels;
 mod shares;
@@ -26,12 +23,11 @@ pub(crate) use forward::{Forward, Start};
 pub(crate) use input_gradient::InputGradient;
 pub(crate) use matmul::{matmul, Strides};
 pub(crate) use panels::PanelLayout;
-pub(crate) use sparse::{Ahead, Region};
 pub(crate) use tail::GradientTail;
 pub(crate) use weight_gradient::WeightGradient;
 
 #[cfg(test)]
-pub(crate) use {sparse::SPARSE_DENSITY, tile::CHAIN};
+pub(crate) use tile::CHAIN;
 
 use super::{base, elementwise, optimiser, random, reductions};
 use super::{split, split_by, Pool, Readers, Stores};

@@ -3,7 +3,6 @@
 
 use super::base::{Vector, LINE};
 use super::optimiser::{Target, UpdateRule, Updated};
-use super::sparse::{Ahead, Region};
 use super::Stores;
 
 /// What becomes of a gradient; slices lie as the parameter does, padding included.
@@ -67,16 +66,6 @@ impl Tail {
                     }
                 }
                 Tail::Update(target) => target.at(offset).apply::<V>(gradient, stores),
-            }
-        }
-    }
-
-    /// Adds what [`Tail::apply`] needs of `len` elements to what is fetched ahead.
-    pub(super) fn add_to(&self, ahead: &mut Ahead, offset: usize, len: usize) {
-        match self {
-            Tail::Update(target) => target.at(offset).add_to(ahead, len),
-            Tail::Overwrite(to) | Tail::Accumulate(to) => {
-                ahead.add(Region::slice(to.wrapping_add(offset), len));
             }
         }
     }

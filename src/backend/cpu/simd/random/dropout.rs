@@ -36,11 +36,6 @@ impl Dropout {
         self.key.scale()
     }
 
-    /// The fraction of elements that are kept.
-    pub(crate) fn kept(&self) -> f32 {
-        self.key.kept()
-    }
-
     /// Where the element at a row and column of a matrix lies in the mask.
     #[inline(always)]
     pub(crate) fn run(&self, row: usize, columns: usize, column: usize) -> Run {

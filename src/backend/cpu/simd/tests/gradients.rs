@@ -124,6 +124,22 @@ fn input_gradient_is_the_product_with_the_weights() {
 }
 
 #[test]
+fn what_does_not_pass_ignores_infinite_weights() {
+    let (rows, inputs, outputs) = (32, 64, 128);
+    let mut case = Case::new((rows, inputs, outputs));
+    case.dy.fill(1.0);
+    case.weight[3] = f32::INFINITY; // of input 3, which passes in row 1 alone
+    let mut y = vec![0.0; rows * inputs];
+    (y[inputs + 3], y[inputs + 4]) = (1.0, 1.0);
+    everywhere(|pool, isa| {
+        let dx = case.input_gradient(pool, isa, Some(MaskNonZero { y: &y, scale: 1.0 }));
+        assert_eq!(dx[inputs + 3], f32::INFINITY, "{isa}");
+        assert!(dx[inputs + 4].is_finite() && dx[inputs + 4] != 0.0, "{isa}");
+        assert_eq!(dx.iter().filter(|&&dx| dx != 0.0).count(), 2, "{isa}");
+    });
+}
+
+#[test]
 fn weight_gradient_overwrites_and_accumulates() {
     for size in SIZES.into_iter().chain([(2500, 14, 40)]) {
         let case = Case::new(size);

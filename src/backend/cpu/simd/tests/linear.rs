@@ -16,16 +16,16 @@ fn product(x: &[f32], weight: &[f32], bias: &[f32], inputs: usize) -> Vec<f64> {
     y
 }
 
-pub(super) struct Case {
-    pub(super) layout: PanelLayout,
-    pub(super) rows: usize,
+struct Case {
+    layout: PanelLayout,
+    rows: usize,
     x: Vec<f32>,
-    pub(super) weight: Vec<f32>,
+    weight: Vec<f32>,
     bias: Vec<f32>,
 }
 
 impl Case {
-    pub(super) fn new((rows, inputs, outputs): (usize, usize, usize)) -> Self {
+    fn new((rows, inputs, outputs): (usize, usize, usize)) -> Self {
         Case {
             layout: PanelLayout { inputs, outputs },
             rows,
@@ -35,7 +35,7 @@ impl Case {
         }
     }
 
-    pub(super) fn run(
+    fn run(
         &self,
         pool: &Pool,
         isa: Isa,
@@ -61,7 +61,7 @@ impl Case {
     }
 
     /// The layer without activation and dropout.
-    pub(super) fn want(&self) -> Vec<f64> {
+    fn want(&self) -> Vec<f64> {
         product(&self.x, &self.weight, &self.bias, self.layout.inputs)
     }
 }
@@ -115,11 +115,15 @@ fn activations_follow_the_product() {
 
 #[test]
 fn dropout_selects_by_the_scalar_mask() {
-    let key = MaskKey { seed: 0x1234_5678_9abc_def0, site: 77, step: 5, drop15: 9830 };
+    let some = MaskKey { seed: 0x1234_5678_9abc_def0, site: 77, step: 5, drop15: 9830 };
+    let (most, all) = (MaskKey { drop15: 30_000, ..some }, MaskKey { drop15: 1 << 15, ..some });
     for size in SIZES {
-        for (rows_per_sample, activation) in
-            [(1, Activation::Relu), (3, Activation::None), (5, Activation::Tanh)]
-        {
+        for (key, rows_per_sample, activation) in [
+            (some, 1, Activation::Relu),
+            (some, 5, Activation::Tanh),
+            (most, 3, Activation::None),
+            (all, 1, Activation::Relu),
+        ] {
             let case = Case::new(size);
             let outputs = case.layout.outputs;
             let dropout = Dropout { key, first_sample: 1000, rows_per_sample };
@@ -152,6 +156,22 @@ fn nan_passes_relu_and_dropped_nan_is_zero() {
         for (column, value) in y[..128].iter().enumerate() {
             assert_eq!(value.is_nan(), keep(&key, 0, column as u32));
             assert!(value.is_nan() || *value == 0.0);
+        }
+    });
+}
+
+#[test]
+fn infinite_weights_show_only_where_something_stays() {
+    let mut case = Case::new((64, 100, 40));
+    case.weight[5 * 100 + 99] = f32::INFINITY;
+    let key = MaskKey { seed: 1, site: 7, step: 5, drop15: 1 << 14 };
+    let dropout = Dropout { key, first_sample: 0, rows_per_sample: 1 };
+    everywhere(|pool, isa| {
+        let y = case.run(pool, isa, Activation::None, Some(dropout));
+        for (index, value) in y.iter().enumerate() {
+            let (row, column) = (index / 40, index % 40);
+            let shows = column == 5 && keep(&key, row as u32, 5);
+            assert_eq!(value.is_finite(), !shows, "{isa} row {row} column {column}");
         }
     });
 }

@@ -9,8 +9,6 @@ mod lanes;
 mod linear;
 mod long_sums;
 mod loss;
-mod masked_forward;
-mod masked_input_gradient;
 mod optimiser;
 mod sparse;
 

@@ -73,7 +73,7 @@ impl Columns {
 
 /// What the products are added to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Before {
+pub(super) enum Before {
     /// Nothing: whatever the sums hold is overwritten.
     Zero,
     /// What the sums hold.

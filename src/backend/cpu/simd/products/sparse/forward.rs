@@ -4,7 +4,7 @@
 use super::super::forward::Share;
 use super::add_products::{add_products, Before, Columns, Sums, Table};
 use super::base::Vector;
-use super::beside::{Ahead, Region};
+use super::beside::Nothing;
 use super::dense::forward::Tiles;
 use super::lists::{Lists, GROUP};
 use super::panels::PANEL;
@@ -33,28 +33,16 @@ pub(crate) unsafe fn run<V: Vector>(share: &Share<'_>) {
                 let next = (panel + 1 < share.panels.end).then(|| layout.width(panel + 1));
                 let columns = Columns::new(layout.width(panel), next);
                 let after = panel + columns.panels();
-                let mut ahead = weights(share, after).over(lists.visits(rows.len()));
                 for first in rows.clone().step_by(GROUP) {
                     let group = first..(first + GROUP).min(rows.end);
                     let visit = Visit { share, panel, columns, rows: group };
-                    visit.run::<V>(&lists, rows.start, &mut sums, &mut ahead);
+                    visit.run::<V>(&lists, rows.start, &mut sums);
                 }
                 panel = after;
             }
         }
     }
     lists.keep();
-}
-
-/// The weights of at most two panels.
-fn weights(share: &Share<'_>, panel: usize) -> Ahead {
-    let layout = share.product.layout;
-    let mut ahead = Ahead::nothing();
-    for panel in panel..(panel + 2).min(share.panels.end) {
-        let start = share.product.weight.wrapping_add(layout.panel_start(panel));
-        ahead.add(Region::slice(start, layout.inputs * layout.width(panel)));
-    }
-    ahead
 }
 
 /// Some rows of one or two panels.
@@ -69,13 +57,7 @@ impl Visit<'_> {
     /// # Safety
     /// The lists begin with row `listed` and hold these rows, which lie inside the share.
     #[inline(always)]
-    unsafe fn run<V: Vector>(
-        &self,
-        lists: &Lists,
-        listed: usize,
-        sums: &mut Sums,
-        ahead: &mut Ahead,
-    ) {
+    unsafe fn run<V: Vector>(&self, lists: &Lists, listed: usize, sums: &mut Sums) {
         let Visit { share, panel, columns, ref rows } = *self;
         let (layout, weight) = (share.product.layout, share.product.weight);
         let sums = sums.panels();
@@ -93,7 +75,7 @@ impl Visit<'_> {
                 Table { panels, columns },
                 Before::Sums,
                 sums,
-                ahead,
+                &mut Nothing,
             );
             for index in 0..columns.panels() {
                 self.tiles::<V>(panel + index, sums[index], Phase::Finish);

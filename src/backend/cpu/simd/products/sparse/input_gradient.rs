@@ -4,7 +4,7 @@
 use super::super::input_gradient::Share;
 use super::add_products::{add_products, Before, Columns, Sums, Table};
 use super::base::Vector;
-use super::beside::Ahead;
+use super::beside::Nothing;
 use super::dense::input_gradient::{transpose_block, Tiles};
 use super::lists::{Lists, GROUP};
 use super::panels::{HALF_PANEL, PANEL};
@@ -64,30 +64,16 @@ unsafe fn columns<V: Vector>(
             transpose_block::<V>(&share.product, inputs, to);
         }
         let mut sums = Sums::new();
-        let mut ahead = ahead(share, &blocks, &rows).over(lists.visits(rows.len()));
         let sums = sums.panels();
         for first in rows.clone().step_by(GROUP) {
             let group = first..(first + GROUP).min(rows.end);
             let listed = group.start - rows.start..group.end - rows.start;
-            add_products::<V, _>(lists, listed, table, Before::Zero, sums, &mut ahead);
+            add_products::<V, _>(lists, listed, table, Before::Zero, sums, &mut Nothing);
             for (block, sums) in blocks.clone().zip(sums) {
                 finish::<V>(share, block, group.clone(), sums);
             }
         }
     }
-}
-
-/// These columns' mask, needed when their sums are done, then the next columns' weights.
-fn ahead(share: &Share<'_>, blocks: &Range<usize>, rows: &Range<usize>) -> Ahead {
-    let layout = share.product.layout;
-    let inputs = |blocks: Range<usize>| {
-        (blocks.start * PANEL).min(layout.inputs)..(blocks.end * PANEL).min(layout.inputs)
-    };
-    let mut ahead = Ahead::nothing();
-    ahead.add(share.product.mask_at(rows, &inputs(blocks.clone())));
-    let next = inputs(blocks.end..(blocks.end + 2).min(share.blocks.end));
-    ahead.add(share.product.weights_of(&next));
-    ahead
 }
 
 /// Masks and stores the sums of one block of columns.

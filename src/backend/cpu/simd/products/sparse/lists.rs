@@ -56,11 +56,6 @@ impl Lists {
         LISTS.set(self);
     }
 
-    /// How often a product with so many of the rows visits a row.
-    pub(super) fn visits(&self, rows: usize) -> usize {
-        rows * self.blocks
-    }
-
     /// Forgets all rows and makes room for `rows` rows of `steps` values.
     pub(super) fn clear(&mut self, rows: usize, steps: usize) {
         // Whole vectors are stored, past the end of the last list.

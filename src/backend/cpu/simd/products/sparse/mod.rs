@@ -15,8 +15,6 @@ pub(super) mod input_gradient;
 mod lists;
 pub(super) mod weight_gradient;
 
-pub(crate) use add_products::Before;
-pub(crate) use beside::{Ahead, Beside, Region};
-pub(crate) use density::{density, is_sparse, SPARSE_DENSITY};
+pub(super) use density::is_sparse;
 
 use super::{base, dense, panels, tile};

@@ -5,7 +5,7 @@ use super::super::weight_gradient::Share;
 use super::super::Stores;
 use super::add_products::{add_products, Before, Columns, Table};
 use super::base::{load, on_line, Vector, LINE};
-use super::beside::{Ahead, Pending};
+use super::beside::Pending;
 use super::dense::weight_gradient::{clear_padding, pack_panel, rounded};
 use super::density::{density, may_be_sparse, SPARSE_DENSITY};
 use super::lists::Lists;
@@ -140,8 +140,6 @@ unsafe fn skip_inputs<V: Vector>(share: &Share<'_>, lists: &mut Lists, packed: *
             for first in inputs.clone().step_by(PANEL) {
                 let group = first..(first + PANEL).min(inputs.end);
                 let listed = group.start - inputs.start..group.end - inputs.start;
-                let visits = lists.visits(group.len());
-                pending.fetch(targets(share, panels.clone(), &group).over(visits));
                 add_products::<V, _>(lists, listed, table, Before::Zero, sums, &mut pending);
                 pending.finish::<V>();
                 for (panel, sums) in panels.clone().zip(sums) {
@@ -181,9 +179,6 @@ unsafe fn skip_outputs<V: Vector>(share: &Share<'_>, lists: &mut Lists, packed: 
             pack_inputs::<V>(share, first..first + left.min(2 * PANEL), packed);
             let table = Table { panels: packed.map(<*mut f32>::cast_const), columns };
             for panel in share.panels.clone() {
-                let visits = lists.visits(layout.width(panel));
-                let here = first..first + left.min(2 * PANEL);
-                pending.fetch(targets(share, panel..panel + 1, &here).over(visits));
                 turned_tile::<V>(share, lists, table, panel, &halves, buffers, &mut pending);
             }
             first += left.min(2 * PANEL);
@@ -245,18 +240,6 @@ unsafe fn pack_inputs<V: Vector>(share: &Share<'_>, inputs: Range<usize>, to: [*
             }
         }
     }
-}
-
-/// What the tail needs of the weights of some inputs in some panels.
-fn targets(share: &Share<'_>, panels: Range<usize>, inputs: &Range<usize>) -> Ahead {
-    let layout = share.job.product.layout;
-    let mut ahead = Ahead::nothing();
-    for panel in panels {
-        let width = layout.width(panel);
-        let offset = layout.panel_start(panel) + inputs.start * width;
-        share.job.weight.add_to(&mut ahead, offset, inputs.len() * width);
-    }
-    ahead
 }
 
 /// Leaves the gradient of some inputs' weights in one panel, `[inputs][width]`, to the tail.
