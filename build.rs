@@ -4,7 +4,8 @@
 //!
 //! `NVCC` names the compiler; else it is looked for in `bin` of `CUDA_HOME` and of `CUDA_PATH`, which
 //! the toolkit's installer for Windows sets, and on `PATH`.
-//! `KILN_CUDA_PREBUILT=0` embeds sources alone.
+//! `KILN_CUDA_PREBUILT=0` embeds sources alone; `KILN_CUDA_ARCHITECTURES=80,90` embeds machine code for
+//! these architectures alone.
 
 use std::env;
 use std::fmt::Write as _;
@@ -17,14 +18,23 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const ARCHITECTURES: &[u32] = &[80, 86, 89, 90, 100, 120];
 /// Architecture of the PTX: the oldest with asynchronous copies and bf16.
 const PTX_ARCHITECTURE: u32 = 80;
+/// The version that the PTX says it is written in: that of CUDA 12.4, so that drivers from 550 on
+/// compile it. Compilers label PTX with their own version, whatever is in it, and a driver refuses
+/// later ones; `.ci/run cuda` shows that compilers of CUDA 12.9 and 13.0 take it as labelled here.
+const PTX_VERSION: (u32, u32) = (8, 4);
+
+/// What decides how the kernels are built.
+const VARIABLES: [&str; 6] =
+    ["NVCC", "CUDA_HOME", "CUDA_PATH", "PATH", "KILN_CUDA_PREBUILT", "KILN_CUDA_ARCHITECTURES"];
 
 fn main() {
     let kernels = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("kernels");
     let out = PathBuf::from(variable("OUT_DIR"));
     println!("cargo:rerun-if-changed={}", kernels.display());
-    for name in ["NVCC", "CUDA_HOME", "CUDA_PATH", "PATH", "KILN_CUDA_PREBUILT"] {
+    for name in VARIABLES {
         println!("cargo:rerun-if-env-changed={name}");
     }
+    let architectures = architectures();
     let paths = sources(&kernels);
     for path in &paths {
         let text = Flattened::of(path, &kernels);
@@ -32,7 +42,7 @@ fn main() {
     }
     let compiler = compiler();
     if let Some(compiler) = &compiler {
-        compile_all(compiler, &out, &paths);
+        compile_all(compiler, &out, &paths, &architectures);
     }
     let mut table = String::from("&[\n");
     for path in &paths {
@@ -52,6 +62,23 @@ fn main() {
     }
     table.push(']');
     fs::write(out.join("kernels.rs"), table).expect("OUT_DIR can be written");
+    let known = format!("({architectures:?}, {PTX_ARCHITECTURE})");
+    fs::write(out.join("architectures.rs"), known).expect("OUT_DIR can be written");
+}
+
+/// The architectures to compile machine code for.
+fn architectures() -> Vec<u32> {
+    let Ok(list) = env::var("KILN_CUDA_ARCHITECTURES") else { return ARCHITECTURES.to_vec() };
+    let number = |name: &str| {
+        let known = name.trim().trim_start_matches("sm_").parse();
+        known.ok().filter(|number| *number >= PTX_ARCHITECTURE).unwrap_or_else(|| {
+            panic!("KILN_CUDA_ARCHITECTURES={list}: expected numbers such as 80,90, not {name:?}")
+        })
+    };
+    let mut architectures: Vec<u32> = list.split(',').map(number).collect();
+    architectures.sort_unstable();
+    architectures.dedup();
+    architectures
 }
 
 fn variable(name: &str) -> String {
@@ -139,11 +166,11 @@ fn compiler() -> Option<PathBuf> {
 }
 
 /// Compiles every source, as many at a time as the machine has processors.
-fn compile_all(compiler: &Path, out: &Path, sources: &[PathBuf]) {
+fn compile_all(compiler: &Path, out: &Path, sources: &[PathBuf], architectures: &[u32]) {
     let next = AtomicUsize::new(0);
     let work = || {
         while let Some(source) = sources.get(next.fetch_add(1, Ordering::Relaxed)) {
-            compile(compiler, &out.join(name(source)));
+            compile(compiler, &out.join(name(source)), architectures);
         }
     };
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
@@ -151,16 +178,34 @@ fn compile_all(compiler: &Path, out: &Path, sources: &[PathBuf]) {
 }
 
 /// Machine code for all architectures in one file, and PTX in another.
-fn compile(compiler: &Path, stem: &Path) {
+fn compile(compiler: &Path, stem: &Path, architectures: &[u32]) {
     let source = stem.with_extension("cu");
     let mut machine: Vec<String> = vec!["-fatbin".into()];
-    for architecture in ARCHITECTURES {
+    for architecture in architectures {
         let code = format!("arch=compute_{architecture},code=sm_{architecture}");
         machine.extend(["-gencode".into(), code]);
     }
     run(compiler, &source, &stem.with_extension("fatbin"), &machine);
     let ptx = ["-ptx".into(), format!("-arch=compute_{PTX_ARCHITECTURE}")];
-    run(compiler, &source, &stem.with_extension("ptx"), &ptx);
+    let target = stem.with_extension("ptx");
+    run(compiler, &source, &target, &ptx);
+    let text = fs::read_to_string(&target).expect("nvcc wrote it");
+    fs::write(&target, relabelled(&text)).expect("OUT_DIR can be written");
+}
+
+/// PTX that says it is of [`PTX_VERSION`], if it said it is of a later one.
+fn relabelled(ptx: &str) -> String {
+    let line = |line: &str| {
+        let version = line.strip_prefix(".version ").and_then(|text| text.trim().split_once('.'));
+        let version = version.and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+        match version {
+            Some(version) if version > PTX_VERSION => {
+                format!(".version {}.{}\n", PTX_VERSION.0, PTX_VERSION.1)
+            }
+            _ => format!("{line}\n"),
+        }
+    };
+    ptx.lines().map(line).collect()
 }
 
 fn run(compiler: &Path, source: &Path, target: &Path, arguments: &[String]) {

@@ -17,7 +17,7 @@ pub struct Device {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
     Cpu { threads: NonZeroUsize, precision: Precision },
-    Cuda { ordinal: usize, options: CudaOptions },
+    Cuda { ordinal: usize, options: CudaOptions, held: cuda::Held },
     Paper { architecture: Architecture, precision: Precision },
 }
 
@@ -48,7 +48,8 @@ impl Device {
         Device { kind: Kind::Paper { architecture, precision: Precision::default() } }
     }
 
-    /// A GPU by its number, with default options.
+    /// A GPU by its number, with default options. Once a network has opened it, it stays open as long
+    /// as this value, a clone of it or a network on it lives: opening takes a part of a second.
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) if there is no CUDA driver or no such device.
@@ -62,7 +63,7 @@ impl Device {
     /// As [`cuda`](Device::cuda).
     pub fn cuda_with(ordinal: usize, options: CudaOptions) -> Result<Self> {
         cuda::check(ordinal)?;
-        Ok(Device { kind: Kind::Cuda { ordinal, options } })
+        Ok(Device { kind: Kind::Cuda { ordinal, options, held: cuda::Held::default() } })
     }
 
     /// The CPU, with as many threads as the machine runs at the same time.
@@ -114,16 +115,18 @@ impl Device {
 
     /// Opens the device.
     pub(crate) fn open(&self) -> Result<Box<dyn Backend>> {
-        match self.kind {
-            Kind::Cpu { threads, .. } if threads.get() > Self::MOST_THREADS => {
+        match &self.kind {
+            &Kind::Cpu { threads, .. } if threads.get() > Self::MOST_THREADS => {
                 let expected = format!("at most {}", Self::MOST_THREADS);
                 Err(Error::argument("threads", expected, threads))
             }
-            Kind::Cpu { threads, precision } => {
+            &Kind::Cpu { threads, precision } => {
                 Ok(Box::new(Cpu::with_precision(threads, precision)))
             }
-            Kind::Cuda { ordinal, options } => Ok(Box::new(Cuda::new(ordinal, options)?)),
-            Kind::Paper { architecture, precision } => {
+            Kind::Cuda { ordinal, options, held } => {
+                Ok(Box::new(held.hold(Cuda::new(*ordinal, *options)?)))
+            }
+            &Kind::Paper { architecture, precision } => {
                 Ok(Box::new(Paper::new(architecture, precision)))
             }
         }

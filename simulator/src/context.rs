@@ -20,6 +20,7 @@ unsafe extern "C" fn cuDevicePrimaryCtxRetain(context: *mut Handle, _device: c_i
         if !driver.initialised {
             return Err(Status::NOT_INITIALIZED);
         }
+        driver.counters.contexts += u64::from(driver.retained == 0);
         driver.retained += 1;
         // SAFETY: the caller gives a place for the handle.
         unsafe { put(context, PRIMARY) }.ok()

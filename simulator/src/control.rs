@@ -6,7 +6,7 @@ use std::ffi::c_char;
 use std::time::Duration;
 
 use crate::driver::{call_always, Driver};
-use crate::settings::{DeviceModel, Mode, Named, StreamOrder, ThreadOrder};
+use crate::settings::{DeviceModel, ImageKind, Mode, Named, StreamOrder, ThreadOrder};
 use crate::status::{put, Status};
 
 /// What the simulated driver has done since the counters were last cleared.
@@ -43,6 +43,10 @@ pub struct Counters {
     /// wait for the context), made while another thread captured, whether or not the modes allowed
     /// them.
     pub calls_beside_captures: u64,
+    /// Contexts made.
+    pub contexts: u64,
+    /// Modules loaded.
+    pub modules: u64,
 }
 
 fn switch<T: Named>(number: u32, set: impl FnOnce(&mut Driver, T)) -> Status {
@@ -88,6 +92,22 @@ extern "C" fn kiln_sim_set_memory(bytes: u64) -> Status {
         driver.settings.memory = usize::try_from(bytes).map_err(|_| Status::INVALID_VALUE)?;
         Ok(())
     })
+}
+
+/// Lets the driver say that it is of this CUDA version, 13000 for 13.0, and compile PTX up to a version,
+/// 90 for 9.0, or any with 0.
+#[no_mangle]
+extern "C" fn kiln_sim_set_version(version: u32, latest_ptx: u32) -> Status {
+    call_always(|driver| {
+        (driver.settings.version, driver.settings.latest_ptx) = (version, latest_ptx);
+        Ok(())
+    })
+}
+
+/// Refuses images of a kind from now on with this code, and none of it with `SUCCESS`.
+#[no_mangle]
+extern "C" fn kiln_sim_refuse_images(kind: u32, status: Status) -> Status {
+    switch(kind, |driver, kind: ImageKind| driver.settings.refused_images[kind as usize] = status.0)
 }
 
 /// Makes the context unusable as if a kernel had failed with this code.

@@ -110,8 +110,6 @@ impl Driver {
 }
 
 const COUNT: c_int = 1;
-/// The CUDA version that the simulated driver says it supports.
-const VERSION: c_int = 13000;
 
 #[no_mangle]
 extern "C" fn cuInit(_flags: c_uint) -> Status {
@@ -119,7 +117,10 @@ extern "C" fn cuInit(_flags: c_uint) -> Status {
         if let Some(text) = driver.bad_settings.clone() {
             return driver.refuse(Status::INVALID_VALUE, text);
         }
-        driver.initialised = true;
+        match driver.settings.refused_start {
+            0 => driver.initialised = true,
+            code => return driver.refuse(Status(code), "a start that a test wants refused"),
+        }
         Ok(())
     })
 }
@@ -127,7 +128,7 @@ extern "C" fn cuInit(_flags: c_uint) -> Status {
 #[no_mangle]
 unsafe extern "C" fn cuDriverGetVersion(version: *mut c_int) -> Status {
     // SAFETY: the caller gives a place for the number.
-    unsafe { put(version, VERSION) }
+    call_always(|driver| unsafe { put(version, driver.settings.version as c_int) }.ok())
 }
 
 #[no_mangle]

@@ -29,7 +29,7 @@ mod settings;
 
 pub use control::Counters;
 pub use loader::{load, Exclusive, LoadError, Simulator};
-pub use settings::{DeviceModel, Mode, StreamOrder, ThreadOrder};
+pub use settings::{DeviceModel, ImageKind, Mode, StreamOrder, ThreadOrder};
 
 // The driver, from the outside in.
 mod driver;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use libloading::os::unix::{Library, Symbol, RTLD_LOCAL, RTLD_NOW};
 
 use crate::control::Counters;
-use crate::settings::{DeviceModel, Mode, StreamOrder, ThreadOrder};
+use crate::settings::{DeviceModel, ImageKind, Mode, StreamOrder, ThreadOrder};
 
 const FILE: &str = "libkiln_simcuda.so";
 /// The name under which CUDA programs ask for a driver.
@@ -131,6 +131,23 @@ impl Simulator {
     /// Sets the size of the device's memory in bytes.
     pub fn set_memory(&self, bytes: u64) {
         self.set(b"kiln_sim_set_memory\0", bytes);
+    }
+
+    /// Lets the driver say that it is of this CUDA version, 13000 for 13.0, and refuse PTX that is later
+    /// than a version, 90 for 9.0; with 0, none.
+    pub fn set_version(&self, version: u32, latest_ptx: u32) {
+        // SAFETY: control.rs defines the function with this type.
+        let set =
+            unsafe { self.symbol::<extern "C" fn(u32, u32) -> u32>(b"kiln_sim_set_version\0") };
+        set(version, latest_ptx);
+    }
+
+    /// Refuses images of a kind from now on with one of the driver's codes; with 0, none any more.
+    pub fn refuse_images(&self, kind: ImageKind, code: u32) {
+        // SAFETY: control.rs defines the function with this type.
+        let refuse =
+            unsafe { self.symbol::<extern "C" fn(u32, u32) -> u32>(b"kiln_sim_refuse_images\0") };
+        refuse(kind as u32, code);
     }
 
     /// Makes the context unusable, as a failed kernel does. `code` is the driver's, 700 to 719

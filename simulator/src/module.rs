@@ -10,7 +10,7 @@ use crate::driver::{call, call_always, Driver, Handle};
 use crate::engine::Engine;
 use crate::function::Function;
 use crate::ptx::{self, Entry};
-use crate::settings::Mode;
+use crate::settings::{ImageKind, Mode};
 use crate::status::{put, Result, Status};
 
 /// A loaded image.
@@ -35,15 +35,40 @@ impl Driver {
         // SAFETY: any image has four bytes, the shortest text being an entry.
         let magic = unsafe { image.cast::<[u8; 4]>().read_unaligned() };
         let module = if magic == ELF_MAGIC || magic == FAT_BINARY_MAGIC {
+            self.check_kind(ImageKind::Binary)?;
             Module::Binary
         } else {
             // SAFETY: an image that is not binary is a zero-terminated text.
             let text = unsafe { CStr::from_ptr(image.cast()) }.to_string_lossy();
+            self.check_version(&text)?;
             Module::Text(self.check_text(&text)?)
         };
+        self.counters.modules += 1;
         let handle = self.new_handle();
         self.modules.insert(handle, module);
         Ok(handle)
+    }
+
+    fn check_kind(&mut self, kind: ImageKind) -> Result<()> {
+        match self.settings.refused_images[kind as usize] {
+            0 => Ok(()),
+            code => self.refuse(Status(code), format!("{kind:?} images are refused by a test")),
+        }
+    }
+
+    /// Refuses PTX that is later than the driver, as a compiler does.
+    fn check_version(&mut self, text: &str) -> Result<()> {
+        let Some(version) = ptx::version(text) else { return self.check_kind(ImageKind::Names) };
+        self.check_kind(ImageKind::Ptx)?;
+        match self.settings.latest_ptx {
+            0 => Ok(()),
+            latest if version <= latest => Ok(()),
+            latest => {
+                let shown = |version: u32| format!("{}.{}", version / 10, version % 10);
+                let text = format!("PTX {} is later than {}", shown(version), shown(latest));
+                self.refuse(Status::UNSUPPORTED_PTX_VERSION, text)
+            }
+        }
     }
 
     /// Compares each entry with the kernel built for the host.

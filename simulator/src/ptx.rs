@@ -34,6 +34,14 @@ pub(crate) fn target(text: &str) -> Option<u32> {
     digits.parse().ok()
 }
 
+/// The version of `.version N.M`, as 10 * N + M; `None` where the text is only a list of names.
+pub(crate) fn version(text: &str) -> Option<u32> {
+    let text = without_comments(text);
+    let (major, minor) =
+        text.split_once(".version")?.1.split_whitespace().next()?.split_once('.')?;
+    Some(major.parse::<u32>().ok()? * 10 + minor.parse::<u32>().ok()?)
+}
+
 fn entry(after_keyword: &str) -> Result<Entry, String> {
     let after = after_keyword.trim_start();
     let length =
@@ -134,6 +142,7 @@ mod tests {
             Entry { name: "bare".into(), parameters: Some(vec![]), most_threads: None }
         );
         assert_eq!(target(PTX), Some(90));
+        assert_eq!(version(PTX), Some(88));
     }
 
     #[test]
@@ -141,6 +150,7 @@ mod tests {
         let found = entries(".visible .entry a\n.visible .entry b\n").expect("a list");
         assert_eq!(found.iter().map(|e| e.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
         assert!(found.iter().all(|e| e.parameters.is_none()));
+        assert_eq!(version(".visible .entry a\n"), None);
     }
 
     #[test]

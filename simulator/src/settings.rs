@@ -51,6 +51,19 @@ pub enum DeviceModel {
     Sm90,
 }
 
+/// Kinds of images that modules are loaded from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum ImageKind {
+    /// Lists of names, which no other driver takes.
+    #[default]
+    Names,
+    /// PTX.
+    Ptx,
+    /// Cubins and fat binaries.
+    Binary,
+}
+
 /// A switch whose values have names in the environment and numbers at the shared object's boundary.
 pub(crate) trait Named: Copy + 'static {
     /// Every value with its name; the position is its number.
@@ -84,6 +97,11 @@ impl Named for DeviceModel {
         &[("sm_80", DeviceModel::Sm80), ("sm_90", DeviceModel::Sm90)];
 }
 
+impl Named for ImageKind {
+    const VALUES: &'static [(&'static str, Self)] =
+        &[("names", ImageKind::Names), ("ptx", ImageKind::Ptx), ("binary", ImageKind::Binary)];
+}
+
 /// All switches.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -94,10 +112,19 @@ pub(crate) struct Settings {
     pub(crate) seed: u64,
     /// Device memory in bytes.
     pub(crate) memory: usize,
+    /// The CUDA version that the driver says it is of: 13000 for 13.0.
+    pub(crate) version: u32,
+    /// The latest version of PTX that it compiles, 90 for 9.0; any if 0.
+    pub(crate) latest_ptx: u32,
+    /// With what it refuses to start, if not 0.
+    pub(crate) refused_start: u32,
+    /// With what it refuses images of each kind, if not 0.
+    pub(crate) refused_images: [u32; ImageKind::VALUES.len()],
 }
 
 impl Settings {
     const DEFAULT_MEMORY: usize = 8 << 30;
+    const DEFAULT_VERSION: u32 = 13000;
 
     /// The defaults, changed by the environment.
     ///
@@ -115,7 +142,10 @@ impl Settings {
             threads: named.choice("KILN_SIM_THREADS")?,
             device: named.choice("KILN_SIM_DEVICE")?,
             seed: named.number("KILN_SIM_SEED", 1)?,
-            memory: Self::DEFAULT_MEMORY,
+            version: named.small("KILN_SIM_VERSION", Self::DEFAULT_VERSION)?,
+            latest_ptx: named.small("KILN_SIM_LATEST_PTX", 0)?,
+            refused_start: named.small("KILN_SIM_REFUSED_START", 0)?,
+            ..Self::default()
         })
     }
 }
@@ -129,6 +159,10 @@ impl Default for Settings {
             device: DeviceModel::default(),
             seed: 1,
             memory: Self::DEFAULT_MEMORY,
+            version: Self::DEFAULT_VERSION,
+            latest_ptx: 0,
+            refused_start: 0,
+            refused_images: Default::default(),
         }
     }
 }
@@ -149,6 +183,11 @@ impl<F: Fn(&str) -> Option<String>> Variables<'_, F> {
     fn number(&self, variable: &str, default: u64) -> Result<u64, String> {
         let Some(text) = (self.0)(variable) else { return Ok(default) };
         text.parse().map_err(|_| format!("{variable}={text}: expected a whole number"))
+    }
+
+    fn small(&self, variable: &str, default: u32) -> Result<u32, String> {
+        let number = self.number(variable, default.into())?;
+        u32::try_from(number).map_err(|_| format!("{variable}={number}: expected less than 2^32"))
     }
 }
 

@@ -33,6 +33,7 @@ fn report(common: &Common, output: &mut Output) -> Result<()> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let instruction_set = Cpu::instruction_set();
     let gpus = cuda::devices();
+    let looked: Vec<Looked> = gpus.iter().flatten().map(|gpu| Looked::at(gpu, common)).collect();
     let nvrtc = cuda::nvrtc_version().map(|(major, minor)| format!("{major}.{minor}"));
     let embedded = cuda::embedded();
     let mut lines = vec![
@@ -43,7 +44,11 @@ fn report(common: &Common, output: &mut Output) -> Result<()> {
     ];
     match &gpus {
         Ok(found) if found.is_empty() => lines.push("cuda    a driver, and no device".into()),
-        Ok(found) => lines.extend(found.iter().map(|gpu| gpu_line(gpu, common))),
+        Ok(found) => {
+            let (major, minor) = found[0].driver;
+            lines.push(format!("driver  CUDA {major}.{minor}"));
+            lines.extend(found.iter().zip(&looked).map(|(gpu, found)| found.line(gpu)));
+        }
         Err(Error::Device { message, .. }) => lines.push(format!("cuda    {message}")),
         Err(error) => lines.push(format!("cuda    {error}")),
     }
@@ -51,7 +56,8 @@ fn report(common: &Common, output: &mut Output) -> Result<()> {
     lines.push(format!("nvrtc   {}", nvrtc.as_deref().unwrap_or("not found")));
     lines.push(format!("device  {device}"));
     output.result(&lines.join("\n"))?;
-    let devices: Vec<Value> = gpus.iter().flatten().map(|gpu| gpu_object(gpu, common)).collect();
+    let devices = gpus.iter().flatten().zip(&looked);
+    let devices: Vec<Value> = devices.map(|(gpu, found)| found.object(gpu)).collect();
     output.json(&json!({
         "version": env!("CARGO_PKG_VERSION"),
         "cpu": cpu,
@@ -70,29 +76,51 @@ fn report(common: &Common, output: &mut Output) -> Result<()> {
     }))
 }
 
-fn gpu_line(gpu: &DeviceInfo, common: &Common) -> String {
-    let tested = match recalled(gpu, common) {
-        Some(verdict) if verdict.passed() => "self-test passed",
-        Some(_) => "self-test FAILED",
-        None => "self-test not run",
-    };
-    let image = LoadedImage::choose(gpu, network::cuda_options(common).image);
-    let image = image.map_or_else(|error| error.to_string(), |image| image.to_string());
-    format!("cuda    {gpu}; image: {image}; {tested}")
+/// What opening a device told.
+struct Looked {
+    /// The form in which its kernels load, or why there is none.
+    image: Result<LoadedImage>,
+    /// What an earlier self-test found.
+    verdict: Option<Verdict>,
 }
 
-fn gpu_object(gpu: &DeviceInfo, common: &Common) -> Value {
-    let image = LoadedImage::choose(gpu, network::cuda_options(common).image);
-    json!({
-        "ordinal": gpu.ordinal,
-        "model": gpu.model,
-        "capability": [gpu.capability.0, gpu.capability.1],
-        "multiprocessors": gpu.multiprocessors,
-        "memory_bytes": gpu.memory,
-        "usable": cuda::check(gpu.ordinal).is_ok(),
-        "image": image.ok().map(|image| image.to_string()),
-        "self_test": recalled(gpu, common).map(|verdict| verdict.passed()),
-    })
+impl Looked {
+    fn at(gpu: &DeviceInfo, common: &Common) -> Self {
+        let options = network::cuda_options(common);
+        let image = Cuda::new(gpu.ordinal, options).map(|device| device.image());
+        let recall = |image| Verdict::recall(gpu, image, options.precision).ok().flatten();
+        let verdict = image.as_ref().ok().and_then(|image| recall(*image));
+        Looked { image, verdict }
+    }
+
+    fn line(&self, gpu: &DeviceInfo) -> String {
+        let image = match &self.image {
+            Ok(image) => format!("image: {image}"),
+            Err(Error::Device { message, .. }) => return format!("cuda    {gpu}: {message}"),
+            Err(error) => return format!("cuda    {gpu}: {error}"),
+        };
+        let tested = match &self.verdict {
+            Some(verdict) if verdict.passed() => "self-test passed",
+            Some(_) => "self-test FAILED",
+            None => "self-test not run",
+        };
+        format!("cuda    {gpu}; {image}; {tested}")
+    }
+
+    fn object(&self, gpu: &DeviceInfo) -> Value {
+        json!({
+            "ordinal": gpu.ordinal,
+            "model": gpu.model,
+            "capability": [gpu.capability.0, gpu.capability.1],
+            "multiprocessors": gpu.multiprocessors,
+            "memory_bytes": gpu.memory,
+            "driver": [gpu.driver.0, gpu.driver.1],
+            "usable": self.image.is_ok(),
+            "image": self.image.as_ref().ok().map(|image| image.to_string()),
+            "error": self.image.as_ref().err().map(ToString::to_string),
+            "self_test": self.verdict.as_ref().map(Verdict::passed),
+        })
+    }
 }
 
 fn images_line(embedded: &Embedded) -> String {
@@ -104,13 +132,6 @@ fn images_line(embedded: &Embedded) -> String {
     };
     let cubins: Vec<String> = embedded.cubins.iter().map(|number| format!("sm_{number}")).collect();
     format!("{} kernels: cubin for {}; PTX for compute_{ptx}", embedded.kernels, cubins.join(", "))
-}
-
-/// What an earlier self-test found.
-fn recalled(gpu: &DeviceInfo, common: &Common) -> Option<Verdict> {
-    let options = network::cuda_options(common);
-    let image = LoadedImage::choose(gpu, options.image).ok()?;
-    Verdict::recall(gpu, image, options.precision).ok().flatten()
 }
 
 /// Compares a GPU with the CPU, one line per comparison, and remembers the verdict.
@@ -134,8 +155,9 @@ fn run_self_test(common: &Common, output: &mut Output) -> Result<()> {
         }
     };
     let options = network::cuda_options(common);
-    let image = LoadedImage::choose(&gpu, options.image)?;
-    let loaded = Cuda::new(gpu.ordinal, options)?.load_kernels()?;
+    // Held to the end, so that all comparisons share what is loaded.
+    let mut open = Cuda::new(gpu.ordinal, options)?;
+    let (image, loaded) = (open.image(), open.load_kernels()?);
     output.note(&format!("{gpu}; image: {image}; {loaded} kernels loaded"))?;
     let device = Device::cuda_with(gpu.ordinal, options)?;
     let precisions = match common.precision {

@@ -9,4 +9,3 @@ mod rename;
 pub use atomic::write_atomically;
 pub(crate) use atomic::Replacement;
 pub use lock::DirectoryLock;
-pub(crate) use rename::replace;

@@ -3,10 +3,11 @@
 
 use std::io::Write;
 use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
 
 use kiln::backend::cuda::{Capture, CudaOptions};
 use kiln::{Device, Tensor};
-pub(crate) use kiln_simcuda::{Exclusive, Mode, StreamOrder, ThreadOrder};
+pub(crate) use kiln_simcuda::{Exclusive, ImageKind, Mode, StreamOrder, ThreadOrder};
 
 /// Names a real GPU as the device under test: `KILN_TEST_GPU=1`.
 const REAL: &str = "KILN_TEST_GPU";
@@ -53,6 +54,36 @@ impl Driver {
         let launches = self.0.as_ref()?.counters().graph_launches;
         self.0.as_ref()?.clear_counters();
         Some(launches)
+    }
+}
+
+/// What `body` yields, and the warnings that the library gave meanwhile on this thread.
+pub(crate) fn with_warnings<T>(body: impl FnOnce() -> T) -> (T, Vec<String>) {
+    let text = Arc::new(Mutex::new(Vec::new()));
+    let writer = {
+        let text = text.clone();
+        move || Shared(text.clone())
+    };
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_ansi(false)
+        .with_writer(writer)
+        .finish();
+    let result = tracing::subscriber::with_default(subscriber, body);
+    let text = text.lock().expect("no panic").clone();
+    let text = String::from_utf8(text).expect("text");
+    (result, text.lines().map(str::to_owned).collect())
+}
+
+struct Shared(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no panic").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

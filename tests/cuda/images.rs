@@ -26,8 +26,11 @@ fn images_of_the_build_are_used_or_missed() {
             Ok(output) => assert_close(what, &output, &expected, 1e-6),
             Err(error) => {
                 let text = error.to_string();
-                assert!(text.starts_with(&format!("cuda:0: this program has no {what}")), "{text}");
-                assert!(text.contains("nvrtc"), "{text}");
+                // A real driver may be too old for what it is given.
+                let refused = text.contains(&format!("({image:?})").to_lowercase());
+                let missing = format!("cuda:0: this program has no {what}");
+                let is_missing = text.starts_with(&missing) && text.contains("nvrtc");
+                assert!(is_missing || refused, "{text}");
             }
         }
     }
@@ -73,4 +76,88 @@ fn the_image_in_use_is_told() {
     assert!(gpu.info().simulated);
     let text = gpu.info().to_string();
     assert!(text.starts_with("cuda:0: ") && text.ends_with("(simulated)"), "{text}");
+}
+
+const INVALID_IMAGE: u32 = 200;
+const NO_BINARY_FOR_GPU: u32 = 209;
+
+/// A driver that refuses the first forms gets the next: machine code, PTX, NVRTC.
+#[test]
+fn a_form_that_is_refused_is_followed_by_the_next() {
+    let Some(simulator) = simulator() else { return };
+    let expected = forward(CudaImage::Auto).expect("an image");
+    let built = embedded();
+    let (cubin, ptx, nvrtc) =
+        (!built.cubins.is_empty(), built.ptx.is_some(), nvrtc_version().is_some());
+    let loads = |kinds: &[ImageKind], there: &[(LoadedImage, bool)]| {
+        kinds.iter().for_each(|&kind| simulator.refuse_images(kind, INVALID_IMAGE));
+        let (output, warnings) = with_warnings(|| forward(CudaImage::Auto));
+        let image = Cuda::new(0, CudaOptions::default()).map(|gpu| gpu.image());
+        kinds.iter().for_each(|&kind| simulator.refuse_images(kind, 0));
+        match there.iter().find(|(_, there)| *there) {
+            Some((next, _)) => {
+                assert_eq!(output.expect("a form that loads"), expected);
+                assert_eq!(image.ok(), Some(*next));
+                assert_eq!(warnings.len(), 1, "{warnings:?}");
+                assert!(warnings[0].contains("simulated: loading "), "{warnings:?}");
+            }
+            None => {
+                let text = output.expect_err("nothing loads").to_string();
+                assert!(text.contains("NVRTC (libnvrtc) was not found"), "{text}");
+                assert!(text.contains("simulated: loading "), "{text}");
+            }
+        }
+    };
+    let all = [(LoadedImage::Cubin, cubin), (LoadedImage::Ptx, ptx), (LoadedImage::Nvrtc, nvrtc)];
+    loads(&[ImageKind::Names], &all);
+    // What NVRTC writes is machine code as well.
+    loads(&[ImageKind::Names, ImageKind::Binary], &all[1..2]);
+}
+
+/// A driver of CUDA 12.4 compiles PTX up to 8.4, which is what the program carries.
+#[test]
+fn embedded_ptx_is_as_old_as_the_oldest_driver() {
+    let Some(simulator) = simulator() else { return };
+    if embedded().ptx.is_none() {
+        return; // `images_of_the_build_are_used_or_missed` says so
+    }
+    simulator.set_version(12040, 84);
+    forward(CudaImage::Ptx).expect("PTX that the driver compiles");
+    simulator.set_version(12030, 83);
+    let text = forward(CudaImage::Ptx).expect_err("PTX that is too new").to_string();
+    assert!(text.contains("CUDA_ERROR_UNSUPPORTED_PTX_VERSION"), "{text}");
+    // The first form fails, the last is refused as well: the error tells of all.
+    for kind in [ImageKind::Names, ImageKind::Binary] {
+        simulator.refuse_images(kind, NO_BINARY_FOR_GPU);
+    }
+    let text = forward(CudaImage::Auto).expect_err("no form loads").to_string();
+    for part in ["simulated: ", "; cubin: ", "; ptx: ", "; nvrtc: "] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+/// All networks on a device share its context and what was loaded there, in any precision.
+#[test]
+fn networks_share_a_device_and_its_kernels() {
+    let Some(simulator) = simulator() else { return };
+    simulator.clear_counters();
+    let device = gpu();
+    let run = |device: Device| {
+        let mut net = Net::new(device, Seed(1), |p| Linear::new(&p.at("fc"), 8, 8))?;
+        net.eval().forward(&numbers(1, [4, 8]))
+    };
+    let first = run(device.clone()).expect("a network");
+    let loaded = simulator.counters();
+    for _ in 0..3 {
+        assert_eq!(run(device.clone()).expect("a network"), first);
+    }
+    run(device.clone().with_precision(kiln::Precision::Bf16)).expect("a network");
+    assert_eq!(loaded.contexts, 1);
+    assert_eq!(simulator.counters().contexts, 1, "one context");
+    let more = simulator.counters().modules - loaded.modules;
+    assert!(more <= 3, "{more} modules for another precision");
+    drop(device);
+    assert_eq!(simulator.counters().live_allocations, 0);
+    run(gpu()).expect("a network");
+    assert_eq!(simulator.counters().contexts, 2, "opened anew when nobody had it open");
 }

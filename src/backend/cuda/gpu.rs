@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Finding devices and opening them, without a panic where there is no driver.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use cudarc::driver::sys::{self, CUdevice_attribute};
 use cudarc::driver::{result, CudaContext, DriverError};
 
+use super::kernels::Kernels;
+use super::options::CudaImage;
 use super::system::System;
 use super::turns::Turns;
 use crate::{Error, Result};
@@ -14,6 +17,7 @@ use crate::{Error, Result};
 /// Entry points that kiln calls; any driver of CUDA 12 has them.
 const ENTRY_POINTS: &[&str] = &[
     "cuInit",
+    "cuDriverGetVersion",
     "cuDeviceGet",
     "cuDeviceGetCount",
     "cuDeviceGetName",
@@ -71,6 +75,8 @@ pub struct DeviceInfo {
     pub multiprocessors: usize,
     /// Device memory in bytes.
     pub memory: usize,
+    /// The latest CUDA that the driver knows, major and minor: `(13, 0)`.
+    pub driver: (u32, u32),
     /// Whether the driver is the simulated one: its results are real, its speed is not.
     pub simulated: bool,
 }
@@ -140,10 +146,20 @@ fn describe(ordinal: usize) -> Result<DeviceInfo> {
             )? as usize,
             // SAFETY: as above.
             memory: unsafe { result::device::total_mem(device)? },
+            driver: driver_version()?,
             simulated: has_entry_point(SIMULATOR_MARK),
         })
     };
     read().map_err(|error| device_error(&format!("cuda:{ordinal}"), "asking the device", error))
+}
+
+/// The latest CUDA that the driver knows.
+fn driver_version() -> std::result::Result<(u32, u32), DriverError> {
+    let mut version = 0;
+    // SAFETY: the driver has the function, and the place is valid to write.
+    unsafe { sys::cuDriverGetVersion(&mut version) }.result()?;
+    let version = u32::try_from(version).unwrap_or(0);
+    Ok((version / 1000, version % 1000 / 10))
 }
 
 /// An error where there is no usable driver; from then on calls to the driver cannot panic.
@@ -168,60 +184,126 @@ fn has_entry_point(name: &str) -> bool {
     unsafe { sys::culib().get::<unsafe extern "C" fn()>(name.as_bytes()).is_ok() }
 }
 
-/// A device in use.
+/// A device in use: the one context of this process on it, and what was loaded there. All networks on
+/// the device share it, and it goes when the last of them does.
 #[derive(Clone, Debug)]
 pub(super) struct Gpu {
+    shared: Arc<Shared>,
+}
+
+/// Keeps a device open once it was opened, so that what is loaded there outlives single networks.
+/// Two such are equal: they change no result.
+#[derive(Clone, Debug, Default)]
+pub struct Held {
+    open: Arc<OnceLock<Gpu>>,
+}
+
+impl Held {
+    pub(super) fn keep(&self, gpu: &Gpu) {
+        self.open.get_or_init(|| gpu.clone());
+    }
+}
+
+impl PartialEq for Held {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Held {}
+
+/// What networks on a device share.
+#[derive(Debug)]
+struct Shared {
+    /// The kernels in each form that was asked for; dropped before the context.
+    kernels: Mutex<BTreeMap<CudaImage, Loaded>>,
     context: Arc<CudaContext>,
     turns: Arc<Turns>,
     info: DeviceInfo,
     name: String,
 }
 
+/// Kernels that networks share.
+pub(super) type Loaded = Arc<Mutex<Kernels>>;
+
 impl Gpu {
-    /// Opens a device.
+    /// Opens a device, or shares it with what has it open.
     ///
     /// # Errors
     /// [`Error::Device`] if there is no driver or no such device.
     pub(super) fn open(ordinal: usize) -> Result<Self> {
-        let name = format!("cuda:{ordinal}");
+        static OPEN: Mutex<BTreeMap<usize, Weak<Shared>>> = Mutex::new(BTreeMap::new());
         let info = check(ordinal)?;
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = open.get(&ordinal).and_then(Weak::upgrade) {
+            return Ok(Gpu { shared });
+        }
+        let name = format!("cuda:{ordinal}");
         let context = CudaContext::new(ordinal)
             .map_err(|error| device_error(&name, "opening the device", error))?;
         // SAFETY: plans order their steps by events of their own.
         unsafe { context.disable_event_tracking() };
-        Ok(Gpu { context, turns: Turns::of(ordinal), info, name })
+        let (kernels, turns) = (Mutex::default(), Turns::of(ordinal));
+        let shared = Arc::new(Shared { kernels, context, turns, info, name });
+        open.insert(ordinal, Arc::downgrade(&shared));
+        Ok(Gpu { shared })
+    }
+
+    /// The device's kernels in a form.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device takes none.
+    pub(super) fn kernels(&self, wanted: CudaImage) -> Result<Loaded> {
+        let mut known = self.shared.kernels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kernels) = known.get(&wanted) {
+            return Ok(kernels.clone());
+        }
+        self.bind()?;
+        let kernels = Arc::new(Mutex::new(Kernels::open(self, wanted)?));
+        known.insert(wanted, kernels.clone());
+        Ok(kernels)
     }
 
     pub(super) fn context(&self) -> &Arc<CudaContext> {
-        &self.context
+        &self.shared.context
     }
 
     /// What calls that reach the whole device, and captures, take.
     pub(super) fn turns(&self) -> &Arc<Turns> {
-        &self.turns
+        &self.shared.turns
     }
 
     pub(super) fn info(&self) -> &DeviceInfo {
-        &self.info
+        &self.shared.info
     }
 
     /// As a user names it: `"cuda:0"`.
     pub(super) fn name(&self) -> &str {
-        &self.name
+        &self.shared.name
     }
 
     pub(super) fn model(&self) -> &str {
-        &self.info.model
+        &self.shared.info.model
     }
 
     /// Makes the device's context the calling thread's.
     pub(super) fn bind(&self) -> Result<()> {
-        make_current(&self.context).map_err(|error| self.error("using the device", error))
+        make_current(self.context()).map_err(|error| self.error("using the device", error))
     }
 
     /// An error with what was tried and the driver's words.
     pub(super) fn error(&self, what: impl fmt::Display, error: DriverError) -> Error {
-        device_error(&self.name, what, error)
+        device_error(self.name(), what, error)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let _turn = self.turns.call(); // modules are unloaded
+        if let Err(error) = make_current(&self.context) {
+            tracing::debug!(%error, "a device that is closed cannot be used");
+        }
+        self.kernels.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 

@@ -1,16 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The kernels as the program carries them, and how they reach a device.
+//! The kernels as the program carries them, and the forms in which a device may get them.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
-use cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-use cudarc::driver::{CudaFunction, CudaModule};
-use cudarc::nvrtc::Ptx;
-
-use super::gpu::{DeviceInfo, Gpu};
+use super::gpu::DeviceInfo;
 use super::nvrtc;
 use super::options::CudaImage;
 use crate::{Error, Result};
@@ -34,11 +27,9 @@ pub(super) struct Source {
 pub(super) const SOURCES: &[Source] = include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 
 /// Architectures that `build.rs` compiles machine code for.
-const CUBIN_ARCHITECTURES: &[u32] = &[80, 86, 89, 90, 100, 120];
+const CUBIN_ARCHITECTURES: &[u32] = &include!(concat!(env!("OUT_DIR"), "/architectures.rs")).0;
 /// Architecture of the embedded PTX.
-const PTX_ARCHITECTURE: u32 = 80;
-/// Dynamic shared memory that a kernel may use without having asked for it.
-const SHARED_WITHOUT_ASKING: u32 = 48 << 10;
+const PTX_ARCHITECTURE: u32 = include!(concat!(env!("OUT_DIR"), "/architectures.rs")).1;
 
 /// What the program carries beside the kernels' sources.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,37 +70,47 @@ pub enum LoadedImage {
 }
 
 impl LoadedImage {
-    /// The form that a device gets.
+    /// The forms that a device may get, in the order in which they are tried.
     ///
     /// # Errors
     /// [`Error::Device`] if the form asked for is not in the program.
-    pub fn choose(device: &DeviceInfo, wanted: CudaImage) -> Result<Self> {
-        let built = is_built();
-        let has_cubin = built && CUBIN_ARCHITECTURES.contains(&architecture(device));
+    pub(super) fn candidates(device: &DeviceInfo, wanted: CudaImage) -> Result<Vec<Self>> {
+        let architecture = architecture(device);
+        let (built, has_cubin) = (is_built(), cubin_for(architecture).is_some() && is_built());
         let missing = |what: &str| {
             Err(Error::Device {
                 device: format!("cuda:{}", device.ordinal),
                 message: format!(
-                    "this program has no {what} for sm_{}; build it with nvcc, or choose nvrtc",
-                    architecture(device)
+                    "this program has no {what} for sm_{architecture}; build it with nvcc, or choose \
+                     nvrtc"
                 ),
             })
         };
         match wanted {
-            CudaImage::Auto if device.simulated => Ok(LoadedImage::Simulated),
-            CudaImage::Auto | CudaImage::Cubin if has_cubin => Ok(LoadedImage::Cubin),
-            CudaImage::Auto | CudaImage::Ptx if built => Ok(LoadedImage::Ptx),
-            CudaImage::Auto | CudaImage::Nvrtc => Ok(LoadedImage::Nvrtc),
+            CudaImage::Cubin if has_cubin => Ok(vec![LoadedImage::Cubin]),
             CudaImage::Cubin => missing("machine code"),
+            CudaImage::Ptx if built => Ok(vec![LoadedImage::Ptx]),
             CudaImage::Ptx => missing("PTX"),
+            CudaImage::Nvrtc => Ok(vec![LoadedImage::Nvrtc]),
+            CudaImage::Auto => {
+                let all = [
+                    (LoadedImage::Simulated, device.simulated),
+                    (LoadedImage::Cubin, has_cubin),
+                    (LoadedImage::Ptx, built),
+                    (LoadedImage::Nvrtc, true),
+                ];
+                Ok(all.into_iter().filter(|(_, there)| *there).map(|(image, _)| image).collect())
+            }
         }
     }
 
     /// The architecture that the kernels were compiled for, as `__CUDA_ARCH__ / 10` has it: where
     /// it decides the size of shared memory, the host must decide likewise.
     pub(super) fn architecture(self, device: &DeviceInfo) -> u32 {
+        let own = architecture(device);
         match self {
-            LoadedImage::Cubin | LoadedImage::Nvrtc => architecture(device),
+            LoadedImage::Cubin => cubin_for(own).unwrap_or(own),
+            LoadedImage::Nvrtc => nvrtc::target(own).architecture,
             LoadedImage::Ptx | LoadedImage::Simulated => PTX_ARCHITECTURE,
         }
     }
@@ -126,93 +127,28 @@ impl fmt::Display for LoadedImage {
     }
 }
 
-fn architecture(device: &DeviceInfo) -> u32 {
+/// A device's own architecture: 90 for sm_90.
+pub(super) fn architecture(device: &DeviceInfo) -> u32 {
     device.capability.0 * 10 + device.capability.1
 }
 
-/// The kernels of a device, each source loaded when the first of its kernels is needed.
-#[derive(Debug)]
-pub(super) struct Kernels {
-    image: LoadedImage,
-    modules: BTreeMap<&'static str, Arc<CudaModule>>,
-    functions: BTreeMap<String, CudaFunction>,
+/// The embedded architecture whose machine code a device runs.
+fn cubin_for(device: u32) -> Option<u32> {
+    latest_that_runs(CUBIN_ARCHITECTURES, device)
 }
 
-impl Kernels {
-    pub(super) fn new(image: LoadedImage) -> Self {
-        Kernels { image, modules: BTreeMap::new(), functions: BTreeMap::new() }
-    }
+/// Systems on a chip, which run no machine code but their own, and no other device runs theirs.
+const ALONE: &[u32] = &[87, 101, 110];
 
-    pub(super) fn image(&self) -> LoadedImage {
-        self.image
-    }
-
-    /// A kernel that may use this much dynamic shared memory.
-    ///
-    /// # Errors
-    /// [`Error::Device`] if it cannot be compiled or loaded.
-    pub(super) fn get(&mut self, gpu: &Gpu, name: &str, shared: u32) -> Result<CudaFunction> {
-        let failed = |error| gpu.error(format_args!("loading kernel {name}"), error);
-        let function = match self.functions.get(name) {
-            Some(function) => function.clone(),
-            None => {
-                let module = self.module(gpu, name)?;
-                let _turn = gpu.turns().call(); // a driver that loads lazily does so here
-                let function = module.load_function(name).map_err(failed)?;
-                self.functions.insert(name.into(), function.clone());
-                function
-            }
-        };
-        if shared > SHARED_WITHOUT_ASKING {
-            let _turn = gpu.turns().call();
-            let attribute = CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            function.set_attribute(attribute, shared as i32).map_err(failed)?;
-        }
-        Ok(function)
-    }
-
-    /// Forgets all kernels: those that no program uses are unloaded.
-    pub(super) fn clear(&mut self) {
-        self.functions.clear();
-        self.modules.clear();
-    }
-
-    /// Loads all kernels of all sources; their number.
-    pub(super) fn load_all(&mut self, gpu: &Gpu) -> Result<usize> {
-        let names = || SOURCES.iter().flat_map(|source| source.kernels);
-        names().try_for_each(|kernel| self.get(gpu, kernel, 0).map(drop))?;
-        Ok(names().count())
-    }
-
-    fn module(&mut self, gpu: &Gpu, kernel: &str) -> Result<Arc<CudaModule>> {
-        let source = SOURCES.iter().find(|source| source.kernels.contains(&kernel));
-        let source = source.ok_or_else(|| Error::Internal {
-            pass: "cuda",
-            message: format!("no source has a kernel named {kernel}"),
-        })?;
-        if let Some(module) = self.modules.get(source.name) {
-            return Ok(module.clone());
-        }
-        let image = match (self.image, source.cubins, source.ptx) {
-            (LoadedImage::Cubin, Some(cubins), _) => Ptx::from_binary(cubins.to_vec()),
-            (LoadedImage::Ptx, _, Some(ptx)) => Ptx::from_src(ptx),
-            (LoadedImage::Simulated, ..) => Ptx::from_src(names(source).as_ref()),
-            _ => Ptx::from_src(nvrtc::ptx(gpu, source)?),
-        };
-        let _turn = gpu.turns().call();
-        let module = gpu.context().load_module(image);
-        let module = module.map_err(|error| {
-            gpu.error(format_args!("loading {} ({})", source.name, self.image), error)
-        })?;
-        self.modules.insert(source.name, module.clone());
-        Ok(module)
-    }
-}
-
-/// What the simulated driver takes for a module: the names of kernels that it was built with.
-fn names(source: &Source) -> Cow<'static, str> {
-    let entries = source.kernels.iter().map(|kernel| format!(".visible .entry {kernel}\n"));
-    entries.collect::<String>().into()
+/// The latest of some architectures whose machine code runs on a device: its own, or an earlier one
+/// of the same major number. Source: CUDA C++ programming guide, "Binary Compatibility".
+pub(super) fn latest_that_runs(architectures: &[u32], device: u32) -> Option<u32> {
+    let runs = |architecture: &u32| {
+        let is_alone = |number: u32| ALONE.contains(&number);
+        let is_earlier = architecture / 10 == device / 10 && *architecture <= device;
+        *architecture == device || (is_earlier && !is_alone(*architecture) && !is_alone(device))
+    };
+    architectures.iter().copied().filter(runs).max()
 }
 
 #[cfg(test)]
@@ -220,8 +156,16 @@ mod tests {
     use super::*;
 
     fn device(capability: (u32, u32), simulated: bool) -> DeviceInfo {
-        let model = "test".into();
-        DeviceInfo { ordinal: 0, model, capability, multiprocessors: 1, memory: 1, simulated }
+        let (model, driver) = ("test".into(), (13, 0));
+        DeviceInfo {
+            ordinal: 0,
+            model,
+            capability,
+            multiprocessors: 1,
+            memory: 1,
+            driver,
+            simulated,
+        }
     }
 
     #[test]
@@ -237,9 +181,42 @@ mod tests {
 
     #[test]
     fn the_simulated_driver_gets_its_own_image() {
-        let chosen = LoadedImage::choose(&device((9, 0), true), CudaImage::Auto);
-        assert_eq!(chosen.ok(), Some(LoadedImage::Simulated));
-        let chosen = LoadedImage::choose(&device((9, 0), false), CudaImage::Nvrtc);
-        assert_eq!(chosen.ok(), Some(LoadedImage::Nvrtc));
+        let first = |device: &DeviceInfo, wanted| {
+            LoadedImage::candidates(device, wanted).ok().and_then(|all| all.first().copied())
+        };
+        let simulated = first(&device((9, 0), true), CudaImage::Auto);
+        assert_eq!(simulated, Some(LoadedImage::Simulated));
+        let compiled = first(&device((9, 0), false), CudaImage::Nvrtc);
+        assert_eq!(compiled, Some(LoadedImage::Nvrtc));
+    }
+
+    /// Whatever a program was built with, a device's last resort is NVRTC.
+    #[test]
+    fn every_device_has_a_last_resort() {
+        for capability in [(8, 0), (8, 7), (9, 0), (10, 3), (12, 1), (13, 0)] {
+            let all = LoadedImage::candidates(&device(capability, false), CudaImage::Auto);
+            assert_eq!(all.ok().and_then(|all| all.last().copied()), Some(LoadedImage::Nvrtc));
+        }
+    }
+
+    #[test]
+    fn machine_code_serves_later_devices_of_its_kind() {
+        let latest = |device| latest_that_runs(&[80, 86, 89, 90, 100, 120], device);
+        for (device, expected) in [
+            (80, Some(80)),
+            (86, Some(86)),
+            (87, None),
+            (89, Some(89)),
+            (90, Some(90)),
+            (103, Some(100)),
+            (110, None),
+            (121, Some(120)),
+            (75, None),
+            (130, None),
+        ] {
+            assert_eq!(latest(device), expected, "sm_{device}");
+        }
+        assert_eq!(latest_that_runs(&[80, 87], 89), Some(80), "not the code of a system on a chip");
+        assert_eq!(latest_that_runs(&[87], 87), Some(87));
     }
 }

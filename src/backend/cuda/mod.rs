@@ -15,6 +15,7 @@ mod geometry;
 mod gpu;
 mod host;
 mod image;
+mod kernels;
 mod launch;
 mod lower;
 mod memory;
@@ -28,23 +29,23 @@ mod turns;
 mod verdict;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use cudarc::driver::{CudaEvent, CudaStream};
 
 use capture::{Command, Graph};
 use geometry::Machine;
-use gpu::Gpu;
-pub use gpu::{check, devices, DeviceInfo};
-use image::Kernels;
+pub use gpu::{check, devices, DeviceInfo, Held};
+use gpu::{Gpu, Loaded};
 pub use image::{embedded, Embedded, LoadedImage};
+use kernels::Kernels;
 use lower::Places;
 use memory::{Address, DeviceMemory};
 pub use nvrtc::nvrtc_version;
 pub use options::{Capture, CudaImage, CudaOptions};
 pub(crate) use paper::Paper;
 pub use paper::{launches, Architecture, KernelLaunch};
-use program::{Program, Ready, Work};
+use program::{Program, Ready, Replay, Work};
 use transfer::{bytes_of, tensor_bytes, Downloads, Part, Uploads};
 pub use verdict::{kernel_hash, Check, Verdict};
 
@@ -54,7 +55,7 @@ use super::{
 };
 use crate::graph::{MemoryFormat, ParamSpec};
 use crate::plan::{Bytes, Event, Lane, Place};
-use crate::{allocate, Precision, Result};
+use crate::{allocate, Error, Precision, Result};
 
 /// Alignment of buffers: `cudaMalloc`'s, of which 16 bytes matter to kernels.
 const ALIGNMENT: usize = 256;
@@ -88,7 +89,7 @@ pub struct Cuda {
     /// What the run that is to be captured does.
     noted: Vec<Command>,
     programs: BTreeMap<PlanId, Program>,
-    kernels: Kernels,
+    kernels: Loaded,
     uploads: Uploads,
     downloads: Downloads,
     /// Shared with snapshots, which are never written.
@@ -118,10 +119,10 @@ impl Cuda {
     /// [`crate::Error::Device`] if there is no driver, no such device, or no image for it.
     pub fn new(ordinal: usize, options: CudaOptions) -> Result<Self> {
         let gpu = Gpu::open(ordinal)?;
-        let image = LoadedImage::choose(gpu.info(), options.image)?;
+        let kernels = gpu.kernels(options.image)?;
         let machine = Machine {
             multiprocessors: gpu.info().multiprocessors,
-            architecture: image.architecture(gpu.info()),
+            architecture: locked(&kernels).architecture(gpu.info()),
         };
         let failed = |error| gpu.error("making streams", error);
         let streams = (0..LANES).map(|_| gpu.context().new_stream());
@@ -137,7 +138,7 @@ impl Cuda {
             current: None,
             noted: Vec::new(),
             programs: BTreeMap::new(),
-            kernels: Kernels::new(image),
+            kernels,
             uploads,
             downloads: Downloads::default(),
             arenas: Vec::new(),
@@ -155,7 +156,7 @@ impl Cuda {
 
     /// The form in which its kernels are loaded.
     pub fn image(&self) -> LoadedImage {
-        self.kernels.image()
+        locked(&self.kernels).image()
     }
 
     /// Loads every kernel that the program carries and tells how many; plans load those they need.
@@ -164,7 +165,7 @@ impl Cuda {
     /// [`crate::Error::Device`] if one cannot be compiled or loaded.
     pub fn load_kernels(&mut self) -> Result<usize> {
         self.gpu.bind()?;
-        self.kernels.load_all(&self.gpu)
+        locked(&self.kernels).load_all(&self.gpu)
     }
 
     /// Makes sure that the program of a run is there and is that of the network's seed.
@@ -176,7 +177,7 @@ impl Cuda {
         self.forget_program(key);
         let places = places(&self.arenas, run.memory, run.scalars.seed);
         let chosen = (&self.machine, self.options.precision);
-        let (gpu, kernels, lane) = (&self.gpu, &mut self.kernels, &self.lanes[0]);
+        let (gpu, kernels, lane) = (&self.gpu, &mut *locked(&self.kernels), &self.lanes[0]);
         let plan = (run.plan, run.memory.plan);
         let program = Program::new(gpu, kernels, lane, plan, &places, chosen)?;
         self.programs.insert(key, program);
@@ -230,29 +231,51 @@ impl Cuda {
         Ok(())
     }
 
-    /// Captures what was noted of a run, and runs it.
+    /// Captures what was noted of a run, and runs it; where it cannot be captured, from now on without.
     fn replay_noted(&mut self, run: &mut Run<'_>) -> Result<()> {
         let noted = std::mem::take(&mut self.noted);
         self.phase = Phase::Idle;
-        let graph = Graph::capture(&self.gpu, &self.lanes[0], || {
-            self.cast_state(run)?;
-            self.fork()?;
-            for command in &noted {
-                match *command {
-                    Command::Launch(step) => self.issue(run, step)?,
-                    Command::Record(lane, event) => self.record_on(lane, event)?,
-                    Command::Wait(lane, event) => self.wait_on(lane, event)?,
-                }
+        let captured = Graph::capture(&self.gpu, &self.lanes[0], || self.put_noted(run, &noted));
+        let graph = match captured {
+            Ok(graph) => graph,
+            Err(error) => {
+                // A device that is lost says so again.
+                self.put_noted(run, &noted)?;
+                self.note_failed_capture(run.id, &error);
+                return Ok(());
             }
-            self.join()
-        })?;
-        if let Some(graph) = &graph {
+        };
+        if let Some(graph) = graph {
             graph.launch()?;
-        }
-        if let Some(program) = self.programs.get_mut(&run.id) {
-            program.graph = graph;
+            if let Some(program) = self.programs.get_mut(&run.id) {
+                program.replay = Replay::Captured(graph);
+            }
         }
         Ok(())
+    }
+
+    fn note_failed_capture(&mut self, plan: PlanId, error: &Error) {
+        let Some(program) = self.programs.get_mut(&plan) else { return };
+        let Replay::Issued { attempts } = &mut program.replay else { return };
+        if *attempts == Replay::ATTEMPTS {
+            let device = self.gpu.name();
+            tracing::warn!(device, "a plan could not be captured as a CUDA graph: {error}");
+        }
+        *attempts -= 1;
+    }
+
+    /// Puts what was noted of a run on the streams.
+    fn put_noted(&self, run: &mut Run<'_>, noted: &[Command]) -> Result<()> {
+        self.cast_state(run)?;
+        self.fork()?;
+        for command in noted {
+            match *command {
+                Command::Launch(step) => self.issue(run, step)?,
+                Command::Record(lane, event) => self.record_on(lane, event)?,
+                Command::Wait(lane, event) => self.wait_on(lane, event)?,
+            }
+        }
+        self.join()
     }
 
     /// Ends the issue of a run; from then on the first lane goes on behind it.
@@ -264,7 +287,9 @@ impl Cuda {
         }
         self.phase = Phase::Idle;
         if let Some(program) = self.programs.get_mut(&run.id) {
-            program.has_run = true;
+            if matches!(program.replay, Replay::NotRun) {
+                program.replay = Replay::Issued { attempts: Replay::ATTEMPTS };
+            }
         }
         Ok(())
     }
@@ -424,15 +449,19 @@ impl Backend for Cuda {
         self.prepare(run)?;
         self.upload(run)?;
         let program = self.program(run)?;
-        if let Some(graph) = &program.graph {
-            graph.launch()?;
-            self.phase = Phase::Replaying;
-            return Ok(Begun::Replayed);
-        }
-        let captures = self.options.capture == Capture::On && program.has_run;
-        if captures && program.is_on_device() {
-            self.phase = Phase::Noting;
-            return Ok(Begun::Issue);
+        match &program.replay {
+            Replay::Captured(graph) => {
+                graph.launch()?;
+                self.phase = Phase::Replaying;
+                return Ok(Begun::Replayed);
+            }
+            Replay::Issued { attempts: 1.. }
+                if self.options.capture == Capture::On && program.is_on_device() =>
+            {
+                self.phase = Phase::Noting;
+                return Ok(Begun::Issue);
+            }
+            Replay::NotRun | Replay::Issued { .. } => {}
         }
         self.phase = Phase::Issuing;
         self.cast_state(run)?;
@@ -506,8 +535,20 @@ impl Drop for Cuda {
         let _ = self.sync();
         let _turn = self.gpu.turns().call();
         self.programs.clear();
-        self.kernels.clear();
     }
+}
+
+/// Holds a device open that was opened.
+impl Held {
+    pub(crate) fn hold(&self, cuda: Cuda) -> Cuda {
+        self.keep(&cuda.gpu);
+        cuda
+    }
+}
+
+/// A thread that panicked while it loaded a kernel left those before it, which are whole.
+fn locked(kernels: &Loaded) -> MutexGuard<'_, Kernels> {
+    kernels.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Copies of arenas, which backends on other threads read.

@@ -15,9 +15,10 @@ pub struct CudaOptions {
 }
 
 /// The form in which kernels are loaded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CudaImage {
-    /// Machine code if the program has it for the device, else PTX, else compiled from source.
+    /// The first that the device takes: machine code, PTX, compiled from source. Those that it refuses
+    /// are warned about.
     #[default]
     Auto,
     /// The machine code that the program was built with.

@@ -7,7 +7,7 @@ use super::abi::KilnScalars;
 use super::capture::Graph;
 use super::geometry::Machine;
 use super::gpu::Gpu;
-use super::image::Kernels;
+use super::kernels::Kernels;
 use super::launch::Launch;
 use super::lower::{Lowering, Places, Scratch};
 use super::memory::{Address, DeviceMemory};
@@ -31,12 +31,29 @@ pub(super) struct Program {
     pub(super) steps: Vec<Work>,
     /// The plan's events.
     pub(super) events: Vec<CudaEvent>,
-    /// The captured run, if there is one.
-    pub(super) graph: Option<Graph>,
-    /// Whether it has run before.
-    pub(super) has_run: bool,
+    /// How it is run.
+    pub(super) replay: Replay,
     scratch: DeviceMemory,
     rule: Option<UpdateRule>,
+}
+
+/// How far a program is on its way to being replayed.
+#[derive(Debug)]
+pub(super) enum Replay {
+    /// Its kernels are loaded by its first run, so that nothing is loaded while it is captured.
+    NotRun,
+    /// It is issued step by step, and may be captured.
+    Issued {
+        /// How often a capture may still fail. Another thread of the process may have broken one.
+        attempts: u32,
+    },
+    /// It was captured.
+    Captured(Graph),
+}
+
+impl Replay {
+    /// Captures that are tried of a program that fails to be captured.
+    pub(super) const ATTEMPTS: u32 = 3;
 }
 
 /// What a step does.
@@ -101,8 +118,7 @@ impl Program {
             prologue,
             steps,
             events: events.map_err(|error| gpu.error("making an event", error))?,
-            graph: None,
-            has_run: false,
+            replay: Replay::NotRun,
             scratch: memory,
             rule: plan.steps.iter().find_map(|step| match step.kernel {
                 Kernel::FlatUpdate { rule, .. } => Some(rule),

@@ -5,7 +5,7 @@
 //! system are tested on each.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An operating system, as far as it decides names and folders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +95,30 @@ impl System {
         roots.flat_map(|root| below.iter().map(move |folder| root.join(folder))).collect()
     }
 
+    /// Folders in which pip and conda put NVRTC, in the environment that is active.
+    pub(super) fn package_folders(self, variable: Variable<'_>) -> Vec<PathBuf> {
+        let (libraries, below): (&str, &[&str]) = match self {
+            System::Linux => ("lib", &["cu13/lib", "cuda_nvrtc/lib"]),
+            System::MacOs => return Vec::new(),
+            System::Windows => ("Lib", &["cu13/bin/x86_64", "cu13/bin", "cuda_nvrtc/bin"]),
+        };
+        let environments = ["VIRTUAL_ENV", "CONDA_PREFIX"];
+        let roots: Vec<PathBuf> =
+            environments.iter().filter_map(|name| folder(variable, name)).collect();
+        let mut folders = Vec::new();
+        for root in &roots {
+            let root = root.join(libraries);
+            // On Windows packages lie in `Lib` itself, elsewhere below the version of Python.
+            let homes = std::iter::once(root.clone()).chain(versions_of_python(&root));
+            for home in homes {
+                let packages = home.join("site-packages").join("nvidia");
+                folders.extend(below.iter().map(|folder| packages.join(folder)));
+            }
+            folders.push(root);
+        }
+        folders
+    }
+
     /// The user's folder for what can be made again; `None` if the system has none.
     pub(super) fn cache_folder(self, variable: Variable<'_>) -> Option<PathBuf> {
         let named = |name| folder(variable, name);
@@ -115,6 +139,16 @@ impl System {
             System::Windows => "LOCALAPPDATA or USERPROFILE",
         }
     }
+}
+
+/// The folders `python3.N` in a folder, the latest last in the order of names.
+fn versions_of_python(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_python = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with("python3");
+    let mut found: Vec<PathBuf> =
+        entries.filter(|entry| is_python(&entry.file_name())).map(|entry| entry.path()).collect();
+    found.sort();
+    found
 }
 
 /// The folder that a variable names; an empty one names none.
@@ -164,6 +198,23 @@ mod tests {
             ["/cuda/lib64", "/cuda/lib", usual[0], usual[1]].map(PathBuf::from)
         );
         assert!(folders(MacOs).is_empty());
+    }
+
+    #[test]
+    fn packages_lie_below_the_python_that_is_active() {
+        let root = tempfile::TempDir::new().expect("a folder");
+        let root = root.path();
+        std::fs::create_dir_all(root.join("lib/python3.12/site-packages")).expect("a folder");
+        let named = root.to_string_lossy();
+        let variables = [("VIRTUAL_ENV", &*named)];
+        let found = Linux.package_folders(&environment(&variables));
+        let expected = root.join("lib/python3.12/site-packages/nvidia/cu13/lib");
+        assert!(found.contains(&expected), "{found:?}");
+        assert!(found.contains(&root.join("lib")), "{found:?}");
+        let found = Windows.package_folders(&environment(&variables));
+        let expected = root.join("Lib").join("site-packages").join("nvidia");
+        assert!(found.contains(&expected.join("cuda_nvrtc/bin")), "{found:?}");
+        assert!(Linux.package_folders(&environment(&[])).is_empty());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! NVRTC's library, found at run time: where the system's loader finds it, else in the folders of an
-//! installed toolkit. Its functions have been the same since CUDA 8.
+//! NVRTC's library, found at run time: the one that `KILN_NVRTC` names, else where the system's loader
+//! finds it, else in the Python environment that is active, else in the folders of an installed toolkit.
 
 use std::ffi::{c_char, c_int, c_void, CStr, CString};
 use std::fs;
@@ -16,6 +16,12 @@ type Program = *mut c_void;
 type Status = c_int;
 const SUCCESS: Status = 0;
 
+/// The functions that tell the size of what was made and copy it.
+type Taken = (
+    unsafe extern "C" fn(Program, *mut usize) -> Status,
+    unsafe extern "C" fn(Program, *mut c_char) -> Status,
+);
+
 /// The functions that are used.
 pub(super) struct Nvrtc {
     version: unsafe extern "C" fn(*mut c_int, *mut c_int) -> Status,
@@ -28,32 +34,48 @@ pub(super) struct Nvrtc {
         *const *const c_char,
     ) -> Status,
     compile: unsafe extern "C" fn(Program, c_int, *const *const c_char) -> Status,
-    ptx_size: unsafe extern "C" fn(Program, *mut usize) -> Status,
-    ptx: unsafe extern "C" fn(Program, *mut c_char) -> Status,
-    log_size: unsafe extern "C" fn(Program, *mut usize) -> Status,
-    log: unsafe extern "C" fn(Program, *mut c_char) -> Status,
+    ptx: Taken,
+    /// Since CUDA 11.2, as what follows.
+    machine_code: Option<Taken>,
+    count_architectures: Option<unsafe extern "C" fn(*mut c_int) -> Status>,
+    list_architectures: Option<unsafe extern "C" fn(*mut c_int) -> Status>,
+    log: Taken,
     destroy: unsafe extern "C" fn(*mut Program) -> Status,
 }
 
-/// Why there is no PTX.
+/// Why there is no code.
 #[derive(Debug)]
 pub(super) enum Refusal {
     /// What the compiler says about the source.
     Source(String),
     /// The function that failed, and how.
     Call(&'static str, Status),
+    /// A function that the library does not have.
+    Missing(&'static str),
 }
 
 impl Nvrtc {
     /// The library of this machine, loaded when it is first asked for; `None` if there is none.
     pub(super) fn find() -> Option<&'static Nvrtc> {
         static FOUND: OnceLock<Option<Nvrtc>> = OnceLock::new();
-        FOUND.get_or_init(|| Self::by_name().or_else(Self::of_toolkit)).as_ref()
+        let find = || {
+            if let Some(named) = std::env::var_os("KILN_NVRTC").filter(|name| !name.is_empty()) {
+                return Self::of_file(Path::new(&named));
+            }
+            Self::by_name().or_else(Self::of_package).or_else(Self::of_toolkit)
+        };
+        FOUND.get_or_init(find).as_ref()
     }
 
     /// That which the system's loader finds.
     fn by_name() -> Option<Self> {
         System::THIS.nvrtc_names().iter().find_map(|name| Self::load(Path::new(name)))
+    }
+
+    /// That of the Python package in the active environment.
+    fn of_package() -> Option<Self> {
+        let folders = System::THIS.package_folders(&|name| std::env::var_os(name));
+        folders.iter().find_map(|folder| Self::of_folder(folder))
     }
 
     /// That of an installed toolkit, the latest first.
@@ -65,12 +87,15 @@ impl Nvrtc {
     fn of_folder(folder: &Path) -> Option<Self> {
         let libraries = files(folder, |name| System::THIS.is_nvrtc(name));
         let found = libraries.iter().rev().find_map(|file| Self::load(file))?;
-        // It asks the loader for these by their names alone, which finds what is loaded already.
-        for file in files(folder, |name| System::THIS.is_nvrtc_builtins(name)) {
-            // SAFETY: loads a part of NVRTC, as NVRTC itself does.
-            if let Ok(library) = unsafe { Library::new(file) } {
-                std::mem::forget(library);
-            }
+        load_builtins(folder);
+        Some(found)
+    }
+
+    /// One that the user names.
+    fn of_file(file: &Path) -> Option<Self> {
+        let found = Self::load(file)?;
+        if let Some(folder) = file.parent() {
+            load_builtins(folder);
         }
         Some(found)
     }
@@ -84,10 +109,20 @@ impl Nvrtc {
                 version: *library.get(b"nvrtcVersion\0").ok()?,
                 create: *library.get(b"nvrtcCreateProgram\0").ok()?,
                 compile: *library.get(b"nvrtcCompileProgram\0").ok()?,
-                ptx_size: *library.get(b"nvrtcGetPTXSize\0").ok()?,
-                ptx: *library.get(b"nvrtcGetPTX\0").ok()?,
-                log_size: *library.get(b"nvrtcGetProgramLogSize\0").ok()?,
-                log: *library.get(b"nvrtcGetProgramLog\0").ok()?,
+                ptx: (
+                    *library.get(b"nvrtcGetPTXSize\0").ok()?,
+                    *library.get(b"nvrtcGetPTX\0").ok()?,
+                ),
+                machine_code: match library.get(b"nvrtcGetCUBINSize\0") {
+                    Ok(size) => Some((*size, *library.get(b"nvrtcGetCUBIN\0").ok()?)),
+                    Err(_) => None,
+                },
+                count_architectures: library.get(b"nvrtcGetNumSupportedArchs\0").ok().map(|f| *f),
+                list_architectures: library.get(b"nvrtcGetSupportedArchs\0").ok().map(|f| *f),
+                log: (
+                    *library.get(b"nvrtcGetProgramLogSize\0").ok()?,
+                    *library.get(b"nvrtcGetProgramLog\0").ok()?,
+                ),
                 destroy: *library.get(b"nvrtcDestroyProgram\0").ok()?,
             }
         };
@@ -104,13 +139,53 @@ impl Nvrtc {
         (status == SUCCESS).then_some((major, minor))
     }
 
-    /// PTX of a source.
-    pub(super) fn compile(
+    /// Architectures that it compiles for, as 90 for sm_90; none if the library does not tell.
+    pub(super) fn architectures(&self) -> Vec<u32> {
+        let (Some(count), Some(list)) = (self.count_architectures, self.list_architectures) else {
+            return Vec::new();
+        };
+        let mut number = 0;
+        // SAFETY: the place is valid to write.
+        let counted = unsafe { count(&mut number) };
+        let mut known: Vec<c_int> = vec![0; usize::try_from(number).unwrap_or(0)];
+        if counted != SUCCESS || known.is_empty() {
+            return Vec::new();
+        }
+        // SAFETY: there is room for as many numbers as the library said.
+        match unsafe { list(known.as_mut_ptr()) } {
+            SUCCESS => known.into_iter().filter_map(|number| u32::try_from(number).ok()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Machine code of a source.
+    pub(super) fn machine_code(
         &self,
         name: &str,
         text: &str,
         options: &[String],
-    ) -> Result<String, Refusal> {
+    ) -> Result<Vec<u8>, Refusal> {
+        let taken = self.machine_code.ok_or(Refusal::Missing("nvrtcGetCUBIN"))?;
+        self.compile(name, text, options)?.bytes("nvrtcGetCUBIN", taken)
+    }
+
+    /// PTX of a source.
+    pub(super) fn ptx(
+        &self,
+        name: &str,
+        text: &str,
+        options: &[String],
+    ) -> Result<Vec<u8>, Refusal> {
+        let program = self.compile(name, text, options)?;
+        program.text("nvrtcGetPTX", self.ptx).map(String::into_bytes)
+    }
+
+    fn compile(
+        &self,
+        name: &str,
+        text: &str,
+        options: &[String],
+    ) -> Result<Compiling<'_>, Refusal> {
         let c_string = |text: &str| CString::new(text).map_err(|e| Refusal::Source(e.to_string()));
         let (text, name) = (c_string(text)?, c_string(name)?);
         let options: Vec<CString> =
@@ -125,12 +200,22 @@ impl Nvrtc {
         // SAFETY: the program was created, and the options are as many strings that outlive the call.
         let status = unsafe { (self.compile)(handle, options.len() as c_int, options.as_ptr()) };
         if status != SUCCESS {
-            return Err(match program.text("nvrtcGetProgramLog", self.log_size, self.log) {
+            return Err(match program.text("nvrtcGetProgramLog", self.log) {
                 Ok(log) if !log.trim().is_empty() => Refusal::Source(log),
                 _ => Refusal::Call("nvrtcCompileProgram", status),
             });
         }
-        program.text("nvrtcGetPTX", self.ptx_size, self.ptx)
+        Ok(program)
+    }
+}
+
+/// Loads what NVRTC asks the loader for by its name alone, which finds what is loaded already.
+fn load_builtins(folder: &Path) {
+    for file in files(folder, |name| System::THIS.is_nvrtc_builtins(name)) {
+        // SAFETY: loads a part of NVRTC, as NVRTC itself does.
+        if let Ok(library) = unsafe { Library::new(file) } {
+            std::mem::forget(library);
+        }
     }
 }
 
@@ -159,21 +244,22 @@ struct Compiling<'a> {
 }
 
 impl Compiling<'_> {
-    /// A text that the library holds, by the function that tells its size, its zero included, and the
-    /// one that copies it.
-    fn text(
-        &self,
-        call: &'static str,
-        size: unsafe extern "C" fn(Program, *mut usize) -> Status,
-        copy: unsafe extern "C" fn(Program, *mut c_char) -> Status,
-    ) -> Result<String, Refusal> {
-        let mut bytes = 0;
+    /// What the library made.
+    fn bytes(&self, call: &'static str, (size, copy): Taken) -> Result<Vec<u8>, Refusal> {
+        let mut count = 0;
         // SAFETY: the program lives as long as `self`, and the place is valid to write.
-        check(call, unsafe { size(self.handle, &mut bytes) })?;
-        let mut text = vec![0u8; bytes + 1];
+        check(call, unsafe { size(self.handle, &mut count) })?;
+        let mut bytes = vec![0u8; count];
         // SAFETY: as above; the library writes as many bytes as it said.
-        check(call, unsafe { copy(self.handle, text.as_mut_ptr().cast()) })?;
-        let text = CStr::from_bytes_until_nul(&text).unwrap_or_default();
+        check(call, unsafe { copy(self.handle, bytes.as_mut_ptr().cast()) })?;
+        Ok(bytes)
+    }
+
+    /// A text that the library made, which ends with a zero.
+    fn text(&self, call: &'static str, taken: Taken) -> Result<String, Refusal> {
+        let mut bytes = self.bytes(call, taken)?;
+        bytes.push(0);
+        let text = CStr::from_bytes_until_nul(&bytes).unwrap_or_default();
         Ok(text.to_string_lossy().into_owned())
     }
 }
