@@ -5,7 +5,8 @@
 #     eval "$(scripts/cuda-toolchain.sh [DIR])"      # DIR defaults to target/cuda
 #
 # Prints the lines that let kiln find them: nvcc for build.rs and `cargo xtask kernels`, NVRTC for programs that compile
-# kernels themselves, libclang for `cargo xtask abi`. Versions are pinned, since registers and instruction counts, which
+# kernels themselves, libclang for `cargo xtask abi`. With KILN_OLDER=1 also NVRTC 12.4 and 13.0 (OLDER_NVRTC) and ptxas
+# 12.9 and 13.0 (OLDER_PTXAS), to show that they take kiln's kernels. Versions are pinned, since registers and instruction counts, which
 # `cargo xtask kernels --check` holds to, are properties of one compiler.
 set -eu
 
@@ -22,6 +23,19 @@ dir=${1:-target/cuda}
     nvidia-cuda-cuobjdump==13.5.37 \
     nvidia-cuda-nvdisasm==13.5.37 \
     libclang==18.1.1 >&2
+
+# Puts a package of another version into a folder of its own, and prints a file of it.
+older() {
+    folder=$dir/older/$1
+    [ -d "$folder" ] || "$dir/bin/pip" install --quiet --disable-pip-version-check --no-deps --target "$folder" "$1" >&2
+    echo "$(cd "$folder" && pwd)/$2"
+}
+if [ "${KILN_OLDER:-0}" = 1 ]; then
+    echo "export OLDER_NVRTC='$(older nvidia-cuda-nvrtc-cu12==12.4.127 nvidia/cuda_nvrtc/lib/libnvrtc.so.12)" \
+        "$(older nvidia-cuda-nvrtc==13.0.88 nvidia/cu13/lib/libnvrtc.so.13)'"
+    echo "export OLDER_PTXAS='$(older nvidia-cuda-nvcc-cu12==12.9.86 nvidia/cuda_nvcc/bin/ptxas)" \
+        "$(older nvidia-cuda-nvcc==13.0.88 nvidia/cu13/bin/ptxas)'"
+fi
 
 for clang in "$dir"/lib/python3*/site-packages/clang/native; do
     if [ -e "$clang/libclang.so" ]; then

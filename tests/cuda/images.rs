@@ -2,7 +2,11 @@
 //! The forms in which kernels are loaded. The simulated driver reads what a real one would be
 //! given: it compares entries and parameter sizes with the kernels that it runs.
 
-use kiln::backend::cuda::{embedded, nvrtc_version, Cuda, CudaImage, CudaOptions, LoadedImage};
+use std::process::Command;
+
+use kiln::backend::cuda::{
+    embedded, embedded_ptx, nvrtc_version, Cuda, CudaImage, CudaOptions, LoadedImage,
+};
 use kiln::nn::{Dropout, Linear, Sequential};
 use kiln::{Device, Net, Result, Seed, Tensor};
 
@@ -55,6 +59,9 @@ fn nvrtc_compiles_what_was_not_built() {
 fn every_kernel_loads_in_every_form() {
     let _driver = driver();
     let built = embedded();
+    if let Some(named) = std::env::var_os("KILN_NVRTC") {
+        assert!(nvrtc_version().is_some(), "{named:?} is no NVRTC");
+    }
     let forms = [
         (CudaImage::Auto, true),
         (CudaImage::Cubin, !built.cubins.is_empty()),
@@ -133,6 +140,28 @@ fn embedded_ptx_is_as_old_as_the_oldest_driver() {
     let text = forward(CudaImage::Auto).expect_err("no form loads").to_string();
     for part in ["simulated: ", "; cubin: ", "; ptx: ", "; nvrtc: "] {
         assert!(text.contains(part), "{text}");
+    }
+}
+
+/// `OLDER_PTXAS` names compilers of PTX that are as old as the drivers that must take it.
+#[test]
+fn older_compilers_take_the_embedded_ptx() {
+    let _driver = driver();
+    let compilers = std::env::var("OLDER_PTXAS").unwrap_or_default();
+    let folder = tempfile::tempdir().expect("a folder");
+    for compiler in compilers.split_whitespace() {
+        assert!(embedded().ptx.is_some(), "built without nvcc");
+        for (name, ptx) in embedded_ptx() {
+            let file = folder.path().join(name);
+            std::fs::write(&file, ptx).expect("written");
+            for architecture in ["-arch=sm_80", "-arch=sm_90"] {
+                let mut run = Command::new(compiler);
+                run.arg(architecture).arg(&file).arg("-o").arg(folder.path().join("code"));
+                let output = run.output().expect("a compiler");
+                let told = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success(), "{compiler} {architecture} {name}: {told}");
+            }
+        }
     }
 }
 

@@ -52,6 +52,11 @@ pub fn embedded() -> Embedded {
     }
 }
 
+/// The PTX that this program was built with, each text with its source's name.
+pub fn embedded_ptx() -> impl Iterator<Item = (&'static str, &'static str)> {
+    SOURCES.iter().filter_map(|source| Some((source.name, source.ptx?)))
+}
+
 fn is_built() -> bool {
     SOURCES.iter().all(|source| source.cubins.is_some() && source.ptx.is_some())
 }

@@ -37,7 +37,7 @@ use capture::{Command, Graph};
 use geometry::Machine;
 pub use gpu::{check, devices, DeviceInfo, Held};
 use gpu::{Gpu, Loaded};
-pub use image::{embedded, Embedded, LoadedImage};
+pub use image::{embedded, embedded_ptx, Embedded, LoadedImage};
 use kernels::Kernels;
 use lower::Places;
 use memory::{Address, DeviceMemory};
