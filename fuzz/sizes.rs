@@ -149,8 +149,8 @@ impl Module for Moved {
             0 => y.relu(),
             1 => y.reshape(self.to.clone()),
             2 => Flatten { start: self.to.rank() }.forward(&y),
-            3 => y.transpose().matmul(&y),
-            4 => &y + &y.transpose(),
+            3 => y.t().matmul(&y),
+            4 => &y + &y.t(),
             _ => y.matmul_transposed(&y).sum(),
         }
     }

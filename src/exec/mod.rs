@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Running plans: outputs are recycled, steps are issued in order with the waits that the plan says.
 
+mod indices;
 mod store;
 mod stream;
 
@@ -13,6 +14,7 @@ use crate::backend::{Backend, Begun, Memory, Pending, PlanId, Run};
 use crate::plan::{Place, Plan};
 use crate::scalars::Scalars;
 use crate::{allocate, Result, Tensor};
+use indices::Indices;
 
 /// A plan, ready to run.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub(crate) struct Executable {
     plan: Plan,
     /// Buffers handed out as outputs; one that nobody holds any more is used again.
     recycled: Vec<Vec<Arc<Vec<f32>>>>,
+    /// Integers among the inputs that are looked at before a run.
+    indices: Vec<Indices>,
 }
 
 /// The outputs of a run that are numbers.
@@ -43,7 +47,8 @@ const RECYCLED_OUTPUTS: usize = 4;
 impl Executable {
     pub(crate) fn new(plan: Plan) -> Self {
         let recycled = plan.outputs.iter().map(|_| Vec::new()).collect();
-        Executable { id: PlanId::fresh(), plan, recycled }
+        let indices = indices::of(&plan.graph);
+        Executable { id: PlanId::fresh(), plan, recycled, indices }
     }
 
     pub(crate) fn id(&self) -> PlanId {
@@ -62,6 +67,7 @@ impl Executable {
         scalars: &Scalars,
         inputs: &[Tensor],
     ) -> Result<Vec<Tensor>> {
+        self.indices.iter().try_for_each(|indices| indices.check(inputs))?;
         let mut outputs = self.take_outputs()?;
         let (id, plan) = (self.id, &self.plan);
         let mut run = Run { id, plan, memory, scalars, inputs, outputs: &mut outputs };
@@ -78,6 +84,7 @@ impl Executable {
         scalars: &Scalars,
         inputs: &[Tensor],
     ) -> Result<Numbers> {
+        self.indices.iter().try_for_each(|indices| indices.check(inputs))?;
         let mut outputs = self.take_outputs()?;
         let (id, plan) = (self.id, &self.plan);
         let mut run = Run { id, plan, memory, scalars, inputs, outputs: &mut outputs };

@@ -45,6 +45,8 @@ struct Tracer {
     calls: BTreeMap<Arc<str>, u32>,
     sites: BTreeMap<u32, String>,
     errors: Vec<Error>,
+    /// Whether it belongs to no network: see [`Var::nowhere`].
+    is_nowhere: bool,
 }
 
 /// Records the graph of `function`, which is called once with one value per input type.
@@ -66,11 +68,15 @@ pub fn trace(
     let tracer = Rc::new(RefCell::new(Tracer::new(builder)));
     let var = |node: &NodeId| Var { tracer: tracer.clone(), node: Some(*node) };
     let results = function(&nodes.iter().map(var).collect::<Vec<_>>());
-    let kept = results.iter().any(|result| !result.is_of(&tracer));
-    let mut tracer = tracer.borrow_mut();
-    if kept && tracer.errors.is_empty() {
-        tracer.note("forward", of_another_trace());
+    if let Some(kept) = results.iter().find(|result| !result.is_of(&tracer)) {
+        let nowhere = kept.errors_of_nowhere();
+        let mut tracer = tracer.borrow_mut();
+        match tracer.errors.is_empty() && nowhere.is_empty() {
+            true => tracer.note("forward", of_another_trace()),
+            false => tracer.errors.extend(nowhere),
+        }
     }
+    let mut tracer = tracer.borrow_mut();
     Error::check(std::mem::take(&mut tracer.errors))?;
     let results: Option<Vec<NodeId>> = results.iter().map(|var| var.node).collect();
     let results = results.ok_or_else(|| Error::Internal {
@@ -100,6 +106,13 @@ impl Var {
     /// Applies an operation to this value and further ones.
     pub(crate) fn apply(&self, op: Op, others: &[&Var]) -> Var {
         if let Some(kept) = others.iter().find(|other| !self.is_of(&other.tracer)) {
+            for (from, to) in [(*kept, self), (self, *kept)] {
+                let nowhere = from.errors_of_nowhere();
+                if !nowhere.is_empty() {
+                    to.tracer.borrow_mut().errors.extend(nowhere);
+                    return to.unknown();
+                }
+            }
             // In both traces, since either may be the one that is running.
             kept.tracer.borrow_mut().note(op.name(), of_another_trace());
             return self.mistake(op.name(), of_another_trace());
@@ -131,6 +144,21 @@ impl Var {
         Var { tracer: self.tracer.clone(), node }
     }
 
+    /// A value that needs no other; `self` only says which trace is meant.
+    pub(crate) fn leaf(&self, op: Op) -> Var {
+        let node = self.tracer.borrow_mut().add(op, &[]);
+        Var { node, ..self.clone() }
+    }
+
+    /// What a mistake yields that was made without any value, and so in no trace. The trace that
+    /// meets it notes the mistake.
+    pub(crate) fn nowhere(op: &str, mismatch: Mismatch) -> Var {
+        let mut tracer = Tracer::new(Builder::new(Arc::default()));
+        tracer.note(op, mismatch);
+        tracer.is_nowhere = true;
+        Var { tracer: Rc::new(RefCell::new(tracer)), node: None }
+    }
+
     /// A further result of the operation that yielded this value, counted from 1.
     pub(crate) fn result(&self, index: usize) -> Var {
         let Some(node) = self.node else { return self.clone() };
@@ -146,10 +174,7 @@ impl Var {
         let op = Op::SetState(state.id(), rule);
         match inputs.split_first() {
             Some((first, others)) => first.apply(op, others),
-            None => {
-                let node = self.tracer.borrow_mut().add(op, &[]);
-                Var { node, ..self.clone() }
-            }
+            None => self.leaf(op),
         }
     }
 
@@ -171,6 +196,14 @@ impl Var {
     pub(crate) fn mistake(&self, op: &str, mismatch: Mismatch) -> Var {
         self.tracer.borrow_mut().note(op, mismatch);
         self.unknown()
+    }
+
+    fn errors_of_nowhere(&self) -> Vec<Error> {
+        let mut tracer = self.tracer.borrow_mut();
+        match tracer.is_nowhere {
+            true => std::mem::take(&mut tracer.errors),
+            false => Vec::new(),
+        }
     }
 
     fn is_of(&self, tracer: &Rc<RefCell<Tracer>>) -> bool {
@@ -197,6 +230,7 @@ impl Tracer {
             calls: BTreeMap::new(),
             sites: BTreeMap::new(),
             errors: vec![],
+            is_nowhere: false,
         }
     }
 

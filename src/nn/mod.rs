@@ -25,6 +25,7 @@ pub use dropout::Dropout;
 pub use flatten::Flatten;
 pub use init::Init;
 pub use linear::Linear;
+pub use ops::{Axis, Correction, Keep, Number, Operand};
 pub use pool::{
     AvgPool, AvgPool1d, AvgPool2d, AvgPool3d, MaxPool, MaxPool1d, MaxPool2d, MaxPool3d,
 };

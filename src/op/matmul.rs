@@ -3,7 +3,7 @@
 
 use super::{update::describe, Array, Mismatch, Op, TensorType};
 use super::{NodeId, Record};
-use crate::{DType, Precision};
+use crate::{DType, Precision, Shape};
 
 /// How a factor of a product is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,15 +58,36 @@ impl MatMul {
         Ok(TensorType::f32([rows, columns].into()))
     }
 
+    /// The shape rule of a product of each pair of a batch: `[b, m, k]` times `[b, k, n]`.
+    pub(super) fn infer_batch(self, inputs: &[&TensorType]) -> Result<TensorType, Mismatch> {
+        let expected = "two batches of as many matrices";
+        let (a, b) = match inputs {
+            [a, b] if a.shape.rank() == 3 && b.shape.rank() == 3 => (a, b),
+            _ => return Err(Mismatch::new(expected, describe(inputs))),
+        };
+        if a.shape.samples() != b.shape.samples() {
+            return Err(Mismatch::new(expected, describe(inputs)));
+        }
+        let matrix =
+            |ty: &TensorType| TensorType { shape: ty.shape.dims()[1..].into(), ..ty.clone() };
+        let product = self
+            .infer(&[&matrix(a), &matrix(b)])
+            .map_err(|mismatch| Mismatch::new(mismatch.expected, describe(inputs)))?;
+        let [rows, columns] = [product.shape.dims()[0], product.shape.last()];
+        Ok(TensorType::f32([a.shape.samples(), rows, columns].into()))
+    }
+
+    /// The gradient of a product, or of a batch of them; `of` makes an operation of a product.
     pub(super) fn gradient(
         self,
+        of: fn(MatMul) -> Op,
         graph: &mut dyn Record,
         inputs: &[NodeId],
         dy: NodeId,
     ) -> Result<Vec<Option<NodeId>>, Mismatch> {
         let (a, b) = (inputs[0], inputs[1]);
         let mut product = |left, left_order, right, right_order| {
-            graph.add(Op::MatMul(MatMul::new(left_order, right_order)), &[left, right])
+            graph.add(of(MatMul::new(left_order, right_order)), &[left, right])
         };
         let da = match self.left {
             Order::Plain => product(dy, Order::Plain, b, self.right.flipped())?,
@@ -77,6 +98,21 @@ impl MatMul {
             Order::Transposed => product(dy, Order::Transposed, a, self.left)?,
         };
         Ok(vec![Some(da), Some(db)])
+    }
+
+    pub(super) fn eval_batch(self, a: &Array, b: &Array) -> Array {
+        let of = |array: &Array, index: usize| {
+            let matrix = Shape::from(&array.shape.dims()[1..]);
+            let elements = matrix.elements();
+            Array::new(matrix, array.data[index * elements..][..elements].to_vec())
+        };
+        let [a_rows, a_columns] = [a.shape.dims()[1], a.shape.dims()[2]];
+        let [b_rows, b_columns] = [b.shape.dims()[1], b.shape.dims()[2]];
+        let (rows, _) = self.left.pick(a_rows, a_columns);
+        let (_, columns) = self.right.pick(b_rows, b_columns);
+        let batch = a.shape.samples();
+        let products = (0..batch).flat_map(|index| self.eval(&of(a, index), &of(b, index)).data);
+        Array::new([batch, rows, columns].into(), products.collect())
     }
 
     pub(super) fn eval(self, a: &Array, b: &Array) -> Array {

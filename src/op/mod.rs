@@ -9,17 +9,21 @@
 mod array;
 mod binary;
 mod conv;
+mod extreme;
 mod format;
 mod id;
 mod loss;
 mod matmul;
 mod movement;
 mod normalize;
+mod pieces;
 mod pool;
 mod random;
 mod record;
+mod select;
 mod softmax;
 mod state;
+mod take;
 mod unary;
 mod update;
 mod window;
@@ -28,6 +32,7 @@ pub use crate::error::Mismatch;
 pub use array::Array;
 pub use binary::Binary;
 pub use conv::Conv;
+pub use extreme::{ArgExtreme, Extreme, Extremum};
 pub(crate) use format::channels_last;
 pub use format::MemoryFormat;
 pub use id::{InputId, NodeId, ParamId};
@@ -76,6 +81,58 @@ pub enum Op {
     Transpose,
     /// Product of two matrices.
     MatMul(MatMul),
+    /// Products of two batches of matrices, pair by pair.
+    BatchMatMul(MatMul),
+    /// `(condition, a, b) -> condition != 0 ? a : b`, all of one shape.
+    Where,
+    /// The largest or smallest elements along some extents.
+    Extreme(Extreme),
+    /// Where along an extent the largest or smallest elements are, as `i32`. Without a gradient.
+    ArgExtreme(ArgExtreme),
+    /// Puts the extents in the order in which their old numbers are listed.
+    Permute(Vec<usize>),
+    /// A part of one extent.
+    Slice {
+        /// The extent.
+        axis: usize,
+        /// The first of what remains.
+        start: usize,
+        /// How many remain.
+        length: usize,
+    },
+    /// Zeros before and behind what there is along one extent.
+    Pad {
+        /// The extent.
+        axis: usize,
+        /// Number of zeros before.
+        before: usize,
+        /// Number of zeros behind.
+        after: usize,
+    },
+    /// Tensors one behind the other along an extent.
+    Concat {
+        /// The extent.
+        axis: usize,
+    },
+    /// `(x, index) -> y`: the slices along an extent that the indices name; the extents of `index`
+    /// take its place. An index that names nothing gives NaN.
+    Take {
+        /// The extent.
+        axis: usize,
+    },
+    /// Gradient of [`Op::Take`]: `(index, dy) -> dx`, summed in the order of the indices.
+    TakeGrad {
+        /// The extent.
+        axis: usize,
+        /// How many slices `x` has along it.
+        rows: usize,
+    },
+    /// `(x, index) -> y`: for each index the element at its place, but along this extent at the place
+    /// that it names. An index that names nothing gives NaN.
+    Gather(usize),
+    /// Gradient of [`Op::Gather`] for tensors of a shape: `(index, dy) -> dx`, summed in the order of
+    /// the indices.
+    GatherGrad(usize, Shape),
     /// Softmax or its logarithm over the innermost extent.
     Softmax(Softmax),
     /// Gradient of [`Op::Softmax`]: `(y, dy) -> dx`.
@@ -210,6 +267,18 @@ impl Op {
             Op::SumTo(_) => "sum_to",
             Op::Transpose => "transpose",
             Op::MatMul(_) => "matmul",
+            Op::BatchMatMul(_) => "batch_matmul",
+            Op::Where => "where",
+            Op::Extreme(extreme) => extreme.name(),
+            Op::ArgExtreme(extreme) => extreme.name(),
+            Op::Permute(_) => "permute",
+            Op::Slice { .. } => "slice",
+            Op::Pad { .. } => "pad",
+            Op::Concat { .. } => "concat",
+            Op::Take { .. } => "take",
+            Op::TakeGrad { .. } => "take_grad",
+            Op::Gather(_) => "gather",
+            Op::GatherGrad(..) => "gather_grad",
             Op::Softmax(Softmax::Plain) => "softmax",
             Op::Softmax(Softmax::Log) => "log_softmax",
             Op::SoftmaxGrad(Softmax::Plain) => "softmax_grad",
@@ -244,7 +313,7 @@ impl Op {
     /// and more.
     pub fn formats(&self, inputs: &[&TensorType]) -> Formats {
         match self {
-            Op::Unary(_) | Op::UnaryGrad(_) | Op::Binary(_) | Op::MaskNonZero(_) => {
+            Op::Unary(_) | Op::UnaryGrad(_) | Op::Binary(_) | Op::MaskNonZero(_) | Op::Where => {
                 Formats::Elementwise
             }
             // Masks count the elements of a sample channels-last from rank 4 on.
@@ -298,6 +367,20 @@ impl Op {
             Op::Transpose => movement::infer_transpose(inputs)?,
             Op::ToFormat(_) => movement::infer_to_format(inputs)?,
             Op::MatMul(product) => product.infer(inputs)?,
+            Op::BatchMatMul(product) => product.infer_batch(inputs)?,
+            Op::Where => select::infer(inputs)?,
+            Op::Extreme(extreme) => extreme.infer(inputs)?,
+            Op::ArgExtreme(extreme) => extreme.infer(inputs)?,
+            Op::Permute(axes) => pieces::infer_permute(inputs, axes)?,
+            Op::Slice { axis, start, length } => {
+                pieces::infer_slice(inputs, *axis, *start, *length)?
+            }
+            Op::Pad { axis, before, after } => pieces::infer_pad(inputs, *axis, *before, *after)?,
+            Op::Concat { axis } => pieces::infer_concat(inputs, *axis)?,
+            Op::Take { axis } => take::infer_take(inputs, *axis)?,
+            Op::TakeGrad { axis, rows } => take::infer_take_gradient(inputs, *axis, *rows)?,
+            Op::Gather(axis) => take::infer_gather(inputs, *axis)?,
+            Op::GatherGrad(axis, shape) => take::infer_gather_gradient(inputs, *axis, shape)?,
             Op::Softmax(_) => softmax::infer(inputs)?,
             Op::SoftmaxGrad(_) => binary::infer(inputs)?,
             Op::Conv(conv) => conv.infer(inputs)?,
@@ -342,7 +425,7 @@ impl Op {
         let one = |id| Ok(vec![Some(id)]);
         match self {
             Op::Input(_) | Op::Parameter(_) | Op::Constant(_) | Op::Scalar(_) => Ok(vec![]),
-            Op::Unary(function) => one(function.gradient(graph, inputs[0], node, dy)?),
+            Op::Unary(function) => Ok(vec![function.gradient(graph, inputs[0], node, dy)?]),
             Op::Binary(function) => function.gradient(graph, &inputs, dy),
             Op::Reshape(_) => one(movement::gradient_of_reshape(graph, inputs[0], dy)?),
             Op::Broadcast(_) => one(movement::gradient_of_broadcast(graph, inputs[0], dy)?),
@@ -350,7 +433,22 @@ impl Op {
             Op::Transpose => one(graph.add(Op::Transpose, &[dy])?),
             // Formats are chosen when everything is differentiated.
             Op::ToFormat(_) => one(dy),
-            Op::MatMul(product) => product.gradient(graph, &inputs, dy),
+            Op::MatMul(product) => product.gradient(Op::MatMul, graph, &inputs, dy),
+            Op::BatchMatMul(product) => product.gradient(Op::BatchMatMul, graph, &inputs, dy),
+            Op::Where => select::gradient(graph, inputs[0], dy),
+            Op::Extreme(extreme) => one(extreme.gradient(graph, inputs[0], node, dy)?),
+            Op::ArgExtreme(_) => Ok(vec![None]),
+            Op::Permute(axes) => one(pieces::gradient_of_permute(graph, axes, dy)?),
+            Op::Slice { axis, start, length } => {
+                let piece = (*axis, *start, *length);
+                one(pieces::gradient_of_slice(graph, inputs[0], piece, dy)?)
+            }
+            Op::Pad { axis, before, .. } => {
+                one(pieces::gradient_of_pad(graph, inputs[0], (*axis, *before), dy)?)
+            }
+            Op::Concat { axis } => pieces::gradient_of_concat(graph, &inputs, *axis, dy),
+            Op::Take { axis } => take::gradient_of_take(graph, &inputs, *axis, dy),
+            Op::Gather(axis) => take::gradient_of_gather(graph, &inputs, *axis, dy),
             Op::Softmax(kind) => one(graph.add(Op::SoftmaxGrad(*kind), &[node, dy])?),
             Op::Conv(conv) => conv.gradient(graph, &inputs, dy),
             Op::ConvInputGrad(conv, _) => conv.gradient_of_input_gradient(graph, &inputs, dy),
@@ -370,6 +468,8 @@ impl Op {
             | Op::MaxPoolGrad(..)
             | Op::AvgPoolGrad(..)
             | Op::SoftmaxGrad(_)
+            | Op::TakeGrad { .. }
+            | Op::GatherGrad(..)
             | Op::NllGrad(..)
             | Op::MaskNonZero(_)
             | Op::Gradient(..)
@@ -391,7 +491,7 @@ impl Op {
             Op::Scalar(scalar) => Array::scalar(scalars.get(*scalar)),
             Op::Unary(function) => inputs[0].map(|x| function.value(x)),
             Op::UnaryGrad(function) => {
-                inputs[0].zip(inputs[1], |saved, dy| function.derivative(saved) * dy)
+                inputs[0].zip(inputs[1], |saved, dy| function.backward(saved, dy))
             }
             Op::Binary(function) => inputs[0].zip(inputs[1], |a, b| function.value(a, b)),
             Op::MaskNonZero(scale) => {
@@ -403,6 +503,20 @@ impl Op {
             Op::Transpose => movement::transpose(inputs[0]),
             Op::ToFormat(_) => inputs[0].clone(),
             Op::MatMul(product) => product.eval(inputs[0], inputs[1]),
+            Op::BatchMatMul(product) => product.eval_batch(inputs[0], inputs[1]),
+            Op::Where => select::eval(inputs[0], inputs[1], inputs[2]),
+            Op::Extreme(extreme) => extreme.eval(inputs[0]),
+            Op::ArgExtreme(extreme) => extreme.eval(inputs[0]),
+            Op::Permute(axes) => pieces::permute(inputs[0], axes),
+            Op::Slice { axis, start, length } => pieces::slice(inputs[0], *axis, *start, *length),
+            Op::Pad { axis, before, after } => pieces::pad(inputs[0], *axis, *before, *after),
+            Op::Concat { axis } => pieces::concat(inputs, *axis),
+            Op::Take { axis } => take::take(inputs[0], inputs[1], *axis),
+            Op::TakeGrad { axis, rows } => take::take_gradient(inputs[0], inputs[1], *axis, *rows),
+            Op::Gather(axis) => take::gather(inputs[0], inputs[1], *axis),
+            Op::GatherGrad(axis, shape) => {
+                take::gather_gradient(inputs[0], inputs[1], *axis, shape)
+            }
             Op::Softmax(kind) => kind.eval(inputs[0]),
             Op::SoftmaxGrad(kind) => kind.eval_gradient(inputs[0], inputs[1]),
             Op::Conv(conv) => conv.eval(inputs[0], inputs[1]),

@@ -106,7 +106,7 @@ pub(super) fn transpose(x: &Array) -> Array {
 }
 
 /// For every element of `large`, the index of the element of `small` that broadcasting puts there.
-fn source_indices(small: &Shape, large: &Shape) -> Vec<usize> {
+pub(super) fn source_indices(small: &Shape, large: &Shape) -> Vec<usize> {
     let missing = large.rank() - small.rank();
     let mut strides = vec![0; large.rank()];
     let mut stride = 1;

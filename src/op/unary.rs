@@ -33,6 +33,34 @@ pub enum Unary {
     Square,
     /// `factor * x`.
     Scale(f64),
+    /// `x + number`.
+    Offset(f64),
+    /// `|x|`, with a derivative of 0 at 0.
+    Abs,
+    /// Square root.
+    Sqrt,
+    /// `1 / sqrt(x)`.
+    Rsqrt,
+    /// `1 / x`.
+    Reciprocal,
+    /// Sine of an angle in radians.
+    Sin,
+    /// Cosine of an angle in radians.
+    Cos,
+    /// The error function.
+    Erf,
+    /// `x` to the power of a number; the power 0 is 1, whatever `x` is.
+    Pow(f64),
+    /// `x`, but no less than `min` and no more than `max`, which wins where it is the smaller. NaN
+    /// stays NaN. The gradient passes where `min <= x <= max`.
+    Clamp {
+        /// The smallest result, `-inf` for no bound.
+        min: f64,
+        /// The largest result, `inf` for no bound.
+        max: f64,
+    },
+    /// 1 where `x` is 0, else 0. Without a gradient.
+    Not,
 }
 
 /// Which value a function's gradient needs from the forward pass.
@@ -63,6 +91,17 @@ impl Unary {
             Unary::Log => "log",
             Unary::Square => "square",
             Unary::Scale(_) => "scale",
+            Unary::Offset(_) => "offset",
+            Unary::Abs => "abs",
+            Unary::Sqrt => "sqrt",
+            Unary::Rsqrt => "rsqrt",
+            Unary::Reciprocal => "reciprocal",
+            Unary::Sin => "sin",
+            Unary::Cos => "cos",
+            Unary::Erf => "erf",
+            Unary::Pow(_) => "pow",
+            Unary::Clamp { .. } => "clamp",
+            Unary::Not => "not",
         }
     }
 
@@ -81,6 +120,17 @@ impl Unary {
             Unary::Log => "log_grad",
             Unary::Square => "square_grad",
             Unary::Scale(_) => "scale_grad",
+            Unary::Offset(_) => "offset_grad",
+            Unary::Abs => "abs_grad",
+            Unary::Sqrt => "sqrt_grad",
+            Unary::Rsqrt => "rsqrt_grad",
+            Unary::Reciprocal => "reciprocal_grad",
+            Unary::Sin => "sin_grad",
+            Unary::Cos => "cos_grad",
+            Unary::Erf => "erf_grad",
+            Unary::Pow(_) => "pow_grad",
+            Unary::Clamp { .. } => "clamp_grad",
+            Unary::Not => "not_grad",
         }
     }
 
@@ -88,6 +138,7 @@ impl Unary {
     pub fn saved(self) -> Saved {
         match self {
             Unary::Relu | Unary::Tanh | Unary::Sigmoid | Unary::Exp => Saved::Output,
+            Unary::Sqrt | Unary::Rsqrt | Unary::Reciprocal => Saved::Output,
             _ => Saved::Input,
         }
     }
@@ -119,6 +170,18 @@ impl Unary {
             Unary::Log => x.ln(),
             Unary::Square => x * x,
             Unary::Scale(factor) => factor * x,
+            Unary::Offset(number) => x + number,
+            Unary::Abs => x.abs(),
+            Unary::Sqrt => x.sqrt(),
+            Unary::Rsqrt => 1.0 / x.sqrt(),
+            Unary::Reciprocal => 1.0 / x,
+            Unary::Sin => x.sin(),
+            Unary::Cos => x.cos(),
+            Unary::Erf => erf(x),
+            Unary::Pow(exponent) => x.powf(exponent),
+            Unary::Clamp { .. } if x.is_nan() => x,
+            Unary::Clamp { min, max } => x.max(min).min(max),
+            Unary::Not => f64::from(u8::from(x == 0.0)),
         }
     }
 
@@ -154,25 +217,49 @@ impl Unary {
             Unary::Log => 1.0 / x,
             Unary::Square => 2.0 * x,
             Unary::Scale(factor) => factor,
+            Unary::Offset(_) => 1.0,
+            Unary::Abs if x == 0.0 || x.is_nan() => 0.0,
+            Unary::Abs => x.signum(),
+            Unary::Sqrt => 0.5 / saved,
+            Unary::Rsqrt => -0.5 * saved.powi(3),
+            Unary::Reciprocal => -saved * saved,
+            Unary::Sin => x.cos(),
+            Unary::Cos => -x.sin(),
+            Unary::Erf => std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp(),
+            Unary::Pow(0.0) => 0.0,
+            Unary::Pow(exponent) => exponent * x.powf(exponent - 1.0),
+            Unary::Clamp { min, max } => f64::from(u8::from(min <= x && x <= max)),
+            Unary::Not => 0.0,
         }
     }
 
-    /// Appends the gradient with respect to input `x` of node `y`.
+    /// The gradient, from the value that [`Unary::saved`] names: the derivative times `dy`, but where
+    /// a bound has cut a value off, no gradient passes, not even an infinite one.
+    pub fn backward(self, saved: f64, dy: f64) -> f64 {
+        match (self, self.derivative(saved)) {
+            (Unary::Clamp { .. }, 0.0) => 0.0,
+            (_, slope) => slope * dy,
+        }
+    }
+
+    /// Appends the gradient with respect to input `x` of node `y`, if there is one.
     pub(super) fn gradient(
         self,
         graph: &mut dyn Record,
         x: NodeId,
         y: NodeId,
         dy: NodeId,
-    ) -> Result<NodeId, Mismatch> {
+    ) -> Result<Option<NodeId>, Mismatch> {
         let saved = match self.saved() {
             Saved::Input => x,
             Saved::Output => y,
         };
         match self {
-            Unary::Relu => graph.add(Op::MaskNonZero(1.0), &[y, dy]),
-            Unary::Scale(_) => graph.add(Op::Unary(self), &[dy]),
-            _ => graph.add(Op::UnaryGrad(self), &[saved, dy]),
+            Unary::Relu => graph.add(Op::MaskNonZero(1.0), &[y, dy]).map(Some),
+            Unary::Scale(_) => graph.add(Op::Unary(self), &[dy]).map(Some),
+            Unary::Offset(_) => Ok(Some(dy)),
+            Unary::Not => Ok(None),
+            _ => graph.add(Op::UnaryGrad(self), &[saved, dy]).map(Some),
         }
     }
 }
@@ -196,21 +283,25 @@ fn normal_distribution(x: f64) -> f64 {
     0.5 * erfc(-x / std::f64::consts::SQRT_2)
 }
 
-/// Complementary error function: a Maclaurin series near zero, a continued fraction (Lentz) in the
-/// tails; relative error below 1e-14.
+/// Where the series of the error function ends and the fraction of its complement begins.
+const ERF_TAIL: f64 = 2.0;
+
+/// Error function; relative error below 1e-14.
+fn erf(x: f64) -> f64 {
+    match x.abs() < ERF_TAIL {
+        true => erf_series(x),
+        false => 1.0 - erfc(x),
+    }
+}
+
+/// Complementary error function: relative error below 1e-14 in the upper tail.
 fn erfc(x: f64) -> f64 {
     if x.is_nan() {
         return x;
     }
     let magnitude = x.abs();
-    let positive = if magnitude < 2.0 {
-        let (mut term, mut sum, mut n) = (magnitude, magnitude, 0.0);
-        while term.abs() > 1e-18 * sum.abs() {
-            n += 1.0;
-            term *= -magnitude * magnitude / n;
-            sum += term / (2.0 * n + 1.0);
-        }
-        1.0 - 2.0 / std::f64::consts::PI.sqrt() * sum
+    let positive = if magnitude < ERF_TAIL {
+        1.0 - erf_series(magnitude)
     } else if magnitude > 28.0 {
         0.0
     } else {
@@ -222,4 +313,15 @@ fn erfc(x: f64) -> f64 {
     } else {
         positive
     }
+}
+
+/// The Maclaurin series of the error function, for numbers near zero.
+fn erf_series(x: f64) -> f64 {
+    let (mut term, mut sum, mut n) = (x, x, 0.0);
+    while term.abs() > 1e-18 * sum.abs() {
+        n += 1.0;
+        term *= -x * x / n;
+        sum += term / (2.0 * n + 1.0);
+    }
+    2.0 / std::f64::consts::PI.sqrt() * sum
 }

@@ -12,7 +12,7 @@ use crate::{DType, Precision};
 pub(super) fn assign(mut graph: Graph, precision: Precision) -> Graph {
     for node in &mut graph.nodes {
         match &mut node.op {
-            Op::MatMul(product) => product.factors = precision,
+            Op::MatMul(product) | Op::BatchMatMul(product) => product.factors = precision,
             Op::Conv(conv) | Op::ConvInputGrad(conv, _) | Op::ConvWeightGrad(conv, _) => {
                 conv.factors = precision;
             }
@@ -34,6 +34,8 @@ pub(super) fn stored(
     let full = match node.op {
         // Statistics, sums, losses, and what a user or the optimiser holds in f32.
         Op::SumTo(_)
+        | Op::TakeGrad { .. }
+        | Op::GatherGrad(..)
         | Op::Statistics(_)
         | Op::Result(_)
         | Op::Nll(_)

@@ -113,7 +113,7 @@ fn cases() -> Vec<Case> {
         function("products of matrices", |_, _| {
             plain(|x| x.matmul_transposed(&x.tanh()).matmul(x))
         }),
-        function("transposed", |_, _| plain(|x| x.tanh().transpose().matmul(x))),
+        function("transposed", |_, _| plain(|x| x.tanh().t().matmul(x))),
     ]
 }
 

@@ -241,7 +241,7 @@ struct Products;
 
 impl Module for Products {
     fn forward(&self, x: &Var) -> Var {
-        let gram = x.transpose().matmul(x).scale(0.1);
+        let gram = x.t().matmul(x).scale(0.1);
         x.matmul(&gram).matmul_transposed(&gram)
     }
 }

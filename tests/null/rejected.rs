@@ -112,13 +112,13 @@ fn operations_say_what_they_take() {
     type Case = (fn(&Var) -> Var, &'static str);
     let cases: [Case; 6] = [
         (
-            |x| x + &x.transpose(),
+            |x| x + &x.t(),
             "add: expected shapes that broadcast to one another, got [2, 3] and [3, 2]",
         ),
         (|x| x.reshape([5]), "reshape: expected "),
         (|x| x.flatten(2), "flatten: expected a tensor of rank 3 or more, got [2, 3]"),
         (|x| x.matmul(x), "matmul: expected matrices with equal inner extents"),
-        (|x| x.reshape([1, 2, 3]).transpose(), "transpose: expected "),
+        (|x| x.reshape([1, 2, 3]).t(), "transpose: expected "),
         (|x| x.sum().softmax(), "softmax: expected "),
     ];
     for (function, message) in cases {

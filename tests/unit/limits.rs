@@ -116,7 +116,7 @@ fn values_in_a_graph() {
     assert_eq!(plan(on_paper(), |x| x.relu(), &[1 << 62, 4]), input);
     let outer = too_many("matmul", "[1099511627776, 1099511627776]");
     assert_eq!(plan(on_paper(), |x| x.matmul_transposed(x), &[vast, 1]), outer);
-    let sum = |x: &Var| x + &x.transpose();
+    let sum = |x: &Var| x + &x.t();
     assert!(plan(on_paper(), sum, &[vast, 1]).starts_with(&too_many("broadcast", "[1099511")));
     let hidden = |x: &Var| x.reshape([1 << 40, 1 << 40, 0]);
     assert!(plan(on_paper(), hidden, &[0, 4]).starts_with(&too_many("reshape", "[1099511")));

@@ -14,7 +14,7 @@ pub(super) fn zip(function: Binary, a: &[f32], b: &[f32], y: &mut [f32]) {
         Binary::Subtract => pairs.for_each(|(y, (a, b))| *y = a - b),
         Binary::Multiply => pairs.for_each(|(y, (a, b))| *y = a * b),
         Binary::Divide => pairs.for_each(|(y, (a, b))| *y = a / b),
-        Binary::LogisticLoss | Binary::LogisticSlope => pairs.for_each(|(y, (&a, &b))| {
+        _ => pairs.for_each(|(y, (&a, &b))| {
             *y = function.value(f64::from(a), f64::from(b)) as f32;
         }),
     }
@@ -38,7 +38,7 @@ pub(super) fn map_gradient(function: Unary, saved: &[f32], dy: &[f32], dx: &mut 
     match function {
         Unary::Square => elements.for_each(|(dx, (x, dy))| *dx = 2.0 * x * dy),
         _ => elements.for_each(|(dx, (&saved, &dy))| {
-            *dx = (function.derivative(f64::from(saved)) * f64::from(dy)) as f32;
+            *dx = function.backward(f64::from(saved), f64::from(dy)) as f32;
         }),
     }
 }

@@ -201,7 +201,7 @@ impl Module for Links {
     fn forward(&self, x: &Var) -> Var {
         self.links.iter().fold(x.clone(), |x, link| match link {
             Link::Reshape(shape) => x.reshape(&shape[..]),
-            Link::Transpose => x.transpose(),
+            Link::Transpose => x.t(),
             Link::Activation(function) => function.record(&x),
             Link::Dropout { layer, .. } => self.dropouts[*layer].forward(&x),
             Link::Linear { layer, .. } | Link::Conv { layer, .. } => {

@@ -5,6 +5,7 @@ mod images;
 mod layers;
 mod losses;
 mod masks;
+mod ops;
 mod optimizers;
 mod schedules;
 mod steps;
@@ -44,6 +45,7 @@ fn every_fixture() {
 fn agree(fixture: &Fixture, device: &kiln::Device) -> f64 {
     match fixture.option("kind") {
         "layer" => layers::agree(fixture, device),
+        "op" => ops::agree(fixture, device),
         "batch_norm" => images::agree_on_training(fixture, device),
         "loss" => losses::agree(fixture, device),
         "optimizer" => optimizers::agree(fixture, device),

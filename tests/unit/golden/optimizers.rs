@@ -36,7 +36,8 @@ struct Products {
 
 impl Loss for Products {
     fn forward(&self, output: &Var, inputs: &[Var]) -> Var {
-        let product = |(parameter, gradient)| (&output.parameter(parameter) * gradient).sum();
+        let product =
+            |(parameter, gradient): (&Param, &Var)| (&output.parameter(parameter) * gradient).sum();
         let given = match inputs {
             [only] => std::slice::from_ref(only),
             [_, given @ ..] => given,

@@ -12,21 +12,25 @@ use crate::philox::{round_keys, DROP_ALL, ELEMENTS_PER_BLOCK};
 use crate::{DType, Result, Shape};
 
 impl Lowering<'_> {
-    pub(super) fn map(&mut self, function: Unary) -> Result<Vec<Launch>> {
-        let (function, parameter) = unary(function);
-        self.elementwise("unary", function, parameter)
+    /// `None` where no kernel knows the function.
+    pub(super) fn map(&mut self, function: Unary) -> Result<Option<Vec<Launch>>> {
+        let known = unary(function);
+        known.map(|(known, parameter)| self.elementwise("unary", known, parameter)).transpose()
     }
 
-    pub(super) fn map_gradient(&mut self, function: Unary) -> Result<Vec<Launch>> {
-        let (function, parameter) = unary(function);
-        self.elementwise("unary_gradient", function, parameter)
+    /// As [`map`](Lowering::map).
+    pub(super) fn map_gradient(&mut self, function: Unary) -> Result<Option<Vec<Launch>>> {
+        let known = unary(function);
+        let launch = |(known, parameter)| self.elementwise("unary_gradient", known, parameter);
+        known.map(launch).transpose()
     }
 
     pub(super) fn mask_nonzero(&mut self, scale: f64) -> Result<Vec<Launch>> {
         self.elementwise("mask_nonzero", 0, scale as f32)
     }
 
-    pub(super) fn zip(&mut self, function: Binary) -> Result<Vec<Launch>> {
+    /// As [`map`](Lowering::map).
+    pub(super) fn zip(&mut self, function: Binary) -> Result<Option<Vec<Launch>>> {
         let function = match function {
             Binary::Add => KILN_BINARY_ADD,
             Binary::Subtract => KILN_BINARY_SUBTRACT,
@@ -34,8 +38,9 @@ impl Lowering<'_> {
             Binary::Divide => KILN_BINARY_DIVIDE,
             Binary::LogisticLoss => KILN_BINARY_LOGISTIC_LOSS,
             Binary::LogisticSlope => KILN_BINARY_LOGISTIC_SLOPE,
+            _ => return Ok(None),
         };
-        self.elementwise("binary", function, 0.0)
+        self.elementwise("binary", function, 0.0).map(Some)
     }
 
     /// `(a[, b]) -> y`, all of one size.

@@ -22,7 +22,7 @@ impl Lowering<'_> {
         if tail.bias == Bias::Added {
             params.tail.bias = self.read_as(2, DType::F32)?;
         }
-        let activation = tail.activation.map_or((KILN_UNARY_NONE, 0.0), unary);
+        let activation = tail.activation.and_then(unary).unwrap_or((KILN_UNARY_NONE, 0.0));
         (params.tail.activation, params.tail.activation_parameter) = activation;
         if let Some(dropout) = fused {
             params.tail.dropout = 1;

@@ -75,9 +75,18 @@ impl Lowering<'_> {
             },
             Kernel::Dropout(dropout) => self.dropout(*dropout)?,
             Kernel::MaskNonZero(scale) => self.mask_nonzero(*scale)?,
-            Kernel::Map(function) => self.map(*function)?,
-            Kernel::MapGradient(function) => self.map_gradient(*function)?,
-            Kernel::Zip(function) => self.zip(*function)?,
+            Kernel::Map(function) => match self.map(*function)? {
+                Some(launches) => launches,
+                None => return Ok(None),
+            },
+            Kernel::MapGradient(function) => match self.map_gradient(*function)? {
+                Some(launches) => launches,
+                None => return Ok(None),
+            },
+            Kernel::Zip(function) => match self.zip(*function)? {
+                Some(launches) => launches,
+                None => return Ok(None),
+            },
             Kernel::Softmax(kind) => self.softmax(*kind)?,
             Kernel::SoftmaxGradient(kind) => self.softmax_gradient(*kind)?,
             Kernel::Repeat => self.repeat()?,
@@ -131,9 +140,9 @@ fn slot(places: &Places<'_>, base: Address, id: ParamId) -> Address {
     base.plus(places.slots[id.index()].start.0)
 }
 
-/// A function and its parameter as kernels know them.
-fn unary(function: Unary) -> (KilnUnary, f32) {
-    match function {
+/// A function and its parameter as kernels know them, if they do.
+fn unary(function: Unary) -> Option<(KilnUnary, f32)> {
+    Some(match function {
         Unary::Relu => (KILN_UNARY_RELU, 0.0),
         Unary::LeakyRelu(slope) => (KILN_UNARY_LEAKY_RELU, slope as f32),
         Unary::Gelu => (KILN_UNARY_GELU, 0.0),
@@ -146,7 +155,8 @@ fn unary(function: Unary) -> (KilnUnary, f32) {
         Unary::Log => (KILN_UNARY_LOG, 0.0),
         Unary::Square => (KILN_UNARY_SQUARE, 0.0),
         Unary::Scale(factor) => (KILN_UNARY_SCALE, factor as f32),
-    }
+        _ => return None,
+    })
 }
 
 pub(super) fn internal(message: &str) -> Error {
