@@ -52,7 +52,7 @@ pub enum Unary {
     /// `x` to the power of a number; the power 0 is 1, whatever `x` is.
     Pow(f64),
     /// `x`, but no less than `min` and no more than `max`, which wins where it is the smaller. NaN
-    /// stays NaN. The gradient passes where `min <= x <= max`.
+    /// stays NaN. The gradient passes where `min < x < max`.
     Clamp {
         /// The smallest result, `-inf` for no bound.
         min: f64,
@@ -228,7 +228,7 @@ impl Unary {
             Unary::Erf => std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp(),
             Unary::Pow(0.0) => 0.0,
             Unary::Pow(exponent) => exponent * x.powf(exponent - 1.0),
-            Unary::Clamp { min, max } => f64::from(u8::from(min <= x && x <= max)),
+            Unary::Clamp { min, max } => f64::from(u8::from(min < x && x < max)),
             Unary::Not => 0.0,
         }
     }

@@ -121,7 +121,7 @@ impl Var {
     }
 
     /// `x`, but no less than `min` and no more than `max`; NaN stays NaN. The gradient passes where
-    /// `min <= x <= max`.
+    /// `min < x < max`.
     pub fn clamp(&self, min: impl Into<f64>, max: impl Into<f64>) -> Var {
         let (min, max) = (min.into(), max.into());
         match min.is_nan() || max.is_nan() {
