@@ -23,7 +23,7 @@ pub use batch_norm::{Affine, BatchNorm, BatchNormOptions, Momentum, Tracking};
 pub use conv::{Conv, Conv1d, Conv2d, Conv3d, ConvOptions, Padding};
 pub use dropout::Dropout;
 pub use flatten::Flatten;
-pub use init::Init;
+pub use init::{Fan, Init};
 pub use linear::Linear;
 pub use ops::{Axis, Correction, Keep, Number, Operand};
 pub use pool::{

@@ -139,6 +139,14 @@ impl Scope {
                 got: shape.to_string(),
             });
         }
+        if let Some((expected, got)) = init.refusal(&shape) {
+            registry.errors.push(Error::Argument {
+                layer: self.path.clone(),
+                what: format!("parameter {name}"),
+                expected: expected.into(),
+                got,
+            });
+        }
         let id = ParamId::at(registry.parameters.len());
         let Kind { usage, role, dtype } = kind;
         let spec = ParamSpec { name: full_name, shape: shape.clone(), dtype, usage, role };

@@ -228,7 +228,11 @@ impl Unary {
             Unary::Erf => std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp(),
             Unary::Pow(0.0) => 0.0,
             Unary::Pow(exponent) => exponent * x.powf(exponent - 1.0),
-            Unary::Clamp { min, max } => f64::from(u8::from(min < x && x < max)),
+            Unary::Clamp { min, max } => {
+                let above = min < x || min == f64::NEG_INFINITY;
+                let below = x < max || max == f64::INFINITY;
+                f64::from(u8::from(above && below && !x.is_nan()))
+            }
             Unary::Not => 0.0,
         }
     }

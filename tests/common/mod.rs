@@ -8,6 +8,7 @@ pub(crate) mod philox;
 pub(crate) mod reference;
 pub(crate) mod stepper;
 pub(crate) mod targets;
+pub(crate) mod vocabulary;
 pub(crate) mod zoo;
 
 use std::io::Write;

@@ -9,6 +9,7 @@ use kiln::nn::{
 };
 use kiln::{Device, Net, Seed, Tensor, Var};
 
+use super::vocabulary::{Attention, Choices, Chosen, Functions, Pieces, Reductions};
 use super::Numbers;
 
 /// The seed of all networks of the zoo.
@@ -67,6 +68,12 @@ pub(crate) fn layers() -> Vec<Layer> {
     add("arithmetic", rows, |p, x, _| Box::new(Arithmetic::new(p, last(x))));
     add("of_parameters", &[&[5, 7], &[31, 33]], |p, x, _| Box::new(OfParameters::new(p, last(x))));
     add("products", &[&[5, 7], &[31, 33]], |_, _, _| Box::new(Products));
+    add("functions", elements, |_, _, _| Box::new(Functions));
+    add("choices", rows, |p, x, _| Box::new(Choices::new(p, last(x))));
+    add("reductions", &[&[31, 33], &[3, 5, 7]], |_, _, _| Box::new(Reductions));
+    add("pieces", &[&[5, 8], &[2, 33], &[3, 4, 7]], |_, _, _| Box::new(Pieces));
+    add("attention", &[&[2, 3, 5], &[3, 17, 8]], |_, _, _| Box::new(Attention));
+    add("chosen", &[&[7, 1], &[31, 33]], |p, x, _| Box::new(Chosen::new(p, last(x))));
     add("simple_net", &[&[1, 31], &[33, 49]], |p, x, rate| {
         Box::new(SimpleNet::new(p, last(x), 33, 10, rate))
     });

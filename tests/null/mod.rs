@@ -13,3 +13,4 @@ mod rejected;
 mod schedule;
 mod snapshots;
 mod threads;
+mod vocabulary;

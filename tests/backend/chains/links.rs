@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Chains of operations, drawn at random and recorded as networks.
 
-use kiln::nn::{Bias, Conv1d, Conv2d, ConvOptions, Dropout, Linear, Module, Padding, Scope};
+use kiln::nn::{Bias, Conv1d, Conv2d, ConvOptions, Dropout, Keep, Linear, Module, Padding, Scope};
 use kiln::{Device, Net, Seed, Var};
 
 use crate::common::zoo::SEED;
@@ -15,6 +15,11 @@ const LARGEST_IMAGE: usize = 4000;
 pub(super) enum Link {
     Reshape(Vec<usize>),
     Transpose,
+    Moved(Moved),
+    /// The mean over an axis.
+    Mean {
+        axis: usize,
+    },
     Activation(Activation),
     /// The call of a dropout layer: which layer, its rate, which of its calls it is.
     Dropout {
@@ -37,6 +42,26 @@ pub(super) enum Link {
     },
 }
 
+/// Elements put elsewhere, left out, repeated, or set among zeros.
+#[derive(Clone, Debug)]
+pub(super) enum Moved {
+    Permuted(Vec<usize>),
+    Sliced {
+        axis: usize,
+        start: usize,
+        length: usize,
+    },
+    Padded {
+        axis: usize,
+        before: usize,
+        after: usize,
+    },
+    /// Joined with itself.
+    Doubled {
+        axis: usize,
+    },
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Activation {
     Relu,
@@ -45,15 +70,25 @@ pub(super) enum Activation {
     Sigmoid,
     Silu,
     Scale,
+    Offset,
+    Sin,
+    Abs,
+    Clamp,
+    Chosen,
 }
 
-const ACTIVATIONS: [Activation; 6] = [
+const ACTIVATIONS: [Activation; 11] = [
     Activation::Relu,
     Activation::LeakyRelu,
     Activation::Tanh,
     Activation::Sigmoid,
     Activation::Silu,
     Activation::Scale,
+    Activation::Offset,
+    Activation::Sin,
+    Activation::Abs,
+    Activation::Clamp,
+    Activation::Chosen,
 ];
 
 /// Links with the shape of the first one's input.
@@ -98,7 +133,7 @@ impl Chain {
 
     fn random_link(&self, numbers: &mut Numbers, shape: &[usize]) -> Link {
         let is_image = (3..=4).contains(&shape.len());
-        match numbers.below(7) {
+        match numbers.below(9) {
             0 | 1 => {
                 let rank = 1 + numbers.below(4);
                 Link::Reshape(factors(numbers, shape, rank))
@@ -109,6 +144,15 @@ impl Chain {
                 outputs: 1 + numbers.below(5),
                 width: [1, 3][numbers.below(2)],
                 bias: bias(numbers),
+            },
+            7 if shape.len() > 1 && numbers.below(3) == 0 => {
+                Link::Mean { axis: 1 + numbers.below(shape.len() - 1) }
+            }
+            7 | 8 => match moved(numbers, shape) {
+                Moved::Doubled { .. } if shape.iter().product::<usize>() > LARGEST_IMAGE => {
+                    Link::Activation(Activation::Abs)
+                }
+                moved => Link::Moved(moved),
             },
             2..=4 => Link::Activation(ACTIVATIONS[numbers.below(ACTIVATIONS.len())]),
             _ => {
@@ -190,6 +234,10 @@ impl Link {
         match self {
             Link::Reshape(to) => *shape = to.clone(),
             Link::Transpose => shape.reverse(),
+            Link::Moved(moved) => moved.change(shape),
+            Link::Mean { axis } => {
+                shape.remove(*axis);
+            }
             Link::Linear { outputs, .. } => *shape.last_mut().expect("rank 2 or more") = *outputs,
             Link::Conv { outputs, .. } => shape[1] = *outputs,
             Link::Activation(_) | Link::Dropout { .. } => {}
@@ -202,12 +250,84 @@ impl Module for Links {
         self.links.iter().fold(x.clone(), |x, link| match link {
             Link::Reshape(shape) => x.reshape(&shape[..]),
             Link::Transpose => x.t(),
+            Link::Moved(moved) => moved.record(&x),
+            Link::Mean { axis } => x.mean_over([*axis], Keep::Nothing),
             Link::Activation(function) => function.record(&x),
             Link::Dropout { layer, .. } => self.dropouts[*layer].forward(&x),
             Link::Linear { layer, .. } | Link::Conv { layer, .. } => {
                 self.layers[*layer].forward(&x)
             }
         })
+    }
+}
+
+impl Moved {
+    fn change(&self, shape: &mut Vec<usize>) {
+        match self {
+            Moved::Permuted(axes) => *shape = axes.iter().map(|&axis| shape[axis]).collect(),
+            Moved::Sliced { axis, length, .. } => shape[*axis] = *length,
+            Moved::Padded { axis, before, after } => shape[*axis] += before + after,
+            Moved::Doubled { axis } => shape[*axis] *= 2,
+        }
+    }
+
+    fn record(&self, x: &Var) -> Var {
+        match self {
+            Moved::Permuted(axes) => x.permute(axes.iter().copied()),
+            Moved::Sliced { axis, start, length } => x.narrow(*axis, *start, *length),
+            Moved::Padded { axis, before, after } => x.pad(*axis, *before, *after),
+            Moved::Doubled { axis } => Var::concat(&[x, x], *axis),
+        }
+    }
+
+    /// Where each element of the result comes from, `None` for a zero.
+    pub(super) fn sources(&self, shape: &[usize]) -> Vec<Option<usize>> {
+        let mut result = shape.to_vec();
+        self.change(&mut result);
+        let source = |index: usize| {
+            let mut place = coordinates(index, &result);
+            match self {
+                Moved::Permuted(axes) => {
+                    let moved = place.clone();
+                    axes.iter().zip(moved).for_each(|(&axis, at)| place[axis] = at);
+                }
+                Moved::Sliced { axis, start, .. } => place[*axis] += start,
+                Moved::Padded { axis, before, .. } => {
+                    let within = place[*axis].checked_sub(*before)?;
+                    place[*axis] = Some(within).filter(|&at| at < shape[*axis])?;
+                }
+                Moved::Doubled { axis } => place[*axis] %= shape[*axis],
+            }
+            Some(place.iter().zip(shape).fold(0, |number, (at, extent)| number * extent + at))
+        };
+        (0..result.iter().product()).map(source).collect()
+    }
+}
+
+/// Where an element is along each axis.
+pub(super) fn coordinates(mut index: usize, shape: &[usize]) -> Vec<usize> {
+    let mut place = vec![0; shape.len()];
+    for (at, extent) in place.iter_mut().zip(shape).rev() {
+        *at = index % extent;
+        index /= extent;
+    }
+    place
+}
+
+fn moved(numbers: &mut Numbers, shape: &[usize]) -> Moved {
+    let axis = numbers.below(shape.len());
+    match numbers.below(5) {
+        0 => {
+            let start = numbers.below(shape[axis]);
+            Moved::Sliced { axis, start, length: 1 + numbers.below(shape[axis] - start) }
+        }
+        1 => Moved::Padded { axis, before: numbers.below(3), after: numbers.below(3) },
+        2 => Moved::Doubled { axis },
+        _ => {
+            let mut axes: Vec<usize> = (0..shape.len()).collect();
+            (1..axes.len()).for_each(|at| axes.swap(at, numbers.below(at + 1)));
+            Moved::Permuted(axes)
+        }
     }
 }
 
@@ -220,6 +340,11 @@ impl Activation {
             Activation::Sigmoid => x.sigmoid(),
             Activation::Silu => x.silu(),
             Activation::Scale => x.scale(-1.5),
+            Activation::Offset => x + 0.75,
+            Activation::Sin => x.sin(),
+            Activation::Abs => x.abs(),
+            Activation::Clamp => x.clamp(-0.25, 1.0),
+            Activation::Chosen => x.gt(0.5).where_(x.square(), x.minimum(0.25)),
         }
     }
 
@@ -234,11 +359,24 @@ impl Activation {
             Activation::Sigmoid => (sigmoid, sigmoid * (1.0 - sigmoid)),
             Activation::Silu => (x * sigmoid, sigmoid * (1.0 + x * (1.0 - sigmoid))),
             Activation::Scale => (-1.5 * x, -1.5),
+            Activation::Offset => (x + 0.75, 1.0),
+            Activation::Sin => (x.sin(), x.cos()),
+            Activation::Abs if x == 0.0 => (0.0, 0.0),
+            Activation::Abs => (x.abs(), x.signum()),
+            Activation::Clamp => (x.clamp(-0.25, 1.0), f64::from(u8::from(-0.25 < x && x < 1.0))),
+            Activation::Chosen if x > 0.5 => (x * x, 2.0 * x),
+            Activation::Chosen => (x.min(0.25), f64::from(u8::from(x < 0.25))),
         }
     }
 
-    pub(super) fn has_kink(self) -> bool {
-        matches!(self, Activation::Relu | Activation::LeakyRelu)
+    /// Where the function or its derivative jumps.
+    pub(super) fn kinks(self) -> &'static [f64] {
+        match self {
+            Activation::Relu | Activation::LeakyRelu | Activation::Abs => &[0.0],
+            Activation::Clamp => &[-0.25, 1.0],
+            Activation::Chosen => &[0.25, 0.5],
+            _ => &[],
+        }
     }
 }
 

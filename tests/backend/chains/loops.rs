@@ -5,7 +5,7 @@ use kiln::mask::Mask;
 use kiln::nn::Bias;
 use kiln::{Net, Tensor};
 
-use super::links::{Chain, Link, Links};
+use super::links::{coordinates, Chain, Link, Links};
 use crate::backend::laws::channels_last;
 use crate::common::close::doubles;
 use crate::common::zoo::SEED;
@@ -74,9 +74,10 @@ impl<'a> Run<'a> {
     /// Whether rounding could decide on which side of a kink some value lies.
     pub(super) fn is_delicate(&self) -> bool {
         self.chain.links.iter().zip(&self.values).any(|(link, x)| match link {
-            Link::Activation(function) if function.has_kink() => {
-                x.iter().any(|x| *x != 0.0 && x.abs() < KINK)
-            }
+            Link::Activation(function) => x.iter().any(|x| {
+                let is_near = |kink: &f64| *x != *kink && (x - kink).abs() < KINK;
+                function.kinks().iter().any(is_near)
+            }),
             _ => false,
         })
     }
@@ -86,6 +87,17 @@ impl<'a> Run<'a> {
         match &self.chain.links[index] {
             Link::Reshape(_) => x.clone(),
             Link::Transpose => transposed(x, shape[0], shape[1]),
+            Link::Moved(moved) => {
+                let element = |source: Option<usize>| source.map_or(0.0, |at| x[at]);
+                moved.sources(shape).into_iter().map(element).collect()
+            }
+            Link::Mean { axis } => {
+                let mut y = vec![0.0; x.len() / shape[*axis]];
+                for (at, x) in x.iter().enumerate() {
+                    y[without(at, shape, *axis)] += x / shape[*axis] as f64;
+                }
+                y
+            }
             Link::Activation(function) => x.iter().map(|&x| function.at(x).0).collect(),
             Link::Dropout { .. } => self.masked(index, x),
             Link::Linear { layer, .. } | Link::Conv { layer, .. } => {
@@ -107,6 +119,17 @@ impl<'a> Run<'a> {
             dy = match link {
                 Link::Reshape(_) => dy,
                 Link::Transpose => transposed(&dy, shape[1], shape[0]),
+                Link::Moved(moved) => {
+                    let mut dx = vec![0.0; x.len()];
+                    for (source, dy) in moved.sources(shape).into_iter().zip(&dy) {
+                        source.into_iter().for_each(|at| dx[at] += dy);
+                    }
+                    dx
+                }
+                Link::Mean { axis } => {
+                    let share = |at| dy[without(at, shape, *axis)] / shape[*axis] as f64;
+                    (0..x.len()).map(share).collect()
+                }
                 Link::Activation(function) => {
                     dy.iter().zip(x).map(|(dy, &x)| dy * function.at(x).1).collect()
                 }
@@ -209,4 +232,15 @@ impl<'a> Run<'a> {
 
 fn transposed(x: &[f64], rows: usize, columns: usize) -> Vec<f64> {
     (0..columns).flat_map(|column| (0..rows).map(move |row| x[row * columns + column])).collect()
+}
+
+/// Number of an element when an axis is gone.
+fn without(index: usize, shape: &[usize], axis: usize) -> usize {
+    let mut number = 0;
+    for (place, (at, extent)) in coordinates(index, shape).into_iter().zip(shape).enumerate() {
+        if place != axis {
+            number = number * extent + at;
+        }
+    }
+    number
 }
