@@ -213,6 +213,10 @@ pub(crate) fn single(finder: &Finder<'_>, id: NodeId) -> Cluster {
     let graph = finder.graph;
     let node = graph.node(id);
     let kernel = match &node.op {
+        // Loops know numbers alone.
+        Op::Transpose | Op::ToFormat(_) | Op::Broadcast(_) if node.ty.dtype != DType::F32 => {
+            Kernel::Plain
+        }
         Op::Unary(function) => Kernel::Map(*function),
         Op::UnaryGrad(function) => Kernel::MapGradient(*function),
         Op::Dropout(dropout) if counts_as_stored(node) => Kernel::Dropout(*dropout),

@@ -178,7 +178,7 @@ impl Unary {
             Unary::Sin => x.sin(),
             Unary::Cos => x.cos(),
             Unary::Erf => erf(x),
-            Unary::Pow(exponent) => x.powf(exponent),
+            Unary::Pow(exponent) => power(x, exponent),
             Unary::Clamp { .. } if x.is_nan() => x,
             Unary::Clamp { min, max } => x.max(min).min(max),
             Unary::Not => f64::from(u8::from(x == 0.0)),
@@ -227,7 +227,7 @@ impl Unary {
             Unary::Cos => -x.sin(),
             Unary::Erf => std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp(),
             Unary::Pow(0.0) => 0.0,
-            Unary::Pow(exponent) => exponent * x.powf(exponent - 1.0),
+            Unary::Pow(exponent) => exponent * power(x, exponent - 1.0),
             Unary::Clamp { min, max } => {
                 let above = min < x || min == f64::NEG_INFINITY;
                 let below = x < max || max == f64::INFINITY;
@@ -277,6 +277,15 @@ pub(super) fn infer(inputs: &[&TensorType]) -> Result<TensorType, Mismatch> {
 
 pub(super) fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
+}
+
+/// `x` to a power; half powers are roots, as in PyTorch, and so NaN for the negative infinity.
+fn power(x: f64, exponent: f64) -> f64 {
+    match exponent {
+        0.5 => x.sqrt(),
+        -0.5 => 1.0 / x.sqrt(),
+        _ => x.powf(exponent),
+    }
 }
 
 fn gelu_inner(x: f64) -> f64 {

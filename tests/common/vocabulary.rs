@@ -33,7 +33,7 @@ impl Module for Choices {
         let gain = x.parameter(&self.gain);
         let bounded = x.clamp(-0.5, 0.75) + x.abs().minimum(&gain) - x.maximum(0.25);
         // The branch that is not taken is not even finite.
-        let guarded = x.gt(0.0).where_(x.log(), &gain * x);
+        let guarded = x.gt(0.25).where_(x.log(), &gain * x);
         let same = gain.eq(&gain) * gain.ne(x) + x.le(&gain) - x.ge(0.5) * x.lt(&gain);
         bounded * same + guarded
     }

@@ -57,7 +57,7 @@ fn axes_are_checked() {
         ),
         (
             |x| Var::concat(&[x, &x.t()], 0),
-            "concat: expected tensors that differ along axis 0 alone, got f32[2, 3], f32[3, 2]",
+            "concat: expected tensors that differ along axis 0 alone, got f32[2, 3] and f32[3, 2]",
         ),
         (
             |x| Var::stack(&[x, &x.t()], 0),

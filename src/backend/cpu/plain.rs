@@ -52,7 +52,14 @@ pub(super) fn span(memory: &Memory, offset: Bytes, shape: &Shape) -> Span {
 
 fn load(arenas: &Arenas, run: &Run<'_>, node: NodeId, id: BufferId) -> Result<Array> {
     let (shape, format) = stored_as(&run.plan.graph, node);
-    let wide = |values: &[f32]| values.iter().map(|&x| f64::from(x)).collect();
+    let is_integer = run.plan.buffer(id).ty.dtype == DType::I32;
+    // Memory holds words: integers by their bits.
+    let wide = |words: &[f32]| -> Vec<f64> {
+        match is_integer {
+            true => words.iter().map(|word| f64::from(word.to_bits() as i32)).collect(),
+            false => words.iter().map(|&x| f64::from(x)).collect(),
+        }
+    };
     let data: Vec<f64> = match run.plan.buffer(id).place {
         Place::Input(input) | Place::Uploaded(input, _) => {
             let tensor = &run.inputs[input.index()];
@@ -62,12 +69,7 @@ fn load(arenas: &Arenas, run: &Run<'_>, node: NodeId, id: BufferId) -> Result<Ar
             }
         }
         Place::Arena(offset) => {
-            let stored = arenas.slice(span(run.memory, offset, &shape));
-            match run.plan.buffer(id).ty.dtype {
-                // Arenas hold words: integers by their bits.
-                DType::I32 => stored.iter().map(|word| f64::from(word.to_bits() as i32)).collect(),
-                _ => wide(stored),
-            }
+            wide(arenas.slice(span(run.memory, offset, &shape)))
         }
         Place::Output(slot) => wide(&run.outputs[slot]),
         Place::Gradient(parameter) => {
