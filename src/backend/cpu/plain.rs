@@ -68,9 +68,7 @@ fn load(arenas: &Arenas, run: &Run<'_>, node: NodeId, id: BufferId) -> Result<Ar
                 Err(_) => wide(tensor.values()?),
             }
         }
-        Place::Arena(offset) => {
-            wide(arenas.slice(span(run.memory, offset, &shape)))
-        }
+        Place::Arena(offset) => wide(arenas.slice(span(run.memory, offset, &shape))),
         Place::Output(slot) => wide(&run.outputs[slot]),
         Place::Gradient(parameter) => {
             let specs = run.plan.graph.parameters();
