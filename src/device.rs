@@ -36,10 +36,30 @@ impl Device {
         }
     }
 
-    /// The first GPU that kiln can use; `None` without a driver.
+    /// The first GPU that kiln can use. `None` without one; where there is a driver, a warning says
+    /// why.
     pub fn first_gpu() -> Option<DeviceInfo> {
-        let found = cuda::devices().unwrap_or_default();
-        found.into_iter().find(|gpu| cuda::check(gpu.ordinal).is_ok())
+        let found = match cuda::survey() {
+            Ok(found) => found,
+            Err(error) => {
+                if cuda::has_driver() {
+                    tracing::warn!("the CPU is used instead of a GPU: {error}");
+                }
+                return None;
+            }
+        };
+        let mut reasons = Vec::new();
+        for ordinal in 0..found.len() {
+            match cuda::check(ordinal) {
+                Ok(gpu) => return Some(gpu),
+                Err(error) => reasons.push(error.to_string()),
+            }
+        }
+        if reasons.is_empty() {
+            reasons.push("the driver answers for no device".into());
+        }
+        tracing::warn!("the CPU is used instead of a GPU: {}", reasons.join("; "));
+        None
     }
 
     /// A GPU that need not be there: plans are made for it ([`Net::plan`](crate::Net::plan),
@@ -105,6 +125,27 @@ impl Device {
         match self.kind {
             Kind::Cpu { precision, .. } | Kind::Paper { precision, .. } => precision,
             Kind::Cuda { options, .. } => options.precision,
+        }
+    }
+
+    /// The device with its model and what drives it, for records of what ran where. Asks the driver.
+    ///
+    /// ```
+    /// use std::num::NonZeroUsize;
+    ///
+    /// let cpu = kiln::Device::cpu_with_threads(NonZeroUsize::MIN);
+    /// assert!(cpu.describe().starts_with("cpu, 1 thread, "));
+    /// ```
+    pub fn describe(&self) -> String {
+        let Kind::Cuda { ordinal, .. } = self.kind else {
+            return match self.kind {
+                Kind::Cpu { .. } => format!("{self}, {}", Cpu::instruction_set()),
+                _ => self.to_string(),
+            };
+        };
+        match cuda::check(ordinal) {
+            Ok(gpu) => format!("{gpu}, driver of CUDA {}.{}", gpu.driver.0, gpu.driver.1),
+            Err(_) => self.to_string(),
         }
     }
 

@@ -115,6 +115,7 @@ impl Looked {
             "multiprocessors": gpu.multiprocessors,
             "memory_bytes": gpu.memory,
             "driver": [gpu.driver.0, gpu.driver.1],
+            "latest_ptx": [gpu.latest_ptx().0, gpu.latest_ptx().1],
             "usable": self.image.is_ok(),
             "image": self.image.as_ref().ok().map(|image| image.to_string()),
             "error": self.image.as_ref().err().map(ToString::to_string),

@@ -35,7 +35,7 @@ use cudarc::driver::{CudaEvent, CudaStream};
 
 use capture::{Command, Graph};
 use geometry::Machine;
-pub use gpu::{check, devices, DeviceInfo, Held};
+pub use gpu::{check, devices, has_driver, survey, DeviceInfo, Held};
 use gpu::{Gpu, Loaded};
 pub use image::{embedded, embedded_ptx, Embedded, LoadedImage};
 use kernels::Kernels;
