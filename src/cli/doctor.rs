@@ -28,7 +28,7 @@ pub(super) fn run(args: &DoctorArgs, common: &Common, output: &mut Output) -> Re
 }
 
 fn report(common: &Common, output: &mut Output) -> Result<()> {
-    let device = network::device(common)?;
+    let device = network::chosen(common)?;
     let cpu = cpu_model();
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let instruction_set = Cpu::instruction_set();
