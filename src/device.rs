@@ -161,6 +161,14 @@ impl Device {
         matches!(self.kind, Kind::Cuda { .. })
     }
 
+    /// How many threads compute; `None` for GPUs.
+    pub fn threads(&self) -> Option<NonZeroUsize> {
+        match self.kind {
+            Kind::Cpu { threads, .. } => Some(threads),
+            Kind::Cuda { .. } | Kind::Paper { .. } => None,
+        }
+    }
+
     /// Whether it is not there.
     pub(crate) fn is_on_paper(&self) -> bool {
         matches!(self.kind, Kind::Paper { .. })

@@ -3,7 +3,8 @@
 
 use super::exchange::Readers;
 use super::operands::Located;
-use crate::backend::{Layout, Memory};
+use super::path::is_interpreted;
+use crate::backend::Memory;
 use crate::graph::ParamId;
 use crate::kernel::{Kernel, Sink};
 use crate::plan::{Place, Plan, Step};
@@ -49,7 +50,7 @@ impl Ready {
     fn new(plan: &Plan, memory: &Memory, step: &Step, read: &Read) -> Result<Self> {
         let rounded = |&id: &_| matches!(plan.buffer(id).rounded, DType::Bf16 | DType::F16);
         let rounds = step.writes.iter().any(rounded);
-        if has_no_loop(&step.kernel) || reads_foreign_layout(plan, memory, step) {
+        if is_interpreted(plan, step) {
             return Ok(Ready::Interpreted { rounds });
         }
         let rule = match &step.kernel {
@@ -68,13 +69,13 @@ impl Ready {
 
 /// Parameters and gradients that steps read in full, whichever thread wrote them: all do but forward
 /// passes, which read the panels of a weight that the same thread wrote.
-struct Read {
+pub(super) struct Read {
     parameters: Vec<bool>,
     gradients: Vec<bool>,
 }
 
 impl Read {
-    fn of(plan: &Plan) -> Self {
+    pub(super) fn of(plan: &Plan) -> Self {
         let count = plan.graph.parameters().len();
         let mut read = Read { parameters: vec![false; count], gradients: vec![false; count] };
         for step in &plan.steps {
@@ -101,7 +102,7 @@ impl Read {
 
     /// Which threads read what a step writes first. The updated parameter is another value than the
     /// one that is read, at the same place.
-    fn readers(&self, plan: &Plan, step: &Step) -> Readers {
+    pub(super) fn readers(&self, plan: &Plan, step: &Step) -> Readers {
         let read = match step.writes.first().map(|&id| plan.buffer(id).place) {
             Some(Place::Parameter(id)) => self.parameters[id.index()],
             Some(Place::Gradient(id)) => self.gradients[id.index()],
@@ -112,32 +113,4 @@ impl Read {
             false => Readers::Writer,
         }
     }
-}
-
-/// Whether a kernel is interpreted: plain ones, and those that plans for the CPU do not contain.
-fn has_no_loop(kernel: &Kernel) -> bool {
-    matches!(
-        kernel,
-        Kernel::Plain
-            | Kernel::WeightGradients(_)
-            | Kernel::LinearCrossEntropy(_)
-            | Kernel::ClipNorm { .. }
-    )
-}
-
-/// Whether a step reads a parameter in a layout that its kernel does not know: all expect row-major
-/// but for the weight and the bias of linear layers. What such a layer is applied to may be a
-/// parameter too.
-fn reads_foreign_layout(plan: &Plan, memory: &Memory, step: &Step) -> bool {
-    let is_foreign = |&buffer: &_| match plan.buffer(buffer).place {
-        Place::Parameter(parameter) => memory.slots[parameter.index()].layout != Layout::RowMajor,
-        _ => false,
-    };
-    let knows_layout = |index| match step.kernel {
-        Kernel::Linear { .. } => index >= 1,
-        Kernel::InputGradient { .. } => index == 1,
-        _ => false,
-    };
-    let mut others = step.reads.iter().enumerate().filter(|(index, _)| !knows_layout(*index));
-    others.any(|(_, read)| read.as_ref().is_some_and(is_foreign))
 }

@@ -71,7 +71,7 @@ impl Launch<'_> {
 }
 
 /// The vector form of a function, if it has one.
-pub(super) fn activation(function: Unary) -> Result<Activation> {
+pub(in crate::backend::cpu) fn activation(function: Unary) -> Result<Activation> {
     match function {
         Unary::Relu => Ok(Activation::Relu),
         Unary::LeakyRelu(slope) => Ok(Activation::LeakyRelu(slope as f32)),

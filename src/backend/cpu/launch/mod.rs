@@ -9,6 +9,8 @@ mod products;
 mod reductions;
 mod updates;
 
+pub(super) use elements::activation;
+
 use super::exchange::Readers;
 use super::memory::Arenas;
 use super::operands::{Located, Operands, Read};

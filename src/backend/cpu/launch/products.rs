@@ -2,7 +2,8 @@
 //! Matrix products, with what is fused to them.
 
 use super::super::operands::Operands;
-use super::super::simd::{self, Activation, GradientTail, PanelLayout, Start, Strides, Updated};
+use super::super::path::Layer;
+use super::super::simd::{self, Activation, GradientTail, Start, Strides, Updated};
 use super::elements::activation;
 use super::updates::{moments_of, vector_rule};
 use super::{internal, write, Launch};
@@ -13,9 +14,7 @@ use crate::Result;
 
 impl Launch<'_> {
     pub(super) fn linear(mut self, tail: LinearTail) -> Result<()> {
-        let weight = self.shape(self.step.inputs[1]);
-        let layout = PanelLayout { outputs: weight.rows(), inputs: weight.last() };
-        let rows = self.shape(self.step.inputs[0]).elements() / layout.inputs;
+        let Layer { rows, layout } = Layer::of(self.plan, self.step);
         let output = self.shape(self.step.outputs[0]);
         let start = match tail.bias {
             Bias::Added => Start::Bias(self.operands.reads[2].values()?),
@@ -43,9 +42,7 @@ impl Launch<'_> {
     }
 
     pub(super) fn input_gradient(mut self, mask: Option<f64>) -> Result<()> {
-        let weight = self.shape(self.step.inputs[1]);
-        let layout = PanelLayout { outputs: weight.rows(), inputs: weight.last() };
-        let rows = self.shape(self.step.inputs[0]).elements() / layout.outputs;
+        let Layer { rows, layout } = Layer::of(self.plan, self.step);
         let mask = match mask {
             Some(scale) => {
                 let y = self.operands.reads[2].values()?;
@@ -68,9 +65,7 @@ impl Launch<'_> {
     }
 
     pub(super) fn weight_gradient(self, sink: Sink, bias: BiasGradient) -> Result<()> {
-        let weight = self.shape(self.step.outputs[0]);
-        let layout = PanelLayout { outputs: weight.rows(), inputs: weight.last() };
-        let rows = self.shape(self.step.inputs[0]).rows();
+        let Layer { rows, layout } = Layer::of(self.plan, self.step);
         let rule = match sink {
             Sink::Update(rule) => Some(vector_rule(&rule, self.scalars)),
             Sink::Store(_) => None,

@@ -35,6 +35,7 @@ pub(crate) use reductions::{
     CrossEntropy,
 };
 
+use super::choice;
 use super::exchange::{Readers, Stores, APART};
 use super::pool::{split, split_by, Pool};
 

@@ -3,7 +3,7 @@
 #![cfg(target_arch = "x86_64")]
 
 use super::draws::{Group, KeepSchedule};
-use super::isa::Kernel;
+use super::isa::{Isa, Kernel};
 use super::vector::Vector;
 use crate::philox::multipliers;
 use std::arch::x86_64::*;
@@ -30,7 +30,7 @@ impl Vector for Avx2 {
     const LANES: usize = 8;
     /// 12 of 16 registers hold the tile; three more hold the panel's row and a broadcast.
     const TILE_ROWS: usize = 6;
-    const HAS_COMPRESS: bool = true;
+    const LISTS_ZEROS: bool = Isa::Avx2.lists_zeros();
 
     one_instruction! {
         add(other) = _mm256_add_ps;

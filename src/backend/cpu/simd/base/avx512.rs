@@ -4,7 +4,7 @@
 
 use super::avx2::Avx2;
 use super::draws::{Group, KeepSchedule};
-use super::isa::Kernel;
+use super::isa::{Isa, Kernel};
 use super::vector::Vector;
 use crate::philox::multipliers;
 use std::arch::x86_64::*;
@@ -30,7 +30,7 @@ impl Vector for Avx512 {
     const LANES: usize = 16;
     /// 24 of 32 registers hold the tile; two more hold the panel's row.
     const TILE_ROWS: usize = 12;
-    const HAS_COMPRESS: bool = true;
+    const LISTS_ZEROS: bool = Isa::Avx512.lists_zeros();
 
     one_instruction! {
         add(other) = _mm512_add_ps;

@@ -2,7 +2,7 @@
 //! Eight lanes in plain Rust, which the compiler turns into SSE2 or NEON.
 
 use super::draws::{Group, KeepSchedule};
-use super::isa::Kernel;
+use super::isa::{Isa, Kernel};
 use super::vector::Vector;
 use crate::philox::multipliers;
 
@@ -30,7 +30,7 @@ impl Vector for Portable {
     /// of sums take 24, the columns four and the rows' values three; SSE2 has half as many.
     const TILE_ROWS: usize = if cfg!(target_arch = "aarch64") { 6 } else { 2 };
     /// Lane by lane it costs more than the zeros.
-    const HAS_COMPRESS: bool = false;
+    const LISTS_ZEROS: bool = Isa::Portable.lists_zeros();
 
     #[inline(always)]
     unsafe fn enter<K: Kernel>(kernel: K) -> K::Output {

@@ -18,8 +18,8 @@ pub(crate) trait Vector: Copy {
     /// Rows of a register tile two vectors wide: as many as the registers hold.
     const TILE_ROWS: usize;
 
-    /// Whether [`Vector::compress`] is fast enough to list a sparse matrix.
-    const HAS_COMPRESS: bool;
+    /// [`Isa::lists_zeros`](super::Isa::lists_zeros) of the instruction set.
+    const LISTS_ZEROS: bool;
 
     /// Runs a kernel as a function of its own, compiled for this instruction set.
     ///

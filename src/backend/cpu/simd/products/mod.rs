@@ -29,5 +29,5 @@ pub(crate) use weight_gradient::WeightGradient;
 #[cfg(test)]
 pub(crate) use tile::CHAIN;
 
-use super::{base, elementwise, optimiser, random, reductions};
-use super::{split, split_by, Pool, Readers, Stores};
+use super::{base, choice, elementwise, optimiser, random, reductions};
+use super::{split, Pool, Readers, Stores};
