@@ -2,8 +2,7 @@
 //! The register tile that all three matrix products share.
 
 use super::base::{Kernel, Vector};
-use super::choice;
-use super::choice::TALLEST_TILE;
+use super::choice::{self, TALLEST_TILE};
 use super::panels::PANEL;
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
