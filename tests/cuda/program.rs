@@ -277,3 +277,20 @@ fn what_a_run_worked_on_is_recorded() {
     let eval = machine.json(&["eval", "--checkpoint", "cpu", "--json"]);
     assert_eq!(eval["device"], described.as_str(), "the GPU, if nothing else is asked for");
 }
+
+/// A toolkit's folder of stubs ahead of the driver, as people set it to link programs.
+#[test]
+fn a_stub_does_not_hide_the_driver() {
+    let Some(simulator) = simulator() else { return };
+    let machine = Machine::with_driver(simulator.path());
+    let stubs = machine.folder.path().join("toolkit/lib64/stubs");
+    fs::create_dir_all(&stubs).expect("a folder");
+    compile(&stubs.join("libcuda.so"), "int cuInit(int flags) { return 34; }\n");
+    let mut path = stubs.into_os_string();
+    path.push(":");
+    path.push(machine.drivers());
+    let output = machine.command(&["doctor"]).env("LD_LIBRARY_PATH", path).output();
+    let output = output.expect("the program runs");
+    let told = String::from_utf8(output.stdout).expect("text");
+    assert!(told.contains("(simulated)") && told.contains("device  cuda:0"), "{told}");
+}
