@@ -69,7 +69,18 @@ enum KilnUnary {
   KILN_UNARY_EXP = 9, /* gradient from the output */
   KILN_UNARY_LOG = 10,
   KILN_UNARY_SQUARE = 11,
-  KILN_UNARY_SCALE = 12 /* parameter: factor */
+  KILN_UNARY_SCALE = 12,  /* parameter: factor */
+  KILN_UNARY_OFFSET = 13, /* parameter: what is added */
+  KILN_UNARY_ABS = 14,
+  KILN_UNARY_SQRT = 15,       /* gradient from the output */
+  KILN_UNARY_RSQRT = 16,      /* gradient from the output */
+  KILN_UNARY_RECIPROCAL = 17, /* gradient from the output */
+  KILN_UNARY_SIN = 18,
+  KILN_UNARY_COS = 19,
+  KILN_UNARY_ERF = 20,
+  KILN_UNARY_POW = 21,   /* parameter: exponent */
+  KILN_UNARY_CLAMP = 22, /* parameters: least, most */
+  KILN_UNARY_NOT = 23    /* 1 for 0, else 0 */
 };
 
 enum KilnBinary {
@@ -78,22 +89,90 @@ enum KilnBinary {
   KILN_BINARY_MULTIPLY = 2,
   KILN_BINARY_DIVIDE = 3,
   KILN_BINARY_LOGISTIC_LOSS = 4, /* log(1 + exp(a)) - a b */
-  KILN_BINARY_LOGISTIC_SLOPE = 5 /* sigmoid(a) - b */
+  KILN_BINARY_LOGISTIC_SLOPE = 5, /* sigmoid(a) - b */
+  KILN_BINARY_MINIMUM = 6,
+  KILN_BINARY_MAXIMUM = 7,
+  KILN_BINARY_POWER = 8,
+  KILN_BINARY_POWER_SLOPE = 9, /* a^b log(a), 0 where a is 0 and b is not negative */
+  KILN_BINARY_LESS = 10,       /* 1 or 0, as the others */
+  KILN_BINARY_LESS_EQUAL = 11,
+  KILN_BINARY_EQUAL = 12,
+  KILN_BINARY_MAXIMUM_SHARE = 13 /* 0 where a < b, 1/2 where they are equal, else 1 */
+};
+
+/* What a link of a chain does with its arguments x, y and z. */
+enum KilnLinkKind {
+  KILN_LINK_COPY = 0,           /* x */
+  KILN_LINK_UNARY = 1,          /* KilnUnary of x */
+  KILN_LINK_UNARY_GRADIENT = 2, /* derivative of KilnUnary, from x, times y */
+  KILN_LINK_BINARY = 3,         /* KilnBinary of x and y */
+  KILN_LINK_MASK_NONZERO = 4,   /* x != 0 ? parameter * y : 0 */
+  KILN_LINK_WHERE = 5           /* x != 0 ? y : z */
+};
+
+/* How the elements of one thread are read. */
+enum KilnChainAccess {
+  KILN_CHAIN_DENSE = 0,   /* as many as the results have, in their order: 16 bytes at a time */
+  KILN_CHAIN_NUMBER = 1,  /* one number */
+  KILN_CHAIN_ALIGNED = 2, /* strided; a thread's elements are neighbours, aligned to their size */
+  KILN_CHAIN_ROW = 3,     /* strided; a thread's elements lie within the innermost extent */
+  KILN_CHAIN_SINGLE = 4   /* strided, element by element */
+};
+
+/* How numbers of a chain lie in memory. */
+enum KilnChainStorage {
+  KILN_CHAIN_T = 0,      /* T */
+  KILN_CHAIN_F32 = 1,    /* f32 */
+  KILN_CHAIN_ROUNDED = 2 /* f32, rounded to T; results alone */
 };
 
 /* Whether a result replaces what its buffer holds or is added to it. */
 enum KilnStore { KILN_STORE_OVERWRITE = 0, KILN_STORE_ACCUMULATE = 1 };
 
-/* unary_T: y = f(a). unary_gradient_T: y = df(a) * b. mask_nonzero_T: y = a != 0 ? parameter * b : 0. binary_T: y = a o b.
- * y may be a or b. */
-typedef struct KilnElementwiseParams {
-  void* y;       /* T [count] */
-  const void* a; /* T [count] */
-  const void* b; /* T [count]; unused by unary_T */
-  unsigned int count;
-  unsigned int function; /* KilnUnary or KilnBinary; unused by mask_nonzero_T */
-  float parameter;
-} KilnElementwiseParams;
+/* Most operands, links, results, kept values and extents of an operand of chain_T. */
+#define KILN_CHAIN_OPERANDS 8
+#define KILN_CHAIN_LINKS 24
+#define KILN_CHAIN_RESULTS 8
+#define KILN_CHAIN_KEPT 4
+#define KILN_CHAIN_AXES 8
+/* Arguments of a link: the value of the link before, kept values from here on, operands from there on. */
+#define KILN_CHAIN_LAST 0
+#define KILN_CHAIN_FIRST_KEPT 1
+#define KILN_CHAIN_FIRST_OPERAND 8
+/* A link's value is not kept, or not stored. */
+#define KILN_CHAIN_NOWHERE 255
+
+typedef struct KilnChainOperand {
+  const void* x;
+  enum KilnChainStorage storage;
+  enum KilnChainAccess access;
+  unsigned int axes;                    /* of the extents below; none for dense operands and numbers */
+  KilnDivider extents[KILN_CHAIN_AXES]; /* of the results, innermost first */
+  unsigned int strides[KILN_CHAIN_AXES]; /* of x, in elements */
+} KilnChainOperand;
+
+typedef struct KilnChainResult {
+  void* y; /* [count]; may be a dense operand of the same storage */
+  enum KilnChainStorage storage;
+} KilnChainResult;
+
+typedef struct KilnChainLink {
+  unsigned char kind;         /* KilnLinkKind */
+  unsigned char function;     /* KilnUnary or KilnBinary */
+  unsigned char arguments[3]; /* KILN_CHAIN_LAST, .. */
+  unsigned char keep;         /* which kept value it becomes */
+  unsigned char store;        /* which result it is */
+  float parameters[2];
+} KilnChainLink;
+
+/* chain_T: a run of operations on each element. */
+typedef struct KilnChainParams {
+  unsigned int count; /* elements of each result */
+  unsigned int length;
+  KilnChainLink links[KILN_CHAIN_LINKS];
+  KilnChainOperand operands[KILN_CHAIN_OPERANDS];
+  KilnChainResult results[KILN_CHAIN_RESULTS];
+} KilnChainParams;
 
 /* dropout_T: y = kept ? scale * x : 0. The gradient is the same kernel on dy. y may be x. */
 typedef struct KilnDropoutParams {

@@ -9,6 +9,8 @@
 #[expect(dead_code, reason = "kernels and host agree on more than this one side uses")]
 #[path = "../src/backend/cuda/abi.rs"]
 mod abi;
+#[path = "kernels/chain.rs"]
+mod chain;
 #[path = "kernels/copies.rs"]
 mod copies;
 #[path = "kernels/cross_entropy.rs"]
@@ -17,8 +19,6 @@ mod cross_entropy;
 mod driver;
 #[path = "kernels/dropout.rs"]
 mod dropout;
-#[path = "kernels/elementwise.rs"]
-mod elementwise;
 #[path = "kernels/float.rs"]
 mod float;
 #[path = "kernels/function.rs"]
@@ -50,7 +50,7 @@ use kiln_simcuda::Mode;
 /// Launches all families, compares all results, and fails unless every kernel was among them.
 fn run_all(mode: Mode) {
     let gpu = Gpu::open(mode);
-    elementwise::run(&gpu);
+    chain::run(&gpu);
     dropout::run(&gpu);
     reduce::run(&gpu);
     softmax::run(&gpu);

@@ -4,6 +4,7 @@
 //! Each file finds in the graph what its kernel can compute. A kernel has no meaning of its own: it
 //! means the nodes that it replaces, and it is tested against them.
 
+pub mod chain;
 mod cross_entropy;
 mod facts;
 mod finder;
@@ -14,13 +15,15 @@ mod optimizer;
 mod weight_gradient;
 mod weight_gradients;
 
+pub(crate) use chain::chains;
+pub use chain::Chain;
 pub use facts::{Facts, Fusion, HostMemory, Storage, UpdatePlace};
-pub(crate) use finder::{is_leaf, is_view, origin, Cluster, Finder};
+pub(crate) use finder::{is_leaf, is_read_through, is_view, origin, Cluster, Finder};
 pub use linear::Bias;
 
 use crate::graph::{Graph, MemoryFormat, Node, NodeId};
 use crate::op::{
-    is_per_channel, Binary, Dropout, MatMul, Nll, Op, Softmax, StateRule, Store, Unary, UpdateRule,
+    is_per_channel, Dropout, MatMul, Nll, Op, Softmax, StateRule, Store, Unary, UpdateRule,
 };
 use crate::DType;
 
@@ -59,20 +62,12 @@ pub enum Kernel {
     },
     /// `x -> y`: dropout alone.
     Dropout(Dropout),
-    /// `(y, dy) -> dx`: the zeros of `y` as a mask.
-    MaskNonZero(f64),
-    /// `x -> y`: a function of each element.
-    Map(Unary),
-    /// `(saved, dy) -> dx`: the gradient of a function of each element.
-    MapGradient(Unary),
-    /// `(a, b) -> c`: a function of pairs of elements.
-    Zip(Binary),
+    /// `operands -> results`: a run of operations on each element.
+    Chain(Chain),
     /// `x -> y`: softmax or its logarithm over the innermost extent.
     Softmax(Softmax),
     /// `(y, dy) -> dx`: the gradient of [`Kernel::Softmax`].
     SoftmaxGradient(Softmax),
-    /// `x -> y`: one number, or one row, repeated.
-    Repeat,
     /// Sum of all elements.
     Sum,
     /// `(a, b) -> c`: the product of two matrices.
@@ -214,17 +209,10 @@ pub(crate) fn single(finder: &Finder<'_>, id: NodeId) -> Cluster {
     let node = graph.node(id);
     let kernel = match &node.op {
         // Loops know numbers alone.
-        Op::Transpose | Op::ToFormat(_) | Op::Broadcast(_) if node.ty.dtype != DType::F32 => {
-            Kernel::Plain
-        }
-        Op::Unary(function) => Kernel::Map(*function),
-        Op::UnaryGrad(function) => Kernel::MapGradient(*function),
+        Op::Transpose | Op::ToFormat(_) if node.ty.dtype != DType::F32 => Kernel::Plain,
         Op::Dropout(dropout) if counts_as_stored(node) => Kernel::Dropout(*dropout),
-        Op::MaskNonZero(scale) => Kernel::MaskNonZero(*scale),
-        Op::Binary(function) => Kernel::Zip(*function),
         Op::Softmax(kind) => Kernel::Softmax(*kind),
         Op::SoftmaxGrad(kind) => Kernel::SoftmaxGradient(*kind),
-        Op::Broadcast(_) if repeats(graph.node(node.inputs[0]), node) => Kernel::Repeat,
         Op::SumTo(shape) if shape.elements() == 1 => Kernel::Sum,
         Op::MatMul(product) => Kernel::MatMul(*product),
         Op::SumTo(_) if sums_columns(graph.node(node.inputs[0]), node) => Kernel::ColumnSum,
@@ -247,16 +235,6 @@ pub(crate) fn single(finder: &Finder<'_>, id: NodeId) -> Cluster {
 pub(crate) fn counts_as_stored(node: &Node) -> bool {
     let shape = &node.ty.shape;
     shape.rank() < 4 || node.format == MemoryFormat::ChannelsLast || MemoryFormat::coincides(shape)
-}
-
-/// Whether broadcasting repeats the tensor as a whole: one number, or one row of what lies in memory.
-fn repeats(from: &Node, to: &Node) -> bool {
-    let (small, [_, columns]) = (&from.ty.shape, to.matrix());
-    let is_row = match to.format {
-        MemoryFormat::Contiguous => small.last() == columns,
-        MemoryFormat::ChannelsLast => is_per_channel(small, &to.ty.shape),
-    };
-    small.elements() == 1 || (small.elements() == columns && is_row)
 }
 
 /// Whether a sum adds up the columns of what lies in memory.
@@ -290,13 +268,9 @@ impl Kernel {
             Kernel::LinearCrossEntropy(_) => "linear_cross_entropy",
             Kernel::CrossEntropy { .. } => "cross_entropy",
             Kernel::Dropout(_) => "dropout",
-            Kernel::MaskNonZero(_) => "mask_nonzero",
-            Kernel::Map(_) => "map",
-            Kernel::MapGradient(_) => "map_gradient",
-            Kernel::Zip(_) => "zip",
+            Kernel::Chain(_) => "chain",
             Kernel::Softmax(_) => "softmax",
             Kernel::SoftmaxGradient(_) => "softmax_gradient",
-            Kernel::Repeat => "repeat",
             Kernel::Sum => "sum",
             Kernel::MatMul(_) => "matmul",
             Kernel::ColumnSum => "column_sum",

@@ -97,7 +97,12 @@ pub fn compile(traced: Traced, request: &Request, facts: &Facts) -> Result<Plan>
     let graph = verified("layout", layout::assign(graph, facts.image_format))?;
     within_reach(&graph)?;
     let clusters = fuse::clusters(&graph, facts)?;
+    let count = clusters.len();
     let schedule = schedule::order(&graph, clusters, facts);
+    if schedule.steps.len() != count {
+        let message = format!("{} of {count} steps have an order", schedule.steps.len());
+        return Err(Error::Internal { pass: "schedule", message });
+    }
     let placement = memory::place(&graph, &schedule, facts);
     Ok(assemble::plan(graph, schedule, placement, facts))
 }

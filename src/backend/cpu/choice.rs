@@ -4,19 +4,21 @@
 //! | what is chosen | by what | where |
 //! |---|---|---|
 //! | the instruction set | the machine, once | [`Isa::best`](super::simd::Isa::best) |
-//! | a loop of its own, or the plain meaning | the kernel, and in which layout it reads parameters | [`Path::of`](super::path::Path::of) |
+//! | a loop of its own, or the plain meaning | the kernel | [`Path::of`](super::path::Path::of) |
 //! | dense products, or perhaps sparse ones | extents | [`may_skip_rows`], [`may_skip_columns`] |
 //! | skipping zeros | the density of a few rows, when the step runs | [`is_sparse`] |
 //! | the height of a register tile | the instruction set, and how many rows are left | [`tile_rows`] |
 //! | what threads divide among themselves | extents and threads | [`split_of`] |
 //! | stores near the core, or past its caches | who reads next, threads, the last cache | [`own_inputs`], [`exchange`](super::exchange) |
-//! | the same for dropout alone | the size | [`STREAMED_ELEMENTS`] |
+//! | the same for dropout alone and chains | the size | [`STREAMED_ELEMENTS`] |
+//! | one thread for a chain, or all | its elements and links | [`is_small`] |
 //!
 //! None of them changes a bit of a result that is finite. `kiln plan` prints for each step what they
 //! come to; `path` asks the same functions as the loops do.
 
 use super::exchange::Readers;
 use super::pool::split_by;
+use crate::kernel::Chain;
 use std::ops::Range;
 
 /// Outputs of a linear layer that are computed side by side, and stored side by side in the layout of
@@ -38,10 +40,18 @@ const MAX_LISTED: usize = 4 << 20;
 /// Fraction of non-zero values below which skipping the others is faster than multiplying all.
 const SPARSE_DENSITY: f32 = 0.5;
 
-/// Destinations of dropout alone with at least this many elements are written past the caches. Two
+/// Destinations of dropout alone, and of chains, with at least this many elements are written past the caches. Two
 /// such buffers fill the last cache of the machines measured (32 MiB), and a store that misses
 /// otherwise reads first.
 pub(crate) const STREAMED_ELEMENTS: usize = 4 << 20;
+
+/// Links times elements below which a second thread costs a chain more than it saves.
+const SMALL_CHAIN: usize = 1 << 14;
+
+/// Whether one thread computes a chain.
+pub(crate) fn is_small(chain: &Chain) -> bool {
+    chain.elements.saturating_mul(chain.links.len()) <= SMALL_CHAIN
+}
 
 /// Whether it can pay to skip the zeros of a factor of `[rows, steps]` in a product with so many
 /// columns, a block of rows at a time: in a forward pass and an input gradient.

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which way each step of a plan takes, as far as shapes, facts and the machine decide it.
 
-use super::choice::{may_skip_columns, may_skip_rows, own_inputs, split_of, PANEL};
+use super::choice::{is_small, may_skip_columns, may_skip_rows, own_inputs, split_of, PANEL};
 use super::choice::{Split, STREAMED_ELEMENTS};
 use super::exchange::{LastCache, Readers, Stores};
-use super::launch::activation;
 use super::program::Read;
 use super::simd::{Isa, PanelLayout};
 use crate::backend::Layout;
 use crate::graph::{NodeId, ParamRole, ParamSpec, ParamUsage};
 use crate::kernel::{Kernel, Sink};
-use crate::plan::{Place, Plan, Step};
+use crate::plan::{BufferId, Place, Plan, Step};
 use crate::Shape;
 use std::fmt::{Display, Formatter};
 use std::num::NonZeroUsize;
@@ -91,7 +90,7 @@ fn paths_on(plan: &Plan, machine: Machine) -> Vec<Path> {
 
 impl Path {
     fn of(plan: &Plan, step: &Step, readers: Readers, machine: Machine) -> Self {
-        let path = match is_interpreted(plan, step) {
+        let path = match is_interpreted(&step.kernel) {
             true => Path::new(Method::Plain, Divided::Nothing),
             false => Path::of_loop(plan, step, readers, machine),
         };
@@ -116,20 +115,18 @@ impl Path {
                 let stores = if is_large { Stores::Streamed } else { Stores::Cached };
                 Path { stores, ..Path::new(Vectors, Elements) }
             }
-            Kernel::Map(function) | Kernel::MapGradient(function) => match activation(*function) {
-                Ok(_) => Path::new(Vectors, Elements),
-                Err(_) => Path::new(Scalars, Nothing),
-            },
-            Kernel::MaskNonZero(_) | Kernel::GlobalNorm | Kernel::FlatUpdate { .. } => {
-                Path::new(Vectors, Elements)
+            Kernel::Chain(chain) => {
+                let divided = if is_small(chain) { Nothing } else { Elements };
+                let is_large = chain.elements >= STREAMED_ELEMENTS;
+                let stores = if is_large { Stores::Streamed } else { Stores::Cached };
+                Path { stores, ..Path::new(Vectors, divided) }
             }
+            Kernel::GlobalNorm | Kernel::FlatUpdate { .. } => Path::new(Vectors, Elements),
             Kernel::CrossEntropy { .. } | Kernel::Softmax(_) => Path::new(Vectors, Rows),
             Kernel::ColumnSum => Path::new(Vectors, Columns),
             Kernel::Transpose { .. } => Path::new(Scalars, Columns),
             Kernel::MatMul(_) => Path::new(Gemm, Nothing),
-            Kernel::Zip(_)
-            | Kernel::SoftmaxGradient(_)
-            | Kernel::Repeat
+            Kernel::SoftmaxGradient(_)
             | Kernel::Sum
             | Kernel::StoreGradient(_)
             | Kernel::SetState(_) => Path::new(Scalars, Nothing),
@@ -256,13 +253,9 @@ pub(super) fn layout(parameter: &ParamSpec) -> Layout {
     }
 }
 
-/// Whether a step is computed by the plain meaning of its nodes.
-pub(super) fn is_interpreted(plan: &Plan, step: &Step) -> bool {
-    has_no_loop(&step.kernel) || reads_foreign_layout(plan, step)
-}
-
-/// Whether a kernel is interpreted: plain ones, and those that plans for the CPU do not contain.
-fn has_no_loop(kernel: &Kernel) -> bool {
+/// Whether a kernel is computed by the plain meaning of its nodes: plain ones, and those that plans
+/// for the CPU do not contain.
+pub(super) fn is_interpreted(kernel: &Kernel) -> bool {
     matches!(
         kernel,
         Kernel::Plain
@@ -272,24 +265,33 @@ fn has_no_loop(kernel: &Kernel) -> bool {
     )
 }
 
-/// Whether a step reads a parameter in a layout that its kernel does not know: all expect row-major
-/// but for the weight and the bias of linear layers. What such a layer is applied to may be a
-/// parameter too.
-fn reads_foreign_layout(plan: &Plan, step: &Step) -> bool {
-    let is_foreign = |&buffer: &_| match plan.buffer(buffer).place {
+/// A parameter that a step reads in a layout that its kernel does not know.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Foreign {
+    /// Which of the step's inputs it is.
+    pub(super) index: usize,
+    pub(super) layout: Layout,
+}
+
+/// The parameters that are brought to another layout for a step: all kernels expect row-major but for
+/// the weight and the bias of linear layers. What such a layer is applied to may be a parameter too.
+pub(super) fn foreign(plan: &Plan, step: &Step) -> Vec<Foreign> {
+    let layout_of = |read: &Option<BufferId>| match plan.buffer((*read)?).place {
         Place::Parameter(id) => {
             let spec = &plan.graph.parameters()[id.index()];
-            spec.role == ParamRole::Trained && layout(spec) != Layout::RowMajor
+            let layout = layout(spec);
+            (spec.role == ParamRole::Trained && layout != Layout::RowMajor).then_some(layout)
         }
-        _ => false,
+        _ => None,
     };
     let knows_layout = |index| match step.kernel {
         Kernel::Linear { .. } => index >= 1,
         Kernel::InputGradient { .. } => index == 1,
         _ => false,
     };
-    let mut others = step.reads.iter().enumerate().filter(|(index, _)| !knows_layout(*index));
-    others.any(|(_, read)| read.as_ref().is_some_and(is_foreign))
+    let others = step.reads.iter().enumerate().filter(|(index, _)| !knows_layout(*index));
+    let foreign = others.filter_map(|(index, read)| layout_of(read).map(|layout| (index, layout)));
+    foreign.map(|(index, layout)| Foreign { index, layout }).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use super::exchange::Readers;
 use super::operands::Located;
-use super::path::is_interpreted;
+use super::path::{foreign, is_interpreted, Foreign};
 use crate::backend::Memory;
 use crate::graph::ParamId;
 use crate::kernel::{Kernel, Sink};
@@ -27,6 +27,8 @@ pub(super) enum Ready {
     /// It has a loop of its own.
     Loop {
         operands: Located,
+        /// Parameters that are brought to another layout first.
+        foreign: Vec<Foreign>,
         /// Which threads read what it writes first.
         readers: Readers,
         /// As for [`Ready::Interpreted`].
@@ -50,7 +52,7 @@ impl Ready {
     fn new(plan: &Plan, memory: &Memory, step: &Step, read: &Read) -> Result<Self> {
         let rounded = |&id: &_| matches!(plan.buffer(id).rounded, DType::Bf16 | DType::F16);
         let rounds = step.writes.iter().any(rounded);
-        if is_interpreted(plan, step) {
+        if is_interpreted(&step.kernel) {
             return Ok(Ready::Interpreted { rounds });
         }
         let rule = match &step.kernel {
@@ -61,6 +63,7 @@ impl Ready {
         let moments = rule.map_or(0, |rule| rule.moments());
         Ok(Ready::Loop {
             operands: Located::new(plan, memory, step, moments)?,
+            foreign: foreign(plan, step),
             readers: read.readers(plan, step),
             rounds,
         })

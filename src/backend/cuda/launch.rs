@@ -80,7 +80,7 @@ params! {
     LinearCrossEntropy(KilnLinearCrossEntropyParams),
     CrossEntropy(KilnCrossEntropyParams),
     Dropout(KilnDropoutParams),
-    Elementwise(KilnElementwiseParams),
+    Chain(KilnChainParams),
     Softmax(KilnSoftmaxParams),
     Reduce(KilnReduceParams),
     StridedCopy(KilnStridedCopyParams),

@@ -9,11 +9,10 @@ mod products;
 mod reductions;
 mod updates;
 
-pub(super) use elements::activation;
-
 use super::exchange::Readers;
 use super::memory::Arenas;
 use super::operands::{Located, Operands, Read};
+use super::path::Foreign;
 use super::pool::Pool;
 use super::program::{Program, Ready};
 use super::simd::Isa;
@@ -23,7 +22,7 @@ use crate::graph::NodeId;
 use crate::kernel::Kernel;
 use crate::plan::{Plan, Step};
 use crate::scalars::Scalars;
-use crate::{Error, Precision, Result, Shape};
+use crate::{allocate, Error, Precision, Result, Shape};
 
 /// What steps run with.
 #[derive(Debug)]
@@ -45,8 +44,8 @@ pub(super) fn launch(
             plain::launch(arenas, run, index)?;
             *rounds
         }
-        Ready::Loop { operands, readers, rounds } => {
-            launch_loop(engine, arenas, (operands, *readers), run, index)?;
+        Ready::Loop { operands, foreign, readers, rounds } => {
+            launch_loop(engine, arenas, (operands, foreign, *readers), run, index)?;
             *rounds
         }
     };
@@ -59,7 +58,7 @@ pub(super) fn launch(
 fn launch_loop(
     engine: &Engine,
     arenas: &mut Arenas,
-    (located, readers): (&Located, Readers),
+    (located, foreign, readers): (&Located, &[Foreign], Readers),
     run: &mut Run<'_>,
     index: usize,
 ) -> Result<()> {
@@ -67,6 +66,10 @@ fn launch_loop(
     let step = &plan.steps[index];
     let numbers = located.numbers(plan, scalars);
     let mut operands = located.borrow(arenas, run, &numbers)?;
+    let row_major = row_major(plan, step, foreign, &operands)?;
+    for (foreign, values) in foreign.iter().zip(&row_major) {
+        operands.reads[foreign.index] = Read::F32(values);
+    }
     let precision = rounding::of_factors(plan, step);
     let factors = rounding::factors(precision, &operands.reads)?;
     // Of tf32 only factors are cut off; numbers of 16 bits are stored so, whatever reads them.
@@ -75,6 +78,21 @@ fn launch_loop(
         *read = Read::F32(rounded);
     }
     Launch { engine, plan, scalars, memory, step, operands, readers, summed }.dispatch()
+}
+
+/// Parameters in the order that all kernels know.
+fn row_major(
+    plan: &Plan,
+    step: &Step,
+    foreign: &[Foreign],
+    operands: &Operands<'_>,
+) -> Result<Vec<Vec<f32>>> {
+    let unpacked = foreign.iter().map(|&Foreign { index, layout }| {
+        let shape = &plan.graph.node(step.inputs[index]).ty.shape;
+        allocate::probe(2 * shape.elements() * size_of::<f32>(), "a parameter in row-major order")?;
+        Ok(layout.unpack(shape, operands.reads[index].values()?))
+    });
+    unpacked.collect()
 }
 
 /// One launch with everything it needs.
@@ -99,13 +117,9 @@ impl<'a> Launch<'a> {
             Kernel::WeightGradient { sink, bias } => self.weight_gradient(*sink, *bias),
             Kernel::CrossEntropy { nll, gradient } => self.cross_entropy(nll, *gradient),
             Kernel::Dropout(dropout) => self.dropout(*dropout),
-            Kernel::MaskNonZero(scale) => self.mask_nonzero(*scale),
-            Kernel::Map(function) => self.map(*function),
-            Kernel::MapGradient(function) => self.map_gradient(*function),
-            Kernel::Zip(function) => self.zip(*function),
+            Kernel::Chain(chain) => self.chain(chain),
             Kernel::Softmax(kind) => self.softmax(*kind),
             Kernel::SoftmaxGradient(kind) => self.softmax_gradient(*kind),
-            Kernel::Repeat => self.repeat(),
             Kernel::Sum => self.sum(),
             Kernel::MatMul(product) => self.matmul(*product),
             Kernel::ColumnSum => self.column_sum(),

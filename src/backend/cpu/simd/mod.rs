@@ -23,11 +23,12 @@ mod random;
 mod reductions;
 
 pub(crate) use base::Isa;
-pub(crate) use elementwise::{activate, activate_gradient, mask_non_zero, Activation, MaskNonZero};
+pub(crate) use elementwise::{chain, Activation};
 pub(crate) use moving::transpose;
 pub(crate) use optimiser::{update, Decay, Moments, Nesterov, Step, UpdateRule, Updated};
 pub(crate) use products::{
-    matmul, Forward, GradientTail, InputGradient, PanelLayout, Start, Strides, WeightGradient,
+    matmul, Forward, GradientTail, InputGradient, MaskNonZero, PanelLayout, Start, Strides,
+    WeightGradient,
 };
 pub(crate) use random::{dropout, Dropout};
 pub(crate) use reductions::{

@@ -22,8 +22,10 @@ impl Lowering<'_> {
         if tail.bias == Bias::Added {
             params.tail.bias = self.read_as(2, DType::F32)?;
         }
-        let activation = tail.activation.and_then(unary).unwrap_or((KILN_UNARY_NONE, 0.0));
-        (params.tail.activation, params.tail.activation_parameter) = activation;
+        if let Some(activation) = tail.activation {
+            let (function, [parameter, _]) = unary(activation);
+            (params.tail.activation, params.tail.activation_parameter) = (function, parameter);
+        }
         if let Some(dropout) = fused {
             params.tail.dropout = 1;
             params.tail.scalars = self.scratch.scalars();

@@ -3,7 +3,7 @@
 
 use super::draws::{Group, KeepSchedule};
 use super::isa::{Isa, Kernel};
-use super::vector::Vector;
+use super::vector::{Vector, ROOT_HALF};
 use crate::philox::multipliers;
 
 /// Eight lanes.
@@ -148,6 +148,16 @@ impl Vector for Portable {
             let e = e as i32;
             a * power(e >> 1) * power(e - (e >> 1))
         })
+    }
+
+    #[inline(always)]
+    fn split(self) -> (Self, Self) {
+        let shifted = |x: f32| x.to_bits().wrapping_sub(ROOT_HALF) as i32 >> 23;
+        let exponent = lanewise!(a = self => shifted(a) as f32);
+        let mantissa = lanewise!(a = self => {
+            f32::from_bits(a.to_bits().wrapping_sub((shifted(a) << 23) as u32))
+        });
+        (mantissa, exponent)
     }
 
     #[inline(always)]

@@ -20,7 +20,7 @@ mod tile;
 mod weight_gradient;
 
 pub(crate) use forward::{Forward, Start};
-pub(crate) use input_gradient::InputGradient;
+pub(crate) use input_gradient::{InputGradient, MaskNonZero};
 pub(crate) use matmul::{matmul, Strides};
 pub(crate) use panels::PanelLayout;
 pub(crate) use tail::GradientTail;

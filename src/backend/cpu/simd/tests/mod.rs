@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The kernels against plain loops, on every instruction set that the machine has.
 
+mod chain;
 mod dropout;
 mod elementwise;
 mod exchange;
+mod functions;
 mod gradients;
 mod lanes;
 mod linear;
