@@ -61,8 +61,8 @@ fn kernels_are_their_nodes(layer: &Layer, target: &Target) -> Verdict {
         let kind = (index + layer.input.len()) % 4;
         let store = if kind.is_multiple_of(2) { Store::Overwrite } else { Store::Accumulate };
         let max_norm = (kind / 2 == 1).then_some(0.5);
-        let update = Some(UpdateGoal { rule: optimizer.rule, max_norm });
-        let goal = Goal::Step(StepGoal { store, update });
+        let update = Some(UpdateGoal { rule: optimizer.rule, max_norm, averages });
+        let goal = Goal::Step(StepGoal { store, update, groups });
         let mut backend = target.backend();
         let traced = record(net.module(), Some(loss), &parameters.specs, &types);
         let plan = compiled(traced, Mode::Train, goal, backend.facts());

@@ -52,6 +52,7 @@ pub(crate) const SCALARS: KilnScalars = KilnScalars {
     moment2_correction_root: 0.0,
     momentum: 0.0,
     one_minus_momentum: 1.0,
+    average: 1.0,
 };
 
 impl Gpu {

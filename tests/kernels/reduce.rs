@@ -104,6 +104,8 @@ fn square_sum(gpu: &Gpu, count: usize, blocks: usize) {
             partials: partials.address(),
             tickets: tickets.address(),
             count: count as u32,
+            first_block: 0,
+            blocks: blocks as u32,
             max_norm,
         };
         let kernel = "square_sum_f32";

@@ -120,9 +120,10 @@ impl Path {
                 Ok(_) => Path::new(Vectors, Elements),
                 Err(_) => Path::new(Scalars, Nothing),
             },
-            Kernel::MaskNonZero(_) | Kernel::GlobalNorm | Kernel::FlatUpdate { .. } => {
-                Path::new(Vectors, Elements)
-            }
+            Kernel::MaskNonZero(_)
+            | Kernel::GlobalNorm
+            | Kernel::FlatUpdate { .. }
+            | Kernel::Average => Path::new(Vectors, Elements),
             Kernel::CrossEntropy { .. } | Kernel::Softmax(_) => Path::new(Vectors, Rows),
             Kernel::ColumnSum => Path::new(Vectors, Columns),
             Kernel::Transpose { .. } => Path::new(Scalars, Columns),
@@ -284,6 +285,8 @@ fn reads_foreign_layout(plan: &Plan, step: &Step) -> bool {
         _ => false,
     };
     let knows_layout = |index| match step.kernel {
+        // An average lies as its parameter does.
+        Kernel::Average => true,
         Kernel::Linear { .. } => index >= 1,
         Kernel::InputGradient { .. } => index == 1,
         _ => false,

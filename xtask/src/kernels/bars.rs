@@ -146,6 +146,7 @@ const BARS: &[Bar] = &[
     Bar { parts: &["adam"], registers: 44, narrow: 5, why: "numbers of its rule that change from step to step; 8 bytes of the bf16 shadow", ..POINTWISE },
     Bar { parts: &["count_pass"], narrow: SCALARS, why: "one counter", ..POINTWISE },
     Bar { parts: &["running_average"], narrow: SCALARS, why: "a few numbers per layer", ..POINTWISE },
+    Bar { parts: &["average"], narrow: 1, why: "the weight of a run", ..POINTWISE },
     Bar { parts: &["transpose"], narrow: 8, why: "a tile's row is 32 elements, one per thread", ..POINTWISE },
     Bar { parts: &["cast"], narrow: 16, why: LAST_FEW, ..POINTWISE },
     Bar { parts: &["unary"], narrow: 24, why: LAST_FEW, ..POINTWISE },

@@ -14,7 +14,7 @@ fn three_steps(pool: &Pool, isa: Isa, rule: impl Fn(i32) -> UpdateRule) -> f32 {
     }
     for (step, gradient) in (1..).zip(GRADIENTS) {
         let moments = Moments::Two(&mut first, &mut second);
-        let updated = Updated { values: &mut values, moments };
+        let updated = Updated { values: &mut values, moments, average: None };
         update(pool, isa, &rule(step), &[gradient * 4.0; 37], 0.25, updated);
     }
     assert!(values.iter().all(|&value| value == values[0]));
@@ -69,7 +69,7 @@ fn plain_sgd_needs_no_moments() {
     };
     everywhere(|pool, isa| {
         let mut values = vec![2.0; 100];
-        let updated = Updated { values: &mut values, moments: Moments::None };
+        let updated = Updated { values: &mut values, moments: Moments::None, average: None };
         update(pool, isa, &rule, &[1.0; 100], 1.0, updated);
         assert_eq!(values, [1.25; 100]);
     });
@@ -108,7 +108,7 @@ fn infinite_parameters_without_decay() {
             let mut values = [f32::INFINITY; 37];
             let (mut first, mut second) = ([0.25; 37], [0.25; 37]);
             let moments = Moments::Two(&mut first, &mut second);
-            let updated = Updated { values: &mut values, moments };
+            let updated = Updated { values: &mut values, moments, average: None };
             update(pool, isa, rule, &[0.5; 37], scale, updated);
             assert_eq!(values, [f32::INFINITY; 37], "{rule:?} on {isa}");
             let are_finite = first.iter().chain(&second).all(|moment| moment.is_finite());
