@@ -162,6 +162,7 @@ pub(crate) fn scalars_memory(scalars: &KilnScalars) -> Memory {
         scalars.one_minus_momentum.to_bits(),
         scalars.moment1_correction.to_bits(),
         scalars.moment2_correction_root.to_bits(),
+        scalars.average.to_bits(),
     ])
 }
 

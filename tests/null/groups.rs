@@ -95,7 +95,7 @@ fn nothing_is_left_of_backward_where_all_is_frozen() {
     for facts in all_facts() {
         let none = plan(frozen(&[0, 1, 2, 3, 4, 5]), Some(1.0), Averages::None, &facts);
         let forward = simple_net().plan(Mode::Train, Goal::Forward, &facts);
-        assert_eq!(trained(&none), [vec![], vec![]]);
+        assert!(trained(&none).iter().all(Vec::is_empty));
         assert_eq!(names(&none), names(&forward));
     }
 }
