@@ -103,26 +103,35 @@ KILN_DEVICE void sgd_momentum_step(const KilnOptimizerParams& p) {
   store_values(p, own.first, values);
 }
 
-// 1 - beta^count, for 1 - beta as the host rounds it; exact to a few units in the last place.
-KILN_DEVICE float grown(float one_minus_beta, float count) { return -expm1f(count * log1pf(-one_minus_beta)); }
+// 1 - beta^count, from 1 - beta as the host rounds it, by halving the count. No term cancels another, so the result is
+// exact to a few units in the last place, however small it is.
+KILN_DEVICE float grown(float one_minus_beta, u32 count) {
+  float sum = 0.0f;
+#pragma unroll 1
+  for (u32 bit = 1u << 31; bit != 0; bit >>= 1) {
+    sum *= 2.0f - sum;
+    if ((count & bit) != 0) sum += (1.0f - sum) * one_minus_beta;
+  }
+  return sum;
+}
 
 // m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  value -= rate / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)
 KILN_DEVICE void adam_step(const KilnOptimizerParams& p) {
   const Own own = own_elements(p);
   if (!own.any) return;
-  Values values = load_chunk<kStep>(p.values + own.first);
-  Values means = load_chunk<kStep, float, Reuse::Late>(p.moment1 + own.moment);
-  Values squares = load_chunk<kStep, float, Reuse::Late>(p.moment2 + own.moment);
-  const Values gradients = load_gradients(p, own.first);
   const Chunk<4> rates = load_rates(p);
   const float rate = rates.v[0] * own.stretch.rate_factor, beta1 = rates.v[1], one_minus_beta1 = rates.v[2];
   float correction = rates.v[3], root_scale = p.scalars->moment2_correction_root;
   if (own.stretch.skipped != 0) {
     // The host's corrections count all updates; these parameters have seen fewer.
-    const float count = static_cast<float>(p.scalars->update - own.stretch.skipped);
+    const u32 count = p.scalars->update - own.stretch.skipped;
     correction = 1.0f / grown(one_minus_beta1, count);
     root_scale = 1.0f / sqrtf(grown(p.one_minus_beta2, count));
   }
+  Values values = load_chunk<kStep>(p.values + own.first);
+  Values means = load_chunk<kStep, float, Reuse::Late>(p.moment1 + own.moment);
+  Values squares = load_chunk<kStep, float, Reuse::Late>(p.moment2 + own.moment);
+  const Values gradients = load_gradients(p, own.first);
   const float step = rate * correction;
   const bool decoupled = p.decay == KILN_DECAY_DECOUPLED;
   const float shrink = decoupled ? 1.0f - rate * own.stretch.weight_decay : 1.0f;
