@@ -166,8 +166,7 @@ impl<M: Module> Net<M> {
     ) -> Result<Option<(Origin, f32)>> {
         let loss = Some(loss);
         let (store, groups) = (Store::Overwrite, groups.clone());
-        let request =
-            Request { mode, goal: Goal::Step(StepGoal { store, update: None, groups }) };
+        let request = Request { mode, goal: Goal::Step(StepGoal { store, update: None, groups }) };
         self.run(Call { request: request.clone(), loss, inputs, scalars })?;
         // Backward begins at the last layer.
         for (parameter, gradient) in self.stored_gradients(&request, loss, inputs)?.iter().rev() {

@@ -120,7 +120,12 @@ impl Store {
         (&self.specs[id.index()], &self.slots[id.index()])
     }
 
-    pub(super) fn read_from(&self, backend: &mut dyn Backend, arena: Arena, id: ParamId) -> Result<Tensor> {
+    pub(super) fn read_from(
+        &self,
+        backend: &mut dyn Backend,
+        arena: Arena,
+        id: ParamId,
+    ) -> Result<Tensor> {
         let (spec, slot) = (&self.specs[id.index()], &self.slots[id.index()]);
         let stored = backend.read(self.span(arena, id))?;
         allocate::probe(size_of_val(stored.as_slice()), &spec.name)?; // for the turned copy

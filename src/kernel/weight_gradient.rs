@@ -2,8 +2,8 @@
 //! A linear layer's gradients with respect to weight and bias, and what becomes of them: stored,
 //! or, where nothing else needs them, taken by the optimiser while they are in registers.
 
-use super::UpdatePlace;
 use super::optimizer::average_of;
+use super::UpdatePlace;
 use super::{BiasGradient, Kernel, Sink};
 use super::{Cluster, Finder};
 use crate::graph::{NodeId, ParamUsage};

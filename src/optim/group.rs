@@ -87,7 +87,8 @@ impl Group {
 
     /// Appends what is wrong with the options.
     pub(super) fn check(&self, index: usize, errors: &mut Vec<Error>) {
-        let options = [("rate factor", Some(self.rate_factor)), ("weight decay", self.weight_decay)];
+        let options =
+            [("rate factor", Some(self.rate_factor)), ("weight decay", self.weight_decay)];
         for (what, value) in options {
             let wrong = value.filter(|value| !(*value >= 0.0 && value.is_finite()));
             errors.extend(wrong.map(|value| {

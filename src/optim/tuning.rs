@@ -45,7 +45,13 @@ impl Tuning {
     pub(crate) fn new(specs: Arc<Vec<ParamSpec>>) -> Self {
         let plain = Member { rate_factor: 1.0, weight_decay: None, frozen: false, skipped: 0 };
         let members = vec![plain; specs.len()];
-        Tuning { specs, members, bare_vectors: Decay::AsOthers, groups: Groups::default(), all_frozen: false }
+        Tuning {
+            specs,
+            members,
+            bare_vectors: Decay::AsOthers,
+            groups: Groups::default(),
+            all_frozen: false,
+        }
     }
 
     /// The same with these groups in the place of all before; what is frozen stays so.

@@ -75,7 +75,8 @@ impl Runner {
             Goal::Step(step) => {
                 self.store.ensure_gradients(&mut *self.backend)?;
                 let moments = step.update.as_ref().map_or(0, |update| update.rule.moments());
-                let averages = step.update.as_ref().map_or(&[][..], |update| update.averages.roles());
+                let averages =
+                    step.update.as_ref().map_or(&[][..], |update| update.averages.roles());
                 self.store.ensure_moments(&mut *self.backend, moments)?;
                 self.store.ensure_averages(&mut *self.backend, averages)?;
             }

@@ -205,16 +205,17 @@ fn frozen_parameters_have_no_part_in_the_norm() {
 
         let gradients = plain.net().train().loss_gradients(&Mse::default(), &x, &y);
         let gradients = gradients.expect("a pass").parameters;
-        let trained = gradients.iter().filter(|(name, _)| {
-            !["norm.", "neck."].iter().any(|frozen| name.starts_with(frozen))
-        });
+        let trained = gradients
+            .iter()
+            .filter(|(name, _)| !["norm.", "neck."].iter().any(|frozen| name.starts_with(frozen)));
         let square: f64 = trained.flat_map(|(_, g)| doubles(g)).map(|g| g * g).sum();
         let got = Tensor::new([], vec![norm]).expect("a scalar");
         assert_close(&target.name, &got, &[square.sqrt()], Tolerance::balanced(DType::F32));
 
         let after = bits_of(frozen.net());
         for (name, value) in &before {
-            let is_frozen = name.starts_with("neck.") || name == "norm.weight" || name == "norm.bias";
+            let is_frozen =
+                name.starts_with("neck.") || name == "norm.weight" || name == "norm.bias";
             let same = *value == of(&after, name);
             assert_eq!(same, is_frozen, "{name} on {}", target.name);
         }
@@ -270,7 +271,8 @@ fn thawed_parameters_begin_anew() {
             steps(&mut thawed, 5..7);
             let mut new = slept();
             new.unfreeze("body.*").expect("names");
-            let mut new = Trainer::new(new.into_net(), Mse::default(), optimizer).expect("a trainer");
+            let mut new =
+                Trainer::new(new.into_net(), Mse::default(), optimizer).expect("a trainer");
             steps(&mut new, 5..6);
             // The first step alone: others than the body differ by then.
             let mut first = slept();

@@ -64,8 +64,7 @@ fn kernels_are_their_nodes(layer: &Layer, target: &Target) -> Verdict {
         let store = if kind.is_multiple_of(2) { Store::Overwrite } else { Store::Accumulate };
         let max_norm = (kind / 2 == 1).then_some(0.5);
         // Parameters of two groups, and one that is frozen where the optimiser averages.
-        let averages =
-            if index % 2 == 1 { Averages::ParametersAndState } else { Averages::None };
+        let averages = if index % 2 == 1 { Averages::ParametersAndState } else { Averages::None };
         let own = |place: usize| match (index, place) {
             (0, _) => Training::Trained(GroupOptions::default()),
             (1 | 3, 1) => Training::Frozen,

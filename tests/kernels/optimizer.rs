@@ -199,8 +199,7 @@ fn several(gpu: &Gpu, case: Case) {
         stretch(4196, 2596, 4, 0, 0.0, DECAY),
     ];
     let mut numbers = Numbers::new(VALUES);
-    let mut array =
-        |low, count: usize| Array::new(Storage::F32, &numbers.between(low, 1.0, count));
+    let mut array = |low, count: usize| Array::new(Storage::F32, &numbers.between(low, 1.0, count));
     let (values, gradients) = (array(-1.0, VALUES), array(-1.0, VALUES));
     let (moment1, moment2) = (array(-1.0, MOMENTS), array(0.1, MOMENTS));
     let averages = array(-1.0, VALUES);
@@ -229,15 +228,13 @@ fn several(gpu: &Gpu, case: Case) {
     let (mut first, mut second) = (plain(&moment1), plain(&moment2));
     for stretch in &stretches {
         for element in 0..stretch.count as usize {
-            let (at, moment) = (stretch.start as usize + element, stretch.moments as usize + element);
+            let (at, moment) =
+                (stretch.start as usize + element, stretch.moments as usize + element);
             let moments = [&moment1, &moment2].map(|array| array.values[moment]);
-            let wanted =
-                updated(&case, stretch, values.values[at], gradients.values[at], moments);
+            let wanted = updated(&case, stretch, values.values[at], gradients.values[at], moments);
             let old = averages.values[at];
-            average[at] = want(
-                old + 0.25 * (wanted.value.value - old),
-                &[old, wanted.value.magnitude],
-            );
+            average[at] =
+                want(old + 0.25 * (wanted.value.value - old), &[old, wanted.value.magnitude]);
             (value[at], first[moment], second[moment]) =
                 (wanted.value, wanted.moment1, wanted.moment2);
         }
@@ -286,13 +283,7 @@ fn averages(gpu: &Gpu) {
     }
 }
 
-fn updated(
-    case: &Case,
-    own: &KilnStretch,
-    value: f64,
-    gradient: f64,
-    moments: [f64; 2],
-) -> Wanted {
+fn updated(case: &Case, own: &KilnStretch, value: f64, gradient: f64, moments: [f64; 2]) -> Wanted {
     match case.kernel {
         "adam" => adam(case, own, value, gradient, moments),
         _ => sgd(case, own, value, gradient, moments),
@@ -304,13 +295,7 @@ fn want(value: f64, parts: &[f64]) -> Want {
     Want { value, magnitude: parts.iter().map(|part| part.abs()).sum() }
 }
 
-fn sgd(
-    case: &Case,
-    own: &KilnStretch,
-    value: f64,
-    gradient: f64,
-    moments: [f64; 2],
-) -> Wanted {
+fn sgd(case: &Case, own: &KilnStretch, value: f64, gradient: f64, moments: [f64; 2]) -> Wanted {
     let gradient = gradient * f64::from(case.coefficient.unwrap_or(1.0));
     let (rate, momentum) = (f64::from(RATE) * f64::from(own.rate_factor), f64::from(MOMENTUM));
     let slope = gradient + f64::from(own.weight_decay) * value;
@@ -330,16 +315,9 @@ fn sgd(
     Wanted { value, moment1, moment2: Want::plain(unused) }
 }
 
-fn adam(
-    case: &Case,
-    own: &KilnStretch,
-    value: f64,
-    gradient: f64,
-    moments: [f64; 2],
-) -> Wanted {
+fn adam(case: &Case, own: &KilnStretch, value: f64, gradient: f64, moments: [f64; 2]) -> Wanted {
     let gradient = gradient * f64::from(case.coefficient.unwrap_or(1.0));
-    let (rate, decay) =
-        (f64::from(RATE) * f64::from(own.rate_factor), f64::from(own.weight_decay));
+    let (rate, decay) = (f64::from(RATE) * f64::from(own.rate_factor), f64::from(own.weight_decay));
     let (beta1, beta2) = (f64::from(BETA1), f64::from(BETA2));
     let (shrink, penalty) = match case.decay {
         KILN_DECAY_DECOUPLED => (1.0 - rate * decay, 0.0),

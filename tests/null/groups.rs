@@ -110,8 +110,11 @@ fn groups_and_averages_take_no_steps_of_their_own() {
     };
     for facts in all_facts() {
         for max_norm in [None, Some(1.0)] {
-            let plain =
-                simple_net().plan(Mode::Train, step(Store::Overwrite, Some(adam()), max_norm), &facts);
+            let plain = simple_net().plan(
+                Mode::Train,
+                step(Store::Overwrite, Some(adam()), max_norm),
+                &facts,
+            );
             let grouped = plan(groups(own), max_norm, Averages::None, &facts);
             assert_eq!(names(&plain), names(&grouped));
             assert_eq!(plain.totals(), grouped.totals());
@@ -166,10 +169,8 @@ fn averages_of_frozen_parameters_are_one_step() {
 
 #[test]
 fn no_step_races_where_parameters_are_frozen_and_averaged() {
-    let gpu = Facts {
-        fusion: Fusion::AcrossLayers,
-        ..facts(3, HostMemory::Copied, UpdatePlace::Flat)
-    };
+    let gpu =
+        Facts { fusion: Fusion::AcrossLayers, ..facts(3, HostMemory::Copied, UpdatePlace::Flat) };
     for case in cases() {
         for facts in [one_lane(), gpu.clone()] {
             for max_norm in [None, Some(1.0)] {

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Groups of parameters, freezing and averages as a user meets them: what is refused, and how.
 
+use std::collections::BTreeMap;
+
+use kiln::backend::cuda::{launches, Architecture};
 use kiln::loss::Mse;
 use kiln::nn::{BatchNorm, Linear, Module, Scope};
-use kiln::optim::{Adam, Average, Group, Schedule, Sgd};
-use kiln::{Device, Net, Seed, Tensor, Trainer, Var};
+use kiln::optim::{Adam, AdamW, Average, Group, Schedule, Sgd};
+use kiln::{Device, Net, Precision, Seed, Tensor, Trainer, Var};
 
 use crate::common::{bits, Numbers};
 
@@ -124,7 +127,8 @@ fn rates_are_the_schedules_times_the_factor() {
     let fit = trainer().with_groups([Group::of("head.*").rate_factor(10.0)]).expect("a group");
     let mut fit = fit.with_schedule(Schedule::Step { size: 1, gamma: 0.5 }).expect("a schedule");
     let rates = |fit: &Trainer<Pair>| {
-        ["body.weight", "head.weight", "norm.running_mean"].map(|name| fit.rate_of(name).expect("a name"))
+        ["body.weight", "head.weight", "norm.running_mean"]
+            .map(|name| fit.rate_of(name).expect("a name"))
     };
     assert_eq!(rates(&fit), [0.01, 0.1, 0.0]);
     steps(&mut fit, 1);
@@ -137,7 +141,8 @@ fn rates_are_the_schedules_times_the_factor() {
 #[test]
 fn the_last_groups_count() {
     let fit = trainer().with_groups([Group::of("head.*").rate_factor(10.0)]).expect("a group");
-    let mut fit = fit.with_groups([Group::of("norm.*").rate_factor(2.0).frozen()]).expect("a group");
+    let mut fit =
+        fit.with_groups([Group::of("norm.*").rate_factor(2.0).frozen()]).expect("a group");
     assert_eq!(fit.rate_of("head.bias").expect("a name"), 0.01);
     assert_eq!(fit.rate_of("norm.bias").expect("a name"), 0.0);
     fit.unfreeze("norm.*").expect("names");
@@ -149,8 +154,10 @@ fn the_last_groups_count() {
 fn a_frozen_layer_still_gathers_statistics() {
     let mut fit = trainer();
     fit.freeze("norm.*").expect("names");
-    let names = ["norm.running_mean", "norm.running_var", "norm.num_batches_tracked", "norm.weight"];
-    let read = |fit: &mut Trainer<Pair>| names.map(|name| fit.net().parameter(name).expect("a name"));
+    let names =
+        ["norm.running_mean", "norm.running_var", "norm.num_batches_tracked", "norm.weight"];
+    let read =
+        |fit: &mut Trainer<Pair>| names.map(|name| fit.net().parameter(name).expect("a name"));
     let before = read(&mut fit);
     steps(&mut fit, 2);
     let after = read(&mut fit);
@@ -171,7 +178,10 @@ fn averages_are_there_only_where_they_are_kept() {
     let [x, _] = batch();
     let expected = bits(&fit.net().eval().forward(&x).expect("a pass"));
     assert_eq!(bits(&fit.averaged().expect("averages").forward(&x).expect("a pass")), expected);
-    assert_eq!(bits(&fit.into_averaged().expect("averages").eval().forward(&x).expect("a pass")), expected);
+    assert_eq!(
+        bits(&fit.into_averaged().expect("averages").eval().forward(&x).expect("a pass")),
+        expected
+    );
 }
 
 /// An average that begins anew holds nothing of what it was, and what a predictor took stays.
@@ -220,4 +230,70 @@ fn a_new_trainer_begins_without_moments() {
         let ends = [again, first].map(|mut fit| initial(fit.net()));
         assert_eq!(ends[0], ends[1], "optimiser {nth}");
     }
+}
+
+/// What training a network of 24 linear layers and their normalisation launches on a GPU: kernels
+/// and how often, of those that update, average or measure; none is left to the host.
+fn launched(tune: impl FnOnce(Trainer<Deep>) -> Trainer<Deep>) -> BTreeMap<String, usize> {
+    let device = Device::on_paper(Architecture::SM_90);
+    let net = Net::new(device, Seed(7), Deep::new).expect("a network");
+    let fit = Trainer::new(net, Mse::default(), AdamW::new(0.01)).expect("a trainer");
+    let mut fit = tune(fit.with_clipping(1.0).expect("a norm"));
+    let types = [Tensor::zeros([8, 16]).ty(), Tensor::zeros([8, 16]).ty()];
+    let plan = fit.plan(&types[0], &types[1]).expect("a plan");
+    let mut found = BTreeMap::new();
+    let steps = launches(plan, Architecture::SM_90, Precision::F32).expect("launches");
+    for (step, launches) in plan.steps.iter().zip(steps) {
+        let name = step.kernel.name();
+        if !["clip_norm", "global_norm", "flat_update", "average"].contains(&name) {
+            continue;
+        }
+        for launch in launches.unwrap_or_else(|| panic!("{name} is left to the host")) {
+            *found.entry(launch.kernel).or_insert(0) += 1;
+        }
+    }
+    found
+}
+
+struct Deep(Vec<(Linear, BatchNorm)>);
+
+impl Deep {
+    fn new(p: &Scope) -> Self {
+        let layer = |index: usize| {
+            let p = p.at(&format!("layer{index}"));
+            (Linear::new(&p.at("fc"), 16, 16), BatchNorm::new(&p.at("norm"), 16))
+        };
+        Deep((0..24).map(layer).collect())
+    }
+}
+
+impl Module for Deep {
+    fn forward(&self, x: &Var) -> Var {
+        self.0.iter().fold(x.clone(), |x, (fc, norm)| norm.forward(&fc.forward(&x)).relu())
+    }
+}
+
+/// Stretches of neighbours that are trained alike share launches, whatever state lies between them.
+#[test]
+fn groups_take_few_launches_on_a_gpu() {
+    let counts = |found: &BTreeMap<String, usize>| {
+        ["square_sum_f32", "adam", "average_f32"].map(|name| found.get(name).copied().unwrap_or(0))
+    };
+    assert_eq!(counts(&launched(|fit| fit)), [1, 1, 0]);
+    // Weights and the three vectors behind each are 48 stretches, 32 in a launch.
+    let bare = launched(Trainer::without_decay_for_biases_and_norms);
+    assert_eq!(counts(&bare), [1, 2, 0]);
+    let averaged = |fit: Trainer<Deep>| {
+        let average = Average::new(0.9).with_buffers();
+        let group = Group::of("layer23.*").rate_factor(10.0);
+        fit.with_groups([group]).expect("a group").with_average(average).expect("a decay")
+    };
+    // The state's averages are stretches of two, around the counters.
+    assert_eq!(counts(&launched(averaged)), [1, 1, 1]);
+    let frozen = |mut fit: Trainer<Deep>| {
+        fit.freeze("layer?.*").expect("names");
+        fit.freeze("layer15.fc.*").expect("names");
+        fit.with_average(Average::new(0.9)).expect("a decay")
+    };
+    assert_eq!(counts(&launched(frozen)), [2, 1, 1]);
 }

@@ -112,12 +112,11 @@ impl Lowering<'_> {
     pub(super) fn average(&mut self) -> Result<Vec<Launch>> {
         let mut all = Vec::new();
         for role in [ParamRole::Trained, ParamRole::State] {
-            let averaged = self.step.outputs.iter().filter_map(|&node| {
-                match self.plan.graph.node(node).op {
+            let averaged =
+                self.step.outputs.iter().filter_map(|&node| match self.plan.graph.node(node).op {
                     Op::Average(id) => Some((id, Alike::default())),
                     _ => None,
-                }
-            });
+                });
             let is_of_role = |(id, _): &(ParamId, Alike)| self.role(*id) == role;
             let parameters: Vec<_> = averaged.filter(is_of_role).collect();
             if parameters.is_empty() {
