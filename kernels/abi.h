@@ -17,6 +17,8 @@
 #define KILN_ROW_REGISTERS 1024
 /* Elements per thread and step of the flat optimisers. */
 #define KILN_OPTIMIZER_VECTOR 4
+/* Most stretches of one launch of a flat optimiser. */
+#define KILN_OPTIMIZER_STRETCHES 32
 /* Edge of the square tiles of the transposing copy; its block is KILN_TRANSPOSE_TILE x KILN_TRANSPOSE_ROWS threads. */
 #define KILN_TRANSPOSE_TILE 32
 #define KILN_TRANSPOSE_ROWS 8
@@ -37,6 +39,7 @@ typedef struct KilnScalars {
   float one_minus_momentum;     /* rounded once: 1 - momentum in f32 is off by 2e-7 of itself at 0.9 */
   float moment1_correction;     /* 1 / (1 - momentum^update) */
   float moment2_correction_root; /* 1 / sqrt(1 - beta2^update) */
+  float average;                 /* weight of new values in their moving averages; 1 where these begin */
 } KilnScalars;
 
 /* The mask function of one dropout site. Its seed is fixed for a network's life, so the round keys are launch parameters
@@ -212,15 +215,18 @@ typedef struct KilnReduceParams {
   enum KilnStore store;
 } KilnReduceParams;
 
-/* square_sum_f32: the Euclidean norm of a flat array and PyTorch's clipping factor min(max_norm / (norm + 1e-6), 1).
- * Gaps between parameters count too and must hold zeros. */
+/* square_sum_f32: the Euclidean norm of one or more flat arrays, one launch each, and PyTorch's clipping factor
+ * min(max_norm / (norm + 1e-6), 1). The last block of all launches writes both. Gaps between parameters count too and
+ * must hold zeros. */
 typedef struct KilnNormParams {
   const float* x;        /* [count] */
   float* norm;           /* [1] */
   float* coefficient;    /* [1] or null */
-  float* partials;       /* [grid] */
-  unsigned int* tickets; /* [1], zero before and after */
+  float* partials;       /* [blocks] */
+  unsigned int* tickets; /* [1], zero before the first launch and after the last */
   unsigned int count;
+  unsigned int first_block; /* of this launch among those of all */
+  unsigned int blocks;      /* of all launches */
   float max_norm;
 } KilnNormParams;
 
@@ -284,23 +290,35 @@ typedef struct KilnLinearCrossEntropyParams {
 enum KilnNesterov { KILN_NESTEROV_OFF = 0, KILN_NESTEROV_ON = 1 };
 enum KilnDecay { KILN_DECAY_GRADIENT = 0, KILN_DECAY_DECOUPLED = 1 };
 
-/* sgd, sgd_momentum, adam over one flat array, with PyTorch's rules. count is a multiple of KILN_OPTIMIZER_VECTOR. */
+/* Neighbouring parameters that are trained alike: a part of flat arrays, with blocks of its own. */
+typedef struct KilnStretch {
+  unsigned int first_block; /* in the launch */
+  unsigned int count;       /* elements, a multiple of KILN_OPTIMIZER_VECTOR */
+  unsigned int start;       /* its first element in values, gradients, averages and shadow */
+  unsigned int moments;     /* its first element in moments */
+  unsigned int skipped;     /* updates that were made without it */
+  float rate_factor;        /* of the learning rate */
+  float weight_decay;       /* 0: values do not count, not even infinite ones */
+} KilnStretch;
+
+/* sgd, sgd_momentum, adam over stretches of flat arrays, with PyTorch's rules. average_f32: the moving averages alone. */
 typedef struct KilnOptimizerParams {
-  float* values;           /* [count] */
-  const float* gradients;  /* [count] */
-  float* moment1;          /* [count]: momentum buffer or first moment; unused by sgd */
-  float* moment2;          /* [count]: second moment; adam only */
-  unsigned short* shadow;  /* bf16 [count] copy of the new values, or null */
+  float* values;
+  const float* gradients;
+  float* moment1;          /* momentum buffer or first moment; unused by sgd */
+  float* moment2;          /* second moment; adam only */
+  float* averages;         /* moving averages of the values, or null */
+  unsigned short* shadow;  /* bf16 copy of the new values, or null */
   const float* coefficient; /* [1] factor of all gradients, or null */
-  const KilnScalars* scalars; /* learning_rate, update, momentum, corrections */
-  unsigned int count;
+  const KilnScalars* scalars; /* learning_rate, update, momentum, corrections, average */
   float dampening;
   float beta2;
   float one_minus_beta2; /* rounded once: 1 - beta2 in f32 is off by 5e-5 of itself at 0.999 */
   float eps;
-  float weight_decay; /* 0: values do not count, not even infinite ones */
   enum KilnNesterov nesterov;
   enum KilnDecay decay;
+  unsigned int stretch_count;
+  KilnStretch stretches[KILN_OPTIMIZER_STRETCHES];
 } KilnOptimizerParams;
 
 /* cast_S_T: y = x in another format. */

@@ -270,6 +270,7 @@ fn place(plan: &Plan, id: BufferId) -> String {
         Place::Output(slot) => format!("output {slot}"),
         Place::Parameter(id) => parameter(id.index()).into(),
         Place::Gradient(id) => format!("gradient of {}", parameter(id.index())),
+        Place::Average(id) => format!("average of {}", parameter(id.index())),
     }
 }
 

@@ -83,13 +83,17 @@ pub enum Kernel {
         /// The largest norm that is left alone.
         max_norm: f64,
     },
-    /// `(gradients...[, coefficient])`: the optimiser over all parameters in one pass.
+    /// `(gradients...[, coefficient])`: the optimiser over all parameters in one pass, and their
+    /// moving averages, where there are any.
     FlatUpdate {
-        /// The optimiser's rule.
+        /// The optimiser's rule, but for weight decay: what is each parameter's own stands in its
+        /// [`Op::Update`].
         rule: UpdateRule,
         /// Whether the last input is a factor of all gradients.
         clip: Clip,
     },
+    /// `values... -> averages...`: moving averages of what no optimiser changes in this step.
+    Average,
     /// `x -> y`: exchanges rows and columns of each matrix of a batch.
     Transpose {
         /// Extents of `x`: matrices, rows, columns.
@@ -117,8 +121,19 @@ pub struct LinearTail {
 pub enum Sink {
     /// Into the gradient's slot.
     Store(Store),
-    /// Into the optimiser, element by element, with no gradient stored at all.
+    /// Into the optimiser, element by element, with no gradient stored at all. The rule is that of
+    /// all its parameters but for weight decay, as for [`Kernel::FlatUpdate`].
     Update(UpdateRule),
+}
+
+impl Sink {
+    /// Whether one kernel can serve both.
+    pub(crate) fn is_like(self, other: Sink) -> bool {
+        match (self, other) {
+            (Sink::Update(a), Sink::Update(b)) => a.is_like(b),
+            (a, b) => a == b,
+        }
+    }
 }
 
 /// One layer of [`Kernel::WeightGradients`].
@@ -201,6 +216,7 @@ pub(crate) const FINDERS: &[Find] = &[
     linear::find,
     input_gradient::find,
     optimizer::find,
+    optimizer::find_averages,
 ];
 
 /// The kernel for one node that no larger kernel took.
@@ -278,6 +294,7 @@ impl Kernel {
             Kernel::GlobalNorm => "global_norm",
             Kernel::ClipNorm { .. } => "clip_norm",
             Kernel::FlatUpdate { .. } => "flat_update",
+            Kernel::Average => "average",
             Kernel::Transpose { .. } => "transpose",
             Kernel::SetState(rule) => rule.name(),
             Kernel::Plain => "plain",
@@ -307,9 +324,10 @@ impl Kernel {
                     flops = product.saturating_add(flops);
                 }
                 // The old value is read, every moment is read and written.
-                Op::Update(_, rule) => {
-                    bytes = bytes.saturating_add(size(id) * (1 + 2 * rule.moments()));
+                Op::Update(_, update) => {
+                    bytes = bytes.saturating_add(size(id) * (1 + 2 * update.moments()));
                 }
+                Op::Average(_) => bytes = bytes.saturating_add(size(id)),
                 Op::Gradient(_, Store::Accumulate) => bytes = bytes.saturating_add(size(id)),
                 _ => {}
             }

@@ -2,7 +2,7 @@
 //! The slices that a step reads and writes, borrowed apart from one another.
 
 use super::memory::{Arenas, Slice, Use};
-use super::plain::parameter_span;
+use super::plain::{averages, parameter_span};
 use crate::backend::{Arena, Memory, Run, Span};
 use crate::graph::{NodeId, ParamId, ParamRole};
 use crate::op::Op;
@@ -201,6 +201,9 @@ fn found(plan: &Plan, memory: &Memory, id: BufferId) -> Result<Found> {
         Place::Gradient(parameter) => {
             let arena = memory.gradients.ok_or_else(|| internal("no gradients were reserved"))?;
             Found::In(parameter_at(plan, memory, arena, parameter))
+        }
+        Place::Average(parameter) => {
+            Found::In(parameter_at(plan, memory, averages(memory, parameter)?, parameter))
         }
     };
     Ok(match found {

@@ -121,7 +121,9 @@ impl Path {
                 let stores = if is_large { Stores::Streamed } else { Stores::Cached };
                 Path { stores, ..Path::new(Vectors, divided) }
             }
-            Kernel::GlobalNorm | Kernel::FlatUpdate { .. } => Path::new(Vectors, Elements),
+            Kernel::GlobalNorm | Kernel::FlatUpdate { .. } | Kernel::Average => {
+                Path::new(Vectors, Elements)
+            }
             Kernel::CrossEntropy { .. } | Kernel::Softmax(_) => Path::new(Vectors, Rows),
             Kernel::ColumnSum => Path::new(Vectors, Columns),
             Kernel::Transpose { .. } => Path::new(Scalars, Columns),
@@ -285,6 +287,8 @@ pub(super) fn foreign(plan: &Plan, step: &Step) -> Vec<Foreign> {
         _ => None,
     };
     let knows_layout = |index| match step.kernel {
+        // An average lies as its parameter does.
+        Kernel::Average => true,
         Kernel::Linear { .. } => index >= 1,
         Kernel::InputGradient { .. } => index == 1,
         _ => false,

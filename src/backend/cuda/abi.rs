@@ -7,6 +7,7 @@ pub(crate) const KILN_BLOCK_THREADS: u32 = 256;
 pub(crate) const KILN_ROWS_PER_BLOCK: u32 = 8;
 pub(crate) const KILN_ROW_REGISTERS: u32 = 1024;
 pub(crate) const KILN_OPTIMIZER_VECTOR: u32 = 4;
+pub(crate) const KILN_OPTIMIZER_STRETCHES: u32 = 32;
 pub(crate) const KILN_TRANSPOSE_TILE: u32 = 32;
 pub(crate) const KILN_TRANSPOSE_ROWS: u32 = 8;
 pub(crate) const KILN_MAX_RANK: u32 = 6;
@@ -43,6 +44,7 @@ pub(crate) struct KilnScalars {
     pub(crate) one_minus_momentum: f32,
     pub(crate) moment1_correction: f32,
     pub(crate) moment2_correction_root: f32,
+    pub(crate) average: f32,
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
@@ -201,6 +203,8 @@ pub(crate) struct KilnNormParams {
     pub(crate) partials: Address,
     pub(crate) tickets: Address,
     pub(crate) count: u32,
+    pub(crate) first_block: u32,
+    pub(crate) blocks: u32,
     pub(crate) max_norm: f32,
 }
 #[repr(C)]
@@ -269,22 +273,34 @@ pub(crate) const KILN_DECAY_DECOUPLED: KilnDecay = 1;
 pub(crate) type KilnDecay = u32;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnStretch {
+    pub(crate) first_block: u32,
+    pub(crate) count: u32,
+    pub(crate) start: u32,
+    pub(crate) moments: u32,
+    pub(crate) skipped: u32,
+    pub(crate) rate_factor: f32,
+    pub(crate) weight_decay: f32,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub(crate) struct KilnOptimizerParams {
     pub(crate) values: Address,
     pub(crate) gradients: Address,
     pub(crate) moment1: Address,
     pub(crate) moment2: Address,
+    pub(crate) averages: Address,
     pub(crate) shadow: Address,
     pub(crate) coefficient: Address,
     pub(crate) scalars: Address,
-    pub(crate) count: u32,
     pub(crate) dampening: f32,
     pub(crate) beta2: f32,
     pub(crate) one_minus_beta2: f32,
     pub(crate) eps: f32,
-    pub(crate) weight_decay: f32,
     pub(crate) nesterov: KilnNesterov,
     pub(crate) decay: KilnDecay,
+    pub(crate) stretch_count: u32,
+    pub(crate) stretches: [KilnStretch; 32usize],
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]

@@ -576,6 +576,7 @@ fn places<'a>(arenas: &[Arc<DeviceMemory>], memory: &'a Memory, seed: u64) -> Pl
         state: address(memory.state),
         gradients: memory.gradients.map(address),
         moments: memory.moments.iter().map(|&arena| address(arena)).collect(),
+        averages: memory.averages.map(|arena| arena.map(address)),
         slots: &memory.slots,
         seed,
     }

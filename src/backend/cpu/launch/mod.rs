@@ -125,7 +125,8 @@ impl<'a> Launch<'a> {
             Kernel::ColumnSum => self.column_sum(),
             Kernel::StoreGradient(store) => self.store_gradient(*store),
             Kernel::GlobalNorm => self.global_norm(),
-            Kernel::FlatUpdate { rule, clip } => self.flat_update(rule, *clip),
+            Kernel::FlatUpdate { clip, .. } => self.flat_update(*clip),
+            Kernel::Average => self.average(),
             Kernel::SetState(rule) => self.set_state(*rule),
             Kernel::Transpose { extents } => self.transpose(*extents),
             Kernel::WeightGradients(_)

@@ -3,9 +3,9 @@
 
 use super::super::operands::Operands;
 use super::super::path::Layer;
-use super::super::simd::{self, Activation, GradientTail, Start, Strides, Updated};
+use super::super::simd::{self, Activation, GradientTail, Start, Strides};
 use super::elements::activation;
-use super::updates::{moments_of, vector_rule};
+use super::updates::updates;
 use super::{internal, write, Launch};
 use crate::graph::NodeId;
 use crate::kernel::{Bias, BiasGradient, LinearTail, Sink};
@@ -66,23 +66,23 @@ impl Launch<'_> {
 
     pub(super) fn weight_gradient(self, sink: Sink, bias: BiasGradient) -> Result<()> {
         let Layer { rows, layout } = Layer::of(self.plan, self.step);
-        let rule = match sink {
-            Sink::Update(rule) => Some(vector_rule(&rule, self.scalars)),
-            Sink::Store(_) => None,
-        };
+        let (plan, step, scalars) = (self.plan, self.step, self.scalars);
         let Operands { reads, writes, moments } = self.operands;
         let summed = self.summed.unwrap_or(reads[0]);
-        let mut tails = writes.into_iter().zip(moments).map(|(values, moments)| match sink {
-            Sink::Store(Store::Overwrite) => GradientTail::Overwrite(values),
-            Sink::Store(Store::Accumulate) => GradientTail::Accumulate(values),
-            Sink::Update(_) => match &rule {
-                Some(rule) => {
-                    let updated = Updated { values, moments: moments_of(moments) };
-                    GradientTail::Update { rule, scale: 1.0, updated }
-                }
-                None => GradientTail::Overwrite(values),
-            },
-        });
+        let tails: Vec<GradientTail<'_>> = match sink {
+            Sink::Store(Store::Overwrite) => {
+                writes.into_iter().map(GradientTail::Overwrite).collect()
+            }
+            Sink::Store(Store::Accumulate) => {
+                writes.into_iter().map(GradientTail::Accumulate).collect()
+            }
+            Sink::Update(_) => {
+                let updates = updates(plan, step, scalars, (writes, moments)).into_iter();
+                let tail = |(rule, updated)| GradientTail::Update { rule, scale: 1.0, updated };
+                updates.map(tail).collect()
+            }
+        };
+        let mut tails = tails.into_iter();
         let gradient = simd::WeightGradient {
             layout,
             rows,

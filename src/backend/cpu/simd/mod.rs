@@ -25,7 +25,9 @@ mod reductions;
 pub(crate) use base::Isa;
 pub(crate) use elementwise::{chain, Activation};
 pub(crate) use moving::transpose;
-pub(crate) use optimiser::{update, Decay, Moments, Nesterov, Step, UpdateRule, Updated};
+pub(crate) use optimiser::{
+    average, update, Average, Decay, Moments, Nesterov, Step, UpdateRule, Updated,
+};
 pub(crate) use products::{
     matmul, Forward, GradientTail, InputGradient, MaskNonZero, PanelLayout, Start, Strides,
     WeightGradient,

@@ -29,6 +29,8 @@ pub(super) struct Places<'a> {
     pub(super) state: Address,
     pub(super) gradients: Option<Address>,
     pub(super) moments: Vec<Address>,
+    /// Of trained parameters and of the state.
+    pub(super) averages: [Option<Address>; 2],
     pub(super) slots: &'a [Slot],
     /// The network's seed, which makes the keys of masks.
     pub(super) seed: u64,
@@ -81,9 +83,10 @@ impl Lowering<'_> {
             Kernel::Sum => self.sum()?,
             Kernel::ColumnSum => self.column_sum()?,
             Kernel::StoreGradient(store) => self.store_gradient(*store)?,
-            Kernel::GlobalNorm => return self.norm(None),
-            Kernel::ClipNorm { max_norm } => return self.norm(Some(*max_norm)),
+            Kernel::GlobalNorm => self.norm(None)?,
+            Kernel::ClipNorm { max_norm } => self.norm(Some(*max_norm))?,
             Kernel::FlatUpdate { rule, clip } => self.flat_update(rule, *clip)?,
+            Kernel::Average => self.average()?,
             Kernel::Transpose { extents } => self.transpose(*extents)?,
             Kernel::SetState(rule) => self.set_state(*rule)?,
             Kernel::Plain => return Ok(None),
@@ -119,6 +122,14 @@ pub(super) fn address(plan: &Plan, places: &Places<'_>, id: BufferId) -> Result<
         Place::Gradient(id) => {
             let base = places.gradients.ok_or_else(|| internal("no gradients were reserved"))?;
             Ok(slot(places, base, id))
+        }
+        Place::Average(id) => {
+            let [trained, state] = places.averages;
+            let base = match places.slots[id.index()].role {
+                ParamRole::Trained => trained,
+                ParamRole::State => state,
+            };
+            Ok(slot(places, base.ok_or_else(|| internal("no averages were reserved"))?, id))
         }
         Place::Input(_) | Place::Output(_) => Err(internal("a buffer lies in host memory")),
     }
