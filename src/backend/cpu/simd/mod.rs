@@ -24,7 +24,7 @@ mod reductions;
 
 pub(crate) use base::Isa;
 pub(crate) use elementwise::{activate, activate_gradient, mask_non_zero, Activation, MaskNonZero};
-pub(crate) use moving::transpose;
+pub(crate) use moving::{copy, gather, gather_gradient, take, take_gradient, transpose};
 pub(crate) use optimiser::{update, Decay, Moments, Nesterov, Step, UpdateRule, Updated};
 pub(crate) use products::{
     matmul, Forward, GradientTail, InputGradient, PanelLayout, Start, Strides, WeightGradient,
