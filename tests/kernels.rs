@@ -25,6 +25,8 @@ mod float;
 mod function;
 #[path = "kernels/gradients.rs"]
 mod gradients;
+#[path = "kernels/indexed.rs"]
+mod indexed;
 #[path = "kernels/ledger.rs"]
 mod ledger;
 #[path = "kernels/linear.rs"]
@@ -35,6 +37,8 @@ mod loss;
 mod memory;
 #[path = "kernels/optimizer.rs"]
 mod optimizer;
+#[path = "kernels/pieces.rs"]
+mod pieces;
 #[path = "kernels/product.rs"]
 mod product;
 #[path = "kernels/reduce.rs"]
@@ -57,6 +61,8 @@ fn run_all(mode: Mode) {
     cross_entropy::run(&gpu);
     optimizer::run(&gpu);
     copies::run(&gpu);
+    pieces::run(&gpu);
+    indexed::run(&gpu);
     state::run(&gpu);
     linear::run(&gpu);
     gradients::run(&gpu);

@@ -12,5 +12,6 @@ mod options;
 mod plans;
 mod predictor;
 mod statistics;
+mod summary;
 mod trainer;
 mod values;

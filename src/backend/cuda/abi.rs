@@ -11,6 +11,9 @@ pub(crate) const KILN_TRANSPOSE_TILE: u32 = 32;
 pub(crate) const KILN_TRANSPOSE_ROWS: u32 = 8;
 pub(crate) const KILN_MAX_RANK: u32 = 6;
 pub(crate) const KILN_PHILOX_ROUNDS: u32 = 10;
+pub(crate) const KILN_COPY_PIECES: u32 = 8;
+pub(crate) const KILN_CHOICE_SUMS: u32 = 8192;
+pub(crate) const KILN_CHOICE_LIST: u32 = 1024;
 pub(crate) const KILN_GEMM_DEPTH_BYTES: u32 = 64;
 pub(crate) const KILN_GEMM_STAGES: u32 = 4;
 pub(crate) const KILN_GEMM_STAGES_SMALL: u32 = 3;
@@ -240,6 +243,67 @@ pub(crate) struct KilnStridedCopyParams {
     pub(crate) rank: u32,
     pub(crate) extents: [KilnDivider; 6usize],
     pub(crate) strides: [i32; 6usize],
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnBox {
+    pub(crate) rank: u32,
+    pub(crate) extents: [KilnDivider; 6usize],
+    pub(crate) from: [u32; 6usize],
+    pub(crate) to: [u32; 6usize],
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnPiece {
+    pub(crate) y: Address,
+    pub(crate) x: Address,
+    pub(crate) count: u32,
+    pub(crate) moved: KilnBox,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnCopyParams {
+    pub(crate) pieces: [KilnPiece; 8usize],
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnTurnParams {
+    pub(crate) y: Address,
+    pub(crate) x: Address,
+    pub(crate) outer: KilnBox,
+    pub(crate) column_tiles: KilnDivider,
+    pub(crate) row_tiles: KilnDivider,
+    pub(crate) columns: u32,
+    pub(crate) rows: u32,
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnChoiceParams {
+    pub(crate) y: Address,
+    pub(crate) x: Address,
+    pub(crate) index: Address,
+    pub(crate) count: u32,
+    pub(crate) rows: u32,
+    pub(crate) inner: KilnDivider,
+    pub(crate) picks: KilnDivider,
+    pub(crate) nan: u32,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnChoiceGradientParams {
+    pub(crate) dx: Address,
+    pub(crate) index: Address,
+    pub(crate) dy: Address,
+    pub(crate) rows: u32,
+    pub(crate) picks: u32,
+    pub(crate) inner: u32,
+    pub(crate) lines: u32,
+    pub(crate) columns: KilnDivider,
+    pub(crate) width: u32,
+    pub(crate) group: u32,
+    pub(crate) groups: KilnDivider,
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]

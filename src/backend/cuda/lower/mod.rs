@@ -4,6 +4,7 @@
 mod elements;
 mod linear;
 mod loss;
+mod moving;
 mod operands;
 mod scratch;
 mod update;
@@ -97,6 +98,12 @@ impl Lowering<'_> {
             Kernel::ClipNorm { max_norm } => return self.norm(Some(*max_norm)),
             Kernel::FlatUpdate { rule, clip } => self.flat_update(rule, *clip)?,
             Kernel::Transpose { extents } => self.transpose(*extents)?,
+            Kernel::Copy(pieces) => self.copy(pieces)?,
+            Kernel::Take(picks) => self.take(*picks)?,
+            Kernel::TakeGradient(picks) => self.take_gradient(*picks)?,
+            Kernel::Gather(picks) => self.gather(*picks)?,
+            Kernel::GatherGradient(picks) => self.gather_gradient(*picks)?,
+            Kernel::BatchMatMul(_) => return Ok(None),
             Kernel::SetState(rule) => self.set_state(*rule)?,
             Kernel::Plain => return Ok(None),
         };

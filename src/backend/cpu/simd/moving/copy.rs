@@ -131,8 +131,8 @@ impl<'a> Work<'a> {
             for index in 0..count {
                 let Place { from, to } = at.after(index, row);
                 // SAFETY: by the caller; the element is one of the part.
-                unsafe { y.part(to..to + 1) }
-                [0] = self.x.map_or(0.0, |x| x[from]);
+                let y = unsafe { y.part(to..to + 1) };
+                y[0] = self.x.map_or(0.0, |x| x[from]);
             }
             return;
         }
