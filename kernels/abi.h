@@ -365,7 +365,12 @@ typedef struct KilnSplitK {
   int splits;            /* grid.z; 1 for none */
 } KilnSplitK;
 
-/* gemm_nt_*: d = tail(a [m, k] * b [n, k]^T); T is the type of a, b and d. */
+/* Distances in elements between the matrices of a batch. Where a product is not split, grid.z counts the matrices. */
+typedef struct KilnBatch {
+  unsigned long long a, b, d;
+} KilnBatch;
+
+/* gemm_nt_*: d = tail(a [m, k] * b [n, k]^T); T is the type of a, b and d. Tails of batches are empty. */
 typedef struct KilnLinearParams {
   void* d;
   const void* a;
@@ -373,6 +378,7 @@ typedef struct KilnLinearParams {
   int m, n, k;
   int lda, ldb, ldd;
   KilnSplitK split;
+  KilnBatch batch;
   KilnLinearTail tail;
 } KilnLinearParams;
 
@@ -384,6 +390,7 @@ typedef struct KilnInputGradientParams {
   int m, n, k;
   int lda, ldb, ldd;
   KilnSplitK split;
+  KilnBatch batch;
   KilnInputGradientTail tail;
 } KilnInputGradientParams;
 
@@ -401,10 +408,11 @@ typedef struct KilnWeightGradient {
   unsigned long long partials; /* its first element in split.partials */
 } KilnWeightGradient;
 
-/* gemm_tn_*: grid.x runs over the blocks of all products, grid.z over the splits. */
+/* gemm_tn_*: grid.x runs over the blocks of all products, grid.z over the splits, or a batch of each without a bias. */
 typedef struct KilnWeightGradientParams {
   KilnWeightGradient products[KILN_GEMM_GROUP];
   KilnSplitK split;
+  KilnBatch batch;
   int count;
 } KilnWeightGradientParams;
 

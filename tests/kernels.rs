@@ -9,6 +9,8 @@
 #[expect(dead_code, reason = "kernels and host agree on more than this one side uses")]
 #[path = "../src/backend/cuda/abi.rs"]
 mod abi;
+#[path = "kernels/batches.rs"]
+mod batches;
 #[path = "kernels/copies.rs"]
 mod copies;
 #[path = "kernels/cross_entropy.rs"]
@@ -66,6 +68,7 @@ fn run_all(mode: Mode) {
     state::run(&gpu);
     linear::run(&gpu);
     gradients::run(&gpu);
+    batches::run(&gpu);
     gpu.finish();
 }
 

@@ -333,6 +333,13 @@ pub(crate) struct KilnSplitK {
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnBatch {
+    pub(crate) a: u64,
+    pub(crate) b: u64,
+    pub(crate) d: u64,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub(crate) struct KilnLinearParams {
     pub(crate) d: Address,
     pub(crate) a: Address,
@@ -344,6 +351,7 @@ pub(crate) struct KilnLinearParams {
     pub(crate) ldb: i32,
     pub(crate) ldd: i32,
     pub(crate) split: KilnSplitK,
+    pub(crate) batch: KilnBatch,
     pub(crate) tail: KilnLinearTail,
 }
 #[repr(C)]
@@ -359,6 +367,7 @@ pub(crate) struct KilnInputGradientParams {
     pub(crate) ldb: i32,
     pub(crate) ldd: i32,
     pub(crate) split: KilnSplitK,
+    pub(crate) batch: KilnBatch,
     pub(crate) tail: KilnInputGradientTail,
 }
 #[repr(C)]
@@ -383,5 +392,6 @@ pub(crate) struct KilnWeightGradient {
 pub(crate) struct KilnWeightGradientParams {
     pub(crate) products: [KilnWeightGradient; 8usize],
     pub(crate) split: KilnSplitK,
+    pub(crate) batch: KilnBatch,
     pub(crate) count: i32,
 }

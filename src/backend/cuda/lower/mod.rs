@@ -103,7 +103,10 @@ impl Lowering<'_> {
             Kernel::TakeGradient(picks) => self.take_gradient(*picks)?,
             Kernel::Gather(picks) => self.gather(*picks)?,
             Kernel::GatherGradient(picks) => self.gather_gradient(*picks)?,
-            Kernel::BatchMatMul(_) => return Ok(None),
+            Kernel::BatchMatMul(product) => match self.batch_matmul(*product)? {
+                Some(launches) => launches,
+                None => return Ok(None),
+            },
             Kernel::SetState(rule) => self.set_state(*rule)?,
             Kernel::Plain => return Ok(None),
         };
