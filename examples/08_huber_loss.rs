@@ -46,12 +46,14 @@ pub fn main() -> Result<()> {
     let losses: [(&str, Box<dyn Loss>); 2] =
         [("squared error", Box::new(Mse::default())), ("Huber", Box::new(Huber))];
     for (name, loss) in losses {
-        let mut fit = Trainer::new(Net::new(Device::best()?, Seed(7), network)?, loss, Sgd::new(0.1))?;
+        let mut fit =
+            Trainer::new(Net::new(Device::best()?, Seed(7), network)?, loss, Sgd::new(0.1))?;
         for _ in 0..500 {
             fit.step(&x, &y)?;
         }
         let net = fit.net();
-        let (slope, offset) = (net.parameter("fc.weight")?.item()?, net.parameter("fc.bias")?.item()?);
+        let (slope, offset) =
+            (net.parameter("fc.weight")?.item()?, net.parameter("fc.bias")?.item()?);
         println!("{name}: y = {slope:.2} x + {offset:.2}");
     }
     Ok(())

@@ -106,5 +106,11 @@ fn batch(gpu: &Gpu, method: &Method, form: &str, [m, n, k]: [usize; 3]) {
     let product = |(a, b)| product(method, (a, form == "tn"), (b, form != "nt"));
     let want: Vec<Want> = pairs.flat_map(product).collect();
     let exactness = Exactness::new(storage, ROUNDINGS);
-    gpu.ledger().compare(&kernel, &format!("{PAIRS} of {m} x {n} x {k}"), &d.read(), &want, exactness);
+    gpu.ledger().compare(
+        &kernel,
+        &format!("{PAIRS} of {m} x {n} x {k}"),
+        &d.read(),
+        &want,
+        exactness,
+    );
 }

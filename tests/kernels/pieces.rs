@@ -4,7 +4,7 @@
 use crate::abi::*;
 use crate::copies::elements;
 use crate::driver::{divider, Gpu, Grid};
-use crate::memory::Memory;
+use crate::memory::{Address, Memory};
 
 /// One extent of a box: elements, distance in x, distance in y.
 type Stretch = [usize; 3];

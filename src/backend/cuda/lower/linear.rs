@@ -138,8 +138,11 @@ impl Lowering<'_> {
                 Launch::new(tiling.kernel(form, ""), grid, params)
             }
             Form::Nn => {
-                let params =
-                    KilnInputGradientParams { split, batch, ..self.input_gradient_params(extents)? };
+                let params = KilnInputGradientParams {
+                    split,
+                    batch,
+                    ..self.input_gradient_params(extents)?
+                };
                 let grid = tiling.grid(tiles(&tiling, extents), self.machine);
                 Launch::new(tiling.kernel(form, ""), grid, params)
             }
@@ -165,9 +168,8 @@ impl Lowering<'_> {
     /// A launch of products as it begins with a later pair of the batch.
     fn from_pair(&self, launch: &Launch, first: usize) -> Launch {
         let factor = self.product_type().bytes();
-        let plus = |at: Address, distance: u64, bytes: usize| {
-            at.plus(first * distance as usize * bytes)
-        };
+        let plus =
+            |at: Address, distance: u64, bytes: usize| at.plus(first * distance as usize * bytes);
         let mut launch = launch.clone();
         match &mut launch.params {
             Params::Linear(params) => {
