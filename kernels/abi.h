@@ -346,6 +346,73 @@ typedef struct KilnStridedCopyParams {
   int strides[KILN_MAX_RANK]; /* of x, in elements */
 } KilnStridedCopyParams;
 
+/* Pieces of one copy_pieces launch. */
+#define KILN_COPY_PIECES 8
+
+/* A box of elements, outermost extent first, with the distances of neighbours in elements. */
+typedef struct KilnBox {
+  unsigned int rank;
+  KilnDivider extents[KILN_MAX_RANK];
+  unsigned int from[KILN_MAX_RANK]; /* 0 repeats */
+  unsigned int to[KILN_MAX_RANK];
+} KilnBox;
+
+typedef struct KilnPiece {
+  void* y;            /* the first element's place */
+  const void* x;      /* the first element, or null for zeros */
+  unsigned int count; /* product of the extents */
+  KilnBox moved;
+} KilnPiece;
+
+/* copy_pieces_16, _32, _128: each piece to its place, in units of so many bits. grid.y: the pieces. */
+typedef struct KilnCopyParams {
+  KilnPiece pieces[KILN_COPY_PIECES];
+} KilnCopyParams;
+
+/* turn_16, turn_32: y[o, c, r] = x[o, r, c], where neighbours along c neighbour in x, and along r in y. */
+typedef struct KilnTurnParams {
+  void* y;
+  const void* x;
+  KilnBox outer;
+  KilnDivider column_tiles; /* ceil(columns, KILN_TRANSPOSE_TILE); grid.x: these, the next, and the outer box */
+  KilnDivider row_tiles;
+  unsigned int columns;
+  unsigned int rows;
+  unsigned int from; /* distance of rows in x */
+  unsigned int to;   /* distance of columns in y */
+} KilnTurnParams;
+
+/* take_16, _32, _128, gather_16, _32: slices or elements that indices name, in units of so many bits. */
+typedef struct KilnChoiceParams {
+  void* y;            /* [outer, picks, inner] */
+  const void* x;      /* [outer, rows, inner] */
+  const int* index;   /* [picks]; of gather [outer, picks, inner] */
+  unsigned int count; /* elements of y */
+  unsigned int rows;
+  KilnDivider inner;
+  KilnDivider picks;
+  unsigned int nan; /* what an index without a row gives, repeated over a word */
+} KilnChoiceParams;
+
+/* Sums that a block of take_gradient_T holds, and indices that it lists at a time. */
+#define KILN_CHOICE_SUMS 8192
+#define KILN_CHOICE_LIST 1024
+
+/* take_gradient_T, gather_gradient_T: the sums of what was taken from each row; T is the type of dy. */
+typedef struct KilnChoiceGradientParams {
+  float* dx;        /* [outer, rows, inner]; of gather zero before */
+  const int* index; /* [picks]; of gather [outer, picks, inner] */
+  const void* dy;   /* T [outer, picks, inner] */
+  unsigned int rows;
+  unsigned int picks;
+  unsigned int inner;
+  unsigned int lines;  /* outer * inner */
+  KilnDivider columns; /* inner */
+  unsigned int width;  /* of take: lines of a block, a power of two up to 256 */
+  unsigned int group;  /* of take: rows of a block; group * width <= KILN_CHOICE_SUMS */
+  KilnDivider groups;  /* of take: ceil(rows, group) */
+} KilnChoiceGradientParams;
+
 /* ---- matrix products ---- */
 
 /* Tiles: rows x columns of the output per block. The 128 and 64 tiles need aligned operands and extents no smaller than
@@ -395,7 +462,12 @@ typedef struct KilnSplitK {
   int splits;            /* grid.z; 1 for none */
 } KilnSplitK;
 
-/* gemm_nt_*: d = tail(a [m, k] * b [n, k]^T); T is the type of a, b and d. */
+/* Distances in elements between the matrices of a batch. Where a product is not split, grid.z counts the matrices. */
+typedef struct KilnBatch {
+  unsigned long long a, b, d;
+} KilnBatch;
+
+/* gemm_nt_*: d = tail(a [m, k] * b [n, k]^T); T is the type of a, b and d. Tails of batches are empty. */
 typedef struct KilnLinearParams {
   void* d;
   const void* a;
@@ -403,6 +475,7 @@ typedef struct KilnLinearParams {
   int m, n, k;
   int lda, ldb, ldd;
   KilnSplitK split;
+  KilnBatch batch;
   KilnLinearTail tail;
 } KilnLinearParams;
 
@@ -414,6 +487,7 @@ typedef struct KilnInputGradientParams {
   int m, n, k;
   int lda, ldb, ldd;
   KilnSplitK split;
+  KilnBatch batch;
   KilnInputGradientTail tail;
 } KilnInputGradientParams;
 
@@ -431,10 +505,11 @@ typedef struct KilnWeightGradient {
   unsigned long long partials; /* its first element in split.partials */
 } KilnWeightGradient;
 
-/* gemm_tn_*: grid.x runs over the blocks of all products, grid.z over the splits. */
+/* gemm_tn_*: grid.x runs over the blocks of all products, grid.z over the splits, or a batch of each without a bias. */
 typedef struct KilnWeightGradientParams {
   KilnWeightGradient products[KILN_GEMM_GROUP];
   KilnSplitK split;
+  KilnBatch batch;
   int count;
 } KilnWeightGradientParams;
 

@@ -9,6 +9,8 @@
 #[expect(dead_code, reason = "kernels and host agree on more than this one side uses")]
 #[path = "../src/backend/cuda/abi.rs"]
 mod abi;
+#[path = "kernels/batches.rs"]
+mod batches;
 #[path = "kernels/chain.rs"]
 mod chain;
 #[path = "kernels/copies.rs"]
@@ -25,6 +27,8 @@ mod float;
 mod function;
 #[path = "kernels/gradients.rs"]
 mod gradients;
+#[path = "kernels/indexed.rs"]
+mod indexed;
 #[path = "kernels/ledger.rs"]
 mod ledger;
 #[path = "kernels/linear.rs"]
@@ -35,6 +39,8 @@ mod loss;
 mod memory;
 #[path = "kernels/optimizer.rs"]
 mod optimizer;
+#[path = "kernels/pieces.rs"]
+mod pieces;
 #[path = "kernels/product.rs"]
 mod product;
 #[path = "kernels/reduce.rs"]
@@ -57,9 +63,12 @@ fn run_all(mode: Mode) {
     cross_entropy::run(&gpu);
     optimizer::run(&gpu);
     copies::run(&gpu);
+    pieces::run(&gpu);
+    indexed::run(&gpu);
     state::run(&gpu);
     linear::run(&gpu);
     gradients::run(&gpu);
+    batches::run(&gpu);
     gpu.finish();
 }
 

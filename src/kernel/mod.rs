@@ -5,9 +5,11 @@
 //! means the nodes that it replaces, and it is tested against them.
 
 pub mod chain;
+mod copy;
 mod cross_entropy;
 mod facts;
 mod finder;
+mod indexed;
 mod input_gradient;
 mod linear;
 mod linear_cross_entropy;
@@ -17,8 +19,10 @@ mod weight_gradients;
 
 pub(crate) use chain::chains;
 pub use chain::Chain;
+pub use copy::{Piece, Stretch};
 pub use facts::{Facts, Fusion, HostMemory, Storage, UpdatePlace};
 pub(crate) use finder::{is_leaf, is_read_through, is_view, origin, Cluster, Finder};
+pub use indexed::Picks;
 pub use linear::Bias;
 
 use crate::graph::{Graph, MemoryFormat, Node, NodeId};
@@ -99,6 +103,18 @@ pub enum Kernel {
         /// Extents of `x`: matrices, rows, columns.
         extents: [usize; 3],
     },
+    /// `inputs -> y`: boxes of elements, each to its place.
+    Copy(Vec<Piece>),
+    /// `(x, index) -> y`: `y[o, p, :] = x[o, index[p], :]`.
+    Take(Picks),
+    /// `(index, dy) -> dx`: the gradient of [`Kernel::Take`].
+    TakeGradient(Picks),
+    /// `(x, index) -> y`: `y[o, p, i] = x[o, index[o, p, i], i]`.
+    Gather(Picks),
+    /// `(index, dy) -> dx`: the gradient of [`Kernel::Gather`].
+    GatherGradient(Picks),
+    /// `(a, b) -> c`: the products of two batches of matrices.
+    BatchMatMul(MatMul),
     /// `inputs -> state`: changes state that is not trained.
     SetState(StateRule),
     /// One operation by its plain meaning.
@@ -224,8 +240,9 @@ pub(crate) fn single(finder: &Finder<'_>, id: NodeId) -> Cluster {
     let graph = finder.graph;
     let node = graph.node(id);
     let kernel = match &node.op {
-        // Loops know numbers alone.
-        Op::Transpose | Op::ToFormat(_) if node.ty.dtype != DType::F32 => Kernel::Plain,
+        // Other kernels know numbers alone.
+        Op::Transpose | Op::Broadcast(_) if node.ty.dtype != DType::F32 => moving(graph, id),
+        Op::ToFormat(_) if node.ty.dtype != DType::F32 => Kernel::Plain,
         Op::Dropout(dropout) if counts_as_stored(node) => Kernel::Dropout(*dropout),
         Op::Softmax(kind) => Kernel::Softmax(*kind),
         Op::SoftmaxGrad(kind) => Kernel::SoftmaxGradient(*kind),
@@ -240,11 +257,17 @@ pub(crate) fn single(finder: &Finder<'_>, id: NodeId) -> Cluster {
         Op::Gradient(_, store) => Kernel::StoreGradient(*store),
         Op::GlobalNorm => Kernel::GlobalNorm,
         Op::SetState(_, rule) => Kernel::SetState(*rule),
-        _ => Kernel::Plain,
+        Op::BatchMatMul(product) => Kernel::BatchMatMul(*product),
+        _ => moving(graph, id),
     };
     let results = finder.results(id).iter().map(|(_, result)| *result);
     let nodes: Vec<NodeId> = std::iter::once(id).chain(results).collect();
     Cluster { kernel, outputs: nodes.clone(), nodes, inputs: node.inputs.clone() }
+}
+
+/// The kernel of an operation that only moves elements.
+fn moving(graph: &Graph, id: NodeId) -> Kernel {
+    copy::kernel(graph, id).or_else(|| indexed::kernel(graph, id)).unwrap_or(Kernel::Plain)
 }
 
 /// Whether a mask counts the elements of a sample as they lie in memory.
@@ -296,6 +319,12 @@ impl Kernel {
             Kernel::FlatUpdate { .. } => "flat_update",
             Kernel::Average => "average",
             Kernel::Transpose { .. } => "transpose",
+            Kernel::Copy(_) => "copy",
+            Kernel::Take(_) => "take",
+            Kernel::TakeGradient(_) => "take_gradient",
+            Kernel::Gather(_) => "gather",
+            Kernel::GatherGradient(_) => "gather_gradient",
+            Kernel::BatchMatMul(_) => "batch_matmul",
             Kernel::SetState(rule) => rule.name(),
             Kernel::Plain => "plain",
         }
@@ -317,7 +346,7 @@ impl Kernel {
         for id in &cluster.nodes {
             let node = graph.node(*id);
             match &node.op {
-                Op::MatMul(_) => {
+                Op::MatMul(_) | Op::BatchMatMul(_) => {
                     let left = &graph.node(node.inputs[0]).ty.shape;
                     let inner = left.elements() / rows_of_product(graph, *id).max(1);
                     let product = inner.saturating_mul(2 * node.ty.shape.elements());
@@ -337,5 +366,5 @@ impl Kernel {
 }
 
 fn rows_of_product(graph: &Graph, id: NodeId) -> usize {
-    graph.node(id).ty.shape.dims()[0]
+    graph.node(id).ty.shape.rows()
 }

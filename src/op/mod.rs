@@ -42,6 +42,7 @@ pub(crate) use loss::mean_divisor;
 pub use loss::{Nll, Reduction};
 pub use matmul::{MatMul, Order};
 pub use normalize::{Normalize, Over};
+pub(crate) use pieces::around;
 pub use pool::{AvgPool, Divisor, MaxPool};
 pub use random::Dropout;
 pub use record::Record;

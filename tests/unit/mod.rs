@@ -13,5 +13,6 @@ mod options;
 mod plans;
 mod predictor;
 mod statistics;
+mod summary;
 mod trainer;
 mod values;

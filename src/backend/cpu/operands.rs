@@ -46,6 +46,22 @@ impl<'a> Read<'a> {
             Read::F32(_) => Err(internal("a kernel expects integers")),
         }
     }
+
+    /// The numbers or integers as the words of memory.
+    pub(super) fn words(self) -> &'a [f32] {
+        match self {
+            Read::F32(words) => words,
+            Read::I32(integers) => bytemuck::cast_slice(integers),
+        }
+    }
+
+    /// The integers of a value that a graph says has some: memory holds them as words.
+    pub(super) fn indices(self) -> &'a [i32] {
+        match self {
+            Read::I32(integers) => integers,
+            Read::F32(words) => bytemuck::cast_slice(words),
+        }
+    }
 }
 
 /// Where a step's operands lie: the same in every run of its plan.

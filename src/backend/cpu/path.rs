@@ -127,7 +127,12 @@ impl Path {
             Kernel::CrossEntropy { .. } | Kernel::Softmax(_) => Path::new(Vectors, Rows),
             Kernel::ColumnSum => Path::new(Vectors, Columns),
             Kernel::Transpose { .. } => Path::new(Scalars, Columns),
-            Kernel::MatMul(_) => Path::new(Gemm, Nothing),
+            Kernel::MatMul(_) | Kernel::BatchMatMul(_) => Path::new(Gemm, Rows),
+            Kernel::Copy(_)
+            | Kernel::Take(_)
+            | Kernel::TakeGradient(_)
+            | Kernel::Gather(_)
+            | Kernel::GatherGradient(_) => Path::new(Scalars, Rows),
             Kernel::SoftmaxGradient(_)
             | Kernel::Sum
             | Kernel::StoreGradient(_)

@@ -21,6 +21,9 @@ pub(crate) const KILN_CHAIN_LAST: u32 = 0;
 pub(crate) const KILN_CHAIN_FIRST_KEPT: u32 = 1;
 pub(crate) const KILN_CHAIN_FIRST_OPERAND: u32 = 8;
 pub(crate) const KILN_CHAIN_NOWHERE: u32 = 255;
+pub(crate) const KILN_COPY_PIECES: u32 = 8;
+pub(crate) const KILN_CHOICE_SUMS: u32 = 8192;
+pub(crate) const KILN_CHOICE_LIST: u32 = 1024;
 pub(crate) const KILN_GEMM_DEPTH_BYTES: u32 = 64;
 pub(crate) const KILN_GEMM_STAGES: u32 = 4;
 pub(crate) const KILN_GEMM_STAGES_SMALL: u32 = 3;
@@ -329,6 +332,67 @@ pub(crate) struct KilnStridedCopyParams {
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnBox {
+    pub(crate) rank: u32,
+    pub(crate) extents: [KilnDivider; 6usize],
+    pub(crate) from: [u32; 6usize],
+    pub(crate) to: [u32; 6usize],
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnPiece {
+    pub(crate) y: Address,
+    pub(crate) x: Address,
+    pub(crate) count: u32,
+    pub(crate) moved: KilnBox,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnCopyParams {
+    pub(crate) pieces: [KilnPiece; 8usize],
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnTurnParams {
+    pub(crate) y: Address,
+    pub(crate) x: Address,
+    pub(crate) outer: KilnBox,
+    pub(crate) column_tiles: KilnDivider,
+    pub(crate) row_tiles: KilnDivider,
+    pub(crate) columns: u32,
+    pub(crate) rows: u32,
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnChoiceParams {
+    pub(crate) y: Address,
+    pub(crate) x: Address,
+    pub(crate) index: Address,
+    pub(crate) count: u32,
+    pub(crate) rows: u32,
+    pub(crate) inner: KilnDivider,
+    pub(crate) picks: KilnDivider,
+    pub(crate) nan: u32,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnChoiceGradientParams {
+    pub(crate) dx: Address,
+    pub(crate) index: Address,
+    pub(crate) dy: Address,
+    pub(crate) rows: u32,
+    pub(crate) picks: u32,
+    pub(crate) inner: u32,
+    pub(crate) lines: u32,
+    pub(crate) columns: KilnDivider,
+    pub(crate) width: u32,
+    pub(crate) group: u32,
+    pub(crate) groups: KilnDivider,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub(crate) struct KilnLinearTail {
     pub(crate) bias: Address,
     pub(crate) pre_activation: Address,
@@ -355,6 +419,13 @@ pub(crate) struct KilnSplitK {
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnBatch {
+    pub(crate) a: u64,
+    pub(crate) b: u64,
+    pub(crate) d: u64,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub(crate) struct KilnLinearParams {
     pub(crate) d: Address,
     pub(crate) a: Address,
@@ -366,6 +437,7 @@ pub(crate) struct KilnLinearParams {
     pub(crate) ldb: i32,
     pub(crate) ldd: i32,
     pub(crate) split: KilnSplitK,
+    pub(crate) batch: KilnBatch,
     pub(crate) tail: KilnLinearTail,
 }
 #[repr(C)]
@@ -381,6 +453,7 @@ pub(crate) struct KilnInputGradientParams {
     pub(crate) ldb: i32,
     pub(crate) ldd: i32,
     pub(crate) split: KilnSplitK,
+    pub(crate) batch: KilnBatch,
     pub(crate) tail: KilnInputGradientTail,
 }
 #[repr(C)]
@@ -405,5 +478,6 @@ pub(crate) struct KilnWeightGradient {
 pub(crate) struct KilnWeightGradientParams {
     pub(crate) products: [KilnWeightGradient; 8usize],
     pub(crate) split: KilnSplitK,
+    pub(crate) batch: KilnBatch,
     pub(crate) count: i32,
 }

@@ -74,6 +74,10 @@ macro_rules! params {
 
 params! {
     Cast(KilnCastParams),
+    Copy(KilnCopyParams),
+    Turn(KilnTurnParams),
+    Choice(KilnChoiceParams),
+    ChoiceGradient(KilnChoiceGradientParams),
     Linear(KilnLinearParams),
     InputGradient(KilnInputGradientParams),
     WeightGradients(KilnWeightGradientParams),

@@ -2,9 +2,10 @@
 //! From the steps of a plan to the hot loops: which slices, which options, which function.
 //!
 //! Here is what all steps share and which method each kernel has; the methods are ordered as the loops
-//! are: `products`, `elements`, `reductions` and `updates`.
+//! are: `products`, `elements`, `moving`, `reductions` and `updates`.
 
 mod elements;
+mod moving;
 mod products;
 mod reductions;
 mod updates;
@@ -129,6 +130,12 @@ impl<'a> Launch<'a> {
             Kernel::Average => self.average(),
             Kernel::SetState(rule) => self.set_state(*rule),
             Kernel::Transpose { extents } => self.transpose(*extents),
+            Kernel::Copy(pieces) => self.copy(pieces),
+            Kernel::Take(picks) => self.take(*picks),
+            Kernel::TakeGradient(picks) => self.take_gradient(*picks),
+            Kernel::Gather(picks) => self.gather(*picks),
+            Kernel::GatherGradient(picks) => self.gather_gradient(*picks),
+            Kernel::BatchMatMul(product) => self.batch_matmul(*product),
             Kernel::WeightGradients(_)
             | Kernel::LinearCrossEntropy(_)
             | Kernel::ClipNorm { .. }

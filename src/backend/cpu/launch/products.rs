@@ -99,13 +99,25 @@ impl Launch<'_> {
         Ok(())
     }
 
-    /// A product of odd or rare shape, by the `gemm` crate on one thread: its own parallel split
-    /// would make sums depend on the number of threads.
-    pub(super) fn matmul(mut self, product: MatMul) -> Result<()> {
-        let of = |node: NodeId| (self.shape(node).rows(), self.shape(node).last());
-        let (rows, columns) = of(self.step.outputs[0]);
-        let ((a_rows, a_columns), (b_rows, b_columns)) =
-            (of(self.step.inputs[0]), of(self.step.inputs[1]));
+    /// A product of odd or rare shape.
+    pub(super) fn matmul(self, product: MatMul) -> Result<()> {
+        self.products(product, 1)
+    }
+
+    pub(super) fn batch_matmul(self, product: MatMul) -> Result<()> {
+        let batch = self.shape(self.step.outputs[0]).samples();
+        self.products(product, batch)
+    }
+
+    /// As many products as `batch` says, of matrices in the last two extents.
+    fn products(mut self, product: MatMul, batch: usize) -> Result<()> {
+        let matrix = |node: NodeId| {
+            let dims = self.shape(node).dims();
+            (dims[dims.len() - 2], dims[dims.len() - 1])
+        };
+        let (rows, columns) = matrix(self.step.outputs[0]);
+        let ((a_rows, a_columns), (_, b_columns)) =
+            (matrix(self.step.inputs[0]), matrix(self.step.inputs[1]));
         let strides = |order: Order, columns: usize| match order {
             Order::Plain => Strides { row: columns as isize, column: 1 },
             Order::Transposed => Strides { row: 1, column: columns as isize },
@@ -114,10 +126,10 @@ impl Launch<'_> {
             Order::Plain => a_columns,
             Order::Transposed => a_rows,
         };
-        debug_assert_eq!(a_rows * a_columns, rows * inner);
-        debug_assert_eq!(b_rows * b_columns, inner * columns);
         let (a, b) = (self.operands.reads[0].values()?, self.operands.reads[1].values()?);
         simd::matmul(
+            &self.engine.pool,
+            batch,
             [rows, inner, columns],
             (a, strides(product.left, a_columns)),
             (b, strides(product.right, b_columns)),

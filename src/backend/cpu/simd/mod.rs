@@ -24,7 +24,7 @@ mod reductions;
 
 pub(crate) use base::Isa;
 pub(crate) use elementwise::{chain, Activation};
-pub(crate) use moving::transpose;
+pub(crate) use moving::{copy, gather, gather_gradient, take, take_gradient, transpose};
 pub(crate) use optimiser::{
     average, update, Average, Decay, Moments, Nesterov, Step, UpdateRule, Updated,
 };

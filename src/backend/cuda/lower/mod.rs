@@ -5,6 +5,7 @@ mod chain;
 mod elements;
 mod linear;
 mod loss;
+mod moving;
 mod operands;
 mod scratch;
 mod update;
@@ -88,6 +89,15 @@ impl Lowering<'_> {
             Kernel::FlatUpdate { rule, clip } => self.flat_update(rule, *clip)?,
             Kernel::Average => self.average()?,
             Kernel::Transpose { extents } => self.transpose(*extents)?,
+            Kernel::Copy(pieces) => self.copy(pieces)?,
+            Kernel::Take(picks) => self.take(*picks)?,
+            Kernel::TakeGradient(picks) => self.take_gradient(*picks)?,
+            Kernel::Gather(picks) => self.gather(*picks)?,
+            Kernel::GatherGradient(picks) => self.gather_gradient(*picks)?,
+            Kernel::BatchMatMul(product) => match self.batch_matmul(*product)? {
+                Some(launches) => launches,
+                None => return Ok(None),
+            },
             Kernel::SetState(rule) => self.set_state(*rule)?,
             Kernel::Plain => return Ok(None),
         };

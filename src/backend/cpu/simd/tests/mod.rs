@@ -11,6 +11,7 @@ mod lanes;
 mod linear;
 mod long_sums;
 mod loss;
+mod moving;
 mod optimiser;
 mod sparse;
 
