@@ -62,6 +62,7 @@ mod shape;
 mod summary;
 mod tensor;
 mod trainer;
+mod values;
 mod view;
 
 pub mod loss;
@@ -102,6 +103,7 @@ pub use shape::Shape;
 pub use summary::{LayerSummary, Summary};
 pub use tensor::Tensor;
 pub use trainer::{StepLoss, Trainer};
+pub use values::{Tensors, Values};
 pub use view::{Gradients, View};
 
 /// The README's example compiles and runs.

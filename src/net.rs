@@ -8,19 +8,22 @@ use crate::backend::{Backend, PlanId};
 use crate::device::Device;
 use crate::error::list;
 use crate::exec::{Numbers, Store};
-use crate::graph::{trace, Builder, LayerPath, ParamId, ParamRole, ParamSpec, Traced, Var, LOSS};
+use crate::graph::{
+    trace, Builder, Graph, LayerPath, ParamId, ParamRole, ParamSpec, Traced, Var, LOSS,
+};
 use crate::loss::Loss;
 use crate::nn::init::streams;
 use crate::nn::{Module, Registry, Scope};
 use crate::non_finite::layer_outputs;
-use crate::op::TensorType;
+use crate::op::{InputId, TensorType};
 use crate::passes::{Goal, Mode, Request};
 use crate::plan::Plan;
 use crate::predictor::Predictor;
-use crate::runner::{Runner, Types, Wanted};
+use crate::runner::{Recorded, Runner, Types, Wanted};
 use crate::scalars::{Scalars, MONTE_CARLO_PASS};
+use crate::values::{join, structured, Flat, Form, Given, Values};
 use crate::view::View;
-use crate::{DType, Error, Result, Tensor};
+use crate::{DType, Error, Result, Shape, Tensor};
 
 /// The number that all random draws of a network come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,14 +52,25 @@ pub struct Net<M> {
 }
 
 /// A run of a network, as views and trainers ask for it.
-pub(crate) struct Call<'a> {
+pub(crate) struct Call<'a, O: Values, T: Values> {
     pub(crate) request: Request,
-    pub(crate) loss: Option<&'a dyn Loss>,
-    pub(crate) inputs: &'a [Tensor],
+    pub(crate) loss: Option<&'a dyn Loss<O, T>>,
+    pub(crate) given: &'a Given,
     pub(crate) scalars: Scalars,
 }
 
-impl<M: Module> Net<M> {
+/// What a run returns.
+pub(crate) struct Outputs {
+    /// The loss, where there is one, the network's outputs and then gradients of inputs.
+    pub(crate) tensors: Vec<Tensor>,
+    /// Lengths of the lists among the network's outputs.
+    pub(crate) lists: Vec<usize>,
+    /// The inputs whose gradients are there.
+    pub(crate) gradients: Vec<InputId>,
+    pub(crate) plan: PlanId,
+}
+
+impl<M> Net<M> {
     /// Builds a network: `make` constructs the module and registers its parameters, which get
     /// their initial values from the seed and their names.
     ///
@@ -221,19 +235,59 @@ impl<M: Module> Net<M> {
     /// The plan that a forward pass in this mode would run for inputs of these types.
     ///
     /// # Errors
-    /// What tracing and compiling report.
-    pub fn plan(&mut self, mode: Mode, inputs: &[TensorType]) -> Result<&Plan> {
-        self.plan_for(Request { mode, goal: Goal::Forward }, None, inputs)
+    /// [`Error::Argument`] if the network takes another number of inputs; what tracing and compiling
+    /// report.
+    pub fn plan<I: Values, O: Values>(&mut self, mode: Mode, inputs: &[TensorType]) -> Result<&Plan>
+    where
+        M: Module<I, O>,
+    {
+        let structure = structured::<I, TensorType>("inputs", inputs.to_vec())?;
+        let lists = Flat::of::<I>(structure).lists;
+        let form = Form::of::<I, O, ()>(&lists);
+        let request = Request { mode, goal: Goal::Forward };
+        self.plan_for::<I, O, ()>(request, None, form, Types::Are(inputs))
     }
 
-    pub(crate) fn plan_for(
+    pub(crate) fn plan_for<I: Values, O: Values, T: Values>(
         &mut self,
         request: Request,
-        loss: Option<&dyn Loss>,
-        inputs: &[TensorType],
-    ) -> Result<&Plan> {
-        let id = self.planned(&request, loss, Types::Are(inputs))?;
+        loss: Option<&dyn Loss<O, T>>,
+        form: Form<'_>,
+        inputs: Types<'_>,
+    ) -> Result<&Plan>
+    where
+        M: Module<I, O>,
+    {
+        let id = self.planned::<I, O, T>(&request, loss, form, inputs)?;
         self.runner.plan(id)
+    }
+
+    /// What a forward pass records, with the loss where one is given.
+    pub(crate) fn traced<I: Values, O: Values, T: Values>(
+        &self,
+        loss: Option<&dyn Loss<O, T>>,
+        given: &Flat<TensorType>,
+    ) -> Result<Graph>
+    where
+        M: Module<I, O>,
+    {
+        let request = Request { mode: Mode::Train, goal: Goal::Forward };
+        let form = Form::of::<I, O, T>(&given.lists);
+        let inputs = Types::Are(&given.leaves);
+        let wanted = Wanted { request: &request, loss: None, form, inputs };
+        let specs = self.specs().clone();
+        Ok(record::<M, I, O, T>(&self.module, specs, loss, &wanted)?.traced.graph)
+    }
+
+    pub(crate) fn planned_as(&self, plan: PlanId) -> Result<&Plan> {
+        self.runner.plan(plan)
+    }
+
+    /// Shapes of the network's outputs in a plan, where a loss comes before them.
+    pub(crate) fn shapes_behind_loss<O: Values>(&self, plan: PlanId) -> Result<O::Of<Shape>> {
+        let shapes = self.runner.plan(plan)?.results().into_iter().skip(1).cloned();
+        let mut lists = self.runner.lists(plan).iter().copied();
+        join::<O, _>(&mut shapes.into_iter(), &mut lists).ok_or_else(unstructured)
     }
 
     pub(crate) fn specs(&self) -> &Arc<Vec<ParamSpec>> {
@@ -305,51 +359,71 @@ impl<M: Module> Net<M> {
     }
 
     /// Runs a call; its plan is compiled at the first call of its kind.
-    pub(crate) fn run(&mut self, call: Call<'_>) -> Result<Vec<Tensor>> {
-        let id = self.prepare(&call)?;
-        self.runner.run(id, &call.scalars, call.inputs)
+    pub(crate) fn run<I: Values, O: Values, T: Values>(
+        &mut self,
+        call: Call<'_, O, T>,
+    ) -> Result<Outputs>
+    where
+        M: Module<I, O>,
+    {
+        let plan = self.prepare::<I, O, T>(&call)?;
+        let tensors = self.runner.run(plan, &call.scalars, call.given.tensors())?;
+        let lists = self.runner.lists(plan).to_vec();
+        let gradients = self.runner.plan(plan)?.gradients.clone();
+        Ok(Outputs { tensors, lists, gradients, plan })
     }
 
-    /// As [`run`](Net::run) without waiting for a device that works on its own; only numbers are
-    /// brought back.
-    pub(crate) fn run_later(&mut self, call: Call<'_>) -> Result<Numbers> {
-        let id = self.prepare(&call)?;
-        self.runner.run_later(id, &call.scalars, call.inputs)
+    /// As [`run`](Net::run) with a loss, without waiting for a device that works on its own; only
+    /// numbers are brought back: the loss, the outputs and then, of a step with clipping, the norm,
+    /// at the place that is returned.
+    pub(crate) fn run_later<I: Values, O: Values, T: Values>(
+        &mut self,
+        call: Call<'_, O, T>,
+    ) -> Result<(Numbers, usize)>
+    where
+        M: Module<I, O>,
+    {
+        let id = self.prepare::<I, O, T>(&call)?;
+        let numbers = self.runner.run_later(id, &call.scalars, call.given.tensors())?;
+        let outputs = O::LEAVES + self.runner.lists(id).iter().sum::<usize>();
+        Ok((numbers, 1 + outputs))
     }
 
     /// A call's plan, once its inputs are known to fit.
-    fn prepare(&mut self, call: &Call<'_>) -> Result<PlanId> {
-        let id = self.planned(&call.request, call.loss, Types::Of(call.inputs))?;
-        if let Some(loss) = call.loss.filter(|_| call.request.goal != Goal::Layers) {
-            if let Some(output) = self.runner.plan(id)?.result(1) {
-                loss.check_output(&call.inputs[1], output)?;
-            }
+    fn prepare<I: Values, O: Values, T: Values>(&mut self, call: &Call<'_, O, T>) -> Result<PlanId>
+    where
+        M: Module<I, O>,
+    {
+        let Call { request, loss, given, .. } = call;
+        let (form, types) = (given.form::<I, O, T>(), Types::Of(given.tensors()));
+        let plan = self.planned::<I, O, T>(request, *loss, form, types)?;
+        if let Some(loss) = loss.filter(|_| request.goal != Goal::Layers) {
+            loss.check_output(&given.targets::<I, T>()?, &self.shapes_behind_loss::<O>(plan)?)?;
         }
-        Ok(id)
+        Ok(plan)
     }
 
     /// The gradients that the last run of a plan stored, by parameter.
-    pub(crate) fn stored_gradients(
-        &mut self,
-        request: &Request,
-        loss: Option<&dyn Loss>,
-        inputs: &[Tensor],
-    ) -> Result<Vec<(String, Tensor)>> {
-        let id = self.planned(request, loss, Types::Of(inputs))?;
-        self.runner.stored_gradients(id)
+    pub(crate) fn stored_gradients(&mut self, plan: PlanId) -> Result<Vec<(String, Tensor)>> {
+        self.runner.stored_gradients(plan)
     }
 
     /// The plan for a request, compiled if there is none yet.
-    fn planned(
+    pub(crate) fn planned<I: Values, O: Values, T: Values>(
         &mut self,
         request: &Request,
-        loss: Option<&dyn Loss>,
+        loss: Option<&dyn Loss<O, T>>,
+        form: Form<'_>,
         inputs: Types<'_>,
-    ) -> Result<PlanId> {
+    ) -> Result<PlanId>
+    where
+        M: Module<I, O>,
+    {
         let key = loss.map(Loss::key);
-        let wanted = Wanted { request, loss: key.as_deref(), inputs };
+        let wanted = Wanted { request, loss: key.as_deref(), form, inputs };
         let specs = self.runner.store().specs().clone();
-        let record = || record(&*self.module, specs, loss, request, &inputs.to_vec());
+        let module = &*self.module;
+        let record = || record::<M, I, O, T>(module, specs, loss, &wanted);
         self.runner.plan_for(&wanted, record)
     }
 
@@ -361,34 +435,47 @@ impl<M: Module> Net<M> {
     }
 }
 
-/// Records a module and, with a loss, the loss: `[loss, output]` or `[output]`; or the outputs of
-/// all layers, where those are asked for.
-pub(crate) fn record<M: Module + ?Sized>(
+/// Records a module and, with a loss, the loss: the loss and then the outputs, or the outputs of all
+/// layers, where those are asked for.
+pub(crate) fn record<M: Module<I, O> + ?Sized, I: Values, O: Values, T: Values>(
     module: &M,
     specs: Arc<Vec<ParamSpec>>,
-    loss: Option<&dyn Loss>,
-    request: &Request,
-    inputs: &[TensorType],
-) -> Result<Traced> {
-    let traced = trace(specs, inputs, |inputs: &[Var]| {
-        let output = module.forward(&inputs[0]);
-        match loss {
-            Some(loss) => {
-                let own = 2 + loss.inputs().len();
-                let layer = LayerPath { path: "".into(), kind: LOSS };
-                let taken = &inputs[1..own.min(inputs.len())];
-                let value = output.within(&layer, |output| loss.forward(output, taken));
-                vec![value, output]
-            }
-            None => vec![output],
-        }
+    loss: Option<&dyn Loss<O, T>>,
+    wanted: &Wanted<'_>,
+) -> Result<Recorded> {
+    let mut returned = None;
+    let types = wanted.inputs.to_vec();
+    let mut traced = trace(specs, &types, |given: &[Var]| {
+        let mut rest = given.to_vec().into_iter();
+        let mut lists = wanted.form.lists.iter().copied();
+        let Some(inputs) = join::<I, Var>(&mut rest, &mut lists) else { return vec![] };
+        let taken = given.len() - rest.len();
+        let outputs = module.forward(&I::from_vars(inputs));
+        let Some(loss) = loss else {
+            let outputs = Flat::of::<O>(outputs.into_vars());
+            returned = Some((taken, outputs.lists));
+            return outputs.leaves;
+        };
+        let Some(targets) = join::<T, Var>(&mut rest, &mut lists) else { return vec![] };
+        let (targets, own) = (T::from_vars(targets), rest.as_slice());
+        let own = &own[..own.len().min(loss.inputs().len())];
+        let layer = LayerPath { path: "".into(), kind: LOSS };
+        let value = given[0].within(&layer, |_| loss.forward(&outputs, &targets, own));
+        let outputs = Flat::of::<O>(outputs.into_vars());
+        returned = Some((taken, outputs.lists));
+        std::iter::once(value).chain(outputs.leaves).collect()
     })?;
-    match request.goal {
-        Goal::Layers => {
-            let outputs = layer_outputs(&traced.graph);
-            let graph = Builder::extend(traced.graph).finish(outputs.clone());
-            Ok(Traced { graph, results: outputs })
-        }
-        _ => Ok(traced),
+    let (inputs, lists) = returned.ok_or_else(unstructured)?;
+    traced.inputs = inputs;
+    traced.seeds = if loss.is_some() { 1 } else { traced.results.len() };
+    if wanted.request.goal == Goal::Layers {
+        let results = layer_outputs(&traced.graph);
+        let graph = Builder::extend(traced.graph).finish(results.clone());
+        return Ok(Recorded { traced: Traced { graph, results, ..traced }, lists });
     }
+    Ok(Recorded { traced, lists })
+}
+
+fn unstructured() -> Error {
+    Error::Internal { pass: "net", message: "values are not in the structure that is known".into() }
 }

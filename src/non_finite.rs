@@ -10,8 +10,10 @@ use crate::net::{Call, Net};
 use crate::nn::Module;
 use crate::op::{Groups, Op, Store};
 use crate::passes::{Goal, Mode, Request, StepGoal};
+use crate::runner::Types;
 use crate::scalars::Scalars;
 use crate::trainer::StepLoss;
+use crate::values::{Given, Values};
 use crate::{DType, Error, NonFiniteValue, Origin, Result, Tensor};
 
 /// What a [`Trainer`](crate::Trainer) does about a loss or a gradient norm that is not finite.
@@ -79,7 +81,7 @@ fn check(update: u64, step: &StepLoss) -> Result<()> {
     }
 }
 
-impl<M: Module> Net<M> {
+impl<M> Net<M> {
     /// Names of the parameters that have an element that is NaN or infinite, in order of creation.
     ///
     /// # Errors
@@ -115,41 +117,49 @@ impl<M: Module> Net<M> {
 
     /// Runs the pass of these scalars with every layer's output returned, and finds the first that
     /// is not finite; with a loss, also in the loss and in the gradients of what is not frozen.
-    pub(crate) fn examine(
+    pub(crate) fn examine<I: Values, O: Values, T: Values>(
         &mut self,
         mode: Mode,
-        loss: Option<(&dyn Loss, &Groups)>,
-        inputs: &[Tensor],
+        loss: Option<(&dyn Loss<O, T>, &Groups)>,
+        given: &Given,
         scalars: Scalars,
-    ) -> Result<Option<NonFiniteValue>> {
-        let found = match inputs.first().map(first_of).transpose()?.flatten() {
-            Some(value) => Some((Origin::Input, value)),
+    ) -> Result<Option<NonFiniteValue>>
+    where
+        M: Module<I, O>,
+    {
+        let found = match examine_inputs(given.of_network())? {
             None => {
                 let forward = loss.map(|(loss, _)| loss);
-                match (self.examine_forward(mode, forward, inputs, scalars)?, loss) {
-                    (None, Some(loss)) => self.examine_gradients(mode, loss, inputs, scalars)?,
+                match (self.examine_forward::<I, O, T>(mode, forward, given, scalars)?, loss) {
+                    (None, Some(loss)) => {
+                        self.examine_gradients::<I, O, T>(mode, loss, given, scalars)?
+                    }
                     (found, _) => found,
                 }
             }
+            found => found,
         };
         let Some((origin, value)) = found else { return Ok(None) };
         Ok(Some(NonFiniteValue { origin, value, parameters: self.non_finite_parameters()? }))
     }
 
-    fn examine_forward(
+    fn examine_forward<I: Values, O: Values, T: Values>(
         &mut self,
         mode: Mode,
-        loss: Option<&dyn Loss>,
-        inputs: &[Tensor],
+        loss: Option<&dyn Loss<O, T>>,
+        given: &Given,
         scalars: Scalars,
-    ) -> Result<Option<(Origin, f32)>> {
+    ) -> Result<Option<(Origin, f32)>>
+    where
+        M: Module<I, O>,
+    {
         let request = Request { mode, goal: Goal::Layers };
-        let types: Vec<_> = inputs.iter().map(Tensor::ty).collect();
-        let plan = self.plan_for(request.clone(), loss, &types)?;
+        let (form, types) = (given.form::<I, O, T>(), Types::Of(given.tensors()));
+        let plan = self.plan_for::<I, O, T>(request.clone(), loss, form, types)?;
         let origins: Vec<Origin> =
             plan.outputs.iter().map(|&(node, _)| origin(&plan.graph, node)).collect();
-        let outputs = self.run(Call { request, loss, inputs, scalars })?;
-        for (origin, output) in origins.into_iter().zip(&outputs) {
+        let outputs = self.run::<I, O, T>(Call { request, loss, given, scalars })?;
+        for (origin, output) in origins.into_iter().zip(&outputs.tensors) {
             if let Some(value) = first_of(output)? {
                 return Ok(Some((origin, value)));
             }
@@ -157,19 +167,22 @@ impl<M: Module> Net<M> {
         Ok(None)
     }
 
-    fn examine_gradients(
+    fn examine_gradients<I: Values, O: Values, T: Values>(
         &mut self,
         mode: Mode,
-        (loss, groups): (&dyn Loss, &Groups),
-        inputs: &[Tensor],
+        (loss, groups): (&dyn Loss<O, T>, &Groups),
+        given: &Given,
         scalars: Scalars,
-    ) -> Result<Option<(Origin, f32)>> {
-        let loss = Some(loss);
+    ) -> Result<Option<(Origin, f32)>>
+    where
+        M: Module<I, O>,
+    {
         let (store, groups) = (Store::Overwrite, groups.clone());
         let request = Request { mode, goal: Goal::Step(StepGoal { store, update: None, groups }) };
-        self.run(Call { request: request.clone(), loss, inputs, scalars })?;
+        let call = Call { request, loss: Some(loss), given, scalars };
+        let plan = self.run::<I, O, T>(call)?.plan;
         // Backward begins at the last layer.
-        for (parameter, gradient) in self.stored_gradients(&request, loss, inputs)?.iter().rev() {
+        for (parameter, gradient) in self.stored_gradients(plan)?.iter().rev() {
             if let Some(value) = first_of(gradient)? {
                 let parameter = parameter.clone();
                 return Ok(Some((Origin::Gradient { parameter }, value)));
@@ -177,6 +190,16 @@ impl<M: Module> Net<M> {
         }
         Ok(None)
     }
+}
+
+/// The first input that has a value in it that is not finite.
+fn examine_inputs(inputs: &[Tensor]) -> Result<Option<(Origin, f32)>> {
+    for (index, input) in inputs.iter().enumerate() {
+        if let Some(value) = first_of(input)? {
+            return Ok(Some((Origin::Input { index, of: inputs.len() }, value)));
+        }
+    }
+    Ok(None)
 }
 
 /// The values that leave a layer: what another layer takes or the function returns.

@@ -20,7 +20,12 @@ pub struct NonFiniteValue {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The batch that was given.
-    Input,
+    Input {
+        /// Place among the network's inputs.
+        index: usize,
+        /// How many inputs there are.
+        of: usize,
+    },
     /// The output of a layer.
     Layer {
         /// Its path, `"fc1"`; empty for an operation of the network's own.
@@ -43,7 +48,8 @@ const SHOWN_NAMES: usize = 3;
 impl fmt::Display for NonFiniteValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.origin {
-            Origin::Input => write!(f, "the input has {} in it", self.value)?,
+            Origin::Input { of: 1, .. } => write!(f, "the input has {} in it", self.value)?,
+            Origin::Input { index, .. } => write!(f, "input {index} has {} in it", self.value)?,
             Origin::Layer { path, op } if path.is_empty() => {
                 write!(f, "the network's own {op} is the first whose output is not finite")?;
                 write!(f, " ({})", self.value)?;

@@ -97,6 +97,8 @@ pub struct Plan {
     pub buffers: Vec<Buffer>,
     /// The buffer and node of each value that a run returns.
     pub outputs: Vec<(NodeId, BufferId)>,
+    /// The inputs whose gradients are returned, in order, behind the results.
+    pub gradients: Vec<InputId>,
     /// Size of the arena.
     pub arena: Bytes,
     /// Number of lanes in use.
@@ -149,11 +151,6 @@ impl Plan {
             mask_bytes: written().filter(is_mask).map(|&id| size(&self.graph.node(id).ty)).sum(),
             random_steps: self.steps.iter().filter(|s| s.nodes.iter().any(draws)).count(),
         }
-    }
-
-    /// Shape of one of the values that a run returns.
-    pub(crate) fn result(&self, index: usize) -> Option<&crate::Shape> {
-        self.outputs.get(index).map(|(node, _)| &self.graph.node(*node).ty.shape)
     }
 
     /// Shapes of the values that a run returns.

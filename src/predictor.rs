@@ -11,6 +11,7 @@ use crate::nn::Module;
 use crate::passes::{Goal, Mode, Request};
 use crate::runner::{Runner, Types, Wanted};
 use crate::scalars::Scalars;
+use crate::values::{Flat, Given, Tensors, Values};
 use crate::{Error, Result, Tensor};
 
 /// A network in eval mode for other threads, from [`Net::predictor`](crate::Net::predictor).
@@ -47,7 +48,7 @@ pub struct Predictor<M> {
     runner: Option<Runner>,
 }
 
-impl<M: Module> Predictor<M> {
+impl<M> Predictor<M> {
     pub(crate) fn new(
         module: Arc<M>,
         frozen: Frozen,
@@ -62,7 +63,12 @@ impl<M: Module> Predictor<M> {
     /// # Errors
     /// [`Error::Shape`] with the layer's path if a layer cannot take its input; [`Error::Device`] if
     /// the device has too little memory.
-    pub fn forward(&mut self, x: &Tensor) -> Result<Tensor> {
+    pub fn forward<I: Values, O: Values>(&mut self, x: impl Tensors<I>) -> Result<O::Of<Tensor>>
+    where
+        M: Module<I, O>,
+    {
+        let given = Given::inputs::<I>(x.tensors("inputs")?);
+        given.check("forward")?;
         let runner = match &mut self.runner {
             Some(runner) => runner,
             none => {
@@ -72,14 +78,16 @@ impl<M: Module> Predictor<M> {
                 runner
             }
         };
-        let inputs = std::slice::from_ref(x);
         let request = Request { mode: Mode::Eval, goal: Goal::Forward };
-        let wanted = Wanted { request: &request, loss: None, inputs: Types::Of(inputs) };
+        let (form, inputs) = (given.form::<I, O, ()>(), Types::Of(given.tensors()));
+        let wanted = Wanted { request: &request, loss: None, form, inputs };
         let specs = runner.store().specs().clone();
+        let module = &*self.module;
         let id =
-            runner.plan_for(&wanted, || record(&*self.module, specs, None, &request, &[x.ty()]))?;
-        let outputs = runner.run(id, &Scalars::new(self.seed.0), inputs)?;
-        outputs.into_iter().next().ok_or_else(no_output)
+            runner.plan_for(&wanted, || record::<M, I, O, ()>(module, specs, None, &wanted))?;
+        let leaves = runner.run(id, &Scalars::new(self.seed.0), given.tensors())?;
+        let lists = runner.lists(id).to_vec();
+        Flat { leaves, lists }.join::<O>().ok_or_else(no_output)
     }
 }
 
@@ -102,5 +110,5 @@ impl<M> fmt::Debug for Predictor<M> {
 }
 
 fn no_output() -> Error {
-    Error::Internal { pass: "predictor", message: "a run returned no output".into() }
+    Error::Internal { pass: "predictor", message: "a run returned too few outputs".into() }
 }

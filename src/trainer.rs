@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Training: forward, loss, backward and optimiser as one plan.
 
+mod parts;
 mod tuned;
 
+use crate::backend::PlanId;
 use crate::exec::Number;
-use crate::graph::Node;
+use crate::graph::{Graph, Var};
 use crate::loss::Loss;
 use crate::net::{Call, Net};
 use crate::nn::Module;
 use crate::non_finite::{NonFinite, Watch};
-use crate::op::{Op, Store, TensorType};
+use crate::op::{Store, TensorType};
 use crate::optim::{Average, Optimizer, Schedule, Tuning};
 use crate::passes::{Averages, Goal, Mode, Request, StepGoal, UpdateGoal};
 use crate::plan::Plan;
-use crate::scalars::Scalars;
+use crate::runner::Types;
+use crate::values::{Flat, Form, Given, Tensors, Values};
 use crate::{Error, NonFiniteValue, Result, Tensor};
+use parts::{check_divisible, Part};
 
 /// Trains a network: holds it together with its loss, optimiser and schedule.
 ///
@@ -40,10 +44,13 @@ use crate::{Error, NonFiniteValue, Result, Tensor};
 /// assert_eq!(first.to_string(), "all layers' outputs are finite, the loss is inf");
 /// # Ok::<(), kiln::Error>(())
 /// ```
+///
+/// What a step takes has the structure of what network and loss take: `In` and `Target`, one [`Var`]
+/// each unless they say otherwise.
 #[derive(Debug)]
-pub struct Trainer<M> {
+pub struct Trainer<M, In: Values = Var, Out: Values = Var, Target: Values = Var> {
     net: Net<M>,
-    loss: Box<dyn Loss>,
+    loss: Box<dyn Loss<Out, Target>>,
     optimizer: Optimizer,
     schedule: Schedule,
     tuning: Tuning,
@@ -53,17 +60,17 @@ pub struct Trainer<M> {
     updates: u64,
     /// Updates that the averages have seen.
     averaged: u64,
-    /// Type of the first batch, by which a checkpoint describes the network.
-    batch: Option<TensorType>,
+    /// Types of the first batch, by which a checkpoint describes the network.
+    batch: Option<BatchTypes<In, Target>>,
     watch: Watch,
 }
 
-/// Some samples of a batch.
-struct Part {
-    start: usize,
-    end: usize,
-    /// What its loss counts in that of the batch.
-    share: f64,
+/// Types of a batch.
+#[derive(Clone, Debug)]
+pub(crate) struct BatchTypes<In: Values, Target: Values> {
+    pub(crate) inputs: In::Of<TensorType>,
+    /// Those of the targets, where they are known.
+    pub(crate) targets: Option<Target::Of<TensorType>>,
 }
 
 /// The loss of a step, read when its value is asked for: a GPU may still be at work on it, and
@@ -74,7 +81,13 @@ pub struct StepLoss {
     norm: Option<Number>,
 }
 
-impl<M: Module> Trainer<M> {
+impl<M, In, Out, Target> Trainer<M, In, Out, Target>
+where
+    M: Module<In, Out>,
+    In: Values,
+    Out: Values,
+    Target: Values,
+{
     /// A trainer with a constant learning rate, no clipping and undivided batches. It trains all
     /// parameters, as the optimiser says.
     ///
@@ -83,7 +96,7 @@ impl<M: Module> Trainer<M> {
     /// memory for moments in the place of those of an earlier training.
     pub fn new(
         mut net: Net<M>,
-        loss: impl Loss + 'static,
+        loss: impl Loss<Out, Target> + 'static,
         optimizer: impl Into<Optimizer>,
     ) -> Result<Self> {
         let optimizer = optimizer.into();
@@ -161,25 +174,23 @@ impl<M: Module> Trainer<M> {
     /// [continue](NonFinite::Continue). The update is made then. On a GPU, where a number is looked
     /// at only when nobody has to wait for it, this comes up to four steps later, or from
     /// [`check_finite`](Trainer::check_finite).
-    pub fn step(&mut self, x: &Tensor, target: &Tensor) -> Result<StepLoss> {
-        self.check_batch(x, target)?;
+    pub fn step(
+        &mut self,
+        inputs: impl Tensors<In>,
+        targets: impl Tensors<Target>,
+    ) -> Result<StepLoss> {
+        let batch = self.batch_of(inputs, targets)?;
         let (rate, momentum) = (self.rate() as f32, self.momentum());
         let average = self.average.map_or(1.0, |average| average.weight(self.averaged));
         let update = u32::try_from(self.updates + 1).unwrap_or(u32::MAX);
-        let parts = self.parts(x, target)?;
+        let parts = Part::of::<Out, Target, In>(&batch, &*self.loss, self.micro_batches)?;
         let requests: Vec<Request> = (0..parts.len())
             .map(|index| self.request(index == 0, index + 1 == parts.len()))
             .collect();
-        let loss = &*self.loss;
         if parts.len() > 1 {
-            let types: Vec<TensorType> =
-                parts[0].inputs(x, target, loss)?.iter().map(Tensor::ty).collect();
-            let plan = self.net.plan_for(requests[0].clone(), Some(loss), &types)?;
-            if let Some(output) = plan.results().get(1) {
-                loss.check_output(target, output)?;
-            }
-            check_divisible(plan, parts[0].end - parts[0].start)?;
+            self.check_parts(&batch, &parts[0], &requests[0])?;
         }
+        let loss = &*self.loss;
         let step = self.net.attempt(|net| {
             let mut scalars = net.begin_pass(Mode::Train);
             (scalars.update, scalars.learning_rate) = (update, rate);
@@ -188,17 +199,19 @@ impl<M: Module> Trainer<M> {
             let mut step = StepLoss { parts: Vec::with_capacity(parts.len()), norm: None };
             for (part, request) in parts.iter().zip(requests) {
                 part.tell(&mut scalars);
-                let inputs = part.inputs(x, target, loss)?;
-                let call = Call { request, loss: Some(loss), inputs: &inputs, scalars };
-                let outputs = net.run_later(call)?;
+                let call = Call { request, loss: Some(loss), given: &part.given, scalars };
+                let (outputs, norm) = net.run_later::<In, Out, Target>(call)?;
                 step.parts.extend(outputs.get(0).map(|loss| (loss, part.share)));
-                step.norm = outputs.get(2);
+                step.norm = outputs.get(norm);
             }
             Ok(step)
         })?;
         self.updates += 1;
         self.averaged += u64::from(self.average.is_some());
-        self.batch.get_or_insert_with(|| x.ty());
+        if self.batch.is_none() {
+            let (inputs, targets) = batch.types_of::<In, Target>()?;
+            self.batch = Some(BatchTypes { inputs, targets: Some(targets) });
+        }
         self.watch.add(self.updates, &step)?;
         Ok(step)
     }
@@ -232,22 +245,21 @@ impl<M: Module> Trainer<M> {
     /// As [`step`](Trainer::step), without [`Error::NonFinite`].
     pub fn first_non_finite(
         &mut self,
-        x: &Tensor,
-        target: &Tensor,
+        inputs: impl Tensors<In>,
+        targets: impl Tensors<Target>,
     ) -> Result<Option<NonFiniteValue>> {
-        self.check_batch(x, target)?;
-        let output = self.plan(&x.ty(), &target.ty())?.results().get(1).copied().cloned();
-        if let Some(output) = output {
-            self.loss.check_output(target, &output)?;
-        }
-        let parts = self.parts(x, target)?;
+        let batch = self.batch_of(inputs, targets)?;
+        let request = self.request(true, true);
+        self.check_targets(&batch, &batch.clone().with(self.loss.inputs()), &request)?;
+        let parts = Part::of::<Out, Target, In>(&batch, &*self.loss, self.micro_batches)?;
         let (loss, groups) = (&*self.loss, self.tuning.groups().clone());
         self.net.uncounted(|net| {
             let mut scalars = net.begin_pass(Mode::Train);
             for part in parts {
                 part.tell(&mut scalars);
-                let inputs = part.inputs(x, target, loss)?;
-                let found = net.examine(Mode::Train, Some((loss, &groups)), &inputs, scalars)?;
+                let (mode, given) = (Mode::Train, &part.given);
+                let loss = Some((loss, &groups));
+                let found = net.examine::<In, Out, Target>(mode, loss, given, scalars)?;
                 if found.is_some() {
                     return Ok(found);
                 }
@@ -267,7 +279,7 @@ impl<M: Module> Trainer<M> {
     }
 
     /// The loss.
-    pub fn loss(&self) -> &dyn Loss {
+    pub fn loss(&self) -> &dyn Loss<Out, Target> {
         &*self.loss
     }
 
@@ -291,12 +303,22 @@ impl<M: Module> Trainer<M> {
     ///
     /// # Errors
     /// What tracing and compiling report.
-    pub fn plan(&mut self, x: &TensorType, target: &TensorType) -> Result<&Plan> {
-        let mut inputs = vec![x.clone(), target.clone()];
-        inputs.extend(self.loss.inputs().iter().map(Tensor::ty));
+    pub fn plan(
+        &mut self,
+        inputs: &In::Of<TensorType>,
+        targets: &Target::Of<TensorType>,
+    ) -> Result<&Plan> {
+        let Flat { leaves: mut types, mut lists } = Flat::of::<In>(inputs.clone());
+        let of_targets = Flat::of::<Target>(targets.clone());
+        types.extend(of_targets.leaves);
+        lists.extend(of_targets.lists);
+        types.extend(self.loss.inputs().iter().map(Tensor::ty));
         let request = self.request(true, true);
-        let plan = self.net.plan_for(request, Some(&*self.loss), &inputs)?;
-        self.batch.get_or_insert_with(|| x.clone());
+        let form = Form::of::<In, Out, Target>(&lists);
+        let (loss, types) = (Some(&*self.loss), Types::Are(&types));
+        let plan = self.net.plan_for::<In, Out, Target>(request, loss, form, types)?;
+        let targets = Some(targets.clone());
+        self.batch.get_or_insert_with(|| BatchTypes { inputs: inputs.clone(), targets });
         Ok(plan)
     }
 
@@ -317,12 +339,18 @@ impl<M: Module> Trainer<M> {
         self.micro_batches
     }
 
-    pub(crate) fn batch(&self) -> Option<&TensorType> {
+    pub(crate) fn batch(&self) -> Option<&BatchTypes<In, Target>> {
         self.batch.as_ref()
     }
 
-    pub(crate) fn set_batch(&mut self, batch: Option<TensorType>) {
+    pub(crate) fn set_batch(&mut self, batch: Option<BatchTypes<In, Target>>) {
         self.batch = batch;
+    }
+
+    /// What a forward pass and the loss record for inputs and targets of these types.
+    pub(crate) fn traced_loss(&self, mut given: Flat<TensorType>) -> Result<Graph> {
+        given.leaves.extend(self.loss.inputs().iter().map(Tensor::ty));
+        self.net.traced::<In, Out, Target>(Some(&*self.loss), &given)
     }
 
     /// Sets the number of updates that the parameters, which were just replaced, have seen.
@@ -331,51 +359,42 @@ impl<M: Module> Trainer<M> {
         self.watch.forget();
     }
 
-    fn check_batch(&self, x: &Tensor, target: &Tensor) -> Result<()> {
-        self.loss.check(target)?;
+    /// A batch that a step can take.
+    fn batch_of(&self, inputs: impl Tensors<In>, targets: impl Tensors<Target>) -> Result<Given> {
+        let targets = targets.tensors("targets")?;
+        self.loss.check(&targets)?;
         if self.tuning.is_all_frozen() {
             return Err(Error::argument("step", "a parameter that is not frozen", "none"));
         }
-        if x.shape().samples() != target.shape().samples() || x.shape().rank() == 0 {
-            return Err(Error::Shape {
-                layer: String::new(),
-                op: "step".into(),
-                expected: format!(
-                    "targets for {} samples, as in {}",
-                    x.shape().samples(),
-                    x.shape()
-                ),
-                got: target.shape().to_string(),
-            });
-        }
-        if x.shape().samples() == 0 {
-            return Err(Error::Shape {
+        let batch = Given::inputs::<In>(inputs.tensors("inputs")?).with_targets::<Target>(targets);
+        batch.check("step")?;
+        batch.check_samples("step")?;
+        match batch.samples() {
+            0 => Err(Error::Shape {
                 layer: String::new(),
                 op: "step".into(),
                 expected: "a batch of one sample or more".into(),
-                got: x.shape().to_string(),
-            });
+                got: batch.of_network()[0].shape().to_string(),
+            }),
+            _ => Ok(batch),
         }
-        Ok(())
     }
 
-    /// How a batch with this target is divided.
-    fn parts(&self, x: &Tensor, target: &Tensor) -> Result<Vec<Part>> {
-        let samples = target.shape().samples();
-        // However many samples of no elements there are, they are not worth dividing.
-        let ranges = split(samples, self.micro_batches.min(x.shape().elements().max(1)));
-        if ranges.len() == 1 {
-            return Ok(vec![Part { start: 0, end: samples, share: 1.0 }]);
-        }
-        let whole = self.loss.weight(target);
-        let part = |&(start, end): &(usize, usize)| {
-            let share = match (self.loss.weight(&target.samples(start, end)?), whole) {
-                (Some(part), Some(whole)) => part / whole,
-                _ => 1.0,
-            };
-            Ok(Part { start, end, share })
-        };
-        ranges.iter().map(part).collect()
+    /// Checks that the targets of a batch fit the network's outputs for all or part of it, before
+    /// anything runs. Returns the plan that says what the outputs are.
+    fn check_targets(&mut self, batch: &Given, part: &Given, request: &Request) -> Result<PlanId> {
+        let loss = &*self.loss;
+        let (form, types) = (part.form::<In, Out, Target>(), Types::Of(part.tensors()));
+        let plan = self.net.planned::<In, Out, Target>(request, Some(loss), form, types)?;
+        let outputs = self.net.shapes_behind_loss::<Out>(plan)?;
+        loss.check_output(&batch.targets::<In, Target>()?, &outputs)?;
+        Ok(plan)
+    }
+
+    /// Checks a batch that is divided.
+    fn check_parts(&mut self, batch: &Given, first: &Part, request: &Request) -> Result<()> {
+        let plan = self.check_targets(batch, &first.given, request)?;
+        check_divisible(self.net.planned_as(plan)?, first.given.samples())
     }
 
     /// What the plan of a micro-batch is for.
@@ -389,24 +408,6 @@ impl<M: Module> Trainer<M> {
             groups: self.tuning.groups().clone(),
         };
         Request { mode: Mode::Train, goal: Goal::Step(step) }
-    }
-}
-
-impl Part {
-    fn tell(&self, scalars: &mut Scalars) {
-        scalars.share = self.share as f32;
-        scalars.sample_offset = self.start as u32;
-    }
-
-    /// What a run of this part of a batch takes.
-    fn inputs(&self, x: &Tensor, target: &Tensor, loss: &dyn Loss) -> Result<Vec<Tensor>> {
-        let of = |whole: &Tensor| match self.end - self.start == whole.shape().samples() {
-            true => Ok(whole.clone()),
-            false => whole.samples(self.start, self.end),
-        };
-        let mut inputs = vec![of(x)?, of(target)?];
-        inputs.extend(loss.inputs());
-        Ok(inputs)
     }
 }
 
@@ -436,29 +437,4 @@ impl StepLoss {
         let numbers = self.parts.iter().map(|(loss, _)| loss).chain(&self.norm);
         numbers.into_iter().all(|number| matches!(number, Number::There(_)))
     }
-}
-
-/// Whether the parts of a batch draw the masks of the whole: a mask counts samples from the part's
-/// first on, so every dropout must count the batch's samples.
-fn check_divisible(part: &Plan, samples: usize) -> Result<()> {
-    let counts_others =
-        |node: &&Node| matches!(node.op, Op::Dropout(_)) && node.ty.shape.samples() != samples;
-    let mut nodes = part.graph.nodes();
-    let Some((id, node)) = nodes.find(|(_, node)| counts_others(node)) else { return Ok(()) };
-    Err(Error::Shape {
-        layer: part.graph.layer(id).path.clone(),
-        op: node.op.name().into(),
-        expected: format!(
-            "the samples of the batch, since micro-batches must draw the masks of the whole \
-             ({samples} in a part)"
-        ),
-        got: node.ty.shape.samples().to_string(),
-    })
-}
-
-/// `samples` in `parts` ranges of almost equal length, none empty.
-fn split(samples: usize, parts: usize) -> Vec<(usize, usize)> {
-    let parts = parts.clamp(1, samples.max(1));
-    let start = |part: usize| (part as u128 * samples as u128 / parts as u128) as usize;
-    (0..parts).map(|part| (start(part), start(part + 1))).collect()
 }

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Views: a network in a mode. Only a view runs.
 
+use crate::graph::Var;
 use crate::loss::Loss;
-use crate::net::{Call, Net};
+use crate::net::{Call, Net, Outputs};
 use crate::nn::Module;
 use crate::passes::{Goal, Mode, Request, Seed};
-use crate::{allocate, Error, NonFiniteValue, Result, Tensor};
+use crate::values::{join, Flat, Given, Tensors, Values};
+use crate::{Error, NonFiniteValue, Result, Tensor};
 
 /// A network in a mode; from [`Net::train`], [`Net::eval`] or [`Net::monte_carlo`].
+///
+/// What it is given and what it returns has the structure that the network's
+/// [`Module`] declares: `forward(&x)`, or `forward((&a, &b))` for two inputs.
 ///
 /// The mode and the wish for gradients are independent: [`gradients`](View::gradients) works in
 /// every mode, for saliency maps in eval as for training loops of one's own.
@@ -18,19 +23,23 @@ pub struct View<'n, M> {
     draws: usize,
 }
 
-/// Results of a pass with gradients.
+/// Results of a pass with gradients, for a network from `In` to `Out`; `Out` is one [`Var`] where the
+/// result is a loss.
 #[derive(Clone, Debug)]
-pub struct Gradients {
+pub struct Gradients<In: Values = Var, Out: Values = Var> {
     /// The network's output; the loss, if a loss was given.
-    pub output: Tensor,
-    /// Gradient with respect to the input; `None` if the input is not floating-point or has no
+    pub output: Out::Of<Tensor>,
+    /// Gradient with respect to each input; `None` if the input is not floating-point or has no
     /// influence.
-    pub input: Option<Tensor>,
+    pub input: In::Of<Option<Tensor>>,
     /// Gradient with respect to each parameter that has influence, by name, in order of creation.
     pub parameters: Vec<(String, Tensor)>,
 }
 
-impl<'n, M: Module> View<'n, M> {
+/// Losses and the outputs that they are of.
+type LossAndOutput<Out> = (Tensor, <Out as Values>::Of<Tensor>);
+
+impl<'n, M> View<'n, M> {
     pub(crate) fn new(net: &'n mut Net<M>, mode: Mode, draws: usize) -> Self {
         View { net, mode, draws }
     }
@@ -38,47 +47,67 @@ impl<'n, M: Module> View<'n, M> {
     /// The network's output for `x`.
     ///
     /// # Errors
-    /// [`Error::Shape`] with the layer's path if a layer cannot take its input.
-    pub fn forward(&mut self, x: &Tensor) -> Result<Tensor> {
-        let tiled = self.tile(x)?;
+    /// [`Error::Shape`] with the layer's path if a layer cannot take its input, and if one of several
+    /// inputs has another number of samples than the first.
+    pub fn forward<I: Values, O: Values>(&mut self, x: impl Tensors<I>) -> Result<O::Of<Tensor>>
+    where
+        M: Module<I, O>,
+    {
+        let given = self.tile(given::<I>("forward", &x)?)?;
         let request = Request { mode: self.mode, goal: Goal::Forward };
         let (mode, draws) = (self.mode, self.draws);
-        self.run(request, None, &[tiled], |_, outputs| {
-            let output = first(outputs)?;
-            match mode {
-                Mode::MonteCarlo => {
-                    let mut dims = vec![draws, output.shape().samples() / draws.max(1)];
-                    dims.extend(output.shape().dims().iter().skip(1));
-                    output.reshaped(dims)
-                }
-                Mode::Train | Mode::Eval => Ok(output),
+        self.run::<I, O, (), _>(request, None, &given, |_, outputs| {
+            let mut tensors = outputs.tensors;
+            if mode == Mode::MonteCarlo {
+                let by_draw: Result<_> = tensors.iter().map(|y| by_draw(y, draws)).collect();
+                tensors = by_draw?;
             }
+            Flat { leaves: tensors, lists: outputs.lists }.join::<O>().ok_or_else(missing)
         })
     }
 
-    /// Output and gradients, given the gradient `dy` with respect to the output.
+    /// Output and gradients, given the gradient `dy` with respect to the output; where there are
+    /// several, with respect to each. Those of integers are not looked at.
     ///
     /// # Errors
     /// As [`forward`](View::forward); [`Error::Shape`] if `dy` has not the output's shape;
     /// [`Error::Argument`] in Monte Carlo mode.
-    pub fn gradients(&mut self, x: &Tensor, dy: &Tensor) -> Result<Gradients> {
-        self.backward(&[x.clone(), dy.clone()], None, Seed::Input)
+    pub fn gradients<I: Values, O: Values>(
+        &mut self,
+        x: impl Tensors<I>,
+        dy: impl Tensors<O>,
+    ) -> Result<Gradients<I, O>>
+    where
+        M: Module<I, O>,
+    {
+        let Flat { leaves: dy, lists } = Flat::of::<O>(dy.tensors("gradients")?);
+        let given = given::<I>("gradients", &x)?.with(dy);
+        self.backward::<I, O, O, ()>(&given, None, Seed::Input, |returned| {
+            match returned.lists == lists {
+                true => returned.next_structure::<O>(),
+                false => {
+                    let expected = format!("lists of {:?} tensors", returned.lists);
+                    Err(Error::argument("gradients", expected, format!("{lists:?}")))
+                }
+            }
+        })
     }
 
     /// Loss and gradients for inputs and targets.
     ///
     /// # Errors
     /// As [`forward`](View::forward), and what the loss reports about the targets.
-    pub fn loss_gradients(
+    pub fn loss_gradients<I: Values, O: Values, T: Values>(
         &mut self,
-        loss: &dyn Loss,
-        x: &Tensor,
-        target: &Tensor,
-    ) -> Result<Gradients> {
-        loss.check(target)?;
-        let mut inputs = vec![x.clone(), target.clone()];
-        inputs.extend(loss.inputs());
-        self.backward(&inputs, Some(loss), Seed::One)
+        loss: &dyn Loss<O, T>,
+        x: impl Tensors<I>,
+        target: impl Tensors<T>,
+    ) -> Result<Gradients<I>>
+    where
+        M: Module<I, O>,
+    {
+        let given = with_loss(loss, given_pair("loss", loss, &x, &target)?);
+        self.backward::<I, Var, O, T>(&given, Some(loss), Seed::One, Returned::loss)
     }
 
     /// Losses and gradients for a loss with one value per sample or element, given the gradient
@@ -87,25 +116,33 @@ impl<'n, M: Module> View<'n, M> {
     /// # Errors
     /// As [`loss_gradients`](View::loss_gradients); [`Error::Shape`] if `dloss` has not the loss's
     /// shape.
-    pub fn loss_gradients_from(
+    pub fn loss_gradients_from<I: Values, O: Values, T: Values>(
         &mut self,
-        loss: &dyn Loss,
-        x: &Tensor,
-        target: &Tensor,
+        loss: &dyn Loss<O, T>,
+        x: impl Tensors<I>,
+        target: impl Tensors<T>,
         dloss: &Tensor,
-    ) -> Result<Gradients> {
-        loss.check(target)?;
-        let mut inputs = vec![x.clone(), target.clone()];
-        inputs.extend(loss.inputs());
-        inputs.push(dloss.clone());
-        self.backward(&inputs, Some(loss), Seed::Input)
+    ) -> Result<Gradients<I>>
+    where
+        M: Module<I, O>,
+    {
+        let given = with_loss(loss, given_pair("loss", loss, &x, &target)?).with([dloss.clone()]);
+        self.backward::<I, Var, O, T>(&given, Some(loss), Seed::Input, Returned::loss)
     }
 
     /// Loss of outputs against targets, without gradients.
     ///
     /// # Errors
     /// As [`loss_gradients`](View::loss_gradients).
-    pub fn loss(&mut self, loss: &dyn Loss, x: &Tensor, target: &Tensor) -> Result<Tensor> {
+    pub fn loss<I: Values, O: Values, T: Values>(
+        &mut self,
+        loss: &dyn Loss<O, T>,
+        x: impl Tensors<I>,
+        target: impl Tensors<T>,
+    ) -> Result<Tensor>
+    where
+        M: Module<I, O>,
+    {
         Ok(self.loss_and_output(loss, x, target)?.0)
     }
 
@@ -113,22 +150,21 @@ impl<'n, M: Module> View<'n, M> {
     ///
     /// # Errors
     /// As [`loss_gradients`](View::loss_gradients).
-    pub fn loss_and_output(
+    pub fn loss_and_output<I: Values, O: Values, T: Values>(
         &mut self,
-        loss: &dyn Loss,
-        x: &Tensor,
-        target: &Tensor,
-    ) -> Result<(Tensor, Tensor)> {
+        loss: &dyn Loss<O, T>,
+        x: impl Tensors<I>,
+        target: impl Tensors<T>,
+    ) -> Result<LossAndOutput<O>>
+    where
+        M: Module<I, O>,
+    {
         self.forbid_monte_carlo("loss")?;
-        loss.check(target)?;
-        let mut inputs = vec![x.clone(), target.clone()];
-        inputs.extend(loss.inputs());
+        let given = with_loss(loss, given_pair("loss", loss, &x, &target)?);
         let request = Request { mode: self.mode, goal: Goal::Forward };
-        self.run(request, Some(loss), &inputs, |_, outputs| {
-            match <[Tensor; 2]>::try_from(outputs) {
-                Ok([loss, output]) => Ok((loss, output)),
-                Err(outputs) => Err(missing(outputs.len())),
-            }
+        self.run(request, Some(loss), &given, |_, outputs| {
+            let mut returned = Returned::new(outputs);
+            Ok((returned.loss()?, returned.next_structure::<O>()?))
         })
     }
 
@@ -148,47 +184,64 @@ impl<'n, M: Module> View<'n, M> {
     ///
     /// # Errors
     /// As [`forward`](View::forward).
-    pub fn first_non_finite(&mut self, x: &Tensor) -> Result<Option<NonFiniteValue>> {
-        let tiled = self.tile(x)?;
+    pub fn first_non_finite<I: Values, O: Values>(
+        &mut self,
+        x: impl Tensors<I>,
+    ) -> Result<Option<NonFiniteValue>>
+    where
+        M: Module<I, O>,
+    {
+        let given = self.tile(given::<I>("first_non_finite", &x)?)?;
         let mode = self.mode;
         self.net.uncounted(|net| {
             let scalars = net.begin_pass(mode);
-            net.examine(mode, None, &[tiled], scalars)
+            net.examine::<I, O, ()>(mode, None, &given, scalars)
         })
     }
 
-    fn backward(
+    fn backward<I: Values, R: Values, O: Values, T: Values>(
         &mut self,
-        inputs: &[Tensor],
-        loss: Option<&dyn Loss>,
+        given: &Given,
+        loss: Option<&dyn Loss<O, T>>,
         seed: Seed,
-    ) -> Result<Gradients> {
+        result: impl FnOnce(&mut Returned) -> Result<R::Of<Tensor>>,
+    ) -> Result<Gradients<I, R>>
+    where
+        M: Module<I, O>,
+    {
         self.forbid_monte_carlo("gradients")?;
         let request = Request { mode: self.mode, goal: Goal::Gradients(seed) };
-        self.run(request.clone(), loss, inputs, |net, outputs| {
-            let mut outputs = outputs.into_iter();
-            let output = outputs.next().ok_or_else(|| missing(0))?;
-            if loss.is_some() {
-                outputs.next(); // the network's own output
+        let inputs = given.of_network().len();
+        self.run::<I, O, T, _>(request, loss, given, |net, outputs| {
+            let plan = outputs.plan;
+            let mut by_input = vec![None; inputs];
+            for (input, gradient) in
+                outputs.gradients.iter().rev().zip(outputs.tensors.iter().rev())
+            {
+                by_input[input.index()] = Some(gradient.clone());
             }
-            let input = outputs.next();
-            let parameters = net.stored_gradients(&request, loss, inputs)?;
-            Ok(Gradients { output, input, parameters })
+            let output = result(&mut Returned::new(outputs))?;
+            let mut lists = given.lists().iter().copied();
+            let input = join::<I, _>(&mut by_input.into_iter(), &mut lists).ok_or_else(missing)?;
+            Ok(Gradients { output, input, parameters: net.stored_gradients(plan)? })
         })
     }
 
     /// Runs a request as the next pass of this mode, which counts only if its outputs can be taken.
-    fn run<T>(
+    fn run<I: Values, O: Values, T: Values, R>(
         &mut self,
         request: Request,
-        loss: Option<&dyn Loss>,
-        inputs: &[Tensor],
-        take: impl FnOnce(&mut Net<M>, Vec<Tensor>) -> Result<T>,
-    ) -> Result<T> {
+        loss: Option<&dyn Loss<O, T>>,
+        given: &Given,
+        take: impl FnOnce(&mut Net<M>, Outputs) -> Result<R>,
+    ) -> Result<R>
+    where
+        M: Module<I, O>,
+    {
         let mode = self.mode;
         self.net.attempt(|net| {
             let scalars = net.begin_pass(mode);
-            let outputs = net.run(Call { request, loss, inputs, scalars })?;
+            let outputs = net.run::<I, O, T>(Call { request, loss, given, scalars })?;
             take(net, outputs)
         })
     }
@@ -201,32 +254,73 @@ impl<'n, M: Module> View<'n, M> {
     }
 
     /// In Monte Carlo mode, the batch repeated once per draw.
-    fn tile(&self, x: &Tensor) -> Result<Tensor> {
+    fn tile(&self, given: Given) -> Result<Given> {
         if self.mode != Mode::MonteCarlo {
-            return Ok(x.clone());
+            return Ok(given);
         }
-        if self.draws == 0 || x.shape().rank() == 0 {
+        let is_batch = given.of_network().iter().all(|x| x.shape().rank() > 0);
+        if self.draws == 0 || !is_batch {
             return Err(Error::argument("draws", "1 or more, of a batch", self.draws));
         }
-        let values = x.values()?;
         // Masks know a sample of a run by a number of 32 bits.
-        let most = u32::MAX as usize / x.shape().samples().max(1);
+        let most = u32::MAX as usize / given.samples().max(1);
         if self.draws > most {
-            let expected = format!("at most {most} of {} samples", x.shape().samples());
+            let expected = format!("at most {most} of {} samples", given.samples());
             return Err(Error::argument("draws", expected, self.draws));
         }
-        let samples = x.shape().samples() * self.draws;
-        let all = values.len().saturating_mul(self.draws);
-        let mut repeated = allocate::room(all, "the draws of a batch")?;
-        (0..self.draws).for_each(|_| repeated.extend_from_slice(values));
-        Tensor::new(x.shape().with_samples(samples), repeated)
+        given.repeated(self.draws)
     }
 }
 
-fn first(outputs: Vec<Tensor>) -> Result<Tensor> {
-    outputs.into_iter().next().ok_or_else(|| missing(0))
+/// What a run returned, taken one after another.
+struct Returned {
+    tensors: std::vec::IntoIter<Tensor>,
+    lists: Vec<usize>,
 }
 
-fn missing(got: usize) -> Error {
-    Error::Internal { pass: "view", message: format!("a run returned only {got} outputs") }
+impl Returned {
+    fn new(outputs: Outputs) -> Self {
+        Returned { tensors: outputs.tensors.into_iter(), lists: outputs.lists }
+    }
+
+    fn loss(&mut self) -> Result<Tensor> {
+        self.tensors.next().ok_or_else(missing)
+    }
+
+    fn next_structure<O: Values>(&mut self) -> Result<O::Of<Tensor>> {
+        let mut lists = self.lists.iter().copied();
+        join::<O, _>(&mut self.tensors, &mut lists).ok_or_else(missing)
+    }
+}
+
+fn given<I: Values>(op: &str, x: impl Tensors<I>) -> Result<Given> {
+    let given = Given::inputs::<I>(x.tensors("inputs")?);
+    given.check(op).map(|()| given)
+}
+
+fn given_pair<I: Values, O: Values, T: Values>(
+    op: &str,
+    loss: &dyn Loss<O, T>,
+    x: impl Tensors<I>,
+    target: impl Tensors<T>,
+) -> Result<Given> {
+    let targets = target.tensors("targets")?;
+    loss.check(&targets)?;
+    let given = Given::inputs::<I>(x.tensors("inputs")?).with_targets::<T>(targets);
+    given.check(op).map(|()| given)
+}
+
+fn with_loss<O: Values, T: Values>(loss: &dyn Loss<O, T>, given: Given) -> Given {
+    given.with(loss.inputs())
+}
+
+/// An output of repeated samples, by draw and sample.
+fn by_draw(output: &Tensor, draws: usize) -> Result<Tensor> {
+    let mut dims = vec![draws, output.shape().samples() / draws.max(1)];
+    dims.extend(output.shape().dims().iter().skip(1));
+    output.reshaped(dims)
+}
+
+fn missing() -> Error {
+    Error::Internal { pass: "view", message: "a run returned too few outputs".into() }
 }

@@ -50,6 +50,7 @@
 //! # Ok::<(), kiln::Error>(())
 //! ```
 
+mod batch;
 mod foreign;
 mod reader;
 mod recipe;

@@ -7,9 +7,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::data::{Dataset, Loader};
-use crate::graph::{trace, Graph, Node, NodeId};
+use crate::graph::{Graph, Node, NodeId, LOSS};
+use crate::loss::Noted;
 use crate::nn::Module;
-use crate::op::{Op, TensorType};
+use crate::op::Op;
+use crate::trainer::BatchTypes;
+use crate::values::{Flat, Values};
 use crate::{allocate, Result, Shape, Tensor, Trainer};
 
 /// What the results of a run depend on, as named entries of text, to be compared entry by entry.
@@ -94,15 +97,18 @@ impl Recipe {
     }
 
     /// What the next step of a trainer depends on: loss, optimiser, groups, averages, schedule,
-    /// clipping, the division of batches, the precision, and the operations of each layer for a batch of this type.
-    pub(super) fn of_trainer<M: Module>(
-        trainer: &mut Trainer<M>,
-        batch: Option<&TensorType>,
-    ) -> Result<Self> {
+    /// clipping, the division of batches, the precision, and the operations of each layer for a batch of these types.
+    pub(super) fn of_trainer<M, I: Values, O: Values, T: Values>(
+        trainer: &mut Trainer<M, I, O, T>,
+        batch: Option<&BatchTypes<I, T>>,
+    ) -> Result<Self>
+    where
+        M: Module<I, O>,
+    {
         let (loss, optimizer) = (trainer.loss(), trainer.optimizer());
         let inputs = loss.inputs();
+        let (key, noted) = (loss.key(), loss.noted());
         let mut recipe = Recipe::new()
-            .with("loss", loss.key())
             .with(
                 "loss inputs",
                 inputs.iter().map(contents).collect::<Result<Vec<_>>>()?.join(", "),
@@ -121,9 +127,21 @@ impl Recipe {
         let net = trainer.net();
         recipe = recipe.with("precision", net.device().precision());
         if let Some(batch) = batch {
-            let forward = |inputs: &[crate::Var]| vec![net.module().forward(&inputs[0])];
-            let traced = trace(net.specs().clone(), std::slice::from_ref(batch), forward)?;
-            recipe.entries.extend(layers(&traced.graph));
+            let given = Flat::of::<I>(batch.inputs.clone());
+            let graph = net.traced::<I, O, T>(None, &given)?;
+            recipe.entries.extend(layers(&graph));
+        }
+        match (noted, batch) {
+            (Noted::Key, _) => recipe = recipe.with(LOSS_ENTRY, key),
+            (Noted::Operations, Some(BatchTypes { inputs, targets: Some(targets) })) => {
+                let mut given = Flat::of::<I>(inputs.clone());
+                let of_targets = Flat::of::<T>(targets.clone());
+                given.leaves.extend(of_targets.leaves);
+                given.lists.extend(of_targets.lists);
+                let graph = trainer.traced_loss(given)?;
+                recipe.entries.extend(layers(&graph).remove_entry(LOSS_ENTRY));
+            }
+            (Noted::Operations, _) => {}
         }
         Ok(recipe)
     }
@@ -185,33 +203,46 @@ fn contents(tensor: &Tensor) -> Result<String> {
 /// An entry per layer, with its operations in order, and one for those outside any layer. Inputs are
 /// named by the layer that yields them and their number in it, so that together the entries say how
 /// everything hangs together, and a change in one layer leaves those of most others alone.
+///
+/// The operations of a loss are an entry of their own.
 fn layers(graph: &Graph) -> BTreeMap<String, String> {
     let mut layers: BTreeMap<String, (String, usize)> = BTreeMap::new();
     let mut places: Vec<(&str, usize)> = Vec::new();
     for (id, node) in graph.nodes() {
         let layer = graph.layer(id);
+        let path = if layer.kind == LOSS { LOSS_PATH } else { &layer.path };
         let empty = || (layer.kind.to_string(), 0);
-        let (text, count) = layers.entry(entry_of(&layer.path)).or_insert_with(empty);
-        let place = |input: &NodeId| place(places[input.index()], &layer.path);
+        let (text, count) = layers.entry(entry_of(path)).or_insert_with(empty);
+        let place = |input: &NodeId| place(places[input.index()], path);
         text.push(' ');
         text.push_str(&operation(graph, node));
         if !node.inputs.is_empty() {
             let inputs: Vec<String> = node.inputs.iter().map(place).collect();
             text.push_str(&format!("({})", inputs.join(", ")));
         }
-        places.push((&layer.path, *count));
+        places.push((path, *count));
         *count += 1;
     }
     let returned = graph.outputs().iter().map(|output| place(places[output.index()], ""));
     let returned: Vec<String> = returned.collect();
+    if let Some((text, _)) = layers.get_mut(LOSS_ENTRY) {
+        text.push_str(&format!(" return {}", returned.first().map_or("nothing", String::as_str)));
+    }
     let (text, _) = layers.entry(entry_of("")).or_default();
     text.push_str(&format!(" return {}", returned.join(", ")));
     layers.into_iter().map(|(name, (text, _))| (name, text)).collect()
 }
 
+/// The entry of a recipe for the loss.
+const LOSS_ENTRY: &str = "loss";
+
+/// What stands for the path of a loss, which has none.
+const LOSS_PATH: &str = "(loss)";
+
 fn entry_of(path: &str) -> String {
     match path {
         "" => "network".into(),
+        LOSS_PATH => LOSS_ENTRY.into(),
         path => format!("layer {path}"),
     }
 }

@@ -11,6 +11,8 @@ use super::TRAINING_FILE;
 use crate::exec::Role;
 use crate::graph::ParamId;
 use crate::nn::Module;
+use crate::trainer::BatchTypes;
+use crate::values::Values;
 use crate::{Result, Seed, Trainer};
 
 /// Continues a training from what [`save`](super::save) wrote to the directory: values, moments,
@@ -19,7 +21,13 @@ use crate::{Result, Seed, Trainer};
 ///
 /// # Errors
 /// As [`Resume::load`].
-pub fn load<M: Module>(trainer: &mut Trainer<M>, directory: impl AsRef<Path>) -> Result<Progress> {
+pub fn load<M, I: Values, O: Values, T: Values>(
+    trainer: &mut Trainer<M, I, O, T>,
+    directory: impl AsRef<Path>,
+) -> Result<Progress>
+where
+    M: Module<I, O>,
+{
     Resume::new(directory.as_ref()).load(trainer)
 }
 
@@ -96,11 +104,22 @@ impl Resume {
     /// optimiser, groups, frozen parameters, averages, schedule, clipping, division of batches, precision or the caller's recipe differ;
     /// [`Error::Data`](crate::Error::Data) if the file is damaged or contradicts itself. The trainer
     /// is unchanged then.
-    pub fn load<M: Module>(&self, trainer: &mut Trainer<M>) -> Result<Progress> {
+    pub fn load<M, I: Values, O: Values, T: Values>(
+        &self,
+        trainer: &mut Trainer<M, I, O, T>,
+    ) -> Result<Progress>
+    where
+        M: Module<I, O>,
+    {
         let file = TensorFile::open(&self.directory.join(TRAINING_FILE))?;
         let state = State::of(&file)?;
         let (places, tensors): (Vec<_>, Vec<_>) = tensors(trainer).into_iter().unzip();
-        let mut wrong = self.differences(trainer, &state);
+        let batch = batch_types(&state);
+        let mut wrong = match &batch {
+            Ok(batch) => self.differences(trainer, &state, batch.as_ref()),
+            // The network cannot even take the batches of the one that was saved.
+            Err(error) => vec![format!("network: {error}")],
+        };
         wrong.extend(tensors.iter().filter_map(|t| file.misfit(&t.name, t, Conversion::None)));
         let known = |name: &&str| tensors.iter().any(|tensor| tensor.name == **name);
         let unknown = file.names().filter(|name| !known(name));
@@ -117,15 +136,25 @@ impl Resume {
             }
         }
         restore(trainer, &file, &places, &tensors, &state)?;
+        if let Some(batch) = batch? {
+            trainer.set_batch(Some(batch));
+        }
         Ok(state.progress)
     }
 
     /// Everything about the trainer and the caller's recipe that is not as it was.
-    fn differences<M: Module>(&self, trainer: &mut Trainer<M>, state: &State) -> Vec<String> {
-        let batch = state.batch.as_ref().map(|batch| batch.tensor());
-        let mut differences = match Recipe::of_trainer(trainer, batch.as_ref()) {
+    fn differences<M, I: Values, O: Values, T: Values>(
+        &self,
+        trainer: &mut Trainer<M, I, O, T>,
+        state: &State,
+        batch: Option<&BatchTypes<I, T>>,
+    ) -> Vec<String>
+    where
+        M: Module<I, O>,
+    {
+        let mut differences = match Recipe::of_trainer(trainer, batch) {
             Ok(now) => self.compare(&now, &state.recipe, state.format),
-            // The network cannot even take the batches of the one that was saved.
+            // Nor can it if a layer refuses them.
             Err(error) => vec![format!("network: {error}")],
         };
         if let Some(now) = &self.recipe {
@@ -165,13 +194,24 @@ impl Resume {
     }
 }
 
-fn restore<M: Module>(
-    trainer: &mut Trainer<M>,
+/// The types of the batch that a checkpoint describes, in the structures of a network and a loss.
+fn batch_types<I: Values, T: Values>(state: &State) -> Result<Option<BatchTypes<I, T>>> {
+    let Some(inputs) = &state.batch else { return Ok(None) };
+    let inputs = inputs.structured::<I>("inputs")?;
+    let targets = state.targets.as_ref().map(|types| types.structured::<T>("targets"));
+    Ok(Some(BatchTypes { inputs, targets: targets.transpose()? }))
+}
+
+fn restore<M, I: Values, O: Values, T: Values>(
+    trainer: &mut Trainer<M, I, O, T>,
     file: &TensorFile,
     places: &[(Role, ParamId)],
     tensors: &[Named],
     state: &State,
-) -> Result<()> {
+) -> Result<()>
+where
+    M: Module<I, O>,
+{
     reserve(trainer)?;
     let (store, backend) = trainer.net().state();
     for (&(role, id), tensor) in places.iter().zip(tensors) {
@@ -185,8 +225,5 @@ fn restore<M: Module>(
     trainer.set_updates(state.updates);
     let tuning = trainer.tuning().clone().with_skipped(&state.skipped);
     trainer.set_counts(tuning, state.averaged);
-    if let Some(batch) = &state.batch {
-        trainer.set_batch(Some(batch.tensor()));
-    }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::batch::SavedTypes;
 use super::reader::TensorFile;
 use super::recipe::Recipe;
 use super::weights::{self, named};
@@ -15,8 +16,8 @@ use crate::data::Position;
 use crate::exec::Role;
 use crate::graph::{ParamId, ParamRole};
 use crate::nn::Module;
-use crate::op::TensorType;
 use crate::scalars::MONTE_CARLO_PASS;
+use crate::values::Values;
 use crate::{DType, Error, Result, Trainer};
 
 /// Version of the file's contents that [`save`] writes.
@@ -63,29 +64,18 @@ pub(super) struct State {
     /// Updates that were made without parameters, by name, where there are any.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) skipped: BTreeMap<String, u64>,
-    /// Type of the batch for which the recipe describes the network.
+    /// Types of the inputs for which the recipe describes the network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) batch: Option<BatchType>,
+    pub(super) batch: Option<SavedTypes>,
+    /// Types of the targets of that batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) targets: Option<SavedTypes>,
     /// What the next step does beyond the state.
     pub(super) recipe: Recipe,
     /// The check sum of [`FORMER_FORMAT`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) checksum: Option<u32>,
     pub(super) progress: Progress,
-}
-
-/// A batch's type, as text and numbers.
-#[derive(Serialize, Deserialize)]
-pub(super) struct BatchType {
-    shape: Vec<usize>,
-    elements: ElementType,
-}
-
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum ElementType {
-    F32,
-    I32,
 }
 
 /// Writes the whole state of a training to the directory: [`TRAINING_FILE`] first, from which
@@ -97,11 +87,14 @@ enum ElementType {
 /// [`Error::Io`] if a file cannot be written. The old training file stays then, or the new one is
 /// there in full. [`Error::NonFinite`], with the old files as they were, where
 /// [`Trainer::check_finite`] reports it.
-pub fn save<M: Module>(
-    trainer: &mut Trainer<M>,
+pub fn save<M, I: Values, O: Values, T: Values>(
+    trainer: &mut Trainer<M, I, O, T>,
     progress: &Progress,
     directory: impl AsRef<Path>,
-) -> Result<()> {
+) -> Result<()>
+where
+    M: Module<I, O>,
+{
     trainer.check_finite()?;
     let directory = directory.as_ref();
     let batch = trainer.batch().cloned();
@@ -116,7 +109,8 @@ pub fn save<M: Module>(
         updates: trainer.updates(),
         averaged: trainer.averages_seen(),
         skipped: trainer.tuning().skipped(),
-        batch: batch.as_ref().map(BatchType::of),
+        batch: batch.as_ref().map(|batch| SavedTypes::of::<I>(&batch.inputs)),
+        targets: batch.and_then(|batch| batch.targets).map(|types| SavedTypes::of::<T>(&types)),
         recipe,
         checksum: None,
         progress: progress.clone(),
@@ -152,7 +146,12 @@ pub(super) fn saved_state(file: &TensorFile) -> Result<Option<State>> {
 
 /// The tensors of a training file and what they are: values, then the moments of what is trained, then
 /// the averages, in order of creation each.
-pub(super) fn tensors<M: Module>(trainer: &mut Trainer<M>) -> Vec<((Role, ParamId), Named)> {
+pub(super) fn tensors<M, I: Values, O: Values, T: Values>(
+    trainer: &mut Trainer<M, I, O, T>,
+) -> Vec<((Role, ParamId), Named)>
+where
+    M: Module<I, O>,
+{
     let moments = trainer.optimizer().rule.moments();
     let moments = (0..moments).map(Role::Moment);
     let roles = std::iter::once(Role::Value).chain(moments).chain([Role::Average]);
@@ -227,23 +226,5 @@ impl State {
             return Err(invalid("the number of an epoch", &state.progress.position.epoch));
         }
         Ok(state)
-    }
-}
-
-impl BatchType {
-    fn of(batch: &TensorType) -> Self {
-        let elements = match batch.dtype {
-            DType::I32 | DType::I64 => ElementType::I32,
-            DType::F32 | DType::Bf16 | DType::F16 => ElementType::F32,
-        };
-        BatchType { shape: batch.shape.dims().into(), elements }
-    }
-
-    pub(super) fn tensor(&self) -> TensorType {
-        let shape = self.shape.as_slice().into();
-        match self.elements {
-            ElementType::F32 => TensorType::f32(shape),
-            ElementType::I32 => TensorType::i32(shape),
-        }
     }
 }

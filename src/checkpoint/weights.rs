@@ -10,7 +10,6 @@ use super::writer::{Named, Sealing, TensorWriter};
 use crate::data::Position;
 use crate::exec::Role;
 use crate::graph::{ParamId, ParamSpec};
-use crate::nn::Module;
 use crate::{Error, Net, Result};
 
 /// How the names in a file become those of parameters, and what must be there.
@@ -90,7 +89,7 @@ pub struct LoadedWeights {
 /// # std::fs::remove_file(&path).unwrap();
 /// # Ok::<(), kiln::Error>(())
 /// ```
-pub fn save_weights<M: Module>(net: &mut Net<M>, path: impl AsRef<Path>) -> Result<()> {
+pub fn save_weights<M>(net: &mut Net<M>, path: impl AsRef<Path>) -> Result<()> {
     write(net, path.as_ref(), None)
 }
 
@@ -101,7 +100,7 @@ pub fn save_weights<M: Module>(net: &mut Net<M>, path: impl AsRef<Path>) -> Resu
 /// [`Error::Checkpoint`] with every tensor that is missing, unexpected, of another shape or of a type
 /// that `f32` cannot hold; [`Error::Data`] if the file is damaged or of another kind, which is named.
 /// The network is unchanged then.
-pub fn load_weights<M: Module>(net: &mut Net<M>, path: impl AsRef<Path>) -> Result<()> {
+pub fn load_weights<M>(net: &mut Net<M>, path: impl AsRef<Path>) -> Result<()> {
     load_weights_with(net, path, &WeightsOptions::default()).map(|_| ())
 }
 
@@ -109,7 +108,7 @@ pub fn load_weights<M: Module>(net: &mut Net<M>, path: impl AsRef<Path>) -> Resu
 ///
 /// # Errors
 /// As [`load_weights`]; also [`Error::Checkpoint`] if two tensors would set the same parameter.
-pub fn load_weights_with<M: Module>(
+pub fn load_weights_with<M>(
     net: &mut Net<M>,
     path: impl AsRef<Path>,
     options: &WeightsOptions,
@@ -190,11 +189,7 @@ pub fn position(path: impl AsRef<Path>) -> Result<Option<Position>> {
 const POSITION: &str = "kiln.position";
 
 /// Writes a file of weights, and with it where they were taken.
-pub(super) fn write<M: Module>(
-    net: &mut Net<M>,
-    path: &Path,
-    position: Option<Position>,
-) -> Result<()> {
+pub(super) fn write<M>(net: &mut Net<M>, path: &Path, position: Option<Position>) -> Result<()> {
     // What PyTorch's own writer notes; some readers ask for it.
     let mut texts = vec![("format", "pt".to_string())];
     if let Some(position) = position {
@@ -215,7 +210,7 @@ pub(super) fn write<M: Module>(
 }
 
 /// One tensor per parameter, in order of creation, under its name behind a prefix.
-pub(super) fn parameters<M: Module>(net: &Net<M>, prefix: &str) -> Vec<Named> {
+pub(super) fn parameters<M>(net: &Net<M>, prefix: &str) -> Vec<Named> {
     let specs = net.specs().iter();
     specs.map(|spec| named(spec, prefix)).collect()
 }

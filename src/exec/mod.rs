@@ -12,9 +12,10 @@ pub(crate) use store::{Frozen, Store};
 pub(crate) use stream::Role;
 
 use crate::backend::{Backend, Begun, Memory, Pending, PlanId, Run};
+use crate::op::TensorType;
 use crate::plan::{Place, Plan};
 use crate::scalars::Scalars;
-use crate::{allocate, Result, Tensor};
+use crate::{allocate, DType, Result, Tensor};
 use indices::Indices;
 
 /// A plan, ready to run.
@@ -127,8 +128,15 @@ impl Executable {
         let shared: Vec<Arc<Vec<f32>>> = outputs.into_iter().map(Arc::new).collect();
         let mut tensors = Vec::with_capacity(shared.len());
         for (index, (node, buffer)) in self.plan.outputs.iter().enumerate() {
-            let shape = self.plan.graph.node(*node).ty.shape.clone();
-            tensors.push(match self.plan.buffer(*buffer).place {
+            let TensorType { shape, dtype } = self.plan.graph.node(*node).ty.clone();
+            let place = self.plan.buffer(*buffer).place;
+            tensors.push(match place {
+                Place::Output(slot) if dtype == DType::I32 => {
+                    Tensor::from_words(shape, &shared[slot])?
+                }
+                Place::Arena(_) if dtype == DType::I32 => {
+                    Tensor::from_words(shape, &shared[index])?
+                }
                 Place::Output(slot) if slot != index => {
                     Tensor::from_shared(shape, shared[slot].clone())
                 }

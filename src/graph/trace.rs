@@ -36,6 +36,11 @@ pub struct Traced {
     pub graph: Graph,
     /// The node of each value that the traced function returned.
     pub results: Vec<NodeId>,
+    /// Inputs, from the first on, whose gradients are returned where gradients are asked for.
+    pub inputs: usize,
+    /// Results, from the first on, whose gradients are given as the last inputs where backward is to
+    /// start from them.
+    pub seeds: usize,
 }
 
 struct Tracer {
@@ -84,9 +89,16 @@ pub fn trace(
         message: "a result is unknown though no error was noted".into(),
     })?;
     let graph = tracer.builder.graph().clone();
-    let traced = Traced { graph: Builder::extend(graph).finish(results.clone()), results };
+    let traced = Traced::new(Builder::extend(graph).finish(results.clone()), results);
     traced.graph.verify("trace")?;
     Ok(traced)
+}
+
+impl Traced {
+    /// A function of one input to be differentiated, whose first result has a gradient.
+    pub fn new(graph: Graph, results: Vec<NodeId>) -> Self {
+        Traced { graph, results, inputs: 1, seeds: 1 }
+    }
 }
 
 /// An error for an input of more elements than tensors have.

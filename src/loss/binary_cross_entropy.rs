@@ -21,9 +21,9 @@ pub struct BceWithLogits {
 }
 
 impl Loss for BceWithLogits {
-    fn forward(&self, output: &Var, inputs: &[Var]) -> Var {
-        of_pairs("bce_with_logits", output, &inputs[0], || {
-            let losses = output.apply(Op::Binary(Binary::LogisticLoss), &[&inputs[0]]);
+    fn forward(&self, output: &Var, target: &Var, _own: &[Var]) -> Var {
+        of_pairs("bce_with_logits", output, target, || {
+            let losses = output.apply(Op::Binary(Binary::LogisticLoss), &[target]);
             reduce(&losses, self.reduction)
         })
     }
@@ -32,7 +32,7 @@ impl Loss for BceWithLogits {
         target.values().map(|_| ())
     }
 
-    fn weight(&self, target: &Tensor) -> Option<f64> {
+    fn weight(&self, _samples: usize, target: &Tensor) -> Option<f64> {
         element_weight(target, self.reduction)
     }
 

@@ -43,14 +43,15 @@ impl Default for CrossEntropy {
 }
 
 impl Loss for CrossEntropy {
-    fn forward(&self, output: &Var, inputs: &[Var]) -> Var {
+    fn forward(&self, output: &Var, labels: &Var, weights: &[Var]) -> Var {
         let log_probabilities = output.apply(Op::Softmax(Softmax::Log), &[]);
         let nll = Nll {
             ignore_index: self.ignore_index,
             smoothing: f64::from(self.label_smoothing),
             reduction: self.reduction,
         };
-        log_probabilities.apply(Op::Nll(nll), &inputs.iter().collect::<Vec<_>>())
+        let inputs: Vec<&Var> = std::iter::once(labels).chain(weights).collect();
+        log_probabilities.apply(Op::Nll(nll), &inputs)
     }
 
     fn inputs(&self) -> Vec<Tensor> {
@@ -94,7 +95,7 @@ impl Loss for CrossEntropy {
         }
     }
 
-    fn weight(&self, target: &Tensor) -> Option<f64> {
+    fn weight(&self, _samples: usize, target: &Tensor) -> Option<f64> {
         if self.reduction != Reduction::Mean {
             return None;
         }

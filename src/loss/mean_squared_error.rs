@@ -17,17 +17,15 @@ pub struct Mse {
 }
 
 impl Loss for Mse {
-    fn forward(&self, output: &Var, inputs: &[Var]) -> Var {
-        of_pairs("mse", output, &inputs[0], || {
-            reduce(&(output - &inputs[0]).square(), self.reduction)
-        })
+    fn forward(&self, output: &Var, target: &Var, _own: &[Var]) -> Var {
+        of_pairs("mse", output, target, || reduce(&(output - target).square(), self.reduction))
     }
 
     fn check(&self, target: &Tensor) -> Result<()> {
         target.values().map(|_| ())
     }
 
-    fn weight(&self, target: &Tensor) -> Option<f64> {
+    fn weight(&self, _samples: usize, target: &Tensor) -> Option<f64> {
         element_weight(target, self.reduction)
     }
 

@@ -38,6 +38,8 @@ pub use crate::graph::Param;
 pub use crate::kernel::Bias;
 pub use crate::op::{Divisor, Rounding};
 
+use std::sync::Arc;
+
 use crate::graph::Var;
 
 /// Anything with a forward pass: a layer, or a network made of layers.
@@ -62,13 +64,52 @@ use crate::graph::Var;
 ///     }
 /// }
 /// ```
-pub trait Module: Send + Sync {
-    /// Records the forward pass; `x` has one sample per index of its first extent.
-    fn forward(&self, x: &Var) -> Var;
+///
+/// What it takes and what it returns are its own to say, in the [structures](crate::Values) that
+/// networks take and return, and among layers in any other. Here both scores come from the same
+/// layer, whose gradients add up; a [`Dropout`] that is called twice draws two masks:
+///
+/// ```
+/// use kiln::nn::{Linear, Module};
+/// use kiln::{Device, Net, Seed, Tensor, Var};
+///
+/// struct Compare { tower: Linear, head: Linear }
+///
+/// impl Module<(Var, Var), (Var, Var)> for Compare {
+///     fn forward(&self, (a, b): &(Var, Var)) -> (Var, Var) {
+///         let (a, b) = (self.tower.forward(a).relu(), self.tower.forward(b).relu());
+///         (&a - &b, self.head.forward(&(&a * &b)))
+///     }
+/// }
+///
+/// let mut net = Net::new(Device::cpu(), Seed(7), |p| Compare {
+///     tower: Linear::new(&p.at("tower"), 5, 3),
+///     head: Linear::new(&p.at("head"), 3, 1),
+/// })?;
+/// let (a, b) = (Tensor::zeros([2, 5]), Tensor::zeros([2, 5]));
+/// let (difference, score) = net.eval().forward((&a, &b))?;
+/// assert_eq!((difference.shape().dims(), score.shape().dims()), (&[2, 3][..], &[2, 1][..]));
+/// # Ok::<(), kiln::Error>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no forward pass from `{In}` to `{Out}`",
+    note = "it needs an `impl Module<{In}, {Out}> for {Self}`; `Module` alone is `Module<Var, Var>`"
+)]
+pub trait Module<In = Var, Out = Var>: Send + Sync {
+    /// Records the forward pass; each value has one sample per index of its first extent.
+    fn forward(&self, inputs: &In) -> Out;
 }
 
-impl<M: Module + ?Sized> Module for Box<M> {
-    fn forward(&self, x: &Var) -> Var {
-        (**self).forward(x)
+impl<In, Out, M: Module<In, Out> + ?Sized> Module<In, Out> for Box<M> {
+    fn forward(&self, inputs: &In) -> Out {
+        (**self).forward(inputs)
+    }
+}
+
+/// A module in several places of a network: its parameters are registered once, and their gradients
+/// add up.
+impl<In, Out, M: Module<In, Out> + ?Sized> Module<In, Out> for Arc<M> {
+    fn forward(&self, inputs: &In) -> Out {
+        (**self).forward(inputs)
     }
 }

@@ -5,12 +5,23 @@ use std::sync::Arc;
 
 use super::memory::Placement;
 use super::schedule::Schedule;
+use super::Returned;
 use crate::graph::{Graph, NodeId};
 use crate::kernel::{origin, Facts};
 use crate::plan::{BufferId, Plan, Step};
+use crate::{Error, Result};
 
 /// Puts together what the passes found.
-pub(super) fn plan(graph: Graph, schedule: Schedule, placement: Placement, facts: &Facts) -> Plan {
+///
+/// # Errors
+/// [`Error::Shape`] for a result that is the same number whatever comes in: no buffer holds it.
+pub(super) fn plan(
+    graph: Graph,
+    schedule: Schedule,
+    placement: Placement,
+    returned: Returned,
+    facts: &Facts,
+) -> Result<Plan> {
     let buffer = |id: NodeId| placement.buffer_of.get(&origin(&graph, id)).copied();
     let mut steps = Vec::with_capacity(schedule.steps.len());
     for scheduled in &schedule.steps {
@@ -38,20 +49,38 @@ pub(super) fn plan(graph: Graph, schedule: Schedule, placement: Placement, facts
             flops: cost.flops,
         });
     }
-    let returned = |id: &&NodeId| !graph.node(**id).op.is_effect();
-    let outputs: Vec<(NodeId, BufferId)> = graph
-        .outputs()
-        .iter()
-        .filter(returned)
-        .filter_map(|&id| buffer(id).map(|buffer| (id, buffer)))
-        .collect();
-    Plan {
+    let mut outputs: Vec<(NodeId, BufferId)> = Vec::new();
+    let mut gradients = Vec::new();
+    for (place, &id) in graph.outputs().iter().enumerate() {
+        match buffer(id) {
+            _ if graph.node(id).op.is_effect() => {}
+            None if place < returned.results => return Err(constant(&graph, id)),
+            None => {}
+            Some(buffer) => {
+                outputs.push((id, buffer));
+                let gradient = place.checked_sub(returned.results);
+                gradients.extend(gradient.and_then(|place| returned.gradients.get(place)));
+            }
+        }
+    }
+    Ok(Plan {
         steps,
         outputs,
+        gradients,
         arena: placement.arena,
         buffers: placement.buffers,
         lanes: facts.lanes,
         events: schedule.events,
         graph: Arc::new(graph),
+    })
+}
+
+fn constant(graph: &Graph, id: NodeId) -> Error {
+    let node = graph.node(id);
+    Error::Shape {
+        layer: graph.layer(id).path.clone(),
+        op: "forward".into(),
+        expected: "results that depend on inputs or parameters".into(),
+        got: node.op.name().into(),
     }
 }

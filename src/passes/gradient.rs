@@ -1,42 +1,40 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The gradient pass: reverse-mode differentiation, as further graph.
 
-use super::{broken, Goal, Seed};
+use super::{broken, Goal, Seed, Span};
 use crate::graph::{Builder, Graph, NodeId, ParamId, ParamRole};
-use crate::op::{Binary, Groups, Op, Store};
+use crate::op::{Binary, Groups, InputId, Op, Store};
 use crate::scalars::Scalar;
 use crate::{DType, Error, Result};
 
-/// Appends the backward pass that the goal asks for. Parameters' gradients end in
-/// [`Op::Gradient`] nodes, which become outputs behind the results.
-pub(super) fn append(graph: Graph, goal: &Goal) -> Result<Graph> {
+/// Appends the backward pass that the goal asks for, and says of which inputs the graph returns the
+/// gradients behind its results. Parameters' gradients end in [`Op::Gradient`] nodes, which become
+/// outputs behind those.
+pub(super) fn append(graph: Graph, goal: &Goal, span: Span) -> Result<(Graph, Vec<InputId>)> {
     let (seed, store, wanted) = match goal {
-        Goal::Forward | Goal::Layers => return Ok(graph),
+        Goal::Forward | Goal::Layers => return Ok((graph, vec![])),
         Goal::Gradients(seed) => (*seed, Store::Overwrite, Wanted::InputsAndParameters),
         Goal::Step(step) => (Seed::One, step.store, Wanted::Trained(&step.groups)),
     };
     let mut outputs = graph.outputs.clone();
-    let target = outputs[0];
     let mut builder = Builder::extend(graph);
-    let start = match seed {
-        Seed::Input => {
-            let cotangent = last_input(builder.graph())?;
-            check_cotangent(builder.graph(), target, cotangent)?;
-            cotangent
-        }
+    let starts = match seed {
+        Seed::Input => given(builder.graph(), &outputs[..span.seeds.min(outputs.len())])?,
         Seed::One => {
-            check_scalar(builder.graph(), target)?;
-            builder.add(Op::Scalar(Scalar::Share), &[]).map_err(broken("gradient"))?
+            let loss = outputs.first().copied().ok_or_else(|| missing("a loss"))?;
+            check_scalar(builder.graph(), loss)?;
+            let one = builder.add(Op::Scalar(Scalar::Share), &[]).map_err(broken("gradient"))?;
+            vec![(loss, one)]
         }
     };
-    let gradients = backpropagate(&mut builder, target, start, wanted)?;
+    let gradients = backpropagate(&mut builder, &starts, wanted)?;
+    let mut inputs = Vec::new();
     if matches!(goal, Goal::Gradients(_)) {
-        let first_input = builder.graph().nodes().find_map(|(id, node)| match node.op {
-            Op::Input(input) if input.index() == 0 => Some(id),
-            _ => None,
-        });
-        if let Some(gradient) = first_input.and_then(|id| gradients[id.index()]) {
-            outputs.push(gradient);
+        for (node, input) in all_inputs(builder.graph()).into_iter().take(span.inputs) {
+            if let Some(gradient) = gradients[node.index()] {
+                outputs.push(gradient);
+                inputs.push(input);
+            }
         }
     }
     for (node, parameter) in parameters(builder.graph(), wanted) {
@@ -46,7 +44,7 @@ pub(super) fn append(graph: Graph, goal: &Goal) -> Result<Graph> {
             outputs.push(builder.add(store, &[gradient]).map_err(broken("gradient"))?);
         }
     }
-    Ok(builder.finish(outputs))
+    Ok((builder.finish(outputs), inputs))
 }
 
 /// What gradients are asked for.
@@ -72,19 +70,37 @@ impl Wanted<'_> {
     }
 }
 
-/// The gradient of `target` with respect to every earlier node that leads to one that is wanted, where
-/// there is one.
+/// The results with the gradients that are given for them, the last inputs. Integers have none,
+/// whatever is given.
+fn given(graph: &Graph, results: &[NodeId]) -> Result<Vec<(NodeId, NodeId)>> {
+    let inputs = all_inputs(graph);
+    let first = inputs.len().checked_sub(results.len());
+    let first = first.ok_or_else(|| missing("a gradient for each result"))?;
+    let mut starts = Vec::with_capacity(results.len());
+    for (&result, &(cotangent, _)) in results.iter().zip(&inputs[first..]) {
+        if graph.node(result).ty.dtype == DType::F32 {
+            check_cotangent(graph, result, cotangent)?;
+            starts.push((result, cotangent));
+        }
+    }
+    Ok(starts)
+}
+
+/// The gradient with respect to every node that leads to one that is wanted, where there is one, of
+/// values for which gradients are given.
 fn backpropagate(
     builder: &mut Builder,
-    target: NodeId,
-    start: NodeId,
+    starts: &[(NodeId, NodeId)],
     wanted: Wanted<'_>,
 ) -> Result<Vec<Option<NodeId>>> {
     let needed = needs_gradient(builder.graph(), wanted);
     let results = builder.graph().results();
     let mut gradients: Vec<Option<NodeId>> = vec![None; builder.graph().nodes.len()];
-    gradients[target.index()] = Some(start);
-    for index in (0..=target.index()).rev() {
+    for &(target, start) in starts {
+        gradients[target.index()] = sum(builder, gradients[target.index()], Some(start))?;
+    }
+    let end = starts.iter().map(|(target, _)| target.index() + 1).max().unwrap_or(0);
+    for index in (0..end).rev() {
         let id = NodeId::at(index);
         let node = builder.graph().node(id).clone();
         // A further result waits for the operation that yields it.
@@ -143,16 +159,20 @@ fn parameters(graph: &Graph, wanted: Wanted<'_>) -> Vec<(NodeId, ParamId)> {
     found
 }
 
-fn last_input(graph: &Graph) -> Result<NodeId> {
-    let inputs = graph.nodes().filter(|(_, node)| matches!(node.op, Op::Input(_)));
-    let last = inputs.max_by_key(|(_, node)| match node.op {
-        Op::Input(input) => input.index(),
-        _ => 0,
-    });
-    last.map(|(id, _)| id).ok_or_else(|| Error::Internal {
-        pass: "gradient",
-        message: "the traced function has no inputs".into(),
-    })
+/// The inputs in their order.
+fn all_inputs(graph: &Graph) -> Vec<(NodeId, InputId)> {
+    let input = |(id, node): (NodeId, &crate::graph::Node)| match node.op {
+        Op::Input(input) => Some((id, input)),
+        _ => None,
+    };
+    let mut found: Vec<_> = graph.nodes().filter_map(input).collect();
+    found.sort_by_key(|(_, input)| *input);
+    found
+}
+
+fn missing(what: &str) -> Error {
+    let message = format!("the traced function lacks {what}");
+    Error::Internal { pass: "gradient", message }
 }
 
 fn check_cotangent(graph: &Graph, result: NodeId, cotangent: NodeId) -> Result<()> {

@@ -14,7 +14,7 @@ mod update;
 
 use crate::graph::{Graph, Node, NodeId, ParamRole, Traced};
 use crate::kernel::Facts;
-use crate::op::{Groups, Store, UpdateRule};
+use crate::op::{Groups, InputId, Store, UpdateRule};
 use crate::plan::Plan;
 use crate::{Error, Result};
 
@@ -38,16 +38,16 @@ pub struct Request {
     pub goal: Goal,
 }
 
-/// What a plan computes. A traced function with a loss returns `[loss, output]`, one without
-/// returns `[output]`.
+/// What a plan computes. A traced function with a loss returns it and then the outputs, one without
+/// returns the outputs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Goal {
     /// The results of the traced function.
     Forward,
     /// The output of every layer, in the order in which they are computed.
     Layers,
-    /// Also the gradients with respect to the first input and all parameters; the last input is
-    /// the gradient with respect to the first result. Returns the results and the input's gradient.
+    /// Also the gradients with respect to the network's inputs and all parameters. Returns the
+    /// results and the gradients of those inputs that have one.
     Gradients(Seed),
     /// A training step: the loss's gradients and what is done with them. Returns the results and,
     /// with clipping, the norm.
@@ -57,7 +57,7 @@ pub enum Goal {
 /// Where backward starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seed {
-    /// The last input is the gradient of the first result.
+    /// The last inputs are the gradients of as many first results ([`Traced::seeds`]).
     Input,
     /// The first result is a loss; its gradient is 1.
     One,
@@ -114,10 +114,12 @@ impl Averages {
 /// [`Error::Shape`] if the request does not fit the function (a step without a scalar loss) or if
 /// its values are more than any memory holds; [`Error::Internal`] if a pass breaks an invariant.
 pub fn compile(traced: Traced, request: &Request, facts: &Facts) -> Result<Plan> {
-    let results = traced.results.len();
+    let (results, span) =
+        (traced.results.len(), Span { inputs: traced.inputs, seeds: traced.seeds });
     let graph = verified("mode", mode::specialise(traced.graph, request.mode))?;
     tripwire(&graph, request.mode)?;
-    let graph = verified("gradient", gradient::append(graph, &request.goal))?;
+    let (graph, gradients) = gradient::append(graph, &request.goal, span)?;
+    let graph = verified("gradient", Ok(graph))?;
     let graph = verified("update", update::append(graph, &request.goal, results))?;
     let graph = verified("simplify", simplify::rewrite(graph))?;
     let graph = verified("precision", Ok(precision::assign(graph, facts.precision)))?;
@@ -131,7 +133,22 @@ pub fn compile(traced: Traced, request: &Request, facts: &Facts) -> Result<Plan>
         return Err(Error::Internal { pass: "schedule", message });
     }
     let placement = memory::place(&graph, &schedule, facts);
-    Ok(assemble::plan(graph, schedule, placement, facts))
+    assemble::plan(graph, schedule, placement, Returned { results, gradients }, facts)
+}
+
+/// What of a function is differentiated.
+#[derive(Clone, Copy)]
+struct Span {
+    /// Inputs whose gradients are returned.
+    inputs: usize,
+    /// Results whose gradients are given.
+    seeds: usize,
+}
+
+/// What a graph returns first: results, and then the gradients of these inputs.
+struct Returned {
+    results: usize,
+    gradients: Vec<InputId>,
 }
 
 fn verified(pass: &'static str, graph: Result<Graph>) -> Result<Graph> {

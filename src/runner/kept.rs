@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The plans that a network keeps: found by what they were made for, the least recently used goes.
 
+use std::any::TypeId;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::discriminant;
@@ -10,6 +11,7 @@ use crate::backend::PlanId;
 use crate::exec::Executable;
 use crate::op::TensorType;
 use crate::passes::{Goal, Request};
+use crate::values::Form;
 use crate::{DType, Shape, Tensor};
 
 /// Plans kept unless the user wants others: as many as batch sizes and modes commonly in use.
@@ -30,9 +32,12 @@ pub(crate) struct Kept {
 struct Entry {
     request: Request,
     loss: Option<String>,
+    types: TypeId,
+    lists: Vec<usize>,
     inputs: Vec<TensorType>,
     hash: u64,
     executable: Executable,
+    returned: Vec<usize>,
     last_used: u64,
 }
 
@@ -42,6 +47,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) request: &'a Request,
     /// The loss's key.
     pub(crate) loss: Option<&'a str>,
+    pub(crate) form: Form<'a>,
     pub(crate) inputs: Types<'a>,
 }
 
@@ -68,16 +74,24 @@ impl Kept {
         Some(found)
     }
 
-    /// Keeps a plan, and returns those that are kept no more.
-    pub(crate) fn add(&mut self, wanted: &Wanted<'_>, executable: Executable) -> Vec<Executable> {
+    /// Keeps a plan with the lengths of the lists that it returns. Gives those that are kept no more.
+    pub(crate) fn add(
+        &mut self,
+        wanted: &Wanted<'_>,
+        executable: Executable,
+        returned: Vec<usize>,
+    ) -> Vec<Executable> {
         let gone = self.shrink(self.most.get() - 1);
         let (id, hash) = (executable.id(), wanted.hash());
         let entry = Entry {
             request: wanted.request.clone(),
             loss: wanted.loss.map(String::from),
+            types: wanted.form.types,
+            lists: wanted.form.lists.to_vec(),
             inputs: wanted.inputs.to_vec(),
             hash,
             executable,
+            returned,
             last_used: self.now,
         };
         self.by_hash.entry(hash).or_default().push(id);
@@ -93,6 +107,11 @@ impl Kept {
 
     pub(crate) fn get(&self, id: PlanId) -> Option<&Executable> {
         self.plans.get(&id).map(|entry| &entry.executable)
+    }
+
+    /// Lengths of the lists that a plan returns.
+    pub(crate) fn returned(&self, id: PlanId) -> &[usize] {
+        self.plans.get(&id).map_or(&[], |entry| &entry.returned)
     }
 
     pub(crate) fn get_mut(&mut self, id: PlanId) -> Option<&mut Executable> {
@@ -141,6 +160,7 @@ impl Entry {
     fn is_for(&self, wanted: &Wanted<'_>) -> bool {
         self.request == *wanted.request
             && self.loss.as_deref() == wanted.loss
+            && Form { types: self.types, lists: &self.lists } == wanted.form
             && wanted.inputs.are(&self.inputs)
     }
 }
@@ -151,6 +171,7 @@ impl Wanted<'_> {
         let mut hasher = DefaultHasher::new();
         (discriminant(&self.request.mode), discriminant(&self.request.goal)).hash(&mut hasher);
         self.loss.hash(&mut hasher);
+        self.form.hash(&mut hasher);
         self.inputs.each(|shape, dtype| {
             shape.hash(&mut hasher);
             discriminant(&dtype).hash(&mut hasher);

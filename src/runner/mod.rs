@@ -19,6 +19,13 @@ use crate::scalars::Scalars;
 use crate::{Error, Result, Tensor};
 use kept::Kept;
 
+/// A function, traced.
+pub(crate) struct Recorded {
+    pub(crate) traced: Traced,
+    /// Lengths of the lists among its outputs.
+    pub(crate) lists: Vec<usize>,
+}
+
 /// A network's state and plans on a device.
 #[derive(Debug)]
 pub(crate) struct Runner {
@@ -58,17 +65,18 @@ impl Runner {
         self.kept.len()
     }
 
-    /// The plan for what is wanted, compiled from what `trace` records if there is none yet. It is
+    /// The plan for what is wanted, compiled from what `record` yields if there is none yet. It is
     /// kept at least until another is asked for.
     pub(crate) fn plan_for(
         &mut self,
         wanted: &Wanted<'_>,
-        trace: impl FnOnce() -> Result<Traced>,
+        record: impl FnOnce() -> Result<Recorded>,
     ) -> Result<PlanId> {
         if let Some(id) = self.kept.find(wanted) {
             return Ok(id);
         }
-        let plan = passes::compile(trace()?, wanted.request, self.backend.facts())?;
+        let Recorded { traced, lists } = record()?;
+        let plan = passes::compile(traced, wanted.request, self.backend.facts())?;
         match &wanted.request.goal {
             Goal::Forward | Goal::Layers => {}
             Goal::Gradients(_) => self.store.ensure_gradients(&mut *self.backend)?,
@@ -84,7 +92,7 @@ impl Runner {
         self.ensure_arena(plan.arena)?;
         let executable = Executable::new(plan);
         let id = executable.id();
-        let gone = self.kept.add(wanted, executable);
+        let gone = self.kept.add(wanted, executable, lists);
         self.forget(gone);
         Ok(id)
     }
@@ -121,6 +129,11 @@ impl Runner {
 
     pub(crate) fn plan(&self, id: PlanId) -> Result<&Plan> {
         self.kept.get(id).map(Executable::plan).ok_or_else(missing)
+    }
+
+    /// Lengths of the lists among the outputs of a plan.
+    pub(crate) fn lists(&self, id: PlanId) -> &[usize] {
+        self.kept.returned(id)
     }
 
     /// Runs a plan and returns its outputs.

@@ -5,12 +5,13 @@ use super::*;
 use crate::backend::{
     Facts, Fusion, HostMemory, Layout, Run, Snapshot, Span, Storage, UpdatePlace,
 };
-use crate::graph::{MemoryFormat, ParamSpec};
+use crate::graph::{MemoryFormat, ParamSpec, Var};
 use crate::net::record;
 use crate::nn::{Linear, Scope};
 use crate::op::TensorType;
 use crate::passes::{Mode, Request};
 use crate::plan::{Event, Lane};
+use crate::values::Form;
 use crate::Precision;
 use std::sync::Arc;
 
@@ -122,12 +123,13 @@ impl Subject {
     fn plan(&mut self, samples: usize) -> Result<(PlanId, bool)> {
         let request = Request { mode: Mode::Eval, goal: Goal::Forward };
         let inputs = [TensorType::f32([samples, 8].into())];
-        let wanted = Wanted { request: &request, loss: None, inputs: Types::Are(&inputs) };
+        let (form, types) = (Form::of::<Var, Var, ()>(&[]), Types::Are(&inputs));
+        let wanted = Wanted { request: &request, loss: None, form, inputs: types };
         let specs = self.runner.store().specs().clone();
         let mut made = false;
         let id = self.runner.plan_for(&wanted, || {
             made = true;
-            record(&self.layer, specs, None, &request, &inputs)
+            record::<_, Var, Var, ()>(&self.layer, specs, None, &wanted)
         })?;
         Ok((id, made))
     }

@@ -22,15 +22,15 @@ use crate::common::{bits, Numbers};
 struct OfActivation(fn(&Var) -> Var);
 
 impl Loss for OfActivation {
-    fn forward(&self, output: &Var, inputs: &[Var]) -> Var {
-        (&(self.0)(output) * &inputs[0]).sum()
+    fn forward(&self, output: &Var, target: &Var, _own: &[Var]) -> Var {
+        (&(self.0)(output) * target).sum()
     }
 
     fn check(&self, _target: &Tensor) -> Result<()> {
         Ok(())
     }
 
-    fn weight(&self, _target: &Tensor) -> Option<f64> {
+    fn weight(&self, _samples: usize, _target: &Tensor) -> Option<f64> {
         None
     }
 
@@ -147,7 +147,7 @@ fn updates_that_read_another_gradient_wait_for_it() {
             let update = builder.add(Op::Update(weight, rule.into()), &[own, coefficient]);
             let mut results = graph.outputs().to_vec();
             results.push(update.expect("a gradient and its factor"));
-            let traced = Traced { graph: builder.finish(results.clone()), results };
+            let traced = Traced::new(builder.finish(results.clone()), results);
             let plan = compiled(traced, Mode::Train, Goal::Forward, backend.facts());
             let mut scalars = Scalars::new(SEED);
             scalars.learning_rate = 0.5;

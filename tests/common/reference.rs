@@ -87,7 +87,7 @@ pub(crate) fn record(
             None => vec![output],
             Some(loss) => {
                 let taken = 2 + loss.inputs().len();
-                vec![loss.forward(&output, &inputs[1..taken]), output]
+                vec![loss.forward(&output, &inputs[1], &inputs[2..taken]), output]
             }
         }
     };

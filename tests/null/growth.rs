@@ -49,7 +49,7 @@ fn plan(
     let start = Instant::now();
     let function = |inputs: &[Var]| {
         let output = module.forward(&inputs[0]);
-        vec![CrossEntropy::default().forward(&output, &inputs[1..]), output]
+        vec![CrossEntropy::default().forward(&output, &inputs[1], &[]), output]
     };
     let traced = trace(specs.clone(), &inputs, function).expect("a network that traces");
     let request = Request { mode: Mode::Train, goal };

@@ -148,15 +148,15 @@ impl Module for Revealing {
 struct Weighted;
 
 impl Loss for Weighted {
-    fn forward(&self, output: &Var, inputs: &[Var]) -> Var {
-        (output * &inputs[0]).sum()
+    fn forward(&self, output: &Var, target: &Var, _own: &[Var]) -> Var {
+        (output * target).sum()
     }
 
     fn check(&self, _target: &Tensor) -> Result<()> {
         Ok(())
     }
 
-    fn weight(&self, _target: &Tensor) -> Option<f64> {
+    fn weight(&self, _samples: usize, _target: &Tensor) -> Option<f64> {
         None
     }
 

@@ -114,7 +114,7 @@ fn each_place_is_told_from_the_others() {
 
     let nan = Tensor::new([4, 6], vec![f32::NAN; 24]).expect("24");
     let found = fit().first_non_finite(&nan, &labels).expect("a pass").expect("NaN");
-    assert_eq!(found.origin, Origin::Input);
+    assert_eq!(found.origin, Origin::Input { index: 0, of: 1 });
 
     for name in ["fc1.bias", "fc2.weight", "fc3.bias"] {
         let mut spoilt = fit();

@@ -35,6 +35,7 @@ struct Products {
 }
 
 impl Loss for Products {
+<<<<<<< HEAD
     fn forward(&self, output: &Var, inputs: &[Var]) -> Var {
         let product =
             |(parameter, gradient): (&Param, &Var)| (&output.parameter(parameter) * gradient).sum();
@@ -42,6 +43,13 @@ impl Loss for Products {
             [only] => std::slice::from_ref(only),
             [_, given @ ..] => given,
             [] => panic!("a loss is given its target"),
+=======
+    fn forward(&self, output: &Var, target: &Var, own: &[Var]) -> Var {
+        let product = |(parameter, gradient)| (&output.parameter(parameter) * gradient).sum();
+        let given = match own {
+            [] => std::slice::from_ref(target),
+            own => own,
+>>>>>>> 8860df6 (Networks and losses take and return what they declare: one value, tuples, arrays or lists)
         };
         let products = self.parameters.iter().zip(given).map(product);
         products.reduce(|sum, product| &sum + &product).expect("a parameter or more")
@@ -55,7 +63,7 @@ impl Loss for Products {
         Ok(())
     }
 
-    fn weight(&self, _target: &Tensor) -> Option<f64> {
+    fn weight(&self, _samples: usize, _target: &Tensor) -> Option<f64> {
         None
     }
 
