@@ -16,7 +16,7 @@ use crate::nn::init::streams;
 use crate::nn::{Module, Registry, Scope};
 use crate::non_finite::layer_outputs;
 use crate::op::{InputId, TensorType};
-use crate::passes::{Goal, Mode, Request};
+use crate::passes::{self, Goal, Mode, Request};
 use crate::plan::Plan;
 use crate::predictor::Predictor;
 use crate::runner::{Recorded, Runner, Types, Wanted};
@@ -466,6 +466,14 @@ pub(crate) fn record<M: Module<I, O> + ?Sized, I: Values, O: Values, T: Values>(
         std::iter::once(value).chain(outputs.leaves).collect()
     })?;
     let (inputs, lists) = returned.ok_or_else(unstructured)?;
+    let given = types.len() - inputs;
+    if loss.is_none()
+        && wanted.request.goal == Goal::Gradients(passes::Seed::Input)
+        && given != traced.results.len()
+    {
+        let expected = format!("{} tensors, one for each output", traced.results.len());
+        return Err(Error::argument("gradients", expected, given));
+    }
     traced.inputs = inputs;
     traced.seeds = if loss.is_some() { 1 } else { traced.results.len() };
     if wanted.request.goal == Goal::Layers {

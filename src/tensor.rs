@@ -192,6 +192,17 @@ impl Tensor {
         Ok(Tensor { shape: self.shape.with_samples(end - start), data })
     }
 
+    /// Checks that there is memory for the elements.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if not, [`Error::Shape`] if they are more than a tensor has.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.data {
+            Data::Refused => Err(self.refused()),
+            _ => Ok(()),
+        }
+    }
+
     /// The samples again and again, all of them before any comes again.
     ///
     /// # Errors

@@ -262,6 +262,7 @@ impl<'n, M> View<'n, M> {
         if self.draws == 0 || !is_batch {
             return Err(Error::argument("draws", "1 or more, of a batch", self.draws));
         }
+        given.of_network().iter().try_for_each(Tensor::check)?;
         // Masks know a sample of a run by a number of 32 bits.
         let most = u32::MAX as usize / given.samples().max(1);
         if self.draws > most {

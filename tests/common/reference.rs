@@ -11,7 +11,7 @@ use kiln::nn::Module;
 use kiln::op::{Array, TensorType};
 use kiln::passes::{self, Goal, Request};
 use kiln::plan::Plan;
-use kiln::{Mode, Net, Precision, Scalars, Tensor};
+use kiln::{Mode, Net, Precision, Scalars, Tensor, Values};
 
 use super::close::doubles;
 
@@ -63,7 +63,15 @@ impl State for Parameters {
 impl Parameters {
     /// The parameters of a network as they are now; no moments, no gradients.
     pub(crate) fn of<M: Module>(net: &mut Net<M>, x: &TensorType) -> Self {
-        let plan = net.plan(Mode::Eval, std::slice::from_ref(x)).expect("a network that traces");
+        Self::of_all(net, std::slice::from_ref(x))
+    }
+
+    /// The same for a network that takes inputs of these types.
+    pub(crate) fn of_all<M, I: Values, O: Values>(net: &mut Net<M>, inputs: &[TensorType]) -> Self
+    where
+        M: Module<I, O>,
+    {
+        let plan = net.plan(Mode::Eval, inputs).expect("a network that traces");
         let specs = Arc::new(plan.graph.parameters().to_vec());
         let read = |spec: &ParamSpec| array(&net.parameter(&spec.name).expect("its own name"));
         let values: Vec<Array> = specs.iter().map(read).collect();

@@ -27,6 +27,7 @@ import philox
 import schedules
 import scalars
 import steps
+import structures
 
 HERE = Path(__file__).resolve().parent
 SIZE_LIMIT = 800_000
@@ -42,7 +43,8 @@ def main() -> None:
     scalars.check()
 
     contents = {}
-    for module in [layers, ops, images, losses, optimizers, schedules, steps, groups, masks]:
+    modules = [layers, ops, images, losses, optimizers, schedules, steps, groups, structures]
+    for module in [*modules, masks]:
         for fixture in module.fixtures():
             file_name = f"{fixture.stem}.safetensors"
             if file_name in contents:

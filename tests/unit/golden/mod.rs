@@ -10,6 +10,7 @@ mod ops;
 mod optimizers;
 mod schedules;
 mod steps;
+mod structures;
 
 use std::fmt::Write;
 use std::panic::catch_unwind;
@@ -59,6 +60,7 @@ fn agree(fixture: &Fixture, device: &kiln::Device) -> f64 {
         "schedule" => schedules::agree(fixture),
         "step" => steps::agree(fixture, device),
         "groups" => groups::agree(fixture, device),
+        "structure" => structures::agree(fixture, device),
         "mask" => masks::agree(fixture),
         "philox" => masks::agree_on_philox(fixture),
         other => panic!("{}: nothing tests fixtures of kind {other}", fixture.stem),
