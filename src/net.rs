@@ -358,6 +358,18 @@ impl<M> Net<M> {
         result
     }
 
+    /// Compiles a call and checks what it is given, as far as its run would before anything runs.
+    pub(crate) fn check<I: Values, O: Values, T: Values>(
+        &mut self,
+        call: &Call<'_, O, T>,
+    ) -> Result<()>
+    where
+        M: Module<I, O>,
+    {
+        let plan = self.prepare::<I, O, T>(call)?;
+        self.runner.check(plan, call.given.tensors())
+    }
+
     /// Runs a call; its plan is compiled at the first call of its kind.
     pub(crate) fn run<I: Values, O: Values, T: Values>(
         &mut self,

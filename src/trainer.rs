@@ -196,6 +196,18 @@ where
             (scalars.update, scalars.learning_rate) = (update, rate);
             scalars.momentum = momentum;
             scalars.average = average;
+            if parts.len() > 1 && batch.has_integers() {
+                // One that names nothing must not come to light when other parts have run.
+                for (part, request) in parts.iter().zip(requests.clone()) {
+                    let given = &part.given;
+                    net.check::<In, Out, Target>(&Call {
+                        request,
+                        loss: Some(loss),
+                        given,
+                        scalars,
+                    })?;
+                }
+            }
             let mut step = StepLoss { parts: Vec::with_capacity(parts.len()), norm: None };
             for (part, request) in parts.iter().zip(requests) {
                 part.tell(&mut scalars);

@@ -61,6 +61,14 @@ impl Executable {
         &self.plan
     }
 
+    /// Looks at the integers among the inputs of a run that choose from something.
+    ///
+    /// # Errors
+    /// [`Error::Argument`](crate::Error::Argument) for one that names nothing.
+    pub(crate) fn check(&self, inputs: &[Tensor]) -> Result<()> {
+        self.indices.iter().try_for_each(|indices| indices.check(inputs))
+    }
+
     /// Runs the plan once, in the memory of `store`, and returns its outputs.
     pub(crate) fn run(
         &mut self,
@@ -69,7 +77,7 @@ impl Executable {
         scalars: &Scalars,
         inputs: &[Tensor],
     ) -> Result<Vec<Tensor>> {
-        self.indices.iter().try_for_each(|indices| indices.check(inputs))?;
+        self.check(inputs)?;
         let mut outputs = self.take_outputs()?;
         let (id, plan) = (self.id, &self.plan);
         let mut run = Run { id, plan, memory, scalars, inputs, outputs: &mut outputs };
@@ -86,7 +94,7 @@ impl Executable {
         scalars: &Scalars,
         inputs: &[Tensor],
     ) -> Result<Numbers> {
-        self.indices.iter().try_for_each(|indices| indices.check(inputs))?;
+        self.check(inputs)?;
         let mut outputs = self.take_outputs()?;
         let (id, plan) = (self.id, &self.plan);
         let mut run = Run { id, plan, memory, scalars, inputs, outputs: &mut outputs };

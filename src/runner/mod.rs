@@ -131,6 +131,11 @@ impl Runner {
         self.kept.get(id).map(Executable::plan).ok_or_else(missing)
     }
 
+    /// Looks at the integers among the inputs of a run, as the run itself does.
+    pub(crate) fn check(&self, id: PlanId, inputs: &[Tensor]) -> Result<()> {
+        self.kept.get(id).ok_or_else(missing)?.check(inputs)
+    }
+
     /// Lengths of the lists among the outputs of a plan.
     pub(crate) fn lists(&self, id: PlanId) -> &[usize] {
         self.kept.returned(id)

@@ -45,6 +45,11 @@ impl Given {
         &self.tensors[..self.inputs]
     }
 
+    /// Whether integers are among the inputs.
+    pub(crate) fn has_integers(&self) -> bool {
+        self.of_network().iter().any(|input| input.dtype() == DType::I32)
+    }
+
     /// Samples of the batch: those of the first input.
     pub(crate) fn samples(&self) -> usize {
         self.tensors.first().map_or(0, |first| first.shape().samples())

@@ -6,7 +6,7 @@ use kiln::nn::{Linear, Module, Scope};
 use kiln::op::{Array, TensorType};
 use kiln::{DType, Gradients, Net, Seed, Tensor, Values, Var};
 
-use super::{labels, siamese, two_outputs, x, IntegerInput, Sums, FEATURES, SAMPLES};
+use super::{labels, siamese, two_outputs, x, Embedding, IntegerInput, Sums, FEATURES, SAMPLES};
 use crate::common::close::{compare, doubles, Tolerance};
 use crate::common::reference::{array, run, Parameters};
 use crate::common::targets::targets;
@@ -178,6 +178,29 @@ fn of_an_input_beside_integers() {
         let found = Found::of(found, |(x, classes)| vec![x, classes], |y| vec![y]);
         assert!(found.inputs[0].is_some() && found.inputs[1].is_none(), "{}", target.name);
         case.check::<(Var, Var), Var>(&target.name, &found);
+    }
+}
+
+/// Rows that are named twice have the sum of both gradients, and what is given for the gradient of an
+/// output of integers plays no part.
+#[test]
+fn of_rows_that_integers_name() {
+    for target in targets() {
+        let net = Net::new(target.device(), Seed(SEED), Embedding::new).expect("a network");
+        let tokens = Numbers::new(3).labels(SAMPLES, super::ROWS);
+        let (x, dy) = (x(1), Numbers::new(9).tensor(&[SAMPLES, super::CLASSES]));
+        let record = |m: &Embedding, v: &[Var]| vec![m.forward(&(v[0].clone(), v[1].clone())).0];
+        let inputs = vec![tokens.clone(), x.clone()];
+        let mut case = Case { net, inputs, dys: vec![dy.clone()], record };
+        let found = case.net.train().gradients((&tokens, &x), (&dy, &labels(1)));
+        let guesses = &found.as_ref().expect("a pass").output.1;
+        let scores = &found.as_ref().expect("a pass").output.0;
+        let meant: Vec<i32> =
+            scores.argmax().expect("numbers").iter().map(|&guess| guess as i32).collect();
+        assert_eq!(guesses.integers().expect("i32"), meant, "{}", target.name);
+        let found = Found::of(found, |(tokens, x)| vec![tokens, x], |(scores, _)| vec![scores]);
+        assert!(found.inputs[0].is_none(), "{}", target.name);
+        case.check::<(Var, Var), (Var, Var)>(&target.name, &found);
     }
 }
 

@@ -8,7 +8,7 @@ mod modes;
 mod training;
 
 use kiln::loss::{CrossEntropy, Loss, Reduction};
-use kiln::nn::{Dropout, Linear, Module, Scope};
+use kiln::nn::{BatchNorm, Dropout, Init, Keep, Linear, Module, Param, Scope};
 use kiln::{Device, Net, Seed, Tensor, Var};
 
 use crate::common::zoo::SEED;
@@ -85,6 +85,43 @@ impl Module<(Var, Var)> for IntegerInput {
     fn forward(&self, (x, classes): &(Var, Var)) -> Var {
         let each = CrossEntropy { reduction: Reduction::None, ..CrossEntropy::default() };
         each.forward(&self.fc.forward(x), classes, &[])
+    }
+}
+
+/// Rows of a table that integers name, and the number of the largest of them.
+struct Embedding {
+    table: Param,
+    norm: Option<BatchNorm>,
+    fc: Linear,
+}
+
+/// Rows of the table of [`Embedding`].
+const ROWS: usize = 9;
+
+impl Embedding {
+    fn new(p: &Scope) -> Self {
+        Embedding {
+            table: p.parameter("table", [ROWS, FEATURES], Init::Uniform { bound: 1.0 }),
+            norm: None,
+            fc: Linear::new(&p.at("fc"), FEATURES, CLASSES),
+        }
+    }
+
+    /// The same with state that training changes.
+    fn normalised(p: &Scope) -> Self {
+        let norm = Some(BatchNorm::new(&p.at("norm"), FEATURES));
+        Embedding { norm, ..Embedding::new(p) }
+    }
+}
+
+impl Module<(Var, Var), (Var, Var)> for Embedding {
+    fn forward(&self, (tokens, x): &(Var, Var)) -> (Var, Var) {
+        let rows = tokens.parameter(&self.table).take(0, tokens);
+        let rows = &rows * x;
+        let rows = self.norm.as_ref().map_or_else(|| rows.clone(), |norm| norm.forward(&rows));
+        let scores = self.fc.forward(&rows);
+        let guesses = scores.argmax_over(1, Keep::Nothing);
+        (scores, guesses)
     }
 }
 

@@ -35,21 +35,12 @@ struct Products {
 }
 
 impl Loss for Products {
-<<<<<<< HEAD
-    fn forward(&self, output: &Var, inputs: &[Var]) -> Var {
+    fn forward(&self, output: &Var, target: &Var, own: &[Var]) -> Var {
         let product =
             |(parameter, gradient): (&Param, &Var)| (&output.parameter(parameter) * gradient).sum();
-        let given = match inputs {
-            [only] => std::slice::from_ref(only),
-            [_, given @ ..] => given,
-            [] => panic!("a loss is given its target"),
-=======
-    fn forward(&self, output: &Var, target: &Var, own: &[Var]) -> Var {
-        let product = |(parameter, gradient)| (&output.parameter(parameter) * gradient).sum();
         let given = match own {
             [] => std::slice::from_ref(target),
             own => own,
->>>>>>> 8860df6 (Networks and losses take and return what they declare: one value, tuples, arrays or lists)
         };
         let products = self.parameters.iter().zip(given).map(product);
         products.reduce(|sum, product| &sum + &product).expect("a parameter or more")
