@@ -15,7 +15,7 @@ use kiln::optim::AdamW;
 use kiln::{Device, Net, Result, Seed, Trainer, Var};
 
 /// `x / sqrt(mean(x^2) + 1e-6) * gain`, over the innermost extent.
-pub struct RmsNorm {
+pub(crate) struct RmsNorm {
     gain: Param,
 }
 
@@ -32,7 +32,7 @@ impl Module for RmsNorm {
     }
 }
 
-pub fn network(p: &Scope) -> impl Module {
+pub(crate) fn network(p: &Scope) -> impl Module {
     struct Normed(Linear, RmsNorm, Linear);
     impl Module for Normed {
         fn forward(&self, x: &Var) -> Var {
@@ -43,7 +43,7 @@ pub fn network(p: &Scope) -> impl Module {
     Normed(Linear::new(&p.at("fc1"), 784, 64), norm, Linear::new(&p.at("fc2"), 64, 10))
 }
 
-pub fn main() -> Result<()> {
+pub(crate) fn main() -> Result<()> {
     let net = Net::new(Device::best()?, Seed(7), network)?;
     let mut fit = Trainer::new(net, CrossEntropy::default(), AdamW::new(3e-3))?;
     let config = LoaderConfig { batch_size: 64, ..LoaderConfig::default() };

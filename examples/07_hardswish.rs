@@ -9,7 +9,7 @@ use kiln::nn::{Module, Scope};
 use kiln::{Device, Net, Result, Seed, Tensor, Var};
 
 /// `x * clamp(x + 3, 0, 6) / 6`: a sigmoid's shape without an exponential.
-pub struct Hardswish;
+pub(crate) struct Hardswish;
 
 impl Module for Hardswish {
     fn forward(&self, x: &Var) -> Var {
@@ -17,11 +17,11 @@ impl Module for Hardswish {
     }
 }
 
-pub fn network(_: &Scope) -> impl Module {
+pub(crate) fn network(_: &Scope) -> impl Module {
     Hardswish
 }
 
-pub fn main() -> Result<()> {
+pub(crate) fn main() -> Result<()> {
     let mut net = Net::new(Device::best()?, Seed(7), network)?;
     let points: Vec<f32> = (-8..=8).map(|i| i as f32 / 2.0).collect();
     let x = Tensor::new([1, points.len()], points)?;

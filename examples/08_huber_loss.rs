@@ -12,11 +12,11 @@ use kiln::{Device, Net, Result, Seed, Tensor, Trainer, Var};
 
 /// The mean of `d^2 / 2` where the distance `d` is below 1, and of `d - 1/2` elsewhere.
 #[derive(Debug)]
-pub struct Huber;
+pub(crate) struct Huber;
 
 impl Loss for Huber {
-    fn forward(&self, output: &Var, inputs: &[Var]) -> Var {
-        let distance = (output - &inputs[0]).abs();
+    fn forward(&self, output: &Var, target: &Var, _own: &[Var]) -> Var {
+        let distance = (output - target).abs();
         distance.lt(1.0).where_(0.5 * distance.square(), &distance - 0.5).mean()
     }
 
@@ -24,7 +24,7 @@ impl Loss for Huber {
         target.values().map(|_| ())
     }
 
-    fn weight(&self, target: &Tensor) -> Option<f64> {
+    fn weight(&self, _samples: usize, target: &Tensor) -> Option<f64> {
         Some(target.shape().elements() as f64)
     }
 
@@ -33,11 +33,11 @@ impl Loss for Huber {
     }
 }
 
-pub fn network(p: &Scope) -> impl Module {
+pub(crate) fn network(p: &Scope) -> impl Module {
     Linear::new(&p.at("fc"), 1, 1)
 }
 
-pub fn main() -> Result<()> {
+pub(crate) fn main() -> Result<()> {
     // y = 2 x + 1, but every eighth is far off.
     let points: Vec<f32> = (0..64).map(|i| i as f32 / 32.0 - 1.0).collect();
     let line = |(i, x): (usize, &f32)| 2.0 * x + if i % 8 == 3 { 20.0 } else { 1.0 };

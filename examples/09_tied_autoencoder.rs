@@ -15,13 +15,13 @@ use kiln::optim::Adam;
 use kiln::{Device, Net, Result, Seed, Trainer, Var};
 
 /// `act(x W^T + a) W + b`.
-pub struct Autoencoder {
+pub(crate) struct Autoencoder {
     weight: Param,
     code: Param,
     pixels: Param,
 }
 
-pub fn network(p: &Scope) -> Autoencoder {
+pub(crate) fn network(p: &Scope) -> Autoencoder {
     Autoencoder {
         weight: p.linear_weight("weight", 32, 784, Init::XavierUniform { gain: 1.0 }),
         code: p.parameter("code", [32], Init::Zeros),
@@ -37,7 +37,7 @@ impl Module for Autoencoder {
     }
 }
 
-pub fn main() -> Result<()> {
+pub(crate) fn main() -> Result<()> {
     let net = Net::new(Device::best()?, Seed(7), network)?;
     let mut fit = Trainer::new(net, Mse::default(), Adam::new(1e-3))?;
     let config = LoaderConfig { batch_size: 64, ..LoaderConfig::default() };

@@ -8,6 +8,7 @@ use crate::net::Net;
 use crate::nn::Module;
 use crate::op::{Op, TensorType};
 use crate::passes::Mode;
+use crate::values::Values;
 use crate::{Result, Shape};
 
 /// What [`Net::summary`] tells: a row per layer, in the order in which they are
@@ -33,7 +34,7 @@ pub struct LayerSummary {
     pub multiply_adds: usize,
 }
 
-impl<M: Module> Net<M> {
+impl<M> Net<M> {
     /// The network's layers with their output shapes, parameters and work, for inputs of these types.
     /// It prints as a table.
     ///
@@ -50,7 +51,10 @@ impl<M: Module> Net<M> {
     ///
     /// # Errors
     /// What tracing and compiling report.
-    pub fn summary(&mut self, inputs: &[TensorType]) -> Result<Summary> {
+    pub fn summary<I: Values, O: Values>(&mut self, inputs: &[TensorType]) -> Result<Summary>
+    where
+        M: Module<I, O>,
+    {
         // Dropout is a layer like others, and batches of one sample are no mistake.
         Ok(Summary::of(&self.plan(Mode::MonteCarlo, inputs)?.graph))
     }

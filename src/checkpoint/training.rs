@@ -175,14 +175,24 @@ where
 }
 
 /// Makes sure that there is memory for everything that a training file holds.
-pub(super) fn reserve<M: Module>(trainer: &mut Trainer<M>) -> Result<()> {
+pub(super) fn reserve<M, I: Values, O: Values, T: Values>(
+    trainer: &mut Trainer<M, I, O, T>,
+) -> Result<()>
+where
+    M: Module<I, O>,
+{
     let (moments, averaged) = (trainer.optimizer().rule.moments(), averaged_roles(trainer));
     let (store, backend) = trainer.net().state();
     store.ensure_moments(backend, moments)?;
     store.ensure_averages(backend, averaged)
 }
 
-fn averaged_roles<M: Module>(trainer: &Trainer<M>) -> &'static [ParamRole] {
+fn averaged_roles<M, I: Values, O: Values, T: Values>(
+    trainer: &Trainer<M, I, O, T>,
+) -> &'static [ParamRole]
+where
+    M: Module<I, O>,
+{
     trainer.average().map_or(&[], |average| average.goal().roles())
 }
 

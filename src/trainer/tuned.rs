@@ -4,9 +4,16 @@
 use super::Trainer;
 use crate::nn::Module;
 use crate::optim::{Average, Group, Tuning};
+use crate::values::Values;
 use crate::{Error, Net, Predictor, Result};
 
-impl<M: Module> Trainer<M> {
+impl<M, In, Out, Target> Trainer<M, In, Out, Target>
+where
+    M: Module<In, Out>,
+    In: Values,
+    Out: Values,
+    Target: Values,
+{
     /// Trains groups of parameters with a learning rate or a weight decay of their own, as the param
     /// groups of a PyTorch optimiser; see [`Group`]. They take the place of all groups before.
     ///
