@@ -127,7 +127,9 @@ impl Init {
             _ if !(scale.is_finite() && scale >= 0.0) => {
                 Some(("an initialiser with finite numbers of 0 or more", format!("{self:?}")))
             }
-            Init::TruncatedNormal { min, max, .. } if !(min < max) => {
+            Init::TruncatedNormal { min, max, .. }
+                if min.is_nan() || max.is_nan() || min >= max =>
+            {
                 Some(("an initialiser with a range", format!("{self:?}")))
             }
             _ if by_size && shape.rank() < 2 => {
