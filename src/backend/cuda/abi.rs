@@ -143,11 +143,11 @@ pub(crate) struct KilnChainResult {
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub(crate) struct KilnChainLink {
-    pub(crate) kind: u8,
-    pub(crate) function: u8,
-    pub(crate) arguments: [u8; 3usize],
-    pub(crate) keep: u8,
-    pub(crate) store: u8,
+    pub(crate) kind: ::core::ffi::c_uchar,
+    pub(crate) function: ::core::ffi::c_uchar,
+    pub(crate) arguments: [::core::ffi::c_uchar; 3usize],
+    pub(crate) keep: ::core::ffi::c_uchar,
+    pub(crate) store: ::core::ffi::c_uchar,
     pub(crate) parameters: [f32; 2usize],
 }
 #[repr(C)]
