@@ -3,6 +3,7 @@
 
 mod broadcast;
 mod chains;
+mod elements;
 mod empty;
 mod fusion;
 mod groups;

@@ -12,6 +12,10 @@ use crate::graph::NodeId;
 use crate::kernel::{is_read_through, is_view, single, Cluster, Finder};
 use crate::op::Op;
 
+/// Most nodes of the graph from a chain's first to its last one. What is farther apart is rarely
+/// computed together, and to find out whether it can be takes as long as they are apart.
+const REACH: usize = 2048;
+
 /// The chains of what the clusters left over, and copies of broadcast tensors that something else
 /// needs as they are.
 pub(crate) fn chains(finder: &Finder<'_>, clusters: &[Cluster]) -> Vec<Cluster> {
@@ -21,6 +25,7 @@ pub(crate) fn chains(finder: &Finder<'_>, clusters: &[Cluster]) -> Vec<Cluster> 
             units.add(id);
         }
     }
+    units.part_cycles();
     let mut found = Vec::new();
     let mut in_chain = vec![false; finder.graph.nodes().len()];
     for mut nodes in units.chains() {
@@ -110,11 +115,22 @@ struct Units<'f> {
 
 #[derive(Default)]
 struct Unit {
+    /// In order.
     nodes: Vec<NodeId>,
     /// What its nodes take, the chain's own values included.
     takes: Vec<NodeId>,
     /// Elements of each value, if it is a chain.
     elements: Option<usize>,
+}
+
+impl Unit {
+    fn first(&self) -> usize {
+        self.nodes.first().map_or(0, |id| id.index())
+    }
+
+    fn last(&self) -> usize {
+        self.nodes.last().map_or(0, |id| id.index())
+    }
 }
 
 impl<'f> Units<'f> {
@@ -131,7 +147,9 @@ impl<'f> Units<'f> {
         for cluster in clusters {
             let takes = cluster.nodes.iter().flat_map(|&id| &finder.graph.node(id).inputs);
             let takes = takes.copied().collect();
-            units.push(Unit { nodes: cluster.nodes.clone(), takes, ..Unit::default() });
+            let mut nodes = cluster.nodes.clone();
+            nodes.sort_unstable();
+            units.push(Unit { nodes, takes, elements: None });
         }
         units
     }
@@ -158,7 +176,10 @@ impl<'f> Units<'f> {
         for operand in operands.iter().filter(|operand| operand.view.is_dense()) {
             let Some(candidate) = self.unit_of[operand.node.index()] else { continue };
             let chain = &self.units[candidate];
-            if joined.contains(&candidate) || chain.elements != Some(elements) {
+            let fits = chain.elements == Some(elements)
+                && chain.nodes.len() + unit.nodes.len() <= MOST_LINKS
+                && id.index() - chain.first() <= REACH;
+            if joined.contains(&candidate) || !fits {
                 continue;
             }
             joined.push(candidate);
@@ -175,10 +196,14 @@ impl<'f> Units<'f> {
         self.push(unit);
     }
 
-    /// Whether something outside of some units that they take needs one of their values.
-    fn leads_back(&mut self, takes: &[NodeId], units: &[usize]) -> bool {
+    /// Whether something outside of some chains that they take needs one of their values.
+    ///
+    /// What was recorded before them does not, unless it is computed together with something later:
+    /// that is left to [`part_cycles`](Units::part_cycles).
+    fn leads_back(&mut self, takes: &[NodeId], chains: &[usize]) -> bool {
         self.walks += 1;
-        let is_inside = |unit: &Option<usize>| unit.is_some_and(|unit| units.contains(&unit));
+        let first = chains.iter().map(|&chain| self.units[chain].first()).min().unwrap_or(0);
+        let is_inside = |unit: &Option<usize>| unit.is_some_and(|unit| chains.contains(&unit));
         let outside = takes.iter().filter(|id| !is_inside(&self.unit_of[id.index()]));
         let mut ahead: Vec<NodeId> = outside.copied().collect();
         while let Some(id) = ahead.pop() {
@@ -186,16 +211,65 @@ impl<'f> Units<'f> {
             if is_inside(&unit) {
                 return true;
             }
-            let (last_walk, takes) = match unit {
-                Some(unit) => (&mut self.passed_units[unit], &self.units[unit].takes),
-                None => (&mut self.passed_nodes[id.index()], &self.finder.graph.node(id).inputs),
+            let (last, last_walk, takes) = match unit {
+                Some(index) => {
+                    let unit = &self.units[index];
+                    (unit.last(), &mut self.passed_units[index], &unit.takes)
+                }
+                None => {
+                    let inputs = &self.finder.graph.node(id).inputs;
+                    (id.index(), &mut self.passed_nodes[id.index()], inputs)
+                }
             };
-            if *last_walk != self.walks {
+            if last >= first && *last_walk != self.walks {
                 *last_walk = self.walks;
                 ahead.extend(takes);
             }
         }
         false
+    }
+
+    /// Takes chains apart that wait for each other.
+    fn part_cycles(&mut self) {
+        let graph = self.finder.graph;
+        // What is computed together counts as one, under the number of its first node.
+        let name = |id: NodeId| match self.unit_of[id.index()] {
+            Some(unit) => self.units[unit].first(),
+            None => id.index(),
+        };
+        let mut after: Vec<Vec<usize>> = vec![Vec::new(); graph.nodes().len()];
+        let mut missing = vec![0; graph.nodes().len()];
+        let of_units = self.units.iter().map(|unit| (unit.first(), &unit.takes));
+        let is_alone = |id: &NodeId| self.unit_of[id.index()].is_none();
+        let of_others = graph.nodes().filter(|(id, _)| is_alone(id));
+        let of_others = of_others.map(|(id, node)| (id.index(), &node.inputs));
+        for (to, takes) in of_units.chain(of_others) {
+            for from in takes.iter().map(|&take| name(take)).filter(|&from| from != to) {
+                after[from].push(to);
+                missing[to] += 1;
+            }
+        }
+        let mut ready: Vec<usize> = (0..missing.len()).filter(|&at| missing[at] == 0).collect();
+        let mut is_done = vec![false; missing.len()];
+        while let Some(at) = ready.pop() {
+            is_done[at] = true;
+            for &next in &after[at] {
+                missing[next] -= 1;
+                if missing[next] == 0 {
+                    ready.push(next);
+                }
+            }
+        }
+        for index in 0..self.units.len() {
+            let unit = &self.units[index];
+            if unit.elements.is_some() && !is_done[unit.first()] {
+                let parted = std::mem::take(&mut self.units[index]);
+                for node in parted.nodes {
+                    let elements = parted.elements;
+                    self.push(Unit { nodes: vec![node], takes: vec![], elements });
+                }
+            }
+        }
     }
 
     fn chains(self) -> impl Iterator<Item = Vec<NodeId>> {
