@@ -2,7 +2,7 @@
 //! A layer of one's own: RMSNorm (Zhang & Sennrich 2019, arXiv:1910.07467), which language models
 //! normalise with. Gradients, every backend and checkpoints follow from its forward pass.
 //!
-//! `cargo run --release --example 06_rms_norm`
+//! `cargo run --release --example 10_rms_norm`
 
 #![expect(clippy::print_stdout, reason = "an example shows its results")]
 

@@ -458,7 +458,7 @@ pub(crate) fn record<M: Module<I, O> + ?Sized, I: Values, O: Values, T: Values>(
     let mut returned = None;
     let types = wanted.inputs.to_vec();
     let mut traced = trace(specs, &types, |given: &[Var]| {
-        let mut rest = given.to_vec().into_iter();
+        let mut rest = given.iter().cloned();
         let mut lists = wanted.form.lists.iter().copied();
         let Some(inputs) = join::<I, Var>(&mut rest, &mut lists) else { return vec![] };
         let taken = given.len() - rest.len();
@@ -469,7 +469,7 @@ pub(crate) fn record<M: Module<I, O> + ?Sized, I: Values, O: Values, T: Values>(
             return outputs.leaves;
         };
         let Some(targets) = join::<T, Var>(&mut rest, &mut lists) else { return vec![] };
-        let (targets, own) = (T::from_vars(targets), rest.as_slice());
+        let (targets, own) = (T::from_vars(targets), &given[given.len() - rest.len()..]);
         let own = &own[..own.len().min(loss.inputs().len())];
         let layer = LayerPath { path: "".into(), kind: LOSS };
         let value = given[0].within(&layer, |_| loss.forward(&outputs, &targets, own));

@@ -36,10 +36,13 @@ pub struct Group {
     pub(super) frozen: bool,
 }
 
+/// Tells by name and shape.
+type Picks = dyn Fn(&str, &Shape) -> bool;
+
 /// Which parameters belong to a group.
 enum Members {
     Named(String),
-    Picked(Box<dyn Fn(&str, &Shape) -> bool>),
+    Picked(Box<Picks>),
 }
 
 impl Group {

@@ -8,12 +8,14 @@ template <Bounds bounds> KILN_DEVICE int corner(int owned, int size, int extent)
   return bounds == Bounds::Inside ? min(owned, extent - size) : owned;
 }
 
-// Which part of k a block sums up, and which pair of a batch it multiplies.
+// Which part of k a block sums up, and which pair of a batch it multiplies: the only one where tiles are large, since
+// their kernels have no registers left for more.
 struct Share {
   int part;
   size_t pair;
 };
-KILN_DEVICE Share share_of_block(const KilnSplitK& split) {
+template <class Shape> KILN_DEVICE Share share_of_block(const KilnSplitK& split) {
+  if constexpr (Shape::kM > 64) return Share{static_cast<int>(blockIdx.z), 0};
   return split.splits > 1 ? Share{static_cast<int>(blockIdx.z), 0} : Share{0, blockIdx.z};
 }
 
@@ -25,7 +27,7 @@ template <class Product, class Tail, class Params> KILN_DEVICE void linear_produ
   KILN_DYNAMIC_SHARED(u8, shared);
   const Window window{static_cast<int>(blockIdx.x) * Shape::kM, static_cast<int>(blockIdx.y) * Shape::kN, p.m, p.n};
   const int row = corner<kBounds>(window.row, Shape::kM, p.m), column = corner<kBounds>(window.column, Shape::kN, p.n);
-  const Share share = share_of_block(p.split);
+  const Share share = share_of_block<Shape>(p.split);
   const Operand<T> a{static_cast<const T*>(p.a) + share.pair * p.batch.a, p.lda};
   const Operand<T> b{static_cast<const T*>(p.b) + share.pair * p.batch.b, p.ldb};
   const Range range = split_range<T>(p.k, p.split.splits, share.part);
@@ -82,7 +84,7 @@ template <class Product> KILN_DEVICE void gemm_tn(const KilnWeightGradientParams
   const Window window{block / across * Shape::kM, block % across * Shape::kN, weights.m, weights.n};
   const int row = corner<kBounds>(window.row, Shape::kM, weights.m);
   const int column = corner<kBounds>(window.column, Shape::kN, weights.n);
-  const Share share = share_of_block(p.split);
+  const Share share = share_of_block<Shape>(p.split);
   const Operand<T> a{static_cast<const T*>(weights.a) + share.pair * p.batch.a, weights.lda};
   const Operand<T> b{static_cast<const T*>(weights.b) + share.pair * p.batch.b, weights.ldb};
   const Range range = split_range<T>(weights.k, p.split.splits, share.part);

@@ -104,7 +104,7 @@ const GEMM_LARGE: Bar = Bar {
 };
 const GEMM_SMALL: Bar = Bar {
     dynamic: Dynamic::Stages(128),
-    registers: 104,
+    registers: 106,
     occupancy: 4,
     main: Some(SMALL),
     ..GEMM_LARGE
@@ -156,7 +156,7 @@ const BARS: &[Bar] = &[
     Bar { parts: &["turn"], narrow: 8, why: "a tile's row is 32 elements, one per thread", ..POINTWISE },
     Bar { parts: &["copy_pieces_128"], ..POINTWISE },
     Bar { parts: &["copy_pieces"], narrow: 2, why: ONE_BY_ONE, ..POINTWISE },
-    Bar { parts: &["take_gradient"], narrow: SCALARS, why: "indices are single numbers, rows of any length", ..POINTWISE },
+    Bar { parts: &["take_gradient"], registers: 60, occupancy: 2, narrow: SCALARS, why: "sorted lists of indices and sums in shared memory", ..POINTWISE },
     Bar { parts: &["gather"], narrow: SCALARS, why: "each element is where its index says", ..POINTWISE },
     Bar { parts: &["take_128"], narrow: 1, why: "an index is a single number", ..POINTWISE },
     Bar { parts: &["take"], narrow: 3, why: ONE_BY_ONE, ..POINTWISE },

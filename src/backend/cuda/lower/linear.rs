@@ -132,6 +132,10 @@ impl Lowering<'_> {
         let alike = vec![extents; pairs.min(self.machine.multiprocessors)];
         let mut tiling = Tiling::choose(form, &alike, self.precision, self.machine);
         tiling.splits = 1;
+        if tiling.tile == Tile::Large {
+            // Kernels of large tiles have no registers left to tell pairs apart.
+            tiling.tile = Tile::Small;
+        }
         let split = KilnSplitK { splits: 1, ..Default::default() };
         let mut launch = match form {
             Form::Nt => {
@@ -162,13 +166,13 @@ impl Lowering<'_> {
         let mut launches = Vec::new();
         for first in (0..pairs).step_by(MOST_PAIRS) {
             launch.grid.blocks[2] = MOST_PAIRS.min(pairs - first) as u32;
-            launches.push(self.from_pair(&launch, first));
+            launches.push(self.of_pair(&launch, first));
         }
         Ok(Some(launches))
     }
 
     /// A launch of products as it begins with a later pair of the batch.
-    fn from_pair(&self, launch: &Launch, first: usize) -> Launch {
+    fn of_pair(&self, launch: &Launch, first: usize) -> Launch {
         let factor = self.product_type().bytes();
         let plus =
             |at: Address, distance: u64, bytes: usize| at.plus(first * distance as usize * bytes);

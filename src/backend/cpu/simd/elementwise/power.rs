@@ -99,7 +99,7 @@ fn power_and_log(base: f64, exponent: f64) -> (f64, f64) {
     let (is_whole, is_even) = (is_integer(order), is_integer(0.5 * order));
     let is_negative = base.is_sign_negative();
     let signed = if is_negative & is_whole & !is_even { -power } else { power };
-    let has_power = !(base < 0.0) | is_whole | (size == f64::INFINITY);
+    let has_power = base.is_nan() | (base >= 0.0) | is_whole | (size == f64::INFINITY);
     let power = if has_power & !base.is_nan() & !exponent.is_nan() { signed } else { f64::NAN };
     // Also to an infinite exponent.
     let power = if (base == -1.0) & (order == f64::INFINITY) { 1.0 } else { power };
