@@ -140,6 +140,7 @@ fn check(seed: u64, target: &Target) -> Result<f64, String> {
             values: vec![],
             gradients: vec![],
             moments: vec![],
+            averages: vec![],
         };
         let mut stepper = Stepper::new(&mut *backend, &plan, &parameters);
         let judged =
