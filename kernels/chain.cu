@@ -190,11 +190,11 @@ extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS, 4) chain_f32(co
   chain<float>(p);
 }
 KILN_EXPORT(chain_f32)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS, 4) chain_bf16(const __grid_constant__ KilnChainParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS, 3) chain_bf16(const __grid_constant__ KilnChainParams p) {
   chain<Bf16>(p);
 }
 KILN_EXPORT(chain_bf16)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS, 4) chain_f16(const __grid_constant__ KilnChainParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS, 3) chain_f16(const __grid_constant__ KilnChainParams p) {
   chain<F16>(p);
 }
 KILN_EXPORT(chain_f16)

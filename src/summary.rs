@@ -43,9 +43,10 @@ impl<M> Net<M> {
     ///
     /// let mut net = Net::new(Device::cpu(), Seed(7), |p| SimpleNet::new(p, 784, 512, 10, 0.5))?;
     /// let summary = net.summary(&[TensorType::f32([64, 784].into())])?;
-    /// assert_eq!((summary.layers.len(), summary.parameters()), (5, 669_706));
-    /// assert_eq!(summary.layers[0].output, Some([64, 512].into()));
-    /// assert!(summary.to_string().starts_with("layer     kind     output     parameters"));
+    /// assert_eq!(summary.parameters(), 669_706);
+    /// let fc1 = summary.layers.iter().find(|layer| layer.path == "fc1").expect("a layer");
+    /// assert_eq!(fc1.output, Some([64, 512].into()));
+    /// println!("{summary}");
     /// # Ok::<(), kiln::Error>(())
     /// ```
     ///

@@ -104,7 +104,8 @@ fn a_hundred_thousand_activations_are_planned() {
     }
     let goal = Goal::Gradients(kiln::passes::Seed::One);
     let (plan, _) = plan(&Activations, &Arc::default(), goal, &one_lane());
-    assert!(plan.steps.len() >= 200_000, "{}", plan.steps.len());
+    // Chains have so many functions at most.
+    assert!(plan.steps.len() >= 200_000 / 24, "{}", plan.steps.len());
     // Every activation's output is kept for its gradient; the gradients take turns.
     let row = WIDTH * 4;
     assert!(plan.arena.0 <= 100_010 * row.next_multiple_of(256), "{:?}", plan.arena);

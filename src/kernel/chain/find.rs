@@ -14,7 +14,7 @@ use crate::op::Op;
 
 /// Most nodes of the graph from a chain's first to its last one. What is farther apart is rarely
 /// computed together, and to find out whether it can be takes as long as they are apart.
-const REACH: usize = 2048;
+const REACH: usize = 256;
 
 /// The chains of what the clusters left over, and copies of broadcast tensors that something else
 /// needs as they are.
