@@ -47,7 +47,7 @@ struct Test<'a> {
 /// and the simulated one many minutes.
 ///
 /// # Errors
-/// As [`self_test_networks`].
+/// As [`networks()`].
 pub fn wide_layer(device: &Device) -> Result<Check> {
     const WIDTH: usize = 2048;
     let (x, dy) = (numbers(5, [WIDTH, WIDTH])?, numbers(6, [WIDTH, WIDTH])?);
