@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use kiln::backend::Facts;
-use kiln::graph::{trace, MemoryFormat, Var};
+use kiln::graph::{trace, Var};
 use kiln::kernel::chain::{MOST_KEPT, MOST_LINKS, MOST_OPERANDS, MOST_RESULTS};
 use kiln::kernel::{Chain, Kernel};
 use kiln::op::TensorType;
