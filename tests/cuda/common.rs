@@ -28,12 +28,16 @@ pub(crate) fn driver() -> Driver {
 pub(crate) fn simulator() -> Option<Exclusive> {
     let Driver(simulator) = driver();
     if simulator.is_none() {
-        let test = std::thread::current().name().unwrap_or("a test").to_owned();
-        // Straight to the stream: what a passing test prints is not shown.
-        let why = "skipped: needs the switches or the counters of the simulated driver";
-        writeln!(std::io::stderr(), "{test}: {why}").expect("a stream");
+        skipped("needs the switches or the counters of the simulated driver");
     }
     simulator
+}
+
+/// Says why a test, or a part of one, cannot be run here.
+pub(crate) fn skipped(why: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    // Straight to the stream: what a passing test prints is not shown.
+    writeln!(std::io::stderr(), "{test}: skipped: {why}").expect("a stream");
 }
 
 impl Driver {
