@@ -326,8 +326,7 @@ impl Op {
             }
             // Masks count the elements of a sample channels-last from rank 4 on.
             Op::Dropout(_) if inputs[0].shape.rank() >= 4 => Formats::Images(1),
-            // Per channel: a row repeated, and columns summed up.
-            Op::Broadcast(shape) if is_per_channel(&inputs[0].shape, shape) => Formats::Images(0),
+            // Per channel: columns summed up.
             Op::SumTo(shape) if is_per_channel(shape, &inputs[0].shape) => Formats::Images(1),
             Op::ToFormat(_) => Formats::Images(0),
             Op::Conv(_) | Op::ConvInputGrad(..) => Formats::Images(1),

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::broken;
+use super::simplify::without_dead_nodes;
 use crate::graph::{Builder, Graph, MemoryFormat, Node, NodeId};
 use crate::op::{Formats, Op, TensorType};
 use crate::Result;
@@ -27,7 +28,8 @@ pub(super) fn assign(graph: Graph, images: MemoryFormat) -> Result<Graph> {
     for output in &graph.outputs {
         outputs.push(layout.convert(renamed[output.index()], MemoryFormat::Contiguous)?);
     }
-    Ok(layout.builder.finish(outputs))
+    // Broadcasts that were asked for in another format alone.
+    without_dead_nodes(layout.builder.finish(outputs))
 }
 
 fn is_image(node: &Node) -> bool {
@@ -89,8 +91,13 @@ impl Layout {
         if let Some(known) = self.converted.get(&key) {
             return Ok(*known);
         }
+        // What a broadcast repeats is read in any order, so it needs no copy.
+        let (op, inputs) = match node.op {
+            Op::Broadcast(_) => (node.op.clone(), node.inputs.clone()),
+            _ => (Op::ToFormat(format), vec![id]),
+        };
         self.builder.set_layer(node.layer);
-        let copy = self.builder.add(Op::ToFormat(format), &[id]).map_err(broken("layout"))?;
+        let copy = self.builder.add(op, &inputs).map_err(broken("layout"))?;
         self.builder.set_format(copy, format);
         self.converted.insert(key, copy);
         Ok(copy)

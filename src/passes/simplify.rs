@@ -90,7 +90,7 @@ fn zeros_as_mask(graph: &Graph, known: &Known, scale: f64, inputs: &[NodeId]) ->
 }
 
 /// The graph without what no output and no effect depends on.
-fn without_dead_nodes(graph: Graph) -> Result<Graph> {
+pub(super) fn without_dead_nodes(graph: Graph) -> Result<Graph> {
     let live = live(&graph);
     if live.iter().all(|&live| live) {
         return Ok(graph);
@@ -100,7 +100,9 @@ fn without_dead_nodes(graph: Graph) -> Result<Graph> {
     for (id, node) in graph.nodes().filter(|(id, _)| live[id.index()]) {
         let inputs: Vec<NodeId> =
             node.inputs.iter().filter_map(|input| renamed[input.index()]).collect();
-        renamed[id.index()] = Some(builder.copy(node, &inputs).map_err(broken("simplify"))?);
+        let copy = builder.copy(node, &inputs).map_err(broken("simplify"))?;
+        builder.set_format(copy, node.format);
+        renamed[id.index()] = Some(copy);
     }
     let outputs = graph.outputs.iter().filter_map(|id| renamed[id.index()]).collect();
     Ok(builder.finish(outputs))

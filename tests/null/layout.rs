@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use kiln::backend::Facts;
 use kiln::graph::{MemoryFormat, NodeId};
-use kiln::nn::{BatchNorm, Conv2d, Flatten, Linear, MaxPool2d, Module, Scope, Sequential};
+use kiln::nn::{
+    BatchNorm, Conv2d, Flatten, Init, Linear, MaxPool2d, Module, Param, Scope, Sequential,
+};
 use kiln::op::{Op, TensorType};
 use kiln::passes::{Goal, Seed};
 use kiln::plan::Plan;
@@ -110,6 +112,34 @@ fn an_image_with_two_users_is_converted_once() {
     let found = conversions(&forward);
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[0].starts_with("input") && found[1].starts_with("relu"), "{found:?}");
+}
+
+/// A convolution whose pixels are scaled, by their place and by their channel.
+struct Scaled {
+    conv: Conv2d,
+    place: Param,
+    channel: Param,
+}
+
+impl Module for Scaled {
+    fn forward(&self, x: &Var) -> Var {
+        let image = self.conv.forward(x);
+        let placed = &image * x.parameter(&self.place);
+        placed * x.parameter(&self.channel).reshape([4, 1, 1])
+    }
+}
+
+#[test]
+fn broadcasts_are_read_in_any_order() {
+    let scaled = |p: &Scope| Scaled {
+        conv: Conv2d::new(&p.at("conv"), 3, 4, [3, 3]),
+        place: p.parameter("place", [5, 6], Init::Ones),
+        channel: p.parameter("channel", [4], Init::Ones),
+    };
+    let forward = plan(&[2, 3, 7, 8], &channels_last(), Goal::Forward, scaled);
+    let found = conversions(&forward);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("input") && found[1].starts_with("multiply"), "{found:?}");
 }
 
 /// Backward works in the format of forward: the gradients of parameters and of the input alone are
