@@ -336,16 +336,6 @@ typedef struct KilnTransposeParams {
   unsigned int columns;
 } KilnTransposeParams;
 
-/* copy_strided_16, copy_strided_32: y, dense, gathers x by strides; stride 0 repeats. Innermost extent last. */
-typedef struct KilnStridedCopyParams {
-  void* y;
-  const void* x;
-  unsigned int count; /* product of the extents */
-  unsigned int rank;
-  KilnDivider extents[KILN_MAX_RANK];
-  int strides[KILN_MAX_RANK]; /* of x, in elements */
-} KilnStridedCopyParams;
-
 /* Pieces of one copy_pieces launch. */
 #define KILN_COPY_PIECES 8
 

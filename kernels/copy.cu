@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// Data on the move: other formats, transposed, gathered by strides.
+// Data on the move: other formats, transposed.
 #include "abi.h"
-#include "lib/divide.cuh"
 #include "lib/pack.cuh"
 
 // One thread per eight elements.
@@ -33,20 +32,6 @@ template <class Bits> KILN_DEVICE void transpose(const KilnTransposeParams& p) {
     const u32 to = blockIdx.x * kTile + i;
     if (to < p.columns && row < p.rows) y[static_cast<size_t>(to) * p.rows + row] = tile[threadIdx.x * kPitch + i];
   }
-}
-
-// One thread per element of y.
-template <class Bits> KILN_DEVICE void copy_strided(const KilnStridedCopyParams& p) {
-  const u32 element = blockIdx.x * KILN_BLOCK_THREADS + threadIdx.x;
-  if (element >= p.count) return;
-  u32 rest = element;
-  long long from = 0;
-  for (int axis = static_cast<int>(p.rank) - 1; axis >= 0; --axis) {
-    const Quotient place = divide(rest, p.extents[axis]);
-    from += static_cast<long long>(place.remainder) * p.strides[axis];
-    rest = place.quotient;
-  }
-  static_cast<Bits*>(p.y)[element] = static_cast<const Bits*>(p.x)[from];
 }
 
 extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) cast_f32_bf16(const __grid_constant__ KilnCastParams p) {
@@ -81,11 +66,3 @@ extern "C" __global__ void __launch_bounds__(KILN_TRANSPOSE_TILE * KILN_TRANSPOS
   transpose<u32>(p);
 }
 KILN_EXPORT(transpose_32)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) copy_strided_16(const __grid_constant__ KilnStridedCopyParams p) {
-  copy_strided<u16>(p);
-}
-KILN_EXPORT(copy_strided_16)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) copy_strided_32(const __grid_constant__ KilnStridedCopyParams p) {
-  copy_strided<u32>(p);
-}
-KILN_EXPORT(copy_strided_32)

@@ -62,8 +62,8 @@ impl Device {
         Some(reasons.join("; "))
     }
 
-    /// Warns where there is a driver and no GPU that can be used.
-    fn warn_without_gpu() {
+    /// Warns where there is a driver and no GPU that can be used, before the CPU takes over.
+    pub fn warn_without_gpu() {
         if let Some(why) = Self::why_no_gpu() {
             tracing::warn!("the CPU is used instead of a GPU: {why}");
         }

@@ -97,7 +97,7 @@ pub use non_finite_value::{NonFiniteValue, Origin};
 pub use passes::Mode;
 pub use precision::Precision;
 pub use predictor::Predictor;
-pub use printable::{Printable, PrintableLines};
+pub use printable::{grouped, Printable, PrintableLines};
 pub use scalars::{Scalar, Scalars, MONTE_CARLO_PASS};
 pub use shape::Shape;
 pub use summary::{LayerSummary, Summary};

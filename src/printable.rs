@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Text from files, made safe for a terminal.
+//! Text made safe for a terminal, and numbers made legible.
 
 use std::fmt::{self, Display, Write};
 
@@ -17,6 +17,23 @@ pub struct Printable<T>(pub T);
 /// As [`Printable`], for messages that may have several lines.
 #[derive(Clone, Copy, Debug)]
 pub struct PrintableLines<T>(pub T);
+
+/// A number with its thousands apart.
+///
+/// ```
+/// assert_eq!(kiln::grouped(1_234_567), "1,234,567");
+/// ```
+pub fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
 
 impl<T: Display> Display for Printable<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

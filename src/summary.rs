@@ -9,7 +9,7 @@ use crate::nn::Module;
 use crate::op::{Op, TensorType};
 use crate::passes::Mode;
 use crate::values::Values;
-use crate::{Result, Shape};
+use crate::{grouped, Result, Shape};
 
 /// What [`Net::summary`] tells: a row per layer, in the order in which they are
 /// first used.
@@ -43,10 +43,11 @@ impl<M> Net<M> {
     ///
     /// let mut net = Net::new(Device::cpu(), Seed(7), |p| SimpleNet::new(p, 784, 512, 10, 0.5))?;
     /// let summary = net.summary(&[TensorType::f32([64, 784].into())])?;
-    /// assert_eq!(summary.parameters(), 669_706);
-    /// let fc1 = summary.layers.iter().find(|layer| layer.path == "fc1").expect("a layer");
-    /// assert_eq!(fc1.output, Some([64, 512].into()));
-    /// println!("{summary}");
+    /// // Five layers, and the network's own activations between them.
+    /// assert_eq!((summary.layers.len(), summary.parameters()), (6, 669_706));
+    /// assert_eq!(summary.layers[0].output, Some([64, 512].into()));
+    /// let table = summary.to_string();
+    /// assert!(table.starts_with("layer      kind     output     parameters"), "{table}");
     /// # Ok::<(), kiln::Error>(())
     /// ```
     ///
@@ -65,8 +66,11 @@ impl Summary {
     fn of(graph: &Graph) -> Self {
         let mut summary = Summary { layers: Vec::new() };
         for (id, node) in graph.nodes() {
-            if matches!(node.op, Op::Input(_) | Op::Parameter(_) | Op::Constant(_) | Op::Result(_))
-            {
+            let is_none_of_a_layer = matches!(
+                node.op,
+                Op::Input(_) | Op::Parameter(_) | Op::Constant(_) | Op::Result(_) | Op::ToFormat(_)
+            );
+            if is_none_of_a_layer {
                 continue;
             }
             let layer = graph.layer(id);
@@ -142,17 +146,4 @@ impl fmt::Display for Summary {
         }
         Ok(())
     }
-}
-
-/// A number with its thousands apart.
-fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }

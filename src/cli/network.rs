@@ -51,9 +51,7 @@ pub(super) fn device(common: &Common) -> Result<Device> {
     let device = chosen(common)?;
     let is_auto = common.device == DeviceName::Auto && common.threads.is_none();
     if is_auto && !device.is_gpu() {
-        if let Some(why) = Device::why_no_gpu() {
-            tracing::warn!("the CPU is used instead of a GPU: {why}");
-        }
+        Device::warn_without_gpu();
     }
     Ok(device)
 }

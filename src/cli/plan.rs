@@ -9,7 +9,7 @@ use kiln::backend::cuda::{launches, Architecture, KernelLaunch};
 use kiln::graph::NodeId;
 use kiln::op::TensorType;
 use kiln::plan::{BufferId, Place, Plan, Step};
-use kiln::{Device, Error, Mode, Precision, Result};
+use kiln::{grouped, Device, Error, Mode, Precision, Result};
 use serde_json::{json, Value};
 
 use super::args::{Common, DeviceName, GraphFormat, PlanArgs, PlanMode};
@@ -272,17 +272,4 @@ fn place(plan: &Plan, id: BufferId) -> String {
         Place::Gradient(id) => format!("gradient of {}", parameter(id.index())),
         Place::Average(id) => format!("average of {}", parameter(id.index())),
     }
-}
-
-/// `1234567` as `1,234,567`.
-fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Casts, transposes and strided copies: no bit may differ.
+//! Casts and transposes: no bit may differ.
 
 use crate::abi::*;
-use crate::driver::{divider, Gpu, Grid};
+use crate::driver::{Gpu, Grid};
 use crate::float::{Numbers, Storage};
 use crate::memory::{Array, Memory};
 
@@ -19,17 +19,6 @@ pub(crate) fn run(gpu: &Gpu) {
             for &columns in gpu.cases(&[1, 31, 33, 70], &[31, 65]) {
                 transpose(gpu, bits, rows, columns);
             }
-        }
-        // Dense, permuted, repeated along an axis; one of every rank.
-        for (extents, strides) in [
-            (&[33][..], &[1][..]),
-            (&[31, 33], &[1, 31]),
-            (&[3, 7, 5], &[1, 0, 3]),
-            (&[4, 3, 5, 9], &[135, 45, 1, 5]),
-            (&[2, 3, 1, 5, 2], &[1, 20, 7, 4, 2]),
-            (&[2, 3, 2, 2, 3, 5], &[0, 5, 15, 30, 0, 1]),
-        ] {
-            copy_strided(gpu, bits, extents, strides);
         }
     }
 }
@@ -88,35 +77,4 @@ fn transpose(gpu: &Gpu, bits: usize, rows: usize, columns: usize) {
     };
     let want = elements(bits, (0..BATCH * matrix).map(source));
     gpu.ledger().compare_bytes(&kernel, &format!("{rows} x {columns}"), &y.read(), &want);
-}
-
-fn copy_strided(gpu: &Gpu, bits: usize, extents: &[usize], strides: &[i32]) {
-    let count: usize = extents.iter().product();
-    let source = |at: usize| {
-        let mut rest = at;
-        let mut from = 0;
-        for (&extent, &stride) in extents.iter().zip(strides).rev() {
-            from += rest % extent * stride as usize;
-            rest /= extent;
-        }
-        from
-    };
-    let longest = (0..count).map(source).max().expect("not empty") + 1;
-    let x = Memory::of_bytes(&elements(bits, 0..longest));
-    let y = Memory::of_bytes(&vec![0xff; count * bits / 8]);
-    let mut params = KilnStridedCopyParams {
-        y: y.address(),
-        x: x.address(),
-        count: count as u32,
-        rank: extents.len() as u32,
-        ..KilnStridedCopyParams::default()
-    };
-    for (axis, (&extent, &stride)) in extents.iter().zip(strides).enumerate() {
-        params.extents[axis] = divider(extent);
-        params.strides[axis] = stride;
-    }
-    let kernel = format!("copy_strided_{bits}");
-    gpu.launch(&kernel, Grid::of(count.div_ceil(256)), &params);
-    let want = elements(bits, (0..count).map(source));
-    gpu.ledger().compare_bytes(&kernel, &format!("{extents:?}"), &y.read(), &want);
 }

@@ -39,8 +39,8 @@ fn layers_are_listed_with_shapes_parameters_and_work() {
     let summary = net.summary(&[TensorType::f32([2, 3, 5, 5].into())]).expect("a summary");
     let expected = "\
 layer      kind     output        parameters  multiply-adds
-(network)  Network  [2, 36]                0            360
 body.conv  Conv2d   [2, 4, 3, 3]         112          1,944
+(network)  Network  [2, 36]                0            360
 body.fc    Linear   [2, 36]            1,332          5,184
 drop       Dropout  [2, 36]                0              0
 norm                                      36              0

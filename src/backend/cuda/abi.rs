@@ -322,16 +322,6 @@ pub(crate) struct KilnTransposeParams {
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
-pub(crate) struct KilnStridedCopyParams {
-    pub(crate) y: Address,
-    pub(crate) x: Address,
-    pub(crate) count: u32,
-    pub(crate) rank: u32,
-    pub(crate) extents: [KilnDivider; 6usize],
-    pub(crate) strides: [i32; 6usize],
-}
-#[repr(C)]
-#[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub(crate) struct KilnBox {
     pub(crate) rank: u32,
     pub(crate) extents: [KilnDivider; 6usize],

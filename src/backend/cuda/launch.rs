@@ -87,7 +87,6 @@ params! {
     Chain(KilnChainParams),
     Softmax(KilnSoftmaxParams),
     Reduce(KilnReduceParams),
-    StridedCopy(KilnStridedCopyParams),
     Transpose(KilnTransposeParams),
     Norm(KilnNormParams),
     State(KilnStateParams),
