@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What needs no device: shapes, graphs, passes, plans, and what does not compile.
 
+mod batches;
 mod chains;
 mod eval;
 mod fusion;
