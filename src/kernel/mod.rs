@@ -4,9 +4,11 @@
 //! Each file finds in the graph what its kernel can compute. A kernel has no meaning of its own: it
 //! means the nodes that it replaces, and it is tested against them.
 
+mod conv;
 mod cross_entropy;
 mod facts;
 mod finder;
+mod images;
 mod input_gradient;
 mod linear;
 mod linear_cross_entropy;
@@ -14,15 +16,16 @@ mod optimizer;
 mod weight_gradient;
 mod weight_gradients;
 
-pub use facts::{Facts, Fusion, HostMemory, Storage, UpdatePlace};
+pub use facts::{Facts, Fusion, HostMemory, ImageKernels, Storage, UpdatePlace};
 pub(crate) use finder::{is_leaf, is_view, origin, Cluster, Finder};
 pub use linear::Bias;
 
 use crate::graph::{Graph, MemoryFormat, Node, NodeId};
 use crate::op::{
-    is_per_channel, Binary, Dropout, MatMul, Nll, Op, Softmax, StateRule, Store, Unary, UpdateRule,
+    is_per_channel, AvgPool, Binary, Conv, Dropout, MatMul, MaxPool, Nll, Normalize, Op, Over,
+    Softmax, StateRule, Store, Unary, UpdateRule,
 };
-use crate::DType;
+use crate::{DType, Shape};
 
 /// A kernel with everything about it that is known when the plan is made.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,6 +105,44 @@ pub enum Kernel {
     },
     /// `inputs -> state`: changes state that is not trained.
     SetState(StateRule),
+    /// `(x, weight[, bias]) -> y`: convolution, bias, activation and dropout in one.
+    Conv {
+        /// The convolution.
+        conv: Conv,
+        /// What is applied to the sums.
+        tail: LinearTail,
+    },
+    /// `(dy, weight[, y]) -> dx`: a convolution's gradient with respect to its input and, with a scale,
+    /// the mask `y != 0`.
+    ConvInputGradient {
+        /// The convolution.
+        conv: Conv,
+        /// Factor of the gradients that pass, if there is a mask.
+        mask: Option<f64>,
+    },
+    /// `(x, dy) -> d_weight`: a convolution's gradient with respect to its weights.
+    ConvWeightGradient {
+        /// The convolution.
+        conv: Conv,
+        /// Where the gradient goes; `None` if it is a value like others.
+        sink: Option<Sink>,
+    },
+    /// `x -> y[, index]`: the largest elements under a window.
+    MaxPool(MaxPool),
+    /// `(index, dy) -> dx`: the gradient of [`Kernel::MaxPool`].
+    MaxPoolGradient(MaxPool),
+    /// `x -> y`: the means under a window.
+    AvgPool(AvgPool),
+    /// `dy -> dx`: the gradient of [`Kernel::AvgPool`].
+    AvgPoolGradient(AvgPool),
+    /// `x -> mean[, variance]` of groups of elements.
+    Statistics(Over),
+    /// `(x, mean, d_mean, d_variance) -> dx`: the gradient of [`Kernel::Statistics`].
+    StatisticsGradient(Over),
+    /// `(x, mean, variance[, gamma, beta]) -> y`: normalisation.
+    Normalize(Normalize),
+    /// `(x, dy, mean, variance[, gamma]) -> dx[, sums...]`: the gradient of [`Kernel::Normalize`].
+    NormalizeGradient(Normalize),
     /// One operation by its plain meaning.
     Plain,
 }
@@ -205,6 +246,9 @@ pub(crate) const FINDERS: &[Find] = &[
     weight_gradient::find,
     linear::find,
     input_gradient::find,
+    conv::find_weight_gradient,
+    conv::find,
+    conv::find_input_gradient,
     optimizer::find,
 ];
 
@@ -236,7 +280,7 @@ pub(crate) fn single(finder: &Finder<'_>, id: NodeId) -> Cluster {
         Op::Gradient(_, store) => Kernel::StoreGradient(*store),
         Op::GlobalNorm => Kernel::GlobalNorm,
         Op::SetState(_, rule) => Kernel::SetState(*rule),
-        _ => Kernel::Plain,
+        _ => images::single(finder, id).unwrap_or(Kernel::Plain),
     };
     let results = finder.results(id).iter().map(|(_, result)| *result);
     let nodes: Vec<NodeId> = std::iter::once(id).chain(results).collect();
@@ -306,6 +350,17 @@ impl Kernel {
             Kernel::FlatUpdate { .. } => "flat_update",
             Kernel::Transpose { .. } => "transpose",
             Kernel::SetState(rule) => rule.name(),
+            Kernel::Conv { .. } => "conv",
+            Kernel::ConvInputGradient { .. } => "conv_input_gradient",
+            Kernel::ConvWeightGradient { .. } => "conv_weight_gradient",
+            Kernel::MaxPool(_) => "max_pool",
+            Kernel::MaxPoolGradient(_) => "max_pool_gradient",
+            Kernel::AvgPool(_) => "avg_pool",
+            Kernel::AvgPoolGradient(_) => "avg_pool_gradient",
+            Kernel::Statistics(_) => "statistics",
+            Kernel::StatisticsGradient(_) => "statistics_gradient",
+            Kernel::Normalize(_) => "normalize",
+            Kernel::NormalizeGradient(_) => "normalize_gradient",
             Kernel::Plain => "plain",
         }
     }
@@ -332,6 +387,19 @@ impl Kernel {
                     let product = inner.saturating_mul(2 * node.ty.shape.elements());
                     flops = product.saturating_add(flops);
                 }
+                Op::Conv(_) => {
+                    let filters = &graph.node(node.inputs[1]).ty.shape;
+                    flops = conv_flops(&node.ty.shape, filters).saturating_add(flops);
+                }
+                Op::ConvInputGrad(..) => {
+                    let [dy, filters] =
+                        [0, 1].map(|index| &graph.node(node.inputs[index]).ty.shape);
+                    flops = conv_flops(dy, filters).saturating_add(flops);
+                }
+                Op::ConvWeightGrad(_, filters) => {
+                    let dy = &graph.node(node.inputs[1]).ty.shape;
+                    flops = conv_flops(dy, filters).saturating_add(flops);
+                }
                 // The old value is read, every moment is read and written.
                 Op::Update(_, rule) => {
                     bytes = bytes.saturating_add(size(id) * (1 + 2 * rule.moments()));
@@ -342,6 +410,12 @@ impl Kernel {
         }
         Cost { bytes, flops }
     }
+}
+
+/// Each element of a result is a sum over an output's filter, padding included.
+fn conv_flops(y: &Shape, filters: &Shape) -> usize {
+    let outputs = filters.dims().first().copied().unwrap_or(1).max(1);
+    (filters.elements() / outputs).saturating_mul(2 * y.elements())
 }
 
 fn rows_of_product(graph: &Graph, id: NodeId) -> usize {

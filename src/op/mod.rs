@@ -47,7 +47,7 @@ pub use softmax::Softmax;
 pub use state::StateRule;
 pub use unary::{Saved, Unary};
 pub use update::{Decay, Nesterov, Store, UpdateRule};
-pub(crate) use window::SPATIAL;
+pub(crate) use window::{spatial, SPATIAL};
 pub use window::{Rounding, Window};
 
 use crate::scalars::{Scalar, Scalars};

@@ -25,8 +25,8 @@ use simd::Isa;
 pub(super) use simd::PanelLayout;
 
 use super::{
-    Arena, Backend, Facts, Fusion, HostMemory, Layout, PlanId, Run, Snapshot, Span, Storage,
-    UpdatePlace,
+    Arena, Backend, Facts, Fusion, HostMemory, ImageKernels, Layout, PlanId, Run, Snapshot, Span,
+    Storage, UpdatePlace,
 };
 use crate::graph::{MemoryFormat, ParamSpec, ParamUsage};
 use crate::plan::{Bytes, Event, Lane};
@@ -73,6 +73,7 @@ impl Cpu {
             precision,
             storage: Storage::Widened,
             image_format: MemoryFormat::ChannelsLast,
+            images: ImageKernels::Own,
         };
         let engine = Engine { pool: Pool::new(threads), isa: Isa::best() };
         Cpu { facts, engine, arenas: Arenas::default(), programs: BTreeMap::new() }

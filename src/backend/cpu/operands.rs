@@ -39,6 +39,14 @@ impl<'a> Read<'a> {
         }
     }
 
+    /// The words as they lie in memory, whatever they stand for.
+    pub(super) fn words(self) -> &'a [f32] {
+        match self {
+            Read::F32(values) => values,
+            Read::I32(integers) => bytemuck::cast_slice(integers),
+        }
+    }
+
     /// The integers.
     pub(super) fn integers(self) -> Result<&'a [i32]> {
         match self {

@@ -54,6 +54,7 @@ impl Ready {
         }
         let rule = match &step.kernel {
             Kernel::WeightGradient { sink: Sink::Update(rule), .. } => Some(rule),
+            Kernel::ConvWeightGradient { sink: Some(Sink::Update(rule)), .. } => Some(rule),
             Kernel::FlatUpdate { rule, .. } => Some(rule),
             _ => None,
         };
@@ -126,18 +127,23 @@ fn has_no_loop(kernel: &Kernel) -> bool {
 }
 
 /// Whether a step reads a parameter in a layout that its kernel does not know: all expect row-major
-/// but for the weight and the bias of linear layers. What such a layer is applied to may be a
-/// parameter too.
+/// but for the weight and the bias of linear layers, and numbers of channels, which may have padding
+/// behind. What such a layer is applied to may be a parameter too.
 fn reads_foreign_layout(plan: &Plan, memory: &Memory, step: &Step) -> bool {
-    let is_foreign = |&buffer: &_| match plan.buffer(buffer).place {
-        Place::Parameter(parameter) => memory.slots[parameter.index()].layout != Layout::RowMajor,
+    let layout = |&buffer: &_| match plan.buffer(buffer).place {
+        Place::Parameter(parameter) => memory.slots[parameter.index()].layout,
+        _ => Layout::RowMajor,
+    };
+    let knows = |index, layout| match (layout, &step.kernel) {
+        (Layout::RowMajor, _) => true,
+        (_, Kernel::Linear { .. }) => index >= 1,
+        (_, Kernel::InputGradient { .. }) => index == 1,
+        (Layout::Padded(_), Kernel::Conv { .. }) => index == 2,
+        (Layout::Padded(_), Kernel::Normalize(_)) => index >= 1,
+        (Layout::Padded(_), Kernel::NormalizeGradient(_)) => index >= 2,
+        (Layout::Padded(_), Kernel::StatisticsGradient(_)) => index >= 1,
         _ => false,
     };
-    let knows_layout = |index| match step.kernel {
-        Kernel::Linear { .. } => index >= 1,
-        Kernel::InputGradient { .. } => index == 1,
-        _ => false,
-    };
-    let mut others = step.reads.iter().enumerate().filter(|(index, _)| !knows_layout(*index));
-    others.any(|(_, read)| read.as_ref().is_some_and(is_foreign))
+    let mut reads = step.reads.iter().enumerate();
+    reads.any(|(index, read)| read.as_ref().is_some_and(|read| !knows(index, layout(read))))
 }

@@ -2,9 +2,10 @@
 //! From the steps of a plan to the hot loops: which slices, which options, which function.
 //!
 //! Here is what all steps share and which method each kernel has; the methods are ordered as the loops
-//! are: `products`, `elements`, `reductions` and `updates`.
+//! are: `products`, `images`, `elements`, `reductions` and `updates`.
 
 mod elements;
+mod images;
 mod products;
 mod reductions;
 mod updates;
@@ -112,6 +113,17 @@ impl<'a> Launch<'a> {
             Kernel::FlatUpdate { rule, clip } => self.flat_update(rule, *clip),
             Kernel::SetState(rule) => self.set_state(*rule),
             Kernel::Transpose { extents } => self.transpose(*extents),
+            Kernel::Conv { conv, tail } => self.conv(*conv, *tail),
+            Kernel::ConvInputGradient { conv, mask } => self.conv_input_gradient(*conv, *mask),
+            Kernel::ConvWeightGradient { conv, sink } => self.conv_weight_gradient(*conv, *sink),
+            Kernel::MaxPool(pool) => self.max_pool(*pool),
+            Kernel::MaxPoolGradient(pool) => self.max_pool_gradient(*pool),
+            Kernel::AvgPool(pool) => self.avg_pool(*pool),
+            Kernel::AvgPoolGradient(pool) => self.avg_pool_gradient(*pool),
+            Kernel::Statistics(over) => self.statistics(*over),
+            Kernel::StatisticsGradient(over) => self.statistics_gradient(*over),
+            Kernel::Normalize(normalize) => self.normalize(*normalize),
+            Kernel::NormalizeGradient(normalize) => self.normalize_gradient(*normalize),
             Kernel::WeightGradients(_)
             | Kernel::LinearCrossEntropy(_)
             | Kernel::ClipNorm { .. }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The kernels against plain loops, on every instruction set that the machine has.
 
+mod conv;
 mod dropout;
 mod elementwise;
 mod exchange;
@@ -9,7 +10,9 @@ mod lanes;
 mod linear;
 mod long_sums;
 mod loss;
+mod normalize;
 mod optimiser;
+mod pooling;
 mod sparse;
 
 use super::{Isa, PanelLayout, Pool};
