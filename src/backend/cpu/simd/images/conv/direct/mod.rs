@@ -1,26 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Convolutions by the sums that they mean: register tiles of pixels by channels.
 
+mod blocks;
+mod tile;
+
+pub(super) use tile::{next_rows, with_rows};
+
 use super::base::{dispatch, Isa, KeepSchedule, Kernel, Vector};
 use super::filters::{pack, Packing};
-use super::products::{CHAIN, MAX_TILE_ROWS, PANEL};
+use super::products::PANEL;
 use super::rows::RowLayout;
 use super::shape::{ConvShape, AXES};
 use super::sweep::{Mixing, Sweep};
-use super::tail::{ConvTail, Kept, Spot};
-use super::{depthwise, split, with_room, Pool};
+use super::tail::{ConvTail, Spot};
+use super::{base, depthwise, products, split, sweep, tail, with_room, Pool};
+use blocks::{is_seen, lines, Block, Blocks};
 use std::cell::RefCell;
-use std::mem::MaybeUninit;
 use std::ops::Range;
-
-/// Elements of packed rows that a block of targets works on: half of a small second cache.
-const BLOCK_ELEMENTS: usize = 64 << 10;
-
-/// Steps of the sum between the prefetch of weights and their use.
-const PREFETCH_STEPS: usize = 8;
-
-/// Shares of work per thread where rows allow: images may be fewer than threads.
-const BLOCKS_PER_THREAD: usize = 4;
+use tile::{RowTerm, Tiles};
 
 thread_local! {
     /// The packed weights, of the thread that launches.
@@ -134,74 +131,6 @@ impl Direct<'_> {
     }
 }
 
-/// How the targets of a sweep are cut into blocks: whole rows of an image, or stretches of rows.
-#[derive(Clone, Copy, Debug)]
-struct Blocks {
-    /// Groups, samples, depths, stretches of height and width.
-    counts: [usize; AXES + 2],
-    rows: usize,
-    columns: usize,
-}
-
-/// A block of targets, by the numbers of a sweep.
-struct Block {
-    group: usize,
-    sample: usize,
-    depth: usize,
-    rows: Range<usize>,
-    columns: Range<usize>,
-}
-
-impl Blocks {
-    /// Blocks whose packed sources fit into a cache. How they are cut changes no sum.
-    fn of(direct: &Direct<'_>, [depth, height, width]: &Sweep, threads: usize) -> Self {
-        let reach = |axis: &super::sweep::Axis| match axis.reach() {
-            Some([least, largest]) => (largest - least) as usize,
-            None => 0,
-        };
-        let planes = direct.mixing.channels[0] * depth.taps.len();
-        // Of a target's rows, and of a block of one row.
-        let window = planes * (reach(height) + 1);
-        let per_column = (window * width.stride.min(width.taps.len())).max(1);
-        let most = (BLOCK_ELEMENTS / per_column).max(4 * MAX_TILE_ROWS);
-        let pieces = width.count.div_ceil(most).max(1);
-        let columns = width.count.div_ceil(pieces).max(1);
-        let packed_row = (columns + reach(width)) * planes;
-        let fit = (BLOCK_ELEMENTS / packed_row.max(1)).saturating_sub(reach(height));
-        let mut rows = (fit / height.stride).clamp(1, height.count.max(1));
-        let others = direct.mixing.groups * direct.samples * depth.count * pieces;
-        while rows > 1 && others * height.count.div_ceil(rows) < BLOCKS_PER_THREAD * threads {
-            rows = rows.div_ceil(2);
-        }
-        // Stretches about as tall as each other, none of them empty.
-        let bands = height.count.div_ceil(rows);
-        let pieces = width.count.div_ceil(columns);
-        let counts = [direct.samples, direct.mixing.groups, depth.count, bands, pieces];
-        Blocks { counts, rows: height.count.div_ceil(bands), columns }
-    }
-
-    fn count(&self) -> usize {
-        self.counts.iter().product()
-    }
-
-    fn get(&self, index: usize, [_, height, width]: &Sweep) -> Block {
-        let [_, groups, depths, bands, pieces] = self.counts;
-        let (rest, piece) = (index / pieces, index % pieces);
-        let (rest, band) = (rest / bands, rest % bands);
-        let (rest, depth) = (rest / depths, rest % depths);
-        let stretch = |number: usize, size: usize, count: usize| {
-            (number * size).min(count)..((number + 1) * size).min(count)
-        };
-        Block {
-            group: rest % groups,
-            sample: rest / groups,
-            depth,
-            rows: stretch(band, self.rows, height.count),
-            columns: stretch(piece, self.columns, width.count),
-        }
-    }
-}
-
 /// Blocks of one thread.
 struct Share<'a> {
     direct: &'a Direct<'a>,
@@ -224,13 +153,6 @@ impl Lists {
     const fn new() -> Self {
         Lists { offsets: Vec::new(), terms: Vec::new() }
     }
-}
-
-/// A packed row of the source and the weights that go with it.
-#[derive(Clone, Copy)]
-struct RowTerm {
-    source: *const f32,
-    weights: *const f32,
 }
 
 impl Kernel for Share<'_> {
@@ -364,182 +286,5 @@ impl Share<'_> {
             unsafe { tiles.run::<V>(rows, &spot) };
             from += rows;
         }
-    }
-}
-
-/// The lines of a source that a stretch of targets may see.
-fn lines(axis: &super::sweep::Axis, targets: &Range<usize>) -> Range<usize> {
-    let Some([least, largest]) = axis.reach() else { return 0..0 };
-    let inside = |at: isize| at.clamp(0, axis.source as isize) as usize;
-    let start = inside((targets.start * axis.stride) as isize + least);
-    let last = (targets.end.saturating_sub(1) * axis.stride) as isize + largest;
-    start..inside(last + 1).max(start)
-}
-
-/// Whether any of the targets sees a line.
-fn is_seen(axis: &super::sweep::Axis, targets: &Range<usize>, line: usize) -> bool {
-    axis.taps.iter().any(|tap| {
-        let from = line as isize - tap.offset;
-        let stride = axis.stride as isize;
-        from >= 0 && from % stride == 0 && targets.contains(&((from / stride) as usize))
-    })
-}
-
-/// Rows of the next of several tiles, all about as tall as each other.
-#[inline(always)]
-pub(super) fn next_rows<V: Vector>(left: usize) -> usize {
-    left.div_ceil(left.div_ceil(V::TILE_ROWS))
-}
-
-/// Calls a function with the rows of a tile as a constant. Guards that are constant for the vector
-/// keep tiles taller than its registers from being compiled.
-macro_rules! with_rows {
-    ($vector:ty, $rows:expr, |$R:ident| $body:expr) => {
-        with_rows!(@arms $vector, $rows, $R, $body, 1 2 3 4 5 6 7 8 9 10 11 12)
-    };
-    (@arms $vector:ty, $rows:expr, $R:ident, $body:expr, $($n:literal)+) => {
-        match $rows {
-            $($n if $n <= <$vector>::TILE_ROWS => {
-                const $R: usize = $n;
-                $body
-            })+
-            rows => unreachable!("no tile of {rows} rows"),
-        }
-    };
-}
-pub(super) use with_rows;
-
-/// The tiles of some rows of a panel, and what they share.
-struct Tiles<'a> {
-    tail: &'a ConvTail<'a>,
-    terms: &'a [RowTerm],
-    offsets: &'a [usize],
-    /// The first of the packed targets.
-    from: usize,
-    /// Columns of the panel.
-    width: usize,
-    kept: Option<&'a Kept>,
-}
-
-impl Tiles<'_> {
-    /// # Safety
-    /// The lists are of these rows, and the spot is theirs.
-    #[inline(always)]
-    unsafe fn run<V: Vector>(&self, rows: usize, spot: &Spot) {
-        let mut column = 0;
-        while column < self.width {
-            let spot = spot.beyond(column);
-            // SAFETY: the caller's.
-            unsafe {
-                if V::LANES == self.width - column {
-                    with_rows!(V, rows, |R| V::enter(Tile::<R, 1> { tiles: self, spot, column }));
-                } else {
-                    with_rows!(V, rows, |R| V::enter(Tile::<R, 2> { tiles: self, spot, column }));
-                }
-            }
-            column += 2 * V::LANES;
-        }
-    }
-}
-
-/// One tile as a function of its own, so that its registers are allocated for it alone.
-struct Tile<'a, const R: usize, const C: usize> {
-    tiles: &'a Tiles<'a>,
-    spot: Spot,
-    column: usize,
-}
-
-impl<const R: usize, const C: usize> Kernel for Tile<'_, R, C> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        let Tiles { tail, terms, offsets, from, width, kept } = *self.tiles;
-        let mut earlier = MaybeUninit::<[f32; MAX_TILE_ROWS * PANEL]>::uninit();
-        // Out of the compiler's sight, so that it stays in memory: the registers are for one chain.
-        let earlier = std::hint::black_box(earlier.as_mut_ptr().cast::<f32>());
-        let (mut room, mut is_first) = (CHAIN, true);
-        // SAFETY: the caller's: every offset lies in a packed row, weights follow one another; a tile is
-        // no larger than `earlier`, which is written before it is read.
-        unsafe {
-            let mut tile = tail.start::<V, R, C>(&self.spot);
-            for term in terms {
-                let source = term.source.add(from);
-                let mut weights = term.weights.add(self.column);
-                let mut left = offsets;
-                while !left.is_empty() {
-                    if room == 0 {
-                        if !is_first {
-                            add_earlier(&mut tile, earlier);
-                        }
-                        for row in 0..R {
-                            for vector in 0..C {
-                                tile[row][vector].store(earlier.add((row * C + vector) * V::LANES));
-                                tile[row][vector] = V::splat(0.0);
-                            }
-                        }
-                        (room, is_first) = (CHAIN, false);
-                    }
-                    let (now, later) = left.split_at(left.len().min(room));
-                    add(&mut tile, source, now, &mut weights, width);
-                    room -= now.len();
-                    left = later;
-                }
-            }
-            if !is_first {
-                add_earlier(&mut tile, earlier);
-            }
-            tail.finish(tile, &self.spot, self.column, kept);
-        }
-    }
-}
-
-/// Adds a tile that was stored.
-///
-/// # Safety
-/// `earlier` holds a tile.
-#[inline(always)]
-unsafe fn add_earlier<V: Vector, const R: usize, const C: usize>(
-    tile: &mut [[V; C]; R],
-    earlier: *const f32,
-) {
-    for row in 0..R {
-        for vector in 0..C {
-            // SAFETY: the caller's.
-            let earlier = unsafe { V::load(earlier.add((row * C + vector) * V::LANES)) };
-            tile[row][vector] = earlier.add(tile[row][vector]);
-        }
-    }
-}
-
-/// Adds the products of some terms.
-///
-/// # Safety
-/// `source` is valid for `R` values at each offset, `weights` for `C` vectors `width` apart for each.
-#[inline(always)]
-unsafe fn add<V: Vector, const R: usize, const C: usize>(
-    tile: &mut [[V; C]; R],
-    source: *const f32,
-    offsets: &[usize],
-    weights: &mut *const f32,
-    width: usize,
-) {
-    for &offset in offsets {
-        // SAFETY: the caller's; a prefetch may touch any address.
-        unsafe {
-            let mut columns = [V::splat(0.0); C];
-            for vector in 0..C {
-                columns[vector] = V::load(weights.add(vector * V::LANES));
-            }
-            V::prefetch(weights.wrapping_add(PREFETCH_STEPS * width));
-            let source = source.add(offset);
-            for row in 0..R {
-                let value = V::splat(*source.add(row));
-                for vector in 0..C {
-                    tile[row][vector] = value.mul_add(columns[vector], tile[row][vector]);
-                }
-            }
-        }
-        *weights = weights.wrapping_add(width);
     }
 }
