@@ -10,7 +10,7 @@ use crate::data::{Dataset, Loader};
 use crate::graph::{trace, Graph, Node, NodeId};
 use crate::nn::Module;
 use crate::op::{Op, TensorType};
-use crate::{allocate, Result, Shape, Tensor, Trainer};
+use crate::{allocate, Convolutions, Result, Shape, Tensor, Trainer};
 
 /// What the results of a run depend on, as named entries of text, to be compared entry by entry.
 ///
@@ -114,6 +114,11 @@ impl Recipe {
             .with("micro-batches", trainer.micro_batches());
         let net = trainer.net();
         recipe = recipe.with("precision", net.device().precision());
+        // Without an entry they are as they are by default.
+        let convolutions = net.device().convolutions();
+        if convolutions != Convolutions::default() {
+            recipe = recipe.with("convolutions", format!("{convolutions:?}").to_lowercase());
+        }
         if let Some(batch) = batch {
             let forward = |inputs: &[crate::Var]| vec![net.module().forward(&inputs[0])];
             let traced = trace(net.specs().clone(), std::slice::from_ref(batch), forward)?;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Convolutions with what follows them, and their gradients with what becomes of these.
 
-use super::weight_gradient::destination;
-use super::{linear, Bias, Cluster, Finder, ImageKernels, Kernel, LinearTail};
+use super::weight_gradient::{destination, Destination};
+use super::{linear, Bias, BiasGradient, Cluster, ConvWay, Finder};
+use super::{ImageKernels, Kernel, LinearTail, Sink};
 use crate::graph::{MemoryFormat, Node, NodeId};
 use crate::op::{is_per_channel, Binary, Op};
 
@@ -14,6 +15,9 @@ pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
     if !is_ours(finder, graph.node(root)) {
         return None;
     }
+    let [x, filters, y] = [graph.node(root).inputs[0], graph.node(root).inputs[1], root]
+        .map(|id| &graph.node(id).ty.shape);
+    let way = ConvWay::of(finder.facts, &conv, x, filters, y);
     let mut tail = LinearTail { bias: Bias::Absent, activation: None, dropout: None };
     let mut nodes = vec![root];
     let mut inputs = graph.node(root).inputs.clone();
@@ -40,7 +44,7 @@ pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
         }
     }
     nodes.sort_unstable();
-    Some(Cluster { kernel: Kernel::Conv { conv, tail }, nodes, inputs, outputs: vec![output] })
+    Some(Cluster { kernel: Kernel::Conv { conv, way, tail }, nodes, inputs, outputs: vec![output] })
 }
 
 /// `conv_input_grad(dy, weight) [-> mask_nonzero(y, .)]`
@@ -51,11 +55,13 @@ pub(super) fn find_input_gradient(finder: &Finder<'_>, root: NodeId) -> Option<C
         return None;
     }
     let mut inputs = graph.node(root).inputs.clone();
+    let [x, filters, y] = [root, inputs[1], inputs[0]].map(|id| &graph.node(id).ty.shape);
+    let way = ConvWay::of(finder.facts, &conv, x, filters, y);
     if let Some((user, Op::MaskNonZero(scale))) = follows(finder, root) {
         if let [y, dy] = *graph.node(user).inputs {
             if dy == root && y != root && finder.is_free(user) {
                 inputs.push(y);
-                let kernel = Kernel::ConvInputGradient { conv, mask: Some(*scale) };
+                let kernel = Kernel::ConvInputGradient { conv, way, mask: Some(*scale) };
                 return Some(Cluster {
                     kernel,
                     nodes: vec![root, user],
@@ -65,38 +71,72 @@ pub(super) fn find_input_gradient(finder: &Finder<'_>, root: NodeId) -> Option<C
             }
         }
     }
-    let kernel = Kernel::ConvInputGradient { conv, mask: None };
+    let kernel = Kernel::ConvInputGradient { conv, way, mask: None };
     Some(Cluster { kernel, nodes: vec![root], inputs, outputs: vec![root] })
 }
 
-/// `conv_weight_grad(x, dy) [-> gradient [-> update]]`
+/// `conv_weight_grad(x, dy) [-> gradient [-> update]]`, with `sum_to(dy) -> gradient [-> update]` of the
+/// same layer's bias.
 pub(super) fn find_weight_gradient(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
     let graph = finder.graph;
     let Op::ConvWeightGrad(conv, _) = graph.node(root).op else { return None };
-    if finder.facts.images == ImageKernels::Absent {
+    let [x, dy] = *graph.node(root).inputs else { return None };
+    let lie_so = [x, dy].iter().all(|&id| lies_channels_last(graph.node(id)));
+    if finder.facts.images == ImageKernels::Absent || !lie_so {
         return None;
     }
-    let inputs = graph.node(root).inputs.clone();
-    if !inputs.iter().all(|&id| lies_channels_last(graph.node(id))) {
-        return None;
+    let shapes = [x, root, dy].map(|id| &graph.node(id).ty.shape);
+    let way = ConvWay::of(finder.facts, &conv, shapes[0], shapes[1], shapes[2]);
+    let mut cluster = Cluster {
+        kernel: Kernel::Plain,
+        nodes: vec![root],
+        inputs: vec![dy, x],
+        outputs: vec![root],
+    };
+    let (mut sink, mut bias) = (None, BiasGradient::Absent);
+    if let Some(weight) = destination(finder, root) {
+        sink = Some(weight.sink);
+        cluster.nodes.extend(weight.nodes());
+        cluster.outputs = vec![weight.output()];
+        if let Some((nodes, of_bias)) = bias_gradient(finder, dy, weight.sink) {
+            bias = BiasGradient::Computed;
+            cluster.nodes.extend(nodes);
+            cluster.nodes.extend(of_bias.nodes());
+            cluster.outputs.push(of_bias.output());
+        }
+        cluster.nodes.sort_unstable();
     }
-    Some(match destination(finder, root) {
-        Some(found) => {
-            let mut nodes = vec![root];
-            nodes.extend(found.nodes());
-            let kernel = Kernel::ConvWeightGradient { conv, sink: Some(found.sink) };
-            Cluster { kernel, nodes, inputs, outputs: vec![found.output()] }
-        }
-        None => {
-            let kernel = Kernel::ConvWeightGradient { conv, sink: None };
-            Cluster { kernel, nodes: vec![root], inputs, outputs: vec![root] }
-        }
+    cluster.kernel = Kernel::ConvWeightGradient { conv, way, sink, bias };
+    Some(cluster)
+}
+
+/// The sums of the channels of a result's gradient, if they go where the weights' gradient goes: the
+/// nodes up to there, and the place.
+fn bias_gradient(
+    finder: &Finder<'_>,
+    dy: NodeId,
+    sink: Sink,
+) -> Option<(Vec<NodeId>, Destination)> {
+    let graph = finder.graph;
+    let image = &graph.node(dy).ty.shape;
+    let sums = finder.users(dy).iter().copied().filter(|&user| {
+        let Op::SumTo(shape) = &graph.node(user).op else { return false };
+        is_per_channel(shape, image) && finder.is_free(user)
+    });
+    sums.filter_map(|sum| {
+        let mut nodes = vec![sum];
+        finder.only_user_past_views(sum, &mut nodes)?;
+        let found = destination(finder, *nodes.last()?)?;
+        // Into the slot of a parameter with one number per channel and nothing else.
+        let is_vector = graph.node(found.output()).ty.shape.rank() == 1;
+        (found.sink == sink && is_vector).then_some((nodes, found))
     })
+    .next()
 }
 
 /// Whether the backend has kernels of images and an image lies as they take it.
 pub(super) fn is_ours(finder: &Finder<'_>, image: &Node) -> bool {
-    finder.facts.images == ImageKernels::Own && lies_channels_last(image)
+    finder.facts.images != ImageKernels::Absent && lies_channels_last(image)
 }
 
 /// Whether channels, the second extent, are innermost in memory.

@@ -34,6 +34,8 @@ pub struct Facts {
 pub enum ImageKernels {
     /// It has, for images that lie channels-last.
     Own,
+    /// It has, and convolutions are the sums that they mean, even where another way is faster.
+    Precise,
     /// It has none: such operations are computed one by one, by their plain meaning.
     Absent,
 }

@@ -26,10 +26,10 @@ pub(super) fn single(finder: &Finder<'_>, id: NodeId) -> Option<Kernel> {
         | Op::StatisticsGrad(Over::Rows)
         | Op::Normalize(Normalize { over: Over::Rows, .. })
         | Op::NormalizeGrad(Normalize { over: Over::Rows, .. }) => {
-            finder.facts.images == ImageKernels::Own
+            finder.facts.images != ImageKernels::Absent
         }
         Op::Statistics(Over::Channels) => {
-            finder.facts.images == ImageKernels::Own
+            finder.facts.images != ImageKernels::Absent
                 && lies_channels_last(graph.node(node.inputs[0]))
         }
         _ => is_ours(finder, node),

@@ -5,6 +5,7 @@
 //! means the nodes that it replaces, and it is tested against them.
 
 mod conv;
+mod conv_way;
 mod cross_entropy;
 mod facts;
 mod finder;
@@ -16,6 +17,7 @@ mod optimizer;
 mod weight_gradient;
 mod weight_gradients;
 
+pub use conv_way::ConvWay;
 pub use facts::{Facts, Fusion, HostMemory, ImageKernels, Storage, UpdatePlace};
 pub(crate) use finder::{is_leaf, is_view, origin, Cluster, Finder};
 pub use linear::Bias;
@@ -109,6 +111,8 @@ pub enum Kernel {
     Conv {
         /// The convolution.
         conv: Conv,
+        /// How it is computed.
+        way: ConvWay,
         /// What is applied to the sums.
         tail: LinearTail,
     },
@@ -117,15 +121,21 @@ pub enum Kernel {
     ConvInputGradient {
         /// The convolution.
         conv: Conv,
+        /// How it is computed.
+        way: ConvWay,
         /// Factor of the gradients that pass, if there is a mask.
         mask: Option<f64>,
     },
-    /// `(x, dy) -> d_weight`: a convolution's gradient with respect to its weights.
+    /// `(dy, x) -> d_weight[, d_bias]`: a convolution's gradients with respect to its weights and bias.
     ConvWeightGradient {
         /// The convolution.
         conv: Conv,
-        /// Where the gradient goes; `None` if it is a value like others.
+        /// How it is computed.
+        way: ConvWay,
+        /// Where the gradients go; `None` if that of the weights is a value like others.
         sink: Option<Sink>,
+        /// Whether the bias gradient, the sums of the channels of `dy`, is computed along.
+        bias: BiasGradient,
     },
     /// `x -> y[, index]`: the largest elements under a window.
     MaxPool(MaxPool),
@@ -350,9 +360,16 @@ impl Kernel {
             Kernel::FlatUpdate { .. } => "flat_update",
             Kernel::Transpose { .. } => "transpose",
             Kernel::SetState(rule) => rule.name(),
-            Kernel::Conv { .. } => "conv",
-            Kernel::ConvInputGradient { .. } => "conv_input_gradient",
-            Kernel::ConvWeightGradient { .. } => "conv_weight_gradient",
+            Kernel::Conv { way: ConvWay::Direct, .. } => "conv",
+            Kernel::Conv { way: ConvWay::Winograd, .. } => "conv_winograd",
+            Kernel::ConvInputGradient { way: ConvWay::Direct, .. } => "conv_input_gradient",
+            Kernel::ConvInputGradient { way: ConvWay::Winograd, .. } => {
+                "conv_input_gradient_winograd"
+            }
+            Kernel::ConvWeightGradient { way: ConvWay::Direct, .. } => "conv_weight_gradient",
+            Kernel::ConvWeightGradient { way: ConvWay::Winograd, .. } => {
+                "conv_weight_gradient_winograd"
+            }
             Kernel::MaxPool(_) => "max_pool",
             Kernel::MaxPoolGradient(_) => "max_pool_gradient",
             Kernel::AvgPool(_) => "avg_pool",

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::graph::{MemoryFormat, ParamSpec, ParamUsage};
 use crate::plan::{Bytes, Event, Lane};
-use crate::{allocate, Precision, Result};
+use crate::{allocate, Convolutions, Precision, Result};
 
 /// Alignment of buffers: threads that write different ones share no cache line. The widest vector
 /// has half as many bytes.
@@ -52,7 +52,7 @@ pub struct Cpu {
 #[derive(Debug)]
 struct Shared {
     arenas: Vec<Arc<Aligned>>,
-    precision: Precision,
+    facts: Facts,
 }
 
 impl Cpu {
@@ -77,6 +77,15 @@ impl Cpu {
         };
         let engine = Engine { pool: Pool::new(threads), isa: Isa::best() };
         Cpu { facts, engine, arenas: Arenas::default(), programs: BTreeMap::new() }
+    }
+
+    /// The same, computing convolutions in another way.
+    pub fn with_convolutions(mut self, convolutions: Convolutions) -> Self {
+        self.facts.images = match convolutions {
+            Convolutions::Fast => ImageKernels::Own,
+            Convolutions::Precise => ImageKernels::Precise,
+        };
+        self
     }
 
     /// Name of the instruction set that the kernels use on this machine: `"AVX-512"`.
@@ -108,7 +117,7 @@ impl Backend for Cpu {
 
     fn snapshot(&mut self, arenas: &[Arena]) -> Result<Arc<dyn Snapshot>> {
         let arenas = arenas.iter().map(|&arena| self.arenas.share(arena)).collect();
-        Ok(Arc::new(Shared { arenas, precision: self.facts.precision }))
+        Ok(Arc::new(Shared { arenas, facts: self.facts.clone() }))
     }
 
     fn forget(&mut self, plan: PlanId) {
@@ -151,7 +160,8 @@ impl Backend for Cpu {
 impl Snapshot for Shared {
     fn open(&self) -> Result<(Box<dyn Backend>, Vec<Arena>)> {
         // Several threads are at work already, each with a backend of its own.
-        let mut cpu = Cpu::with_precision(NonZeroUsize::MIN, self.precision);
+        let mut cpu = Cpu::with_precision(NonZeroUsize::MIN, self.facts.precision);
+        cpu.facts = self.facts.clone();
         let arenas = self.arenas.iter().map(|arena| cpu.arenas.read_along(arena.clone())).collect();
         Ok((Box::new(cpu), arenas))
     }

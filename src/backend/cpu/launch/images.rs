@@ -8,12 +8,12 @@ use super::super::simd::{
 use super::elements::activation;
 use super::updates::{moments_of, vector_rule};
 use super::{internal, write, Launch};
-use crate::kernel::{Bias, LinearTail, Sink};
+use crate::kernel::{Bias, BiasGradient, ConvWay, LinearTail, Sink};
 use crate::op::{spatial, AvgPool, Conv, MaxPool, Normalize, Op, Over, Store, Window, SPATIAL};
 use crate::{allocate, Result, Shape};
 
 impl<'a> Launch<'a> {
-    pub(super) fn conv(mut self, conv: Conv, tail: LinearTail) -> Result<()> {
+    pub(super) fn conv(mut self, conv: Conv, way: ConvWay, tail: LinearTail) -> Result<()> {
         let (x, y) = (self.shape(self.step.inputs[0]), self.shape(self.step.outputs[0]));
         let shape = conv_shape(&conv, x, y);
         let bias = match tail.bias {
@@ -28,14 +28,19 @@ impl<'a> Launch<'a> {
         let activation = tail.activation.map_or(Ok(Activation::None), activation)?;
         let tail = ConvTail { bias, activation, dropout, mask: None };
         let (x, weight) = (self.operands.reads[0].values()?, self.operands.reads[1].values()?);
-        allocate::probe(2 * size_of_val(weight), "a convolution's packed weights")?;
-        let conv = simd::Conv { shape, weight, tail };
+        allocate::probe(8 * size_of_val(weight), "a convolution's packed weights")?;
+        let conv = simd::Conv { shape, way: loops(way), weight, tail };
         let y = write(&mut self.operands, 0)?;
         conv.forward(&self.engine.pool, self.engine.isa, x, y);
         Ok(())
     }
 
-    pub(super) fn conv_input_gradient(mut self, conv: Conv, mask: Option<f64>) -> Result<()> {
+    pub(super) fn conv_input_gradient(
+        mut self,
+        conv: Conv,
+        way: ConvWay,
+        mask: Option<f64>,
+    ) -> Result<()> {
         let (y, x) = (self.shape(self.step.inputs[0]), self.shape(self.step.outputs[0]));
         let shape = conv_shape(&conv, x, y);
         let mask = match mask {
@@ -46,39 +51,49 @@ impl<'a> Launch<'a> {
             None => None,
         };
         let (dy, weight) = (self.operands.reads[0].values()?, self.operands.reads[1].values()?);
-        allocate::probe(2 * size_of_val(weight), "a convolution's packed weights")?;
-        let conv = simd::Conv { shape, weight, tail: ConvTail { mask, ..ConvTail::NONE } };
+        allocate::probe(8 * size_of_val(weight), "a convolution's packed weights")?;
+        let tail = ConvTail { mask, ..ConvTail::NONE };
+        let conv = simd::Conv { shape, way: loops(way), weight, tail };
         let dx = write(&mut self.operands, 0)?;
         conv.input_gradient(&self.engine.pool, self.engine.isa, dy, dx);
         Ok(())
     }
 
-    pub(super) fn conv_weight_gradient(self, conv: Conv, sink: Option<Sink>) -> Result<()> {
-        let (x, y) = (self.shape(self.step.inputs[0]), self.shape(self.step.inputs[1]));
+    pub(super) fn conv_weight_gradient(
+        self,
+        conv: Conv,
+        way: ConvWay,
+        (sink, bias): (Option<Sink>, BiasGradient),
+    ) -> Result<()> {
+        let (y, x) = (self.shape(self.step.inputs[0]), self.shape(self.step.inputs[1]));
         let shape = conv_shape(&conv, x, y);
         let rule = match sink {
             Some(Sink::Update(rule)) => Some(vector_rule(&rule, self.scalars)),
             _ => None,
         };
         let Operands { reads, writes, moments } = self.operands;
-        let Some((values, moments)) = writes.into_iter().zip(moments).next() else {
-            return Err(internal("a weight gradient goes nowhere"));
+        let summed = self.summed.unwrap_or(reads[0]);
+        let mut tails =
+            writes.into_iter().zip(moments).map(|(values, moments)| match (sink, &rule) {
+                (Some(Sink::Store(Store::Accumulate)), _) => GradientTail::Accumulate(values),
+                (Some(Sink::Update(_)), Some(rule)) => {
+                    let updated = Updated { values, moments: moments_of(moments) };
+                    GradientTail::Update { rule, scale: 1.0, updated }
+                }
+                _ => GradientTail::Overwrite(values),
+            });
+        let weights = conv_weights(&shape) * size_of::<f32>();
+        allocate::probe(weights.saturating_mul(9), "the parts of a weight gradient")?;
+        let gradient = simd::ConvWeightGradient {
+            shape,
+            way: loops(way),
+            dy: reads[0].values()?,
+            bias_dy: summed.values()?,
+            x: reads[1].values()?,
+            weight: tails.next().ok_or_else(|| internal("a weight gradient goes nowhere"))?,
+            bias: tails.next().filter(|_| bias == BiasGradient::Computed),
         };
-        allocate::probe(8 * size_of_val(values), "the parts of a weight gradient")?;
-        let sink = match (sink, &rule) {
-            (Some(Sink::Store(Store::Accumulate)), _) => GradientTail::Accumulate(values),
-            (Some(Sink::Update(_)), Some(rule)) => {
-                let updated = Updated { values, moments: moments_of(moments) };
-                GradientTail::Update { rule, scale: 1.0, updated }
-            }
-            _ => GradientTail::Overwrite(values),
-        };
-        let (x, dy) = (reads[0].values()?, reads[1].values()?);
-        let (pool, isa) = (&self.engine.pool, self.engine.isa);
-        match shape.is_depthwise() {
-            true => simd::DepthwiseWeightGradient { shape, x, dy, sink }.run(pool, isa),
-            false => simd::ConvWeightGradient { shape, x, dy, sink }.run(pool, isa),
-        }
+        gradient.run(&self.engine.pool, self.engine.isa);
         Ok(())
     }
 
@@ -199,6 +214,18 @@ impl<'a> Launch<'a> {
         let (mean, variance) = (&mean?[..count], &variance?[..count]);
         Ok(simd::Statistics { mean, variance, eps: normalize.eps })
     }
+}
+
+fn loops(way: ConvWay) -> simd::ConvWay {
+    match way {
+        ConvWay::Direct => simd::ConvWay::Direct,
+        ConvWay::Winograd => simd::ConvWay::Winograd,
+    }
+}
+
+/// Elements of a convolution's weights, with room for panels that are not full.
+fn conv_weights(shape: &ConvShape) -> usize {
+    shape.weight_len().max(shape.outputs).saturating_mul(2)
 }
 
 /// A convolution in numbers.

@@ -113,9 +113,13 @@ impl<'a> Launch<'a> {
             Kernel::FlatUpdate { rule, clip } => self.flat_update(rule, *clip),
             Kernel::SetState(rule) => self.set_state(*rule),
             Kernel::Transpose { extents } => self.transpose(*extents),
-            Kernel::Conv { conv, tail } => self.conv(*conv, *tail),
-            Kernel::ConvInputGradient { conv, mask } => self.conv_input_gradient(*conv, *mask),
-            Kernel::ConvWeightGradient { conv, sink } => self.conv_weight_gradient(*conv, *sink),
+            Kernel::Conv { conv, way, tail } => self.conv(*conv, *way, *tail),
+            Kernel::ConvInputGradient { conv, way, mask } => {
+                self.conv_input_gradient(*conv, *way, *mask)
+            }
+            Kernel::ConvWeightGradient { conv, way, sink, bias } => {
+                self.conv_weight_gradient(*conv, *way, (*sink, *bias))
+            }
             Kernel::MaxPool(pool) => self.max_pool(*pool),
             Kernel::MaxPoolGradient(pool) => self.max_pool_gradient(*pool),
             Kernel::AvgPool(pool) => self.avg_pool(*pool),

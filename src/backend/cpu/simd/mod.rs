@@ -27,8 +27,7 @@ pub(crate) use base::Isa;
 pub(crate) use elementwise::{activate, activate_gradient, mask_non_zero, Activation, MaskNonZero};
 pub(crate) use images::{
     normalize, normalize_gradient, statistics, statistics_gradient, Affine, Conv, ConvShape,
-    ConvTail, ConvWeightGradient, DepthwiseWeightGradient, Extent, Groups, Pooling, Statistics,
-    Sums,
+    ConvTail, ConvWay, ConvWeightGradient, Extent, Groups, Pooling, Statistics, Sums,
 };
 pub(crate) use moving::transpose;
 pub(crate) use optimiser::{update, Decay, Moments, Nesterov, Step, UpdateRule, Updated};

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 use super::super::{
-    Activation, Conv, ConvShape, ConvTail, ConvWeightGradient, DepthwiseWeightGradient, Dropout,
-    Extent, GradientTail, MaskNonZero,
+    Activation, Conv, ConvShape, ConvTail, ConvWay, ConvWeightGradient, Dropout, Extent,
+    GradientTail, MaskNonZero,
 };
 use super::*;
 use crate::graph::MemoryFormat;
@@ -15,13 +15,15 @@ use crate::Shape;
 pub(super) struct Case {
     conv: op::Conv,
     pub(super) shape: ConvShape,
+    way: ConvWay,
     x: Array,
     weight: Array,
     dy: Array,
 }
 
 /// Samples, inputs, outputs, groups; then extents of the image, kernel, stride, dilation, padding.
-type Numbers = ([usize; 4], [usize; 3], [usize; 3], [usize; 3], [usize; 3], [[usize; 2]; 3]);
+pub(super) type Numbers =
+    ([usize; 4], [usize; 3], [usize; 3], [usize; 3], [usize; 3], [[usize; 2]; 3]);
 
 /// Odd sizes, even kernels, groups, strides that leave rows over, tall windows, dilation, one channel
 /// per group, and fewer extents than three.
@@ -75,11 +77,16 @@ impl Case {
         });
         Case {
             conv: op::Conv::new(window, groups),
+            way: ConvWay::Direct,
             shape: ConvShape { samples, groups, inputs, outputs, extents },
             x: array(x, 1),
             weight: array(weight, 2),
             dy: array(y, 3),
         }
+    }
+
+    pub(super) fn by(self, way: ConvWay) -> Self {
+        Case { way, ..self }
     }
 
     /// Terms of the largest sum: of the forward pass, the image's gradient and the weights'.
@@ -93,45 +100,78 @@ impl Case {
     }
 
     fn conv<'a>(&self, weight: &'a [f32], tail: ConvTail<'a>) -> Conv<'a> {
-        Conv { shape: self.shape, weight, tail }
+        Conv { shape: self.shape, way: self.way, weight, tail }
     }
 
-    fn forward(&self, pool: &Pool, isa: Isa, tail: ConvTail<'_>) -> Vec<f32> {
+    pub(super) fn forward(&self, pool: &Pool, isa: Isa, tail: ConvTail<'_>) -> Vec<f32> {
         let mut y = vec![f32::NAN; self.dy.data.len()];
         let weight = narrow(&self.weight.data);
         self.conv(&weight, tail).forward(pool, isa, &images(&self.x), &mut y);
         y
     }
 
-    fn input_gradient(&self, pool: &Pool, isa: Isa, tail: ConvTail<'_>) -> Vec<f32> {
+    pub(super) fn input_gradient(&self, pool: &Pool, isa: Isa, tail: ConvTail<'_>) -> Vec<f32> {
         let mut dx = vec![f32::NAN; self.x.data.len()];
         let weight = narrow(&self.weight.data);
         self.conv(&weight, tail).input_gradient(pool, isa, &images(&self.dy), &mut dx);
         dx
     }
 
-    fn weight_gradient(&self, pool: &Pool, isa: Isa, sink: GradientTail<'_>) {
-        let (shape, x, dy) = (self.shape, &images(&self.x), &images(&self.dy));
-        match shape.is_depthwise() {
-            true => DepthwiseWeightGradient { shape, x, dy, sink }.run(pool, isa),
-            false => ConvWeightGradient { shape, x, dy, sink }.run(pool, isa),
+    /// Adds the gradients of the weights and of the bias to what is there, or replaces it.
+    pub(super) fn weight_gradient(
+        &self,
+        pool: &Pool,
+        isa: Isa,
+        how: Sink,
+        [dw, db]: &mut [Vec<f32>; 2],
+    ) {
+        let [x, dy] = [&self.x, &self.dy].map(images);
+        let sink = |slice| match how {
+            Sink::Overwrite => GradientTail::Overwrite(slice),
+            Sink::Accumulate => GradientTail::Accumulate(slice),
+        };
+        let gradient = ConvWeightGradient {
+            shape: self.shape,
+            way: self.way,
+            dy: &dy,
+            bias_dy: &dy,
+            x: &x,
+            weight: sink(dw),
+            bias: Some(sink(db)),
+        };
+        gradient.run(pool, isa);
+    }
+
+    /// Room for both gradients.
+    pub(super) fn gradients(&self) -> [Vec<f32>; 2] {
+        let outputs = self.shape.outputs.next_multiple_of(16);
+        [vec![f32::NAN; self.weight.data.len()], vec![f32::NAN; outputs]]
+    }
+
+    /// Sums of each output's gradients, and the padding of a bias.
+    pub(super) fn db(&self) -> Vec<f64> {
+        let pixels = self.shape.places();
+        let mut sums = vec![0.0; self.shape.outputs.next_multiple_of(16)];
+        for (at, plane) in self.dy.data.chunks(pixels.max(1)).enumerate() {
+            sums[at % self.shape.outputs] += plane.iter().sum::<f64>();
         }
+        sums
     }
 
     fn meant(&self, op: Op, inputs: [&Array; 2]) -> Array {
         op.eval(&inputs, &Scalars::new(1)).remove(0)
     }
 
-    fn y(&self) -> Vec<f64> {
+    pub(super) fn y(&self) -> Vec<f64> {
         stored(&self.meant(Op::Conv(self.conv), [&self.x, &self.weight]))
     }
 
-    fn dx(&self) -> Vec<f64> {
+    pub(super) fn dx(&self) -> Vec<f64> {
         let op = Op::ConvInputGrad(self.conv, self.x.shape.clone());
         stored(&self.meant(op, [&self.dy, &self.weight]))
     }
 
-    fn dw(&self) -> Vec<f64> {
+    pub(super) fn dw(&self) -> Vec<f64> {
         let op = Op::ConvWeightGrad(self.conv, self.weight.shape.clone());
         self.meant(op, [&self.x, &self.dy]).data
     }
@@ -159,54 +199,70 @@ fn each_case(test: impl Fn(&Case)) {
     CASES.iter().for_each(|numbers| test(&Case::new(numbers)));
 }
 
+/// What becomes of a gradient.
+#[derive(Clone, Copy)]
+pub(super) enum Sink {
+    Overwrite,
+    Accumulate,
+}
+
+fn doubled(values: &[f64]) -> Vec<f64> {
+    values.iter().map(|value| 2.0 * value).collect()
+}
+
 #[test]
 fn convolutions_are_their_meaning() {
     each_case(|case| {
-        let (y, dx, dw) = (case.y(), case.dx(), case.dw());
+        let (y, dx, dw, db) = (case.y(), case.dx(), case.dw(), case.db());
         let [of_y, of_dx, of_dw] = case.terms().map(rounding);
         everywhere(|pool, isa| {
             assert_close(&case.forward(pool, isa, ConvTail::NONE), &y, of_y);
             assert_close(&case.input_gradient(pool, isa, ConvTail::NONE), &dx, of_dx);
-            let mut got = vec![f32::NAN; dw.len()];
-            case.weight_gradient(pool, isa, GradientTail::Overwrite(&mut got));
-            assert_close(&got, &dw, of_dw);
-            let doubled: Vec<f64> = dw.iter().map(|dw| 2.0 * dw).collect();
-            case.weight_gradient(pool, isa, GradientTail::Accumulate(&mut got));
-            assert_close(&got, &doubled, of_dw);
+            let mut got = case.gradients();
+            case.weight_gradient(pool, isa, Sink::Overwrite, &mut got);
+            assert_close(&got[0], &dw, of_dw);
+            assert_close(&got[1], &db, of_dw);
+            case.weight_gradient(pool, isa, Sink::Accumulate, &mut got);
+            assert_close(&got[0], &doubled(&dw), of_dw);
+            assert_close(&got[1], &doubled(&db), of_dw);
         });
     });
 }
 
 #[test]
 fn results_do_not_depend_on_threads_or_on_other_samples() {
-    each_case(|case| {
-        for isa in Isa::available() {
-            let all = |threads: usize| {
-                let pool = pool(threads);
-                let mut dw = vec![f32::NAN; case.weight.data.len()];
-                case.weight_gradient(&pool, isa, GradientTail::Overwrite(&mut dw));
-                let y = case.forward(&pool, isa, ConvTail::NONE);
-                [y, case.input_gradient(&pool, isa, ConvTail::NONE), dw]
-            };
-            let one = all(1);
-            for threads in [2, 5] {
-                assert_eq!(all(threads), one, "{threads} threads, {isa}, {:?}", case.shape);
-            }
-            let mut alone = Case { shape: ConvShape { samples: 1, ..case.shape }, ..clone(case) };
-            let of_sample = case.x.data.len() / case.shape.samples;
-            alone.x = first(&case.x, of_sample);
-            alone.dy = first(&case.dy, case.dy.data.len() / case.shape.samples);
-            let y = alone.forward(&pool(1), isa, ConvTail::NONE);
-            assert_eq!(y, one[0][..y.len()], "{isa}, {:?}", case.shape);
-            let dx = alone.input_gradient(&pool(1), isa, ConvTail::NONE);
-            assert_eq!(dx, one[1][..dx.len()], "{isa}, {:?}", case.shape);
+    each_case(depends_on_nothing_else);
+}
+
+/// Not on the number of threads; and what is computed of a sample, not on other samples.
+pub(super) fn depends_on_nothing_else(case: &Case) {
+    for isa in Isa::available() {
+        let all = |threads: usize| {
+            let pool = pool(threads);
+            let mut gradients = case.gradients();
+            case.weight_gradient(&pool, isa, Sink::Overwrite, &mut gradients);
+            let [dw, db] = gradients;
+            let y = case.forward(&pool, isa, ConvTail::NONE);
+            [y, case.input_gradient(&pool, isa, ConvTail::NONE), dw, db]
+        };
+        let one = all(1);
+        for threads in [2, 5] {
+            assert_eq!(all(threads), one, "{threads} threads, {isa}, {:?}", case.shape);
         }
-    });
+        let mut alone = Case { shape: ConvShape { samples: 1, ..case.shape }, ..clone(case) };
+        let of_sample = case.x.data.len() / case.shape.samples;
+        alone.x = first(&case.x, of_sample);
+        alone.dy = first(&case.dy, case.dy.data.len() / case.shape.samples);
+        let y = alone.forward(&pool(1), isa, ConvTail::NONE);
+        assert_eq!(y, one[0][..y.len()], "{isa}, {:?}", case.shape);
+        let dx = alone.input_gradient(&pool(1), isa, ConvTail::NONE);
+        assert_eq!(dx, one[1][..dx.len()], "{isa}, {:?}", case.shape);
+    }
 }
 
 fn clone(case: &Case) -> Case {
-    let Case { conv, shape, ref x, ref weight, ref dy } = *case;
-    Case { conv, shape, x: x.clone(), weight: weight.clone(), dy: dy.clone() }
+    let Case { conv, shape, way, ref x, ref weight, ref dy } = *case;
+    Case { conv, shape, way, x: x.clone(), weight: weight.clone(), dy: dy.clone() }
 }
 
 /// The first sample.
@@ -218,14 +274,21 @@ fn first(images: &Array, elements: usize) -> Array {
 
 #[test]
 fn tails_are_applied_to_the_sums() {
-    let key = MaskKey { seed: 9, site: 4, step: 7, drop15: 13107 };
     for case in CASES.iter().step_by(3).map(Case::new) {
+        let [of_y, of_dx, _] = case.terms().map(rounding);
+        applies_tails(&case, [2.0 * of_y, 2.0 * of_dx]);
+    }
+}
+
+/// Bias, activation, dropout and mask, to a tolerance forward and back.
+pub(super) fn applies_tails(case: &Case, [of_y, of_dx]: [f64; 2]) {
+    let key = MaskKey { seed: 9, site: 4, step: 7, drop15: 13107 };
+    {
         let ConvShape { outputs, inputs, .. } = case.shape;
         let pixels = case.shape.places();
         let bias = noise(outputs, 5);
         let dropout = Dropout { key, first_sample: 3, rows_per_sample: pixels.max(1) };
         let mask = images(&case.x);
-        let [of_y, of_dx, _] = case.terms().map(rounding);
         let y = case.y();
         let dx: Vec<f64> = case.dx();
         for activation in [Activation::Relu, Activation::Tanh] {
@@ -249,7 +312,7 @@ fn tails_are_applied_to_the_sums() {
             everywhere(|pool, isa| {
                 let tail =
                     ConvTail { bias: Some(&bias), activation, dropout: Some(dropout), mask: None };
-                assert_close(&case.forward(pool, isa, tail), &wanted, 2.0 * of_y);
+                assert_close(&case.forward(pool, isa, tail), &wanted, of_y);
             });
         }
         // Half of the mask lets nothing pass.
@@ -260,7 +323,7 @@ fn tails_are_applied_to_the_sums() {
         everywhere(|pool, isa| {
             let mask = Some(MaskNonZero { y: &mask, scale: 1.5 });
             let tail = ConvTail { mask, ..ConvTail::NONE };
-            assert_close(&case.input_gradient(pool, isa, tail), &wanted, 2.0 * of_dx);
+            assert_close(&case.input_gradient(pool, isa, tail), &wanted, of_dx);
         });
     }
 }
@@ -272,8 +335,8 @@ fn nothing_in_gives_nothing_but_the_bias() {
     everywhere(|pool, isa| {
         assert!(case.forward(pool, isa, ConvTail::NONE).is_empty());
         assert!(case.input_gradient(pool, isa, ConvTail::NONE).is_empty());
-        let mut dw = vec![f32::NAN; case.weight.data.len()];
-        case.weight_gradient(pool, isa, GradientTail::Overwrite(&mut dw));
-        assert_eq!(dw, vec![0.0; dw.len()]);
+        let mut gradients = case.gradients();
+        case.weight_gradient(pool, isa, Sink::Overwrite, &mut gradients);
+        assert!(gradients.concat().iter().all(|&gradient| gradient == 0.0));
     });
 }

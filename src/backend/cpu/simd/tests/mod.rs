@@ -14,6 +14,7 @@ mod normalize;
 mod optimiser;
 mod pooling;
 mod sparse;
+mod winograd;
 
 use super::{Isa, PanelLayout, Pool};
 use crate::backend::cpu::exchange::LastCache;

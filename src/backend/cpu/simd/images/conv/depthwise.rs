@@ -4,11 +4,11 @@
 
 use super::base::{dispatch, load, store, Isa, KeepSchedule, Kernel, Vector};
 use super::direct::Direct;
-use super::products::{GradientTail, Tail, PANEL};
+use super::products::PANEL;
 use super::shape::{ConvShape, AXES};
 use super::sweep::{tap_index, Sweep, Tap};
 use super::tail::Spot;
-use super::weight_gradient::{finish, Parts};
+use super::weight_gradient::{finish, Operands, Parts, Tails};
 use super::{split, with_room, Pool};
 use std::cell::RefCell;
 use std::ops::Range;
@@ -173,64 +173,50 @@ impl Share<'_> {
     }
 }
 
-/// `(x, dy) -> dw`
-#[derive(Debug)]
-pub(crate) struct DepthwiseWeightGradient<'a> {
-    /// The convolution.
-    pub(crate) shape: ConvShape,
-    /// The images.
-    pub(crate) x: &'a [f32],
-    /// The gradient of the result.
-    pub(crate) dy: &'a [f32],
-    /// What becomes of the gradient, row-major.
-    pub(crate) sink: GradientTail<'a>,
-}
-
-impl DepthwiseWeightGradient<'_> {
-    /// Computes it with all threads of the pool. A thread owns channels and goes through all images of
-    /// a part of the batch in order; parts are added up in order.
-    ///
-    /// # Panics
-    /// If a slice has the wrong length.
-    pub(crate) fn run(self, pool: &Pool, isa: Isa) {
-        let shape = self.shape;
-        assert!(shape.is_depthwise(), "a channel of its own for each output");
-        assert_eq!((self.x.len(), self.dy.len()), (shape.x_len(), shape.y_len()), "images");
-        let tail = Tail::new(self.sink, shape.weight_len());
-        let (channels, taps) = (shape.inputs, shape.taps());
-        let parts = shape.samples.clamp(1, MOST_PARTS);
-        let chunks = channels.div_ceil(CHANNELS);
-        let len = chunks * CHANNELS * taps;
-        with_room(&TAPS, parts * len, |sums| {
-            let job = Job { shape, x: self.x.as_ptr(), dy: self.dy.as_ptr(), sums };
-            pool.run(&|index| {
-                for unit in split(parts * chunks, pool.threads(), index) {
-                    let (part, chunk) = (unit / chunks, unit % chunks);
-                    let samples = split(shape.samples, parts, part);
-                    let share = Sum {
-                        job: &job,
-                        samples,
-                        channel: chunk * CHANNELS,
-                        to: part * len + chunk * CHANNELS * taps,
-                    };
-                    // SAFETY: the lengths were checked, and units write disjoint sums.
-                    unsafe { dispatch(isa, share) }
-                }
-            });
-            let parts = Parts { count: parts, len, sums };
-            // The sums are `[chunk][tap][channel]`.
-            let place = |channel: usize, tap: usize| {
-                (channel / CHANNELS * taps + tap) * CHANNELS + channel % CHANNELS
-            };
-            finish(pool, isa, &shape, &parts, &tail, place);
+/// Computes the gradients of weights and bias. A thread owns channels and goes through all images of a
+/// part of the batch in order; parts are added up in order.
+pub(super) fn weight_gradient(pool: &Pool, isa: Isa, operands: &Operands<'_>, tails: &Tails) {
+    let shape = operands.shape;
+    let (channels, taps) = (shape.inputs, shape.taps());
+    let parts = shape.samples.clamp(1, MOST_PARTS);
+    let chunks = channels.div_ceil(CHANNELS);
+    // The bias is one tap more, of nothing but gradients.
+    let of_chunk = CHANNELS * (taps + 1);
+    let len = chunks * of_chunk;
+    with_room(&TAPS, parts * len, |sums| {
+        let job = Job {
+            shape,
+            x: operands.x.as_ptr(),
+            dy: operands.dy.as_ptr(),
+            bias_dy: operands.bias_dy.as_ptr(),
+            sums,
+        };
+        pool.run(&|index| {
+            for unit in split(parts * chunks, pool.threads(), index) {
+                let (part, chunk) = (unit / chunks, unit % chunks);
+                let share = Sum {
+                    job: &job,
+                    samples: split(shape.samples, parts, part),
+                    channel: chunk * CHANNELS,
+                    to: part * len + chunk * of_chunk,
+                };
+                // SAFETY: the lengths were checked, and units write disjoint sums.
+                unsafe { dispatch(isa, share) }
+            }
         });
-    }
+        let parts = Parts { count: parts, len, sums };
+        let place = |channel: usize, tap: usize| {
+            channel / CHANNELS * of_chunk + tap * CHANNELS + channel % CHANNELS
+        };
+        finish(pool, isa, &shape, (&parts, tails), place, |channel| place(channel, taps));
+    });
 }
 
 struct Job {
     shape: ConvShape,
     x: *const f32,
     dy: *const f32,
+    bias_dy: *const f32,
     sums: *mut f32,
 }
 
@@ -250,15 +236,15 @@ impl Kernel for Sum<'_> {
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let taps = self.job.shape.taps();
-        let mut totals = vec![0.0f64; taps * CHANNELS];
-        with_room(&OF_IMAGE, taps * CHANNELS, |of_image| {
+        let len = (self.job.shape.taps() + 1) * CHANNELS;
+        let mut totals = vec![0.0f64; len];
+        with_room(&OF_IMAGE, len, |of_image| {
             for sample in self.samples.clone() {
                 // SAFETY: the caller's; the scratch holds all taps.
                 let of_image = unsafe {
-                    of_image.write_bytes(0, taps * CHANNELS);
+                    of_image.write_bytes(0, len);
                     self.image::<V>(sample, of_image);
-                    std::slice::from_raw_parts(of_image, taps * CHANNELS)
+                    std::slice::from_raw_parts(of_image, len)
                 };
                 let sums = totals.iter_mut().zip(of_image);
                 sums.for_each(|(total, &sum)| *total += f64::from(sum));
@@ -283,6 +269,19 @@ impl Sum<'_> {
         for row in 0..depth.places * height.places {
             let (at_depth, at_height) = (row / height.places, row % height.places);
             let dy = (sample * depth.places * height.places + row) * width.places;
+            for at in (0..columns).step_by(V::LANES) {
+                let lanes = (columns - at).min(V::LANES);
+                let from = self.job.bias_dy.wrapping_add(dy * inputs + self.channel + at);
+                // SAFETY: the caller's; lanes stop at the last channel.
+                unsafe {
+                    let mut sum = V::splat(0.0);
+                    for place in 0..width.places {
+                        sum = sum.add(load(from.wrapping_add(place * inputs), lanes));
+                    }
+                    let to = sums.add(self.job.shape.taps() * CHANNELS + at);
+                    store(V::load(to).add(sum), to, V::LANES);
+                }
+            }
             for depth_tap in 0..depth.kernel {
                 let Some(plane) = depth.source(at_depth, depth_tap) else { continue };
                 for height_tap in 0..height.kernel {

@@ -14,15 +14,15 @@ mod shape;
 mod sweep;
 mod tail;
 mod weight_gradient;
+mod winograd;
 
-pub(crate) use depthwise::DepthwiseWeightGradient;
-pub(crate) use direct::Conv;
+pub(crate) use direct::{Conv, ConvWay};
 pub(crate) use shape::{ConvShape, Extent};
 pub(crate) use tail::ConvTail;
 pub(crate) use weight_gradient::ConvWeightGradient;
 
 use super::base::{on_line, LINE};
-use super::{base, elementwise, products, random, split, Pool, Stores};
+use super::{base, elementwise, products, random, reductions, split, Pool, Stores};
 use std::cell::RefCell;
 use std::thread::LocalKey;
 

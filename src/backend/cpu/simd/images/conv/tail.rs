@@ -40,6 +40,15 @@ pub(super) struct Kept {
     scale: f32,
 }
 
+impl Kept {
+    /// One of the rows.
+    pub(super) fn row(&self, row: usize) -> Kept {
+        let mut bits = [0; MAX_TILE_ROWS];
+        bits[0] = self.bits[row];
+        Kept { bits, ..*self }
+    }
+}
+
 impl Spot {
     /// The same rows from a later column on.
     pub(super) fn beyond(&self, columns: usize) -> Spot {

@@ -13,7 +13,7 @@ use super::rows::RowLayout;
 use super::shape::{ConvShape, AXES};
 use super::sweep::{Mixing, Sweep};
 use super::tail::{ConvTail, Spot};
-use super::{base, depthwise, products, split, sweep, tail, with_room, Pool};
+use super::{base, depthwise, products, split, sweep, tail, winograd, with_room, Pool};
 use blocks::{is_seen, lines, Block, Blocks};
 use std::cell::RefCell;
 use std::ops::Range;
@@ -27,11 +27,22 @@ thread_local! {
     static LISTS: RefCell<Lists> = const { RefCell::new(Lists::new()) };
 }
 
+/// How a convolution is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ConvWay {
+    /// By the sums that it means.
+    Direct,
+    /// By squares, where [`ConvShape::has_squares`].
+    Winograd,
+}
+
 /// A convolution, forward or back.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Conv<'a> {
     /// What it is.
     pub(crate) shape: ConvShape,
+    /// How it is computed.
+    pub(crate) way: ConvWay,
     /// The weights, row-major.
     pub(crate) weight: &'a [f32],
     /// What becomes of the sums.
@@ -82,8 +93,15 @@ impl Conv<'_> {
             target: target.as_mut_ptr(),
             tail: self.tail,
         };
-        if shape.is_depthwise() {
-            return depthwise::run(pool, isa, &direct, sweeps, &shape, self.weight);
+        match (self.way, sweeps) {
+            (ConvWay::Winograd, [sweep]) => {
+                assert!(self.shape.has_squares(), "a convolution by squares");
+                return winograd::run(pool, isa, &direct, sweep, self.weight);
+            }
+            _ if shape.is_depthwise() => {
+                return depthwise::run(pool, isa, &direct, sweeps, &shape, self.weight);
+            }
+            _ => {}
         }
         let kernel = shape.extents.map(|extent| extent.kernel);
         let (packings, elements) = Packing::of(&mixing, sweeps);

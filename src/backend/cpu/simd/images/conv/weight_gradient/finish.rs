@@ -2,7 +2,7 @@
 //! From sums, as tiles leave them, to the weights' gradient in its own order.
 
 use super::base::{dispatch, Isa, Kernel, Vector};
-use super::products::Tail;
+use super::products::{Tail, HALF_PANEL};
 use super::{split, with_room, ConvShape, Pool, Stores};
 use std::cell::RefCell;
 
@@ -21,34 +21,66 @@ pub(crate) struct Parts {
 // SAFETY: threads only read them.
 unsafe impl Sync for Parts {}
 
-/// Adds the parts of each weight's gradient up and hands it to the tail. `place` says where the sums of
-/// an element of an output's weights lie.
+/// What becomes of the gradients of the weights, row-major, and of the bias.
+pub(crate) struct Tails {
+    pub(crate) weight: Tail,
+    pub(crate) bias: Option<Tail>,
+}
+
+impl Parts {
+    /// An element's sum over all parts.
+    ///
+    /// # Safety
+    /// The place lies in every part.
+    unsafe fn total(&self, place: usize) -> f32 {
+        // SAFETY: the caller's.
+        let of = |part: usize| unsafe { *self.sums.add(part * self.len + place) };
+        (1..self.count).fold(of(0), |sum, part| sum + of(part))
+    }
+}
+
+/// Adds the parts of each gradient up and hands it to its tail. `place` says where the sums of an
+/// element of an output's weights lie, `bias_place` where those of its bias do.
 pub(crate) fn finish(
     pool: &Pool,
     isa: Isa,
     shape: &ConvShape,
-    parts: &Parts,
-    tail: &Tail,
+    (parts, tails): (&Parts, &Tails),
     place: impl Fn(usize, usize) -> usize + Sync,
+    bias_place: impl Fn(usize) -> usize + Sync,
 ) {
     let len = shape.weight_len() / shape.outputs.max(1);
     pool.run(&|index| {
-        with_room(&ROW, len, |row| {
+        with_room(&ROW, len.max(bias_len(shape)), |row| {
             for output in split(shape.outputs, pool.threads(), index) {
                 // SAFETY: the scratch is this thread's; every place lies in every part.
                 let row = unsafe {
                     for at in 0..len {
-                        let sum = parts.sums.add(place(output, at));
-                        let later = (1..parts.count).map(|part| *sum.add(part * parts.len));
-                        *row.add(at) = later.fold(*sum, |sum, part| sum + part);
+                        *row.add(at) = parts.total(place(output, at));
                     }
                     std::slice::from_raw_parts(row, len)
                 };
                 // SAFETY: the output's weights are this thread's.
-                unsafe { dispatch(isa, Apply { tail, offset: output * len, row }) }
+                unsafe { dispatch(isa, Apply { tail: &tails.weight, offset: output * len, row }) }
+            }
+            if let (0, Some(tail)) = (index, &tails.bias) {
+                // SAFETY: as above; the bias is the first thread's.
+                unsafe {
+                    row.write_bytes(0, bias_len(shape));
+                    for output in 0..shape.outputs {
+                        *row.add(output) = parts.total(bias_place(output));
+                    }
+                    let row = std::slice::from_raw_parts(row, bias_len(shape));
+                    dispatch(isa, Apply { tail, offset: 0, row });
+                }
             }
         });
     });
+}
+
+/// Elements of a bias, padding behind included.
+pub(crate) fn bias_len(shape: &ConvShape) -> usize {
+    shape.outputs.next_multiple_of(HALF_PANEL)
 }
 
 struct Apply<'a> {

@@ -3,7 +3,7 @@
 //! pixels of a band lie that a tap sees.
 
 use super::products::{CHAIN, HALF_PANEL, MAX_TILE_ROWS, PANEL};
-use super::{tap_index, ConvShape, AXES};
+use super::{tap_index, ConvShape, Operands, AXES};
 use std::ops::Range;
 
 /// Pixels summed in one chain.
@@ -42,6 +42,7 @@ pub(super) struct Job {
     pub(super) shape: ConvShape,
     pub(super) x: *const f32,
     pub(super) dy: *const f32,
+    pub(super) bias_dy: *const f32,
     /// Whether all taps of a row of the window go together.
     pub(super) joined: bool,
     pub(super) rows: Vec<Rows>,
@@ -64,7 +65,8 @@ pub(super) struct Segment {
 }
 
 impl Job {
-    pub(super) fn new(shape: ConvShape, x: &[f32], dy: &[f32]) -> Self {
+    pub(super) fn new(operands: &Operands<'_>) -> Self {
+        let shape = operands.shape.flat();
         let [depth, height, width] = &shape.extents;
         let inputs = shape.inputs_of_group();
         let joined =
@@ -96,8 +98,18 @@ impl Job {
         let columns = width.places.div_ceil(pieces).max(1);
         let band = [(BAND / columns).max(1), columns];
         let panels = shape.outputs_of_group().div_ceil(PANEL);
-        let (x, dy) = (x.as_ptr(), dy.as_ptr());
-        let mut job = Job { shape, x, dy, joined, rows, tiles, panels, parts: 1, band };
+        let mut job = Job {
+            shape,
+            x: operands.x.as_ptr(),
+            dy: operands.dy.as_ptr(),
+            bias_dy: operands.bias_dy.as_ptr(),
+            joined,
+            rows,
+            tiles,
+            panels,
+            parts: 1,
+            band,
+        };
         let wanted = FEW_TILES.div_ceil(job.units().max(1));
         job.parts = wanted.min(MOST_PARTS).min(job.bands()).max(1);
         job
@@ -129,9 +141,14 @@ impl Job {
         self.parts * self.shape.groups * self.panels * self.tiles.len()
     }
 
-    /// Sums of a part: `[group][panel][tap][input][output]`.
+    /// Sums of a part: `[group][panel][tap][input][output]`, then those of the bias.
     pub(super) fn part_len(&self) -> usize {
-        self.shape.groups * self.group_len()
+        self.bias_place(self.shape.outputs)
+    }
+
+    /// Where the sum of an output's bias lies.
+    pub(super) fn bias_place(&self, output: usize) -> usize {
+        self.shape.groups * self.group_len() + output
     }
 
     pub(super) fn group_len(&self) -> usize {
