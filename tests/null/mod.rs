@@ -5,6 +5,7 @@ mod eval;
 mod fusion;
 mod graphs;
 mod growth;
+mod images;
 mod layout;
 mod memory;
 mod modes;
