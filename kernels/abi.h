@@ -17,6 +17,8 @@
 #define KILN_ROW_REGISTERS 1024
 /* Elements per thread and step of the flat optimisers. */
 #define KILN_OPTIMIZER_VECTOR 4
+/* Most stretches of one launch of a flat optimiser. */
+#define KILN_OPTIMIZER_STRETCHES 32
 /* Edge of the square tiles of the transposing copy; its block is KILN_TRANSPOSE_TILE x KILN_TRANSPOSE_ROWS threads. */
 #define KILN_TRANSPOSE_TILE 32
 #define KILN_TRANSPOSE_ROWS 8
@@ -37,6 +39,7 @@ typedef struct KilnScalars {
   float one_minus_momentum;     /* rounded once: 1 - momentum in f32 is off by 2e-7 of itself at 0.9 */
   float moment1_correction;     /* 1 / (1 - momentum^update) */
   float moment2_correction_root; /* 1 / sqrt(1 - beta2^update) */
+  float average;                 /* weight of new values in their moving averages; 1 where these begin */
 } KilnScalars;
 
 /* The mask function of one dropout site. Its seed is fixed for a network's life, so the round keys are launch parameters
@@ -69,7 +72,18 @@ enum KilnUnary {
   KILN_UNARY_EXP = 9, /* gradient from the output */
   KILN_UNARY_LOG = 10,
   KILN_UNARY_SQUARE = 11,
-  KILN_UNARY_SCALE = 12 /* parameter: factor */
+  KILN_UNARY_SCALE = 12,  /* parameter: factor */
+  KILN_UNARY_OFFSET = 13, /* parameter: what is added */
+  KILN_UNARY_ABS = 14,
+  KILN_UNARY_SQRT = 15,       /* gradient from the output */
+  KILN_UNARY_RSQRT = 16,      /* gradient from the output */
+  KILN_UNARY_RECIPROCAL = 17, /* gradient from the output */
+  KILN_UNARY_SIN = 18,
+  KILN_UNARY_COS = 19,
+  KILN_UNARY_ERF = 20,
+  KILN_UNARY_POW = 21,   /* parameter: exponent */
+  KILN_UNARY_CLAMP = 22, /* parameters: least, most */
+  KILN_UNARY_NOT = 23    /* 1 for 0, else 0 */
 };
 
 enum KilnBinary {
@@ -78,22 +92,90 @@ enum KilnBinary {
   KILN_BINARY_MULTIPLY = 2,
   KILN_BINARY_DIVIDE = 3,
   KILN_BINARY_LOGISTIC_LOSS = 4, /* log(1 + exp(a)) - a b */
-  KILN_BINARY_LOGISTIC_SLOPE = 5 /* sigmoid(a) - b */
+  KILN_BINARY_LOGISTIC_SLOPE = 5, /* sigmoid(a) - b */
+  KILN_BINARY_MINIMUM = 6,
+  KILN_BINARY_MAXIMUM = 7,
+  KILN_BINARY_POWER = 8,
+  KILN_BINARY_POWER_SLOPE = 9, /* a^b log(a), 0 where a is 0 and b is not negative */
+  KILN_BINARY_LESS = 10,       /* 1 or 0, as the others */
+  KILN_BINARY_LESS_EQUAL = 11,
+  KILN_BINARY_EQUAL = 12,
+  KILN_BINARY_MAXIMUM_SHARE = 13 /* 0 where a < b, 1/2 where they are equal, else 1 */
+};
+
+/* What a link of a chain does with its arguments x, y and z. */
+enum KilnLinkKind {
+  KILN_LINK_COPY = 0,           /* x */
+  KILN_LINK_UNARY = 1,          /* KilnUnary of x */
+  KILN_LINK_UNARY_GRADIENT = 2, /* derivative of KilnUnary, from x, times y */
+  KILN_LINK_BINARY = 3,         /* KilnBinary of x and y */
+  KILN_LINK_MASK_NONZERO = 4,   /* x != 0 ? parameter * y : 0 */
+  KILN_LINK_WHERE = 5           /* x != 0 ? y : z */
+};
+
+/* How the elements of one thread are read. */
+enum KilnChainAccess {
+  KILN_CHAIN_DENSE = 0,   /* as many as the results have, in their order: 16 bytes at a time */
+  KILN_CHAIN_NUMBER = 1,  /* one number */
+  KILN_CHAIN_ALIGNED = 2, /* strided; a thread's elements are neighbours, aligned to their size */
+  KILN_CHAIN_ROW = 3,     /* strided; a thread's elements lie within the innermost extent */
+  KILN_CHAIN_SINGLE = 4   /* strided, element by element */
+};
+
+/* How numbers of a chain lie in memory. */
+enum KilnChainStorage {
+  KILN_CHAIN_T = 0,      /* T */
+  KILN_CHAIN_F32 = 1,    /* f32 */
+  KILN_CHAIN_ROUNDED = 2 /* f32, rounded to T; results alone */
 };
 
 /* Whether a result replaces what its buffer holds or is added to it. */
 enum KilnStore { KILN_STORE_OVERWRITE = 0, KILN_STORE_ACCUMULATE = 1 };
 
-/* unary_T: y = f(a). unary_gradient_T: y = df(a) * b. mask_nonzero_T: y = a != 0 ? parameter * b : 0. binary_T: y = a o b.
- * y may be a or b. */
-typedef struct KilnElementwiseParams {
-  void* y;       /* T [count] */
-  const void* a; /* T [count] */
-  const void* b; /* T [count]; unused by unary_T */
-  unsigned int count;
-  unsigned int function; /* KilnUnary or KilnBinary; unused by mask_nonzero_T */
-  float parameter;
-} KilnElementwiseParams;
+/* Most operands, links, results, kept values and extents of an operand of chain_T. */
+#define KILN_CHAIN_OPERANDS 8
+#define KILN_CHAIN_LINKS 24
+#define KILN_CHAIN_RESULTS 8
+#define KILN_CHAIN_KEPT 4
+#define KILN_CHAIN_AXES 8
+/* Arguments of a link: the value of the link before, kept values from here on, operands from there on. */
+#define KILN_CHAIN_LAST 0
+#define KILN_CHAIN_FIRST_KEPT 1
+#define KILN_CHAIN_FIRST_OPERAND 8
+/* A link's value is not kept, or not stored. */
+#define KILN_CHAIN_NOWHERE 255
+
+typedef struct KilnChainOperand {
+  const void* x;
+  enum KilnChainStorage storage;
+  enum KilnChainAccess access;
+  unsigned int axes;                    /* of the extents below; none for dense operands and numbers */
+  KilnDivider extents[KILN_CHAIN_AXES]; /* of the results, innermost first */
+  unsigned int strides[KILN_CHAIN_AXES]; /* of x, in elements */
+} KilnChainOperand;
+
+typedef struct KilnChainResult {
+  void* y; /* [count]; may be a dense operand of the same storage */
+  enum KilnChainStorage storage;
+} KilnChainResult;
+
+typedef struct KilnChainLink {
+  unsigned char kind;         /* KilnLinkKind */
+  unsigned char function;     /* KilnUnary or KilnBinary */
+  unsigned char arguments[3]; /* KILN_CHAIN_LAST, .. */
+  unsigned char keep;         /* which kept value it becomes */
+  unsigned char store;        /* which result it is */
+  float parameters[2];
+} KilnChainLink;
+
+/* chain_T: a run of operations on each element. */
+typedef struct KilnChainParams {
+  unsigned int count; /* elements of each result */
+  unsigned int length;
+  KilnChainLink links[KILN_CHAIN_LINKS];
+  KilnChainOperand operands[KILN_CHAIN_OPERANDS];
+  KilnChainResult results[KILN_CHAIN_RESULTS];
+} KilnChainParams;
 
 /* dropout_T: y = kept ? scale * x : 0. The gradient is the same kernel on dy. y may be x. */
 typedef struct KilnDropoutParams {
@@ -133,15 +215,18 @@ typedef struct KilnReduceParams {
   enum KilnStore store;
 } KilnReduceParams;
 
-/* square_sum_f32: the Euclidean norm of a flat array and PyTorch's clipping factor min(max_norm / (norm + 1e-6), 1).
- * Gaps between parameters count too and must hold zeros. */
+/* square_sum_f32: the Euclidean norm of one or more flat arrays, one launch each, and PyTorch's clipping factor
+ * min(max_norm / (norm + 1e-6), 1). The last block of all launches writes both. Gaps between parameters count too and
+ * must hold zeros. */
 typedef struct KilnNormParams {
   const float* x;        /* [count] */
   float* norm;           /* [1] */
   float* coefficient;    /* [1] or null */
-  float* partials;       /* [grid] */
-  unsigned int* tickets; /* [1], zero before and after */
+  float* partials;       /* [blocks] */
+  unsigned int* tickets; /* [1], zero before the first launch and after the last */
   unsigned int count;
+  unsigned int first_block; /* of this launch among those of all */
+  unsigned int blocks;      /* of all launches */
   float max_norm;
 } KilnNormParams;
 
@@ -205,23 +290,35 @@ typedef struct KilnLinearCrossEntropyParams {
 enum KilnNesterov { KILN_NESTEROV_OFF = 0, KILN_NESTEROV_ON = 1 };
 enum KilnDecay { KILN_DECAY_GRADIENT = 0, KILN_DECAY_DECOUPLED = 1 };
 
-/* sgd, sgd_momentum, adam over one flat array, with PyTorch's rules. count is a multiple of KILN_OPTIMIZER_VECTOR. */
+/* Neighbouring parameters that are trained alike: a part of flat arrays, with blocks of its own. */
+typedef struct KilnStretch {
+  unsigned int first_block; /* in the launch */
+  unsigned int count;       /* elements, a multiple of KILN_OPTIMIZER_VECTOR */
+  unsigned int start;       /* its first element in values, gradients, averages and shadow */
+  unsigned int moments;     /* its first element in moments */
+  unsigned int skipped;     /* updates that were made without it */
+  float rate_factor;        /* of the learning rate */
+  float weight_decay;       /* 0: values do not count, not even infinite ones */
+} KilnStretch;
+
+/* sgd, sgd_momentum, adam over stretches of flat arrays, with PyTorch's rules. average_f32: the moving averages alone. */
 typedef struct KilnOptimizerParams {
-  float* values;           /* [count] */
-  const float* gradients;  /* [count] */
-  float* moment1;          /* [count]: momentum buffer or first moment; unused by sgd */
-  float* moment2;          /* [count]: second moment; adam only */
-  unsigned short* shadow;  /* bf16 [count] copy of the new values, or null */
+  float* values;
+  const float* gradients;
+  float* moment1;          /* momentum buffer or first moment; unused by sgd */
+  float* moment2;          /* second moment; adam only */
+  float* averages;         /* moving averages of the values, or null */
+  unsigned short* shadow;  /* bf16 copy of the new values, or null */
   const float* coefficient; /* [1] factor of all gradients, or null */
-  const KilnScalars* scalars; /* learning_rate, update, momentum, corrections */
-  unsigned int count;
+  const KilnScalars* scalars; /* learning_rate, update, momentum, corrections, average */
   float dampening;
   float beta2;
   float one_minus_beta2; /* rounded once: 1 - beta2 in f32 is off by 5e-5 of itself at 0.999 */
   float eps;
-  float weight_decay; /* 0: values do not count, not even infinite ones */
   enum KilnNesterov nesterov;
   enum KilnDecay decay;
+  unsigned int stretch_count;
+  KilnStretch stretches[KILN_OPTIMIZER_STRETCHES];
 } KilnOptimizerParams;
 
 /* cast_S_T: y = x in another format. */
@@ -248,6 +345,73 @@ typedef struct KilnStridedCopyParams {
   KilnDivider extents[KILN_MAX_RANK];
   int strides[KILN_MAX_RANK]; /* of x, in elements */
 } KilnStridedCopyParams;
+
+/* Pieces of one copy_pieces launch. */
+#define KILN_COPY_PIECES 8
+
+/* A box of elements, outermost extent first, with the distances of neighbours in elements. */
+typedef struct KilnBox {
+  unsigned int rank;
+  KilnDivider extents[KILN_MAX_RANK];
+  unsigned int from[KILN_MAX_RANK]; /* 0 repeats */
+  unsigned int to[KILN_MAX_RANK];
+} KilnBox;
+
+typedef struct KilnPiece {
+  void* y;            /* the first element's place */
+  const void* x;      /* the first element, or null for zeros */
+  unsigned int count; /* product of the extents */
+  KilnBox moved;
+} KilnPiece;
+
+/* copy_pieces_16, _32, _128: each piece to its place, in units of so many bits. grid.y: the pieces. */
+typedef struct KilnCopyParams {
+  KilnPiece pieces[KILN_COPY_PIECES];
+} KilnCopyParams;
+
+/* turn_16, turn_32: y[o, c, r] = x[o, r, c], where neighbours along c neighbour in x, and along r in y. */
+typedef struct KilnTurnParams {
+  void* y;
+  const void* x;
+  KilnBox outer;
+  KilnDivider column_tiles; /* ceil(columns, KILN_TRANSPOSE_TILE); grid.x: these, the next, and the outer box */
+  KilnDivider row_tiles;
+  unsigned int columns;
+  unsigned int rows;
+  unsigned int from; /* distance of rows in x */
+  unsigned int to;   /* distance of columns in y */
+} KilnTurnParams;
+
+/* take_16, _32, _128, gather_16, _32: slices or elements that indices name, in units of so many bits. */
+typedef struct KilnChoiceParams {
+  void* y;            /* [outer, picks, inner] */
+  const void* x;      /* [outer, rows, inner] */
+  const int* index;   /* [picks]; of gather [outer, picks, inner] */
+  unsigned int count; /* elements of y */
+  unsigned int rows;
+  KilnDivider inner;
+  KilnDivider picks;
+  unsigned int nan; /* what an index without a row gives, repeated over a word */
+} KilnChoiceParams;
+
+/* Sums that a block of take_gradient_T holds, and indices that it lists at a time. */
+#define KILN_CHOICE_SUMS 8192
+#define KILN_CHOICE_LIST 1024
+
+/* take_gradient_T, gather_gradient_T: the sums of what was taken from each row; T is the type of dy. */
+typedef struct KilnChoiceGradientParams {
+  float* dx;        /* [outer, rows, inner]; of gather zero before */
+  const int* index; /* [picks]; of gather [outer, picks, inner] */
+  const void* dy;   /* T [outer, picks, inner] */
+  unsigned int rows;
+  unsigned int picks;
+  unsigned int inner;
+  unsigned int lines;  /* outer * inner */
+  KilnDivider columns; /* inner */
+  unsigned int width;  /* of take: lines of a block, a power of two up to 256 */
+  unsigned int group;  /* of take: rows of a block; group * width <= KILN_CHOICE_SUMS */
+  KilnDivider groups;  /* of take: ceil(rows, group) */
+} KilnChoiceGradientParams;
 
 /* ---- matrix products ---- */
 
@@ -298,7 +462,12 @@ typedef struct KilnSplitK {
   int splits;            /* grid.z; 1 for none */
 } KilnSplitK;
 
-/* gemm_nt_*: d = tail(a [m, k] * b [n, k]^T); T is the type of a, b and d. */
+/* Distances in elements between the matrices of a batch. Where a product is not split, grid.z counts the matrices. */
+typedef struct KilnBatch {
+  unsigned long long a, b, d;
+} KilnBatch;
+
+/* gemm_nt_*: d = tail(a [m, k] * b [n, k]^T); T is the type of a, b and d. Tails of batches are empty. */
 typedef struct KilnLinearParams {
   void* d;
   const void* a;
@@ -306,6 +475,7 @@ typedef struct KilnLinearParams {
   int m, n, k;
   int lda, ldb, ldd;
   KilnSplitK split;
+  KilnBatch batch;
   KilnLinearTail tail;
 } KilnLinearParams;
 
@@ -317,6 +487,7 @@ typedef struct KilnInputGradientParams {
   int m, n, k;
   int lda, ldb, ldd;
   KilnSplitK split;
+  KilnBatch batch;
   KilnInputGradientTail tail;
 } KilnInputGradientParams;
 
@@ -334,10 +505,11 @@ typedef struct KilnWeightGradient {
   unsigned long long partials; /* its first element in split.partials */
 } KilnWeightGradient;
 
-/* gemm_tn_*: grid.x runs over the blocks of all products, grid.z over the splits. */
+/* gemm_tn_*: grid.x runs over the blocks of all products, grid.z over the splits, or a batch of each without a bias. */
 typedef struct KilnWeightGradientParams {
   KilnWeightGradient products[KILN_GEMM_GROUP];
   KilnSplitK split;
+  KilnBatch batch;
   int count;
 } KilnWeightGradientParams;
 

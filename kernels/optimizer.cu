@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// Optimisers over one flat array of parameters, with PyTorch's rules, and the norm that clipping needs.
+// Optimisers over flat arrays of parameters, with PyTorch's rules, moving averages, and the norm that clipping needs.
 //   SGD (torch.optim.SGD); Adam (Kingma & Ba 2014, arXiv:1412.6980); AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101)
 // One thread per four parameters. Learning rate, momentum and bias corrections come from device memory.
 #include "abi.h"
@@ -12,8 +12,24 @@ using Values = Chunk<kStep>;
 // Learning rate, momentum, one less the momentum, correction of the first moment: 16 bytes, as the host asserts.
 KILN_DEVICE Chunk<4> load_rates(const KilnOptimizerParams& p) { return load_chunk<4>(&p.scalars->learning_rate); }
 
-KILN_DEVICE size_t first_of_thread() {
-  return static_cast<size_t>(blockIdx.x * KILN_BLOCK_THREADS + threadIdx.x) * kStep;
+KILN_DEVICE size_t first_of_thread(u32 block) {
+  return static_cast<size_t>(block * KILN_BLOCK_THREADS + threadIdx.x) * kStep;
+}
+
+// What a thread works on: elements of a stretch, if any are left for it.
+struct Own {
+  const KilnStretch& stretch;
+  size_t first;   // in values, gradients, averages and shadow
+  size_t moment;  // in moments
+  bool any;
+};
+
+KILN_DEVICE Own own_elements(const KilnOptimizerParams& p) {
+  u32 index = 0;
+  while (index + 1 < p.stretch_count && blockIdx.x >= p.stretches[index + 1].first_block) ++index;
+  const KilnStretch& stretch = p.stretches[index];
+  const size_t first = first_of_thread(blockIdx.x - stretch.first_block);
+  return {stretch, stretch.start + first, stretch.moments + first, first < stretch.count};
 }
 
 KILN_DEVICE Values load_gradients(const KilnOptimizerParams& p, size_t first) {
@@ -26,8 +42,23 @@ KILN_DEVICE Values load_gradients(const KilnOptimizerParams& p, size_t first) {
   return gradients;
 }
 
+// average + weight * (value - average), as torch.lerp has it.
+KILN_DEVICE void move_averages(const KilnOptimizerParams& p, size_t first, const Values& values) {
+  Values averages = load_chunk<kStep, float, Reuse::Late>(p.averages + first);
+  const float weight = p.scalars->average;
+#pragma unroll
+  for (int i = 0; i < kStep; ++i) {
+    const float way = values.v[i] - averages.v[i];
+    const float moved = weight < 0.5f ? averages.v[i] + weight * way : values.v[i] - (1.0f - weight) * way;
+    // Selected: where averages begin, what was there does not matter.
+    averages.v[i] = weight == 1.0f ? values.v[i] : moved;
+  }
+  store_chunk<kStep, float, Reuse::Late>(p.averages + first, averages);
+}
+
 KILN_DEVICE void store_values(const KilnOptimizerParams& p, size_t first, const Values& values) {
   store_chunk<kStep>(p.values + first, values);
+  if (p.averages != nullptr) move_averages(p, first, values);
   if (p.shadow != nullptr) {
     *reinterpret_cast<uint2*>(p.shadow + first) =
         make_uint2(pack_bf16(values.v[0], values.v[1]), pack_bf16(values.v[2], values.v[3]));
@@ -41,52 +72,70 @@ KILN_DEVICE float decayed(float gradient, float decay, float value) {
 
 // value -= rate * (gradient + decay * value)
 KILN_DEVICE void sgd_step(const KilnOptimizerParams& p) {
-  const size_t first = first_of_thread();
-  if (first >= p.count) return;
-  Values values = load_chunk<kStep>(p.values + first);
-  const Values gradients = load_gradients(p, first);
-  const float rate = p.scalars->learning_rate;
+  const Own own = own_elements(p);
+  if (!own.any) return;
+  Values values = load_chunk<kStep>(p.values + own.first);
+  const Values gradients = load_gradients(p, own.first);
+  const float rate = p.scalars->learning_rate * own.stretch.rate_factor, decay = own.stretch.weight_decay;
 #pragma unroll
-  for (int i = 0; i < kStep; ++i) values.v[i] -= rate * decayed(gradients.v[i], p.weight_decay, values.v[i]);
-  store_values(p, first, values);
+  for (int i = 0; i < kStep; ++i) values.v[i] -= rate * decayed(gradients.v[i], decay, values.v[i]);
+  store_values(p, own.first, values);
 }
 
 // buffer = first ? g : momentum * buffer + (1 - dampening) * g;  value -= rate * (nesterov ? g + momentum * buffer : buffer)
 KILN_DEVICE void sgd_momentum_step(const KilnOptimizerParams& p) {
-  const size_t first = first_of_thread();
-  if (first >= p.count) return;
-  Values values = load_chunk<kStep>(p.values + first);
-  Values buffers = load_chunk<kStep, float, Reuse::Late>(p.moment1 + first);
-  const Values gradients = load_gradients(p, first);
+  const Own own = own_elements(p);
+  if (!own.any) return;
+  Values values = load_chunk<kStep>(p.values + own.first);
+  Values buffers = load_chunk<kStep, float, Reuse::Late>(p.moment1 + own.moment);
+  const Values gradients = load_gradients(p, own.first);
   const Chunk<4> rates = load_rates(p);
-  const float rate = rates.v[0], momentum = rates.v[1];
-  const bool starts = p.scalars->update <= 1;
+  const float rate = rates.v[0] * own.stretch.rate_factor, momentum = rates.v[1];
+  const bool starts = p.scalars->update <= own.stretch.skipped + 1;
 #pragma unroll
   for (int i = 0; i < kStep; ++i) {
-    const float gradient = decayed(gradients.v[i], p.weight_decay, values.v[i]);
+    const float gradient = decayed(gradients.v[i], own.stretch.weight_decay, values.v[i]);
     buffers.v[i] = starts ? gradient : momentum * buffers.v[i] + (1.0f - p.dampening) * gradient;
     const float step = p.nesterov == KILN_NESTEROV_ON ? gradient + momentum * buffers.v[i] : buffers.v[i];
     values.v[i] -= rate * step;
   }
-  store_chunk<kStep, float, Reuse::Late>(p.moment1 + first, buffers);
-  store_values(p, first, values);
+  store_chunk<kStep, float, Reuse::Late>(p.moment1 + own.moment, buffers);
+  store_values(p, own.first, values);
+}
+
+// 1 - beta^count, from 1 - beta as the host rounds it, by halving the count. No term cancels another, so the result is
+// exact to a few units in the last place, however small it is.
+KILN_DEVICE float grown(float one_minus_beta, u32 count) {
+  float sum = 0.0f;
+#pragma unroll 1
+  for (u32 bit = 1u << 31; bit != 0; bit >>= 1) {
+    sum *= 2.0f - sum;
+    if ((count & bit) != 0) sum += (1.0f - sum) * one_minus_beta;
+  }
+  return sum;
 }
 
 // m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  value -= rate / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)
 KILN_DEVICE void adam_step(const KilnOptimizerParams& p) {
-  const size_t first = first_of_thread();
-  if (first >= p.count) return;
-  Values values = load_chunk<kStep>(p.values + first);
-  Values means = load_chunk<kStep, float, Reuse::Late>(p.moment1 + first);
-  Values squares = load_chunk<kStep, float, Reuse::Late>(p.moment2 + first);
-  const Values gradients = load_gradients(p, first);
+  const Own own = own_elements(p);
+  if (!own.any) return;
   const Chunk<4> rates = load_rates(p);
-  const float rate = rates.v[0], beta1 = rates.v[1], one_minus_beta1 = rates.v[2];
-  const float step = rate * rates.v[3];
-  const float root_scale = p.scalars->moment2_correction_root;
+  const float rate = rates.v[0] * own.stretch.rate_factor, beta1 = rates.v[1], one_minus_beta1 = rates.v[2];
+  float correction = rates.v[3], root_scale = p.scalars->moment2_correction_root;
+  if (own.stretch.skipped != 0) {
+    // The host's corrections count all updates; these parameters have seen fewer.
+    const u32 count = p.scalars->update - own.stretch.skipped;
+    correction = 1.0f / grown(one_minus_beta1, count);
+    root_scale = 1.0f / sqrtf(grown(p.one_minus_beta2, count));
+  }
+  Values values = load_chunk<kStep>(p.values + own.first);
+  Values means = load_chunk<kStep, float, Reuse::Late>(p.moment1 + own.moment);
+  Values squares = load_chunk<kStep, float, Reuse::Late>(p.moment2 + own.moment);
+  const Values gradients = load_gradients(p, own.first);
+  const float step = rate * correction;
   const bool decoupled = p.decay == KILN_DECAY_DECOUPLED;
-  const float shrink = decoupled ? 1.0f - rate * p.weight_decay : 1.0f;
-  const float penalty = decoupled ? 0.0f : p.weight_decay;
+  const float shrink = decoupled ? 1.0f - rate * own.stretch.weight_decay : 1.0f;
+  const float penalty = decoupled ? 0.0f : own.stretch.weight_decay;
 #pragma unroll
   for (int i = 0; i < kStep; ++i) {
     const float gradient = decayed(gradients.v[i], penalty, values.v[i]);
@@ -95,25 +144,30 @@ KILN_DEVICE void adam_step(const KilnOptimizerParams& p) {
     const float denominator = sqrtf(squares.v[i]) * root_scale + p.eps;
     values.v[i] = shrink * values.v[i] - step * (means.v[i] / denominator);
   }
-  store_chunk<kStep, float, Reuse::Late>(p.moment1 + first, means);
-  store_chunk<kStep, float, Reuse::Late>(p.moment2 + first, squares);
-  store_values(p, first, values);
+  store_chunk<kStep, float, Reuse::Late>(p.moment1 + own.moment, means);
+  store_chunk<kStep, float, Reuse::Late>(p.moment2 + own.moment, squares);
+  store_values(p, own.first, values);
+}
+
+KILN_DEVICE void average_step(const KilnOptimizerParams& p) {
+  const Own own = own_elements(p);
+  if (own.any) move_averages(p, own.first, load_chunk<kStep>(p.values + own.first));
 }
 
 // Two stages: each block sums the squares of a fixed set of elements, the last block adds the blocks' sums in order.
 KILN_DEVICE void square_sum(const KilnNormParams& p) {
   const size_t stride = static_cast<size_t>(gridDim.x) * KILN_BLOCK_THREADS * kStep;
   float sum = 0.0f;
-  for (size_t at = first_of_thread(); at < p.count; at += stride) {
+  for (size_t at = first_of_thread(blockIdx.x); at < p.count; at += stride) {
     const Values x = load_chunk_upto<kStep>(p.x + at, static_cast<int>(min(p.count - at, static_cast<size_t>(kStep))));
     sum += (x.v[0] * x.v[0] + x.v[1] * x.v[1]) + (x.v[2] * x.v[2] + x.v[3] * x.v[3]);
   }
   sum = block_sum<KILN_BLOCK_THREADS>(sum);
-  if (threadIdx.x == 0) p.partials[blockIdx.x] = sum;
-  if (!arrives_last(p.tickets, gridDim.x)) return;
+  if (threadIdx.x == 0) p.partials[p.first_block + blockIdx.x] = sum;
+  if (!arrives_last(p.tickets, p.blocks)) return;
 
   float total = 0.0f;
-  for (u32 block = threadIdx.x; block < gridDim.x; block += KILN_BLOCK_THREADS) total += __ldcg(p.partials + block);
+  for (u32 block = threadIdx.x; block < p.blocks; block += KILN_BLOCK_THREADS) total += __ldcg(p.partials + block);
   total = block_sum<KILN_BLOCK_THREADS>(total);
   if (threadIdx.x != 0) return;
   const float norm = sqrtf(total);
@@ -137,6 +191,10 @@ extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) adam(const __gr
   adam_step(p);
 }
 KILN_EXPORT(adam)
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) average_f32(const __grid_constant__ KilnOptimizerParams p) {
+  average_step(p);
+}
+KILN_EXPORT(average_f32)
 extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) square_sum_f32(const __grid_constant__ KilnNormParams p) {
   square_sum(p);
 }

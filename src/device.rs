@@ -25,21 +25,48 @@ impl Device {
     /// Most threads of the CPU.
     pub const MOST_THREADS: usize = 4096;
 
-    /// The best device of this machine: the first GPU that a driver answers for, else the CPU.
+    /// The best device of this machine: the first GPU that can be used, else the CPU; where there is a
+    /// driver, a warning says why no GPU can.
     ///
     /// # Errors
     /// None at present; a GPU that answers but cannot be used shows when a network is built.
     pub fn best() -> Result<Self> {
         match Self::first_gpu() {
             Some(gpu) => Self::cuda(gpu.ordinal),
-            None => Ok(Self::cpu()),
+            None => {
+                Self::warn_without_gpu();
+                Ok(Self::cpu())
+            }
         }
     }
 
-    /// The first GPU that kiln can use; `None` without a driver.
+    /// The first GPU that kiln can use; `None` without one.
     pub fn first_gpu() -> Option<DeviceInfo> {
-        let found = cuda::devices().unwrap_or_default();
-        found.into_iter().find(|gpu| cuda::check(gpu.ordinal).is_ok())
+        let found = cuda::survey().unwrap_or_default();
+        (0..found.len()).find_map(|ordinal| cuda::check(ordinal).ok())
+    }
+
+    /// Why no GPU can be used though there is a CUDA driver; `None` if one can, or without a driver.
+    pub fn why_no_gpu() -> Option<String> {
+        let found = match cuda::survey() {
+            Ok(found) => found,
+            Err(error) => return cuda::has_driver().then(|| error.to_string()),
+        };
+        let mut reasons = Vec::new();
+        for ordinal in 0..found.len() {
+            reasons.push(cuda::check(ordinal).err()?.to_string());
+        }
+        if reasons.is_empty() {
+            reasons.push("the driver answers for no device".into());
+        }
+        Some(reasons.join("; "))
+    }
+
+    /// Warns where there is a driver and no GPU that can be used.
+    fn warn_without_gpu() {
+        if let Some(why) = Self::why_no_gpu() {
+            tracing::warn!("the CPU is used instead of a GPU: {why}");
+        }
     }
 
     /// A GPU that need not be there: plans are made for it ([`Net::plan`](crate::Net::plan),
@@ -129,6 +156,40 @@ impl Device {
         match self.kind {
             Kind::Cpu { precision, .. } | Kind::Paper { precision, .. } => precision,
             Kind::Cuda { options, .. } => options.precision,
+        }
+    }
+
+    /// The device with its model and what drives it, for records of what ran where. Asks the driver.
+    ///
+    /// ```
+    /// use std::num::NonZeroUsize;
+    ///
+    /// let cpu = kiln::Device::cpu_with_threads(NonZeroUsize::MIN);
+    /// assert!(cpu.describe().starts_with("cpu, 1 thread, "));
+    /// ```
+    pub fn describe(&self) -> String {
+        let Kind::Cuda { ordinal, .. } = self.kind else {
+            return match self.kind {
+                Kind::Cpu { .. } => format!("{self}, {}", Cpu::instruction_set()),
+                _ => self.to_string(),
+            };
+        };
+        match cuda::check(ordinal) {
+            Ok(gpu) => format!("{gpu}, driver of CUDA {}.{}", gpu.driver.0, gpu.driver.1),
+            Err(_) => self.to_string(),
+        }
+    }
+
+    /// Whether it is a GPU of this machine.
+    pub fn is_gpu(&self) -> bool {
+        matches!(self.kind, Kind::Cuda { .. })
+    }
+
+    /// How many threads compute; `None` for GPUs.
+    pub fn threads(&self) -> Option<NonZeroUsize> {
+        match self.kind {
+            Kind::Cpu { threads, .. } => Some(threads),
+            Kind::Cuda { .. } | Kind::Paper { .. } => None,
         }
     }
 

@@ -115,6 +115,35 @@ impl<M: Module> Net<M> {
         Ok(Predictor::new(self.module.clone(), frozen, self.seed, most_plans))
     }
 
+    /// As [`predictor`](Net::predictor), with moving averages in the place of parameters.
+    pub(crate) fn averaged_predictor(&mut self) -> Result<Predictor<M>> {
+        let most_plans = self.runner.most_plans();
+        let (store, backend) = self.runner.state();
+        let frozen = store.freeze_averages(backend)?;
+        Ok(Predictor::new(self.module.clone(), frozen, self.seed, most_plans))
+    }
+
+    /// Puts the moving averages in the place of parameters.
+    pub(crate) fn take_averages(&mut self) -> Result<()> {
+        let specs = self.specs().clone();
+        let (store, backend) = self.runner.state();
+        for (index, _) in specs.iter().enumerate().filter(|(_, s)| s.dtype == DType::F32) {
+            let average = store.read_average(backend, ParamId::at(index))?;
+            store.write(backend, ParamId::at(index), &average)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps moments of these parameters alone; those of parameters that had some stay.
+    pub(crate) fn keep_moments(&mut self, keeps: &[bool]) -> Result<()> {
+        self.runner.keep_moments(keeps)
+    }
+
+    /// Forgets the moments of an earlier training.
+    pub(crate) fn forget_moments(&mut self) -> Result<()> {
+        self.runner.forget_moments()
+    }
+
     /// Keeps plans for at most this many kinds of run: mode, what is computed, and shapes of the
     /// inputs. The least recently used goes; to run it again, it is planned again. 32 at first.
     pub fn keep_plans(&mut self, most: NonZeroUsize) {
@@ -324,7 +353,7 @@ impl<M: Module> Net<M> {
         self.runner.plan_for(&wanted, record)
     }
 
-    fn find(&self, name: &str) -> Result<ParamId> {
+    pub(crate) fn find(&self, name: &str) -> Result<ParamId> {
         self.runner.store().find(name).ok_or_else(|| {
             let expected = format!("one of {}", list(self.parameter_names(), ", "));
             Error::argument("parameter", expected, name)

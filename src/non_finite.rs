@@ -8,8 +8,8 @@ use crate::graph::{Graph, NodeId, ParamId, LOSS};
 use crate::loss::Loss;
 use crate::net::{Call, Net};
 use crate::nn::Module;
-use crate::op::Op;
-use crate::passes::{Goal, Mode, Request};
+use crate::op::{Groups, Op, Store};
+use crate::passes::{Goal, Mode, Request, StepGoal};
 use crate::scalars::Scalars;
 use crate::trainer::StepLoss;
 use crate::{DType, Error, NonFiniteValue, Origin, Result, Tensor};
@@ -114,20 +114,23 @@ impl<M: Module> Net<M> {
     }
 
     /// Runs the pass of these scalars with every layer's output returned, and finds the first that
-    /// is not finite; with a loss, also in the loss and in the gradients.
+    /// is not finite; with a loss, also in the loss and in the gradients of what is not frozen.
     pub(crate) fn examine(
         &mut self,
         mode: Mode,
-        loss: Option<&dyn Loss>,
+        loss: Option<(&dyn Loss, &Groups)>,
         inputs: &[Tensor],
         scalars: Scalars,
     ) -> Result<Option<NonFiniteValue>> {
         let found = match inputs.first().map(first_of).transpose()?.flatten() {
             Some(value) => Some((Origin::Input, value)),
-            None => match self.examine_forward(mode, loss, inputs, scalars)? {
-                None => self.examine_gradients(mode, loss, inputs, scalars)?,
-                found => found,
-            },
+            None => {
+                let forward = loss.map(|(loss, _)| loss);
+                match (self.examine_forward(mode, forward, inputs, scalars)?, loss) {
+                    (None, Some(loss)) => self.examine_gradients(mode, loss, inputs, scalars)?,
+                    (found, _) => found,
+                }
+            }
         };
         let Some((origin, value)) = found else { return Ok(None) };
         Ok(Some(NonFiniteValue { origin, value, parameters: self.non_finite_parameters()? }))
@@ -157,14 +160,13 @@ impl<M: Module> Net<M> {
     fn examine_gradients(
         &mut self,
         mode: Mode,
-        loss: Option<&dyn Loss>,
+        (loss, groups): (&dyn Loss, &Groups),
         inputs: &[Tensor],
         scalars: Scalars,
     ) -> Result<Option<(Origin, f32)>> {
-        if loss.is_none() {
-            return Ok(None);
-        }
-        let request = Request { mode, goal: Goal::Gradients(crate::passes::Seed::One) };
+        let loss = Some(loss);
+        let (store, groups) = (Store::Overwrite, groups.clone());
+        let request = Request { mode, goal: Goal::Step(StepGoal { store, update: None, groups }) };
         self.run(Call { request: request.clone(), loss, inputs, scalars })?;
         // Backward begins at the last layer.
         for (parameter, gradient) in self.stored_gradients(&request, loss, inputs)?.iter().rev() {

@@ -52,6 +52,8 @@ pub enum Place {
     Parameter(ParamId),
     /// A parameter's gradient, in the backend's layout.
     Gradient(ParamId),
+    /// A parameter's moving average, in the backend's layout.
+    Average(ParamId),
 }
 
 /// One kernel launch.

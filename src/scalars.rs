@@ -24,6 +24,8 @@ pub struct Scalars {
     pub momentum: Option<f64>,
     /// This micro-batch's share of the whole batch's loss, 1 for an undivided batch.
     pub share: f32,
+    /// Weight of this update's values in their moving averages; 1 where the averages begin.
+    pub average: f32,
 }
 
 /// A scalar that a graph can name as a value.
@@ -44,6 +46,7 @@ impl Scalars {
             learning_rate: 0.0,
             momentum: None,
             share: 1.0,
+            average: 1.0,
         }
     }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Training: forward, loss, backward and optimiser as one plan.
 
+mod tuned;
+
 use crate::exec::Number;
 use crate::graph::Node;
 use crate::loss::Loss;
@@ -8,8 +10,8 @@ use crate::net::{Call, Net};
 use crate::nn::Module;
 use crate::non_finite::{NonFinite, Watch};
 use crate::op::{Op, Store, TensorType};
-use crate::optim::{Optimizer, Schedule};
-use crate::passes::{Goal, Mode, Request, StepGoal, UpdateGoal};
+use crate::optim::{Average, Optimizer, Schedule, Tuning};
+use crate::passes::{Averages, Goal, Mode, Request, StepGoal, UpdateGoal};
 use crate::plan::Plan;
 use crate::scalars::Scalars;
 use crate::{Error, NonFiniteValue, Result, Tensor};
@@ -44,9 +46,13 @@ pub struct Trainer<M> {
     loss: Box<dyn Loss>,
     optimizer: Optimizer,
     schedule: Schedule,
+    tuning: Tuning,
     max_norm: Option<f64>,
     micro_batches: usize,
+    average: Option<Average>,
     updates: u64,
+    /// Updates that the averages have seen.
+    averaged: u64,
     /// Type of the first batch, by which a checkpoint describes the network.
     batch: Option<TensorType>,
     watch: Watch,
@@ -69,25 +75,31 @@ pub struct StepLoss {
 }
 
 impl<M: Module> Trainer<M> {
-    /// A trainer with a constant learning rate, no clipping and undivided batches.
+    /// A trainer with a constant learning rate, no clipping and undivided batches. It trains all
+    /// parameters, as the optimiser says.
     ///
     /// # Errors
-    /// [`Error::Argument`] if the optimiser's options are out of range.
+    /// [`Error::Argument`] if the optimiser's options are out of range; [`Error::Device`] if there is no
+    /// memory for moments in the place of those of an earlier training.
     pub fn new(
-        net: Net<M>,
+        mut net: Net<M>,
         loss: impl Loss + 'static,
         optimizer: impl Into<Optimizer>,
     ) -> Result<Self> {
         let optimizer = optimizer.into();
         optimizer.check()?;
+        net.forget_moments()?;
         Ok(Trainer {
+            tuning: Tuning::new(net.specs().clone()),
             net,
             loss: Box::new(loss),
             optimizer,
             schedule: Schedule::Constant,
             max_norm: None,
             micro_batches: 1,
+            average: None,
             updates: 0,
+            averaged: 0,
             batch: None,
             watch: Watch::default(),
         })
@@ -152,6 +164,7 @@ impl<M: Module> Trainer<M> {
     pub fn step(&mut self, x: &Tensor, target: &Tensor) -> Result<StepLoss> {
         self.check_batch(x, target)?;
         let (rate, momentum) = (self.rate() as f32, self.momentum());
+        let average = self.average.map_or(1.0, |average| average.weight(self.averaged));
         let update = u32::try_from(self.updates + 1).unwrap_or(u32::MAX);
         let parts = self.parts(x, target)?;
         let requests: Vec<Request> = (0..parts.len())
@@ -171,6 +184,7 @@ impl<M: Module> Trainer<M> {
             let mut scalars = net.begin_pass(Mode::Train);
             (scalars.update, scalars.learning_rate) = (update, rate);
             scalars.momentum = momentum;
+            scalars.average = average;
             let mut step = StepLoss { parts: Vec::with_capacity(parts.len()), norm: None };
             for (part, request) in parts.iter().zip(requests) {
                 part.tell(&mut scalars);
@@ -183,6 +197,7 @@ impl<M: Module> Trainer<M> {
             Ok(step)
         })?;
         self.updates += 1;
+        self.averaged += u64::from(self.average.is_some());
         self.batch.get_or_insert_with(|| x.ty());
         self.watch.add(self.updates, &step)?;
         Ok(step)
@@ -226,13 +241,13 @@ impl<M: Module> Trainer<M> {
             self.loss.check_output(target, &output)?;
         }
         let parts = self.parts(x, target)?;
-        let loss = &*self.loss;
+        let (loss, groups) = (&*self.loss, self.tuning.groups().clone());
         self.net.uncounted(|net| {
             let mut scalars = net.begin_pass(Mode::Train);
             for part in parts {
                 part.tell(&mut scalars);
                 let inputs = part.inputs(x, target, loss)?;
-                let found = net.examine(Mode::Train, Some(loss), &inputs, scalars)?;
+                let found = net.examine(Mode::Train, Some((loss, &groups)), &inputs, scalars)?;
                 if found.is_some() {
                     return Ok(found);
                 }
@@ -318,6 +333,9 @@ impl<M: Module> Trainer<M> {
 
     fn check_batch(&self, x: &Tensor, target: &Tensor) -> Result<()> {
         self.loss.check(target)?;
+        if self.tuning.is_all_frozen() {
+            return Err(Error::argument("step", "a parameter that is not frozen", "none"));
+        }
         if x.shape().samples() != target.shape().samples() || x.shape().rank() == 0 {
             return Err(Error::Shape {
                 layer: String::new(),
@@ -362,10 +380,13 @@ impl<M: Module> Trainer<M> {
 
     /// What the plan of a micro-batch is for.
     fn request(&self, first: bool, last: bool) -> Request {
-        let update = UpdateGoal { rule: self.optimizer().rule, max_norm: self.max_norm };
+        let averages = self.average.map_or(Averages::None, Average::goal);
+        let (rule, max_norm) = (self.optimizer().rule, self.max_norm);
+        let update = UpdateGoal { rule, max_norm, averages };
         let step = StepGoal {
             store: if first { Store::Overwrite } else { Store::Accumulate },
             update: last.then_some(update),
+            groups: self.tuning.groups().clone(),
         };
         Request { mode: Mode::Train, goal: Goal::Step(step) }
     }

@@ -7,6 +7,8 @@ mod damage;
 mod directory;
 #[path = "checkpoint/foreign.rs"]
 mod foreign;
+#[path = "checkpoint/groups.rs"]
+mod groups;
 #[path = "checkpoint/program.rs"]
 mod program;
 #[path = "checkpoint/recipe.rs"]

@@ -222,6 +222,14 @@ fn plan_counts() {
 
     let text = succeed(dir.path(), &["plan"]);
     assert!(text.contains("matmul+broadcast+add+relu+dropout") && text.contains("masks 0 bytes"));
+    let text = succeed(dir.path(), &["plan", "--threads", "2"]);
+    assert!(text.lines().next().is_some_and(|line| line.ends_with("  path")), "{text}");
+    // Both layers; the last one has too few outputs to skip zeros.
+    let [first, last] = [1, 3].map(|line| text.lines().nth(line).unwrap_or(""));
+    assert!(first.contains("  dense") && first.contains(", outputs divided"), "{text}");
+    assert!(last.contains("  dense, rows divided"), "{text}");
+    let path = |step: &Value| step["path"].as_str().is_some_and(|path| !path.is_empty());
+    assert!(plan["plan"].as_array().unwrap().iter().all(path), "{plan}");
     assert!(succeed(dir.path(), &["plan", "--graph", "dot"]).starts_with("digraph"));
     assert!(succeed(dir.path(), &["plan", "--graph", "text"]).contains("dropout[p=16384/32768]"));
 }
@@ -286,7 +294,8 @@ fn gpus_are_planned_for_on_paper() {
     assert_eq!(default["arch"], "sm_90");
     let eval = json(dir.path(), &["plan", "--device", "cuda:0", "--mode", "eval", "--json"]);
     assert_eq!(eval["launches"], 3);
-    assert!(succeed(dir.path(), &["plan", "--arch", "sm_90"]).contains("gemm_nt_f32_64x64"));
+    let text = succeed(dir.path(), &["plan", "--arch", "sm_90"]);
+    assert!(text.contains("gemm_nt_f32_64x64") && !text.contains("  path"), "{text}");
 }
 
 /// Each mistake is one line that says what is wrong, an exit code, and no trace on the disk.

@@ -9,6 +9,10 @@
 #[expect(dead_code, reason = "kernels and host agree on more than this one side uses")]
 #[path = "../src/backend/cuda/abi.rs"]
 mod abi;
+#[path = "kernels/batches.rs"]
+mod batches;
+#[path = "kernels/chain.rs"]
+mod chain;
 #[path = "kernels/copies.rs"]
 mod copies;
 #[path = "kernels/cross_entropy.rs"]
@@ -17,14 +21,14 @@ mod cross_entropy;
 mod driver;
 #[path = "kernels/dropout.rs"]
 mod dropout;
-#[path = "kernels/elementwise.rs"]
-mod elementwise;
 #[path = "kernels/float.rs"]
 mod float;
 #[path = "kernels/function.rs"]
 mod function;
 #[path = "kernels/gradients.rs"]
 mod gradients;
+#[path = "kernels/indexed.rs"]
+mod indexed;
 #[path = "kernels/ledger.rs"]
 mod ledger;
 #[path = "kernels/linear.rs"]
@@ -35,6 +39,8 @@ mod loss;
 mod memory;
 #[path = "kernels/optimizer.rs"]
 mod optimizer;
+#[path = "kernels/pieces.rs"]
+mod pieces;
 #[path = "kernels/product.rs"]
 mod product;
 #[path = "kernels/reduce.rs"]
@@ -50,16 +56,19 @@ use kiln_simcuda::Mode;
 /// Launches all families, compares all results, and fails unless every kernel was among them.
 fn run_all(mode: Mode) {
     let gpu = Gpu::open(mode);
-    elementwise::run(&gpu);
+    chain::run(&gpu);
     dropout::run(&gpu);
     reduce::run(&gpu);
     softmax::run(&gpu);
     cross_entropy::run(&gpu);
     optimizer::run(&gpu);
     copies::run(&gpu);
+    pieces::run(&gpu);
+    indexed::run(&gpu);
     state::run(&gpu);
     linear::run(&gpu);
     gradients::run(&gpu);
+    batches::run(&gpu);
     gpu.finish();
 }
 

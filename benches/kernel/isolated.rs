@@ -78,6 +78,7 @@ fn reserve(cpu: &mut Cpu, plan: &Plan) -> Result<Memory> {
         state: cpu.reserve(state)?,
         gradients: Some(cpu.reserve(size)?),
         moments: (0..MOMENTS).map(|_| cpu.reserve(size)).collect::<Result<_>>()?,
+        averages: [None; 2],
         slots: Arc::new(slots),
     })
 }

@@ -12,8 +12,10 @@ use crate::{DType, Shape};
 /// of the state.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Slot {
-    /// First byte.
+    /// First byte among values, gradients and averages.
     pub start: Bytes,
+    /// First byte among moments, which frozen parameters have none of.
+    pub moments: Bytes,
     /// Layout of the elements.
     pub layout: Layout,
     /// What changes the parameter, which says where it lies.
@@ -38,11 +40,32 @@ pub fn slots(
             ParamRole::Trained => &mut ends[0],
             ParamRole::State => &mut ends[1],
         };
-        slots.push(Slot { start: Bytes(*end), layout, role: spec.role });
+        let start = Bytes(*end);
+        slots.push(Slot { start, moments: start, layout, role: spec.role });
         let bytes = layout.elements(&spec.shape) * spec.dtype.bytes();
         *end = (*end + bytes).next_multiple_of(alignment);
     }
     (slots, ends.map(Bytes))
+}
+
+/// The same places where moments are kept of some trained parameters alone, and the size of an arena
+/// of moments. Those of others are nowhere.
+pub(crate) fn with_moments(
+    slots: &[Slot],
+    specs: &[ParamSpec],
+    alignment: usize,
+    keeps: impl Fn(usize) -> bool,
+) -> (Vec<Slot>, Bytes) {
+    let mut end = 0;
+    let mut placed = slots.to_vec();
+    for (index, (slot, spec)) in placed.iter_mut().zip(specs).enumerate() {
+        slot.moments = Bytes(end);
+        if slot.role == ParamRole::Trained && keeps(index) {
+            let bytes = slot.layout.elements(&spec.shape) * spec.dtype.bytes();
+            end = (end + bytes).next_multiple_of(alignment);
+        }
+    }
+    (placed, Bytes(end))
 }
 
 /// Counters as the words in which arenas hold them.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 pub use crate::kernel::{Facts, Fusion, HostMemory, ImageKernels, Storage, UpdatePlace};
+pub(crate) use layout::with_moments;
 pub use layout::{counters_of, slots, words_of, Layout, Slot};
 
 use crate::graph::{ParamId, ParamRole, ParamSpec};
@@ -45,6 +46,8 @@ pub struct Memory {
     pub gradients: Option<Arena>,
     /// Moments of the optimiser, one arena each.
     pub moments: Vec<Arena>,
+    /// Moving averages of the trained parameters and of the state, where they are kept.
+    pub averages: [Option<Arena>; 2],
     /// Layout of each parameter and its place in the arenas.
     pub slots: std::sync::Arc<Vec<Slot>>,
 }
@@ -55,6 +58,24 @@ impl Memory {
         match self.slots[parameter.index()].role {
             ParamRole::Trained => self.values,
             ParamRole::State => self.state,
+        }
+    }
+
+    /// The arena that holds a parameter's moving average.
+    pub fn home_of_average(&self, parameter: ParamId) -> Option<Arena> {
+        let [trained, state] = self.averages;
+        match self.slots[parameter.index()].role {
+            ParamRole::Trained => trained,
+            ParamRole::State => state,
+        }
+    }
+
+    /// Where a parameter begins in one of the arenas.
+    pub fn start(&self, arena: Arena, parameter: ParamId) -> Bytes {
+        let slot = &self.slots[parameter.index()];
+        match self.moments.contains(&arena) {
+            true => slot.moments,
+            false => slot.start,
         }
     }
 }
@@ -134,7 +155,8 @@ pub trait Backend: Debug + Send {
     /// [`crate::Error::Device`] that says how much was needed and how much there was.
     fn reserve(&mut self, bytes: Bytes) -> Result<Arena>;
 
-    /// Makes an arena this large; what it held is lost. Runs that were issued are done first.
+    /// Makes an arena this large, filled with zeros; what it held is lost. Runs that were issued are
+    /// done first.
     ///
     /// # Errors
     /// As [`reserve`](Backend::reserve); the arena has its size of before then.

@@ -19,7 +19,7 @@
 //! [`Error::Data`](crate::Error::Data), one that is sound but made for something else
 //! [`Error::Checkpoint`](crate::Error::Checkpoint) with every mismatch. The [`Recipe`] in a training
 //! file says what its results depend on: precision, layers with their options, loss, optimiser,
-//! schedule, and what the caller adds, such as the data.
+//! groups of parameters, averages, schedule, and what the caller adds, such as the data.
 //!
 //! ```
 //! use kiln::checkpoint::{self, Progress};

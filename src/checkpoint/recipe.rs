@@ -93,8 +93,8 @@ impl Recipe {
         Recipe { entries: kept.map(|(name, value)| (name.clone(), value.clone())).collect() }
     }
 
-    /// What the next step of a trainer depends on: loss, optimiser, schedule, clipping, the division
-    /// of batches, the precision, and the operations of each layer for a batch of this type.
+    /// What the next step of a trainer depends on: loss, optimiser, groups, averages, schedule,
+    /// clipping, the division of batches, the precision, and the operations of each layer for a batch of this type.
     pub(super) fn of_trainer<M: Module>(
         trainer: &mut Trainer<M>,
         batch: Option<&TensorType>,
@@ -112,6 +112,12 @@ impl Recipe {
             .with("schedule", format!("{:?}", trainer.schedule()))
             .with("clipping", format!("{:?}", trainer.max_norm()))
             .with("micro-batches", trainer.micro_batches());
+        if let Some(average) = trainer.average() {
+            recipe = recipe.with("average", format!("{average:?}"));
+        }
+        for (name, training) in trainer.tuning().described(optimizer.rule.weight_decay()) {
+            recipe = recipe.with(format!("parameter {name}"), training);
+        }
         let net = trainer.net();
         recipe = recipe.with("precision", net.device().precision());
         // Without an entry they are as they are by default.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::reader::{Conversion, TensorFile};
 use super::recipe::Recipe;
-use super::training::{tensors, Progress, State, FORMER_FORMAT};
+use super::training::{reserve, tensors, Progress, State, FORMER_FORMAT};
 use super::writer::Named;
 use super::TRAINING_FILE;
 use crate::exec::Role;
@@ -73,8 +73,8 @@ impl Resume {
         self
     }
 
-    /// Lets an entry of a recipe differ: `"schedule"`, `"layer fc1"`; `"layer"` for all layers, and
-    /// `"network"` for operations outside any. The training goes on with what the trainer has.
+    /// Lets an entry of a recipe differ: `"schedule"`, `"layer fc1"`; `"layer"` for all layers,
+    /// `"network"` for operations outside any, and `"parameter"` for all groups. The training goes on with what the trainer has.
     #[must_use]
     pub fn allow(mut self, entry: impl Into<String>) -> Self {
         self.allowed.push(entry.into());
@@ -93,15 +93,13 @@ impl Resume {
     ///
     /// # Errors
     /// [`Error::Checkpoint`](crate::Error::Checkpoint) with everything in which network, loss,
-    /// optimiser, schedule, clipping, division of batches, precision or the caller's recipe differ;
+    /// optimiser, groups, frozen parameters, averages, schedule, clipping, division of batches, precision or the caller's recipe differ;
     /// [`Error::Data`](crate::Error::Data) if the file is damaged or contradicts itself. The trainer
     /// is unchanged then.
     pub fn load<M: Module>(&self, trainer: &mut Trainer<M>) -> Result<Progress> {
         let file = TensorFile::open(&self.directory.join(TRAINING_FILE))?;
         let state = State::of(&file)?;
-        let moments = trainer.optimizer().rule.moments();
-        let (places, tensors): (Vec<_>, Vec<_>) =
-            tensors(trainer.net(), moments).into_iter().unzip();
+        let (places, tensors): (Vec<_>, Vec<_>) = tensors(trainer).into_iter().unzip();
         let mut wrong = self.differences(trainer, &state);
         wrong.extend(tensors.iter().filter_map(|t| file.misfit(&t.name, t, Conversion::None)));
         let known = |name: &&str| tensors.iter().any(|tensor| tensor.name == **name);
@@ -174,9 +172,8 @@ fn restore<M: Module>(
     tensors: &[Named],
     state: &State,
 ) -> Result<()> {
-    let moments = trainer.optimizer().rule.moments();
+    reserve(trainer)?;
     let (store, backend) = trainer.net().state();
-    store.ensure_moments(backend, moments)?;
     for (&(role, id), tensor) in places.iter().zip(tensors) {
         let mut elements = file.elements(&tensor.name)?;
         store.write_in_pieces(backend, role, id, |piece| elements.fill(piece))?;
@@ -186,6 +183,8 @@ fn restore<M: Module>(
     net.set_pass(state.pass);
     net.set_monte_carlo_pass(state.monte_carlo_pass);
     trainer.set_updates(state.updates);
+    let tuning = trainer.tuning().clone().with_skipped(&state.skipped);
+    trainer.set_counts(tuning, state.averaged);
     if let Some(batch) = &state.batch {
         trainer.set_batch(Some(batch.tensor()));
     }

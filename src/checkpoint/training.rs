@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The whole state of a training, in one file.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ use crate::graph::{ParamId, ParamRole};
 use crate::nn::Module;
 use crate::op::TensorType;
 use crate::scalars::MONTE_CARLO_PASS;
-use crate::{DType, Error, Net, Result, Trainer};
+use crate::{DType, Error, Result, Trainer};
 
 /// Version of the file's contents that [`save`] writes.
 pub(super) const FORMAT: u32 = 2;
@@ -29,6 +30,9 @@ const KEY: &str = "kiln";
 
 /// What stands before a parameter's name for its value.
 pub(super) const VALUE: &str = "value.";
+
+/// What stands before a parameter's name for its moving average.
+const AVERAGE: &str = "average.";
 
 /// Where a training stands, as far as the trainer cannot know.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -53,6 +57,12 @@ pub(super) struct State {
     pub(super) pass: u32,
     pub(super) monte_carlo_pass: u32,
     pub(super) updates: u64,
+    /// Updates that the moving averages have seen.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) averaged: u64,
+    /// Updates that were made without parameters, by name, where there are any.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) skipped: BTreeMap<String, u64>,
     /// Type of the batch for which the recipe describes the network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) batch: Option<BatchType>,
@@ -96,14 +106,16 @@ pub fn save<M: Module>(
     let directory = directory.as_ref();
     let batch = trainer.batch().cloned();
     let recipe = Recipe::of_trainer(trainer, batch.as_ref())?;
-    let updates = trainer.updates();
     let net = trainer.net();
+    let (seed, pass, monte_carlo_pass) = (net.seed().0, net.pass(), net.monte_carlo_pass());
     let state = State {
         format: FORMAT,
-        seed: net.seed().0,
-        pass: net.pass(),
-        monte_carlo_pass: net.monte_carlo_pass(),
-        updates,
+        seed,
+        pass,
+        monte_carlo_pass,
+        updates: trainer.updates(),
+        averaged: trainer.averages_seen(),
+        skipped: trainer.tuning().skipped(),
         batch: batch.as_ref().map(BatchType::of),
         recipe,
         checksum: None,
@@ -111,13 +123,11 @@ pub fn save<M: Module>(
     };
     let text = serde_json::to_string(&state)
         .map_err(|error| Error::Internal { pass: "checkpoint", message: error.to_string() })?;
-    let moments = trainer.optimizer().rule.moments();
-    let net = trainer.net();
-    let (places, tensors): (Vec<_>, Vec<_>) = tensors(net, moments).into_iter().unzip();
+    let (places, tensors): (Vec<_>, Vec<_>) = tensors(trainer).into_iter().unzip();
     let path = directory.join(TRAINING_FILE);
     let mut writer = TensorWriter::begin(&path, &[(KEY, text)], &tensors, Sealing::Checksum)?;
-    let (store, backend) = net.state();
-    store.ensure_moments(backend, moments)?;
+    reserve(trainer)?;
+    let (store, backend) = trainer.net().state();
     for (role, id) in places {
         let write = |piece: &[f32]| writer.elements(piece);
         store.read_in_pieces(backend, role, id, write)?;
@@ -140,21 +150,45 @@ pub(super) fn saved_state(file: &TensorFile) -> Result<Option<State>> {
     file.text(KEY).map(|_| State::of(file)).transpose()
 }
 
-/// The tensors of a training file and what they are: values and then the moments of what is trained,
-/// in order of creation each.
-pub(super) fn tensors<M: Module>(net: &Net<M>, moments: usize) -> Vec<((Role, ParamId), Named)> {
+/// The tensors of a training file and what they are: values, then the moments of what is trained, then
+/// the averages, in order of creation each.
+pub(super) fn tensors<M: Module>(trainer: &mut Trainer<M>) -> Vec<((Role, ParamId), Named)> {
+    let moments = trainer.optimizer().rule.moments();
+    let moments = (0..moments).map(Role::Moment);
+    let roles = std::iter::once(Role::Value).chain(moments).chain([Role::Average]);
+    let (trained, averaged) = (trainer.tuning().trained(), averaged_roles(trainer));
+    let specs = trainer.net().specs().clone();
     let mut tensors = Vec::new();
-    for role in std::iter::once(Role::Value).chain((0..moments).map(Role::Moment)) {
-        for (index, spec) in net.specs().iter().enumerate() {
+    for role in roles {
+        for (index, spec) in specs.iter().enumerate() {
             let prefix = match role {
                 Role::Value => VALUE.to_string(),
-                Role::Moment(_) if spec.role == ParamRole::State => continue,
-                Role::Moment(moment) => format!("moment.{moment}."),
+                Role::Moment(moment) if trained[index] => format!("moment.{moment}."),
+                Role::Average if averaged.contains(&spec.role) && spec.dtype == DType::F32 => {
+                    AVERAGE.to_string()
+                }
+                Role::Moment(_) | Role::Average => continue,
             };
             tensors.push(((role, ParamId::at(index)), named(spec, &prefix)));
         }
     }
     tensors
+}
+
+/// Makes sure that there is memory for everything that a training file holds.
+pub(super) fn reserve<M: Module>(trainer: &mut Trainer<M>) -> Result<()> {
+    let (moments, averaged) = (trainer.optimizer().rule.moments(), averaged_roles(trainer));
+    let (store, backend) = trainer.net().state();
+    store.ensure_moments(backend, moments)?;
+    store.ensure_averages(backend, averaged)
+}
+
+fn averaged_roles<M: Module>(trainer: &Trainer<M>) -> &'static [ParamRole] {
+    trainer.average().map_or(&[], |average| average.goal().roles())
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl State {
@@ -183,6 +217,11 @@ impl State {
         if state.updates < u64::from(MONTE_CARLO_PASS) && state.updates > u64::from(state.pass) {
             let expected = format!("at most {} updates, one per pass", state.pass);
             return Err(invalid(&expected, &state.updates));
+        }
+        let counted = state.skipped.values().chain([&state.averaged]).max();
+        if let Some(more) = counted.filter(|count| **count > state.updates) {
+            let expected = format!("a part of {} updates", state.updates);
+            return Err(invalid(&expected, more));
         }
         if state.progress.position.epoch > u64::from(u32::MAX) {
             return Err(invalid("the number of an epoch", &state.progress.position.epoch));

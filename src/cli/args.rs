@@ -108,7 +108,7 @@ pub(super) enum Command {
     Eval(EvalArgs),
     /// Train the same network without and with dropout and tell whether dropout helps
     Compare(CompareArgs),
-    /// Print the compiled plan of a step
+    /// Print the compiled plan of a step, and which way each part of it takes
     Plan(PlanArgs),
     /// Show what the engine found on this machine
     Doctor(DoctorArgs),

@@ -17,7 +17,7 @@ use super::metrics::{self, percent, Epoch};
 use super::network;
 use super::outcome::{Ending, Failure, Outcome};
 use super::output::{to_stderr, Output};
-use super::run_dir;
+use super::run_dir::{self, RUN_FILE};
 use super::session::{Advance, Session};
 use super::settings::{at_least_one, NetSettings, Settings};
 use super::train::{conditions, explain, CURVES_FILE, METRICS_FILE};
@@ -53,6 +53,8 @@ pub(super) fn run(args: &CompareArgs, common: &Common, output: &mut Output) -> O
     let directory = run_dir::create(args.out.as_deref(), &name)?;
     conditions.interrupt.watch()?;
     output.note(&headline(&first, p))?;
+    let described = first.device().to_owned();
+    run_dir::record(&directory, &described)?;
     let without = match train(first, &directory, output)? {
         ControlFlow::Continue(history) => history,
         ControlFlow::Break(signal) => return Ok(Ending::Stopped(signal)),
@@ -62,7 +64,7 @@ pub(super) fn run(args: &CompareArgs, common: &Common, output: &mut Output) -> O
         ControlFlow::Continue(history) => history,
         ControlFlow::Break(signal) => return Ok(Ending::Stopped(signal)),
     };
-    report(&settings, [&without, &with], &directory, output)?;
+    report(&settings, &described, [&without, &with], &directory, output)?;
     Ok(Ending::Done)
 }
 
@@ -85,13 +87,15 @@ fn headline(session: &Session, p: f32) -> String {
     let sets = session.sets();
     format!(
         "{} on {}: {} training samples, {:.0} % of their labels wrong, {} test samples\n\
-         dropout 0 against {p}: same first parameters, same order of samples, {} epochs",
+         dropout 0 against {p}: same first parameters, same order of samples, {} epochs\n\
+         on {}",
         settings.net.describe(),
         settings.data.name(),
         sets.train.len(),
         100.0 * settings.label_noise,
         sets.test.len(),
         settings.epochs,
+        session.device(),
     )
 }
 
@@ -119,7 +123,9 @@ fn train(
             output.finish();
             // What is worth nothing must not be in the way of another try.
             if fs::remove_dir(&own).is_ok() && p == 0.0 {
-                let _ = fs::remove_file(directory.join(METRICS_FILE));
+                for file in [METRICS_FILE, RUN_FILE] {
+                    let _ = fs::remove_file(directory.join(file));
+                }
             }
             match error {
                 Error::NonFinite { .. } => Err(Failure::with_advice(
@@ -162,6 +168,7 @@ fn epochs(
 
 fn report(
     settings: &Settings,
+    device: &str,
     histories: [&[Epoch]; 2],
     directory: &Path,
     output: &mut Output,
@@ -177,6 +184,7 @@ fn report(
     let object = json!({
         "net": settings.net.name(),
         "data": settings.data.name(),
+        "device": device,
         "runs": histories.iter().filter_map(|history| summary(history)).collect::<Vec<_>>(),
         "gain": verdict.gain(),
         "out": directory.display().to_string(),

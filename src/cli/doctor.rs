@@ -28,7 +28,7 @@ pub(super) fn run(args: &DoctorArgs, common: &Common, output: &mut Output) -> Re
 }
 
 fn report(common: &Common, output: &mut Output) -> Result<()> {
-    let device = network::device(common)?;
+    let device = network::chosen(common)?;
     let cpu = cpu_model();
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let instruction_set = Cpu::instruction_set();
@@ -115,6 +115,7 @@ impl Looked {
             "multiprocessors": gpu.multiprocessors,
             "memory_bytes": gpu.memory,
             "driver": [gpu.driver.0, gpu.driver.1],
+            "latest_ptx": [gpu.latest_ptx().0, gpu.latest_ptx().1],
             "usable": self.image.is_ok(),
             "image": self.image.as_ref().ok().map(|image| image.to_string()),
             "error": self.image.as_ref().err().map(ToString::to_string),

@@ -35,6 +35,7 @@ pub(super) fn run(args: &EvalArgs, common: &Common, output: &mut Output) -> Resu
         device = device.with_precision(name.precision());
     }
     let mut net = network::net(net_settings, device, 0)?;
+    let device = net.device().describe();
     checkpoint::load_weights(&mut net, &weights)?;
     let Some(scores) = evaluate(&mut net, &sets.test, &Interrupt::default())? else {
         return Ok(());
@@ -45,7 +46,7 @@ pub(super) fn run(args: &EvalArgs, common: &Common, output: &mut Output) -> Resu
         return Err(Error::argument("checkpoint", "a network that gives numbers", got));
     };
     output.result(&format!(
-        "test accuracy {} ({correct} of {}), loss {:.4}{}",
+        "test accuracy {} ({correct} of {}), loss {:.4}{}; on {device}",
         percent(scores.accuracy()),
         scores.samples,
         scores.loss,
@@ -54,6 +55,7 @@ pub(super) fn run(args: &EvalArgs, common: &Common, output: &mut Output) -> Resu
     output.json(&json!({
         "net": net_settings.name(),
         "data": source.name(),
+        "device": device,
         "checkpoint": weights.display().to_string(),
         "epoch": position.map(|position| position.epoch),
         "batch": position.map(|position| position.batch),

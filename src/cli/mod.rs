@@ -6,6 +6,7 @@ mod chart;
 mod compare;
 mod data;
 mod doctor;
+mod driver_path;
 mod eval;
 mod evaluation;
 mod interrupt;
@@ -38,6 +39,7 @@ const MISUSED: u8 = 2;
 /// Runs the program on the process's arguments. Exit codes: 0 done, 1 failed, 2 misused, 130 and 143
 /// ended by SIGINT and SIGTERM.
 pub(crate) fn main() -> ExitCode {
+    driver_path::leave_stubs();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return misuse(&error),

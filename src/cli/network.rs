@@ -46,8 +46,20 @@ impl NetSettings {
     }
 }
 
-/// The device that was asked for.
+/// The device that was asked for. A GPU that cannot be used is warned about before the CPU takes over.
 pub(super) fn device(common: &Common) -> Result<Device> {
+    let device = chosen(common)?;
+    let is_auto = common.device == DeviceName::Auto && common.threads.is_none();
+    if is_auto && !device.is_gpu() {
+        if let Some(why) = Device::why_no_gpu() {
+            tracing::warn!("the CPU is used instead of a GPU: {why}");
+        }
+    }
+    Ok(device)
+}
+
+/// The device that was asked for, without a word.
+pub(super) fn chosen(common: &Common) -> Result<Device> {
     let gpu = match (common.device, common.threads) {
         (DeviceName::Cuda(ordinal), _) => Some(ordinal),
         (DeviceName::Auto, None) => Device::first_gpu().map(|gpu| gpu.ordinal),

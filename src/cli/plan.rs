@@ -4,6 +4,7 @@
 use std::fmt::Write;
 use std::num::NonZeroUsize;
 
+use kiln::backend::cpu::{self, Path};
 use kiln::backend::cuda::{launches, Architecture, KernelLaunch};
 use kiln::graph::NodeId;
 use kiln::op::TensorType;
@@ -27,16 +28,16 @@ pub(super) fn run(args: &PlanArgs, common: &Common, output: &mut Output) -> Resu
         PlanMode::Train => trainer.plan(&x, &TensorType::i32([batch].into()))?,
         PlanMode::Eval => trainer.net().plan(Mode::Eval, &[x])?,
     };
-    let launches = target.launches(plan)?;
+    let ways = target.ways(plan)?;
     match args.graph {
         Some(GraphFormat::Text) => output.result(plan.graph.to_string().trim_end()),
         Some(GraphFormat::Dot) => output.result(plan.graph.to_dot().trim_end()),
         None => {
-            output.result(&table(plan, launches.as_deref()))?;
-            output.result(&sums(plan, launches.as_deref()))
+            output.result(&table(plan, &ways))?;
+            output.result(&sums(plan, &ways))
         }
     }?;
-    output.json(&object(plan, &target, launches.as_deref()))
+    output.json(&object(plan, &target, &ways))
 }
 
 /// What a plan is made for.
@@ -46,8 +47,13 @@ struct Target {
     gpu: Option<(Architecture, Precision)>,
 }
 
-/// The kernels that each step launches; none where the host computes it.
-type Launches = [Option<Vec<KernelLaunch>>];
+/// Which way each step takes.
+enum Ways {
+    /// Loops of the CPU.
+    Loops(Vec<Path>),
+    /// The kernels that a step launches; none where the host computes it.
+    Launches(Vec<Option<Vec<KernelLaunch>>>),
+}
 
 impl Target {
     fn new(args: &PlanArgs, common: &Common) -> Result<Self> {
@@ -71,21 +77,27 @@ impl Target {
         })
     }
 
-    fn launches(&self, plan: &Plan) -> Result<Option<Vec<Option<Vec<KernelLaunch>>>>> {
-        let lower = |(architecture, precision)| launches(plan, architecture, precision);
-        self.gpu.map(lower).transpose()
+    fn ways(&self, plan: &Plan) -> Result<Ways> {
+        Ok(match self.gpu {
+            Some((architecture, precision)) => {
+                Ways::Launches(launches(plan, architecture, precision)?)
+            }
+            None => {
+                Ways::Loops(cpu::paths(plan, self.device.threads().unwrap_or(NonZeroUsize::MIN)))
+            }
+        })
     }
 }
 
-fn table(plan: &Plan, launches: Option<&Launches>) -> String {
+fn table(plan: &Plan, ways: &Ways) -> String {
     let mut rows = vec![HEADINGS.map(String::from)];
     for (index, step) in plan.steps.iter().enumerate() {
         rows.push([
             index.to_string(),
-            launches.map_or_else(
-                || step.kernel.name().into(),
-                |launches| kernels(&launches[index]).join(" "),
-            ),
+            match ways {
+                Ways::Loops(_) => step.kernel.name().into(),
+                Ways::Launches(launches) => kernels(&launches[index]).join(" "),
+            },
             ops(plan, step).join("+"),
             step.layer.clone(),
             shapes(plan, step),
@@ -93,7 +105,14 @@ fn table(plan: &Plan, launches: Option<&Launches>) -> String {
             grouped(step.flops),
             step.lane.index().to_string(),
             step.writes.iter().map(|&buffer| place(plan, buffer)).collect::<Vec<_>>().join(" "),
+            match ways {
+                Ways::Loops(paths) => paths[index].to_string(),
+                Ways::Launches(_) => String::new(),
+            },
         ]);
+    }
+    if let Ways::Launches(_) = ways {
+        rows[0][HEADINGS.len() - 1].clear(); // the kernel's name says it
     }
     let mut widths = [0; HEADINGS.len()];
     for row in &rows {
@@ -115,8 +134,8 @@ fn table(plan: &Plan, launches: Option<&Launches>) -> String {
     text
 }
 
-const HEADINGS: [&str; 9] =
-    ["step", "kernel", "ops", "layer", "shapes", "bytes", "flops", "lane", "writes"];
+const HEADINGS: [&str; 10] =
+    ["step", "kernel", "ops", "layer", "shapes", "bytes", "flops", "lane", "writes", "path"];
 
 #[derive(Clone, Copy)]
 enum Alignment {
@@ -124,9 +143,9 @@ enum Alignment {
     Right,
 }
 
-const ALIGNMENTS: [Alignment; 9] = {
+const ALIGNMENTS: [Alignment; 10] = {
     use Alignment::{Left, Right};
-    [Right, Left, Left, Left, Left, Right, Right, Right, Left]
+    [Right, Left, Left, Left, Left, Right, Right, Right, Left, Left]
 };
 
 /// Names of the kernels that a step launches.
@@ -138,18 +157,21 @@ fn kernels(launches: &Option<Vec<KernelLaunch>>) -> Vec<&str> {
 }
 
 /// Number of launches of a step: on the CPU each step is one.
-fn count(plan: &Plan, launches: Option<&Launches>) -> usize {
-    launches.map_or(plan.steps.len(), |launches| launches.iter().flatten().map(Vec::len).sum())
+fn count(ways: &Ways) -> usize {
+    match ways {
+        Ways::Loops(paths) => paths.len(),
+        Ways::Launches(launches) => launches.iter().flatten().map(Vec::len).sum(),
+    }
 }
 
-fn sums(plan: &Plan, launches: Option<&Launches>) -> String {
+fn sums(plan: &Plan, ways: &Ways) -> String {
     let totals = plan.totals();
     format!(
         "steps {}, of them random {}, launches {}\nbytes moved {}\nflops {}\n\
          arena {} bytes, without sharing {}\nmasks {} bytes",
         totals.steps,
         totals.random_steps,
-        count(plan, launches),
+        count(ways),
         grouped(totals.bytes),
         grouped(totals.flops),
         grouped(totals.arena_bytes),
@@ -158,18 +180,23 @@ fn sums(plan: &Plan, launches: Option<&Launches>) -> String {
     )
 }
 
-fn object(plan: &Plan, target: &Target, launches: Option<&Launches>) -> Value {
+fn object(plan: &Plan, target: &Target, ways: &Ways) -> Value {
     let totals = plan.totals();
     let mut steps: Vec<Value> = plan.steps.iter().map(|step| step_object(plan, step)).collect();
-    for (step, launches) in steps.iter_mut().zip(launches.into_iter().flatten()) {
-        step["kernels"] = json!(kernels(launches));
-        step["launches"] = launches.iter().flatten().map(launch_object).collect();
+    for (index, step) in steps.iter_mut().enumerate() {
+        match ways {
+            Ways::Loops(paths) => step["path"] = paths[index].to_string().into(),
+            Ways::Launches(launches) => {
+                step["kernels"] = json!(kernels(&launches[index]));
+                step["launches"] = launches[index].iter().flatten().map(launch_object).collect();
+            }
+        }
     }
     json!({
         "device": target.device.to_string(),
         "arch": target.gpu.map(|(architecture, _)| architecture.to_string()),
         "steps": totals.steps,
-        "launches": count(plan, launches),
+        "launches": count(ways),
         "bytes": totals.bytes,
         "flops": totals.flops,
         "arena_bytes": totals.arena_bytes,
@@ -243,6 +270,7 @@ fn place(plan: &Plan, id: BufferId) -> String {
         Place::Output(slot) => format!("output {slot}"),
         Place::Parameter(id) => parameter(id.index()).into(),
         Place::Gradient(id) => format!("gradient of {}", parameter(id.index())),
+        Place::Average(id) => format!("average of {}", parameter(id.index())),
     }
 }
 

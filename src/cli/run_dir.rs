@@ -6,8 +6,12 @@ use std::io::ErrorKind;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-use kiln::checkpoint::{DirectoryLock, TRAINING_FILE};
+use kiln::checkpoint::{write_atomically, DirectoryLock, TRAINING_FILE};
 use kiln::{Error, Result};
+use serde_json::json;
+
+/// The file that tells what a run worked on.
+pub(super) const RUN_FILE: &str = "run.json";
 
 /// Where runs go that were not given a directory.
 const HOME: &str = "runs";
@@ -39,6 +43,13 @@ pub(super) fn create(out: Option<&Path>, name: &str) -> Result<RunDir> {
         Some(path) => given(path),
         None => next_free(name),
     }
+}
+
+/// Records what a run works on. What is recorded changes no result, so a run that goes on elsewhere is
+/// recorded anew.
+pub(super) fn record(directory: &Path, device: &str) -> Result<()> {
+    let run = json!({ "kiln": env!("CARGO_PKG_VERSION"), "device": device });
+    write_atomically(directory.join(RUN_FILE), format!("{run:#}\n").as_bytes())
 }
 
 /// The directory of a run that is to go on.

@@ -25,6 +25,8 @@ use super::train::METRICS_FILE;
 pub(super) struct Session {
     settings: Settings,
     device: Device,
+    /// The device, in words.
+    described: String,
     conditions: Conditions,
     trainer: AnyTrainer,
     loader: Loader,
@@ -87,6 +89,7 @@ impl Session {
         let (history, began, saved) = (Vec::new(), 0, None);
         Ok(Session {
             settings,
+            described: device.describe(),
             device,
             conditions,
             trainer,
@@ -126,6 +129,11 @@ impl Session {
     /// What was measured so far.
     pub(super) fn history(&self) -> &[Epoch] {
         &self.history
+    }
+
+    /// The device, in words.
+    pub(super) fn device(&self) -> &str {
+        &self.described
     }
 
     pub(super) fn settings(&self) -> &Settings {

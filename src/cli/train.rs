@@ -15,7 +15,7 @@ use super::metrics::{self, percent};
 use super::network;
 use super::outcome::{Ending, Failure, Outcome};
 use super::output::{to_stderr, Output};
-use super::run_dir::{self, RunDir};
+use super::run_dir::{self, RunDir, RUN_FILE};
 use super::session::{Advance, Conditions, Notes, Session};
 use super::settings::{Settings, Stretch};
 
@@ -139,13 +139,15 @@ fn train(session: &mut Session, directory: &Path, output: &mut Output) -> Result
     session.save(directory)?;
     let settings = session.settings().clone();
     output.note(&format!(
-        "{}, {} ({} train, {} test samples), {}",
+        "{}, {} ({} train, {} test samples), {}\non {}",
         settings.net.describe(),
         settings.data.name(),
         session.sets().train.len(),
         session.sets().test.len(),
         directory.display(),
+        session.device(),
     ))?;
+    run_dir::record(directory, session.device())?;
     let metrics_file = directory.join(METRICS_FILE);
     metrics::rewrite(&metrics_file, session.history())?;
     while session.remaining() > 0 {
@@ -190,7 +192,7 @@ fn give_up(
         }
         (error, _) => {
             if place == Place::New {
-                for file in [TRAINING_FILE, MODEL_FILE, METRICS_FILE] {
+                for file in [TRAINING_FILE, MODEL_FILE, METRICS_FILE, RUN_FILE] {
                     let _ = fs::remove_file(directory.join(file));
                 }
             }
@@ -226,6 +228,7 @@ fn finish(session: &Session, directory: &Path, output: &mut Output) -> Result<()
     output.json(&json!({
         "net": settings.net.name(),
         "data": settings.data.name(),
+        "device": session.device(),
         "epochs": last.epoch,
         "train_accuracy": last.train_accuracy,
         "test_accuracy": last.test_accuracy,

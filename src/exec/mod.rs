@@ -4,6 +4,7 @@
 mod indices;
 mod store;
 mod stream;
+mod training;
 
 use std::sync::Arc;
 
@@ -145,6 +146,9 @@ impl Executable {
                 Place::Parameter(parameter) => store.read(backend, parameter)?.reshaped(shape)?,
                 Place::Gradient(parameter) => {
                     store.read_gradient(backend, parameter)?.reshaped(shape)?
+                }
+                Place::Average(parameter) => {
+                    store.read_average(backend, parameter)?.reshaped(shape)?
                 }
             });
         }

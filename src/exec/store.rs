@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::training::Training;
 use super::Role;
 use crate::backend::{counters_of, slots, words_of, Arena, Backend, Memory, Slot, Snapshot, Span};
 use crate::graph::{ParamId, ParamRole, ParamSpec};
@@ -14,15 +15,14 @@ use crate::{allocate, DType, Error, Result, Tensor};
 /// Values, gradients and moments of all parameters.
 #[derive(Debug)]
 pub(crate) struct Store {
-    specs: Arc<Vec<ParamSpec>>,
+    pub(super) specs: Arc<Vec<ParamSpec>>,
     ids: Arc<BTreeMap<String, ParamId>>,
-    slots: Arc<Vec<Slot>>,
-    /// Size of an arena of all trained parameters.
-    size: Bytes,
+    pub(super) slots: Arc<Vec<Slot>>,
+    /// Sizes of an arena of all trained parameters and of that of the state.
+    pub(super) sizes: [Bytes; 2],
     values: Arena,
     state: Arena,
-    gradients: Option<Arena>,
-    moments: Vec<Arena>,
+    pub(super) training: Training,
 }
 
 impl Store {
@@ -30,12 +30,14 @@ impl Store {
     pub(crate) fn new(backend: &mut dyn Backend, specs: Arc<Vec<ParamSpec>>) -> Result<Self> {
         let alignment = backend.facts().alignment;
         within_reach(&specs, backend)?;
-        let (slots, [size, state]) = slots(&specs, alignment, |spec| backend.layout(spec));
-        let (values, state) = (backend.reserve(size)?, backend.reserve(state)?);
+        let (slots, [size, state_size]) = slots(&specs, alignment, |spec| backend.layout(spec));
+        let (values, state) = (backend.reserve(size)?, backend.reserve(state_size)?);
+        let training = Training::new(&specs);
         let named = specs.iter().enumerate();
         let ids = named.map(|(index, spec)| (spec.name.clone(), ParamId::at(index))).collect();
         let (ids, slots) = (Arc::new(ids), Arc::new(slots));
-        Ok(Store { specs, ids, slots, size, values, state, gradients: None, moments: vec![] })
+        let sizes = [size, state_size];
+        Ok(Store { specs, ids, slots, sizes, values, state, training })
     }
 
     /// The parameter of this name.
@@ -45,30 +47,24 @@ impl Store {
 
     /// The values as they are now.
     pub(crate) fn freeze(&self, backend: &mut dyn Backend) -> Result<Frozen> {
+        self.frozen(backend, [self.values, self.state])
+    }
+
+    /// The moving averages as they are now, in the place of values; what has none is as it is.
+    pub(crate) fn freeze_averages(&self, backend: &mut dyn Backend) -> Result<Frozen> {
+        let [values, state] = self.training.averages;
+        self.frozen(backend, [values.unwrap_or(self.values), state.unwrap_or(self.state)])
+    }
+
+    fn frozen(&self, backend: &mut dyn Backend, arenas: [Arena; 2]) -> Result<Frozen> {
         let (specs, ids, slots) = (self.specs.clone(), self.ids.clone(), self.slots.clone());
-        let values = backend.snapshot(&[self.values, self.state])?;
-        Ok(Frozen { specs, ids, slots, size: self.size, values })
+        let values = backend.snapshot(&arenas)?;
+        Ok(Frozen { specs, ids, slots, sizes: self.sizes, values })
     }
 
     /// The parameters, in order.
     pub(crate) fn specs(&self) -> &Arc<Vec<ParamSpec>> {
         &self.specs
-    }
-
-    /// Makes sure that gradients can be stored.
-    pub(crate) fn ensure_gradients(&mut self, backend: &mut dyn Backend) -> Result<()> {
-        if self.gradients.is_none() {
-            self.gradients = Some(backend.reserve(self.size)?);
-        }
-        Ok(())
-    }
-
-    /// Makes sure that there are at least `count` moments, zero at first.
-    pub(crate) fn ensure_moments(&mut self, backend: &mut dyn Backend, count: usize) -> Result<()> {
-        while self.moments.len() < count {
-            self.moments.push(backend.reserve(self.size)?);
-        }
-        Ok(())
     }
 
     /// The memory of a run in `plan`'s arena.
@@ -77,8 +73,9 @@ impl Store {
             plan,
             values: self.values,
             state: self.state,
-            gradients: self.gradients,
-            moments: self.moments.clone(),
+            gradients: self.training.gradients,
+            moments: self.training.moments.clone(),
+            averages: self.training.averages,
             slots: self.slots.clone(),
         }
     }
@@ -90,7 +87,7 @@ impl Store {
 
     /// A parameter's gradient, row-major; zeros before the first was stored.
     pub(crate) fn read_gradient(&self, backend: &mut dyn Backend, id: ParamId) -> Result<Tensor> {
-        match self.gradients {
+        match self.training.gradients {
             Some(arena) => self.read_from(backend, arena, id),
             None => Ok(Tensor::zeros(self.specs[id.index()].shape.clone())),
         }
@@ -113,7 +110,8 @@ impl Store {
     pub(super) fn arena(&self, role: Role, id: ParamId) -> Arena {
         match role {
             Role::Value => self.home(id),
-            Role::Moment(moment) => self.moments[moment],
+            Role::Moment(moment) => self.training.moments[moment],
+            Role::Average => self.home_of_average(id),
         }
     }
 
@@ -122,7 +120,12 @@ impl Store {
         (&self.specs[id.index()], &self.slots[id.index()])
     }
 
-    fn read_from(&self, backend: &mut dyn Backend, arena: Arena, id: ParamId) -> Result<Tensor> {
+    pub(super) fn read_from(
+        &self,
+        backend: &mut dyn Backend,
+        arena: Arena,
+        id: ParamId,
+    ) -> Result<Tensor> {
         let (spec, slot) = (&self.specs[id.index()], &self.slots[id.index()]);
         let stored = backend.read(self.span(arena, id))?;
         allocate::probe(size_of_val(stored.as_slice()), &spec.name)?; // for the turned copy
@@ -145,10 +148,24 @@ impl Store {
         backend.write(at, &slot.layout.pack(&spec.shape, values))
     }
 
-    fn span(&self, arena: Arena, id: ParamId) -> Span {
+    pub(super) fn span(&self, arena: Arena, id: ParamId) -> Span {
         let (spec, slot) = (&self.specs[id.index()], &self.slots[id.index()]);
         let bytes = slot.layout.elements(&spec.shape) * spec.dtype.bytes();
-        Span { arena, start: slot.start, length: Bytes(bytes) }
+        let start = match self.training.moments.contains(&arena) {
+            true => slot.moments,
+            false => slot.start,
+        };
+        Span { arena, start, length: Bytes(bytes) }
+    }
+
+    /// The arena of a parameter's moving average; that of its value, where none is kept.
+    pub(super) fn home_of_average(&self, id: ParamId) -> Arena {
+        let [trained, state] = self.training.averages;
+        let average = match self.specs[id.index()].role {
+            ParamRole::Trained => trained,
+            ParamRole::State => state,
+        };
+        average.filter(|_| self.specs[id.index()].dtype == DType::F32).unwrap_or(self.home(id))
     }
 
     /// The arena of a parameter's value.
@@ -166,7 +183,7 @@ pub(crate) struct Frozen {
     specs: Arc<Vec<ParamSpec>>,
     ids: Arc<BTreeMap<String, ParamId>>,
     slots: Arc<Vec<Slot>>,
-    size: Bytes,
+    sizes: [Bytes; 2],
     values: Arc<dyn Snapshot>,
 }
 
@@ -179,8 +196,8 @@ impl Frozen {
             return Err(Error::Internal { pass: "store", message });
         };
         let (specs, ids, slots) = (self.specs.clone(), self.ids.clone(), self.slots.clone());
-        let (size, gradients, moments) = (self.size, None, vec![]);
-        Ok((Store { specs, ids, slots, size, values, state, gradients, moments }, backend))
+        let (sizes, training) = (self.sizes, Training::new(&self.specs));
+        Ok((Store { specs, ids, slots, sizes, values, state, training }, backend))
     }
 }
 

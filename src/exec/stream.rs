@@ -16,6 +16,8 @@ pub(crate) enum Role {
     Value,
     /// One of the optimiser's moments.
     Moment(usize),
+    /// Its moving average.
+    Average,
 }
 
 /// Elements that are in flight between a device and a file.
@@ -33,11 +35,11 @@ impl Store {
         mut take: impl FnMut(&[f32]) -> Result<()>,
     ) -> Result<()> {
         let (spec, slot) = self.slot(id);
-        let arena = self.arena(role, id);
+        let Span { arena, start, .. } = self.span(self.arena(role, id), id);
         for block in slot.layout.blocks(&spec.words(), PIECE) {
             let mut values = vec![0.0; block.values.len()];
             for part in block.parts(PIECE) {
-                let stored = backend.read(span(arena, slot.start, &part))?;
+                let stored = backend.read(span(arena, start, &part))?;
                 for (element, place) in block.pairs(&part) {
                     values[element] = stored[place];
                 }
@@ -56,7 +58,7 @@ impl Store {
         mut fill: impl FnMut(&mut [f32]) -> Result<()>,
     ) -> Result<()> {
         let (spec, slot) = self.slot(id);
-        let arena = self.arena(role, id);
+        let Span { arena, start, .. } = self.span(self.arena(role, id), id);
         for block in slot.layout.blocks(&spec.words(), PIECE) {
             let mut values = vec![0.0; block.values.len()];
             values.chunks_mut(PIECE).try_for_each(&mut fill)?;
@@ -65,7 +67,7 @@ impl Store {
                 for (element, place) in block.pairs(&part) {
                     stored[place] = values[element];
                 }
-                backend.write(span(arena, slot.start, &part), &stored)?;
+                backend.write(span(arena, start, &part), &stored)?;
             }
         }
         Ok(())

@@ -63,6 +63,7 @@ impl Graph {
             Op::Parameter(parameter)
             | Op::Gradient(parameter, _)
             | Op::Update(parameter, _)
+            | Op::Average(parameter)
             | Op::SetState(parameter, _) => {
                 format!("{}[{}]", op.name(), self.parameters[parameter.index()].name)
             }

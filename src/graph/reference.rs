@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{Graph, NodeId, ParamId};
-use crate::op::{Array, Op, Store};
+use crate::op::{moved, Array, Op, Store};
 use crate::scalars::Scalars;
 
 /// The parameters' state as the interpreter sees it, row-major.
@@ -15,12 +15,16 @@ pub trait State {
     fn gradient(&self, parameter: ParamId) -> Array;
     /// A parameter's moments.
     fn moments(&self, parameter: ParamId) -> Vec<Array>;
+    /// A parameter's moving average.
+    fn average(&self, parameter: ParamId) -> Array;
     /// Stores a gradient.
     fn set_gradient(&mut self, parameter: ParamId, gradient: &Array);
     /// Stores state that is not trained.
     fn set_state(&mut self, parameter: ParamId, value: &Array);
     /// Stores an updated value and its moments.
     fn set_value(&mut self, parameter: ParamId, value: &Array, moments: &[Array]);
+    /// Stores a moving average.
+    fn set_average(&mut self, parameter: ParamId, average: &Array);
 }
 
 /// Computes nodes in order. `values` holds what was computed before and receives the results. An
@@ -101,20 +105,27 @@ fn compute(
             state.set_gradient(*parameter, &gradient);
             gradient
         }
-        Op::Update(parameter, rule) => {
+        Op::Update(parameter, update) => {
             let factor = inputs.get(1).map_or(1.0, |coefficient| coefficient.data[0]);
             let mut value = state.value(*parameter);
             let mut moments = state.moments(*parameter);
             for (index, element) in value.data.iter_mut().enumerate() {
                 let mut local: Vec<f64> = moments.iter().map(|m| m.data[index]).collect();
                 let gradient = factor * inputs[0].data[index];
-                *element = rule.apply(*element, gradient, &mut local, scalars);
+                *element = update.apply(*element, gradient, &mut local, scalars);
                 for (moment, new) in moments.iter_mut().zip(local) {
                     moment.data[index] = new;
                 }
             }
             state.set_value(*parameter, &value, &moments);
             value
+        }
+        Op::Average(parameter) => {
+            let weight = f64::from(scalars.average);
+            let average = state.average(*parameter);
+            let average = average.zip(&inputs[0], |average, value| moved(average, value, weight));
+            state.set_average(*parameter, &average);
+            average
         }
         Op::SetState(parameter, rule) => {
             let value = rule.apply(&state.value(*parameter), &inputs);

@@ -59,7 +59,9 @@ impl Graph {
                     _ => Err(format!("its operation has no result {index} of type {}", node.ty)),
                 }
             }
-            Op::Parameter(parameter) => self.verify_parameter(node, parameter, None),
+            Op::Parameter(parameter) | Op::Average(parameter) => {
+                self.verify_parameter(node, parameter, None)
+            }
             Op::Gradient(parameter, _) | Op::Update(parameter, _) => {
                 self.verify_parameter(node, parameter, Some(ParamRole::Trained))
             }

@@ -97,12 +97,12 @@ pub(super) fn find_weight_gradient(finder: &Finder<'_>, root: NodeId) -> Option<
     if let Some(weight) = destination(finder, root) {
         sink = Some(weight.sink);
         cluster.nodes.extend(weight.nodes());
-        cluster.outputs = vec![weight.output()];
+        cluster.outputs = weight.outputs().collect();
         if let Some((nodes, of_bias)) = bias_gradient(finder, dy, weight.sink) {
             bias = BiasGradient::Computed;
             cluster.nodes.extend(nodes);
             cluster.nodes.extend(of_bias.nodes());
-            cluster.outputs.push(of_bias.output());
+            cluster.outputs.extend(of_bias.outputs());
         }
         cluster.nodes.sort_unstable();
     }
@@ -128,8 +128,8 @@ fn bias_gradient(
         finder.only_user_past_views(sum, &mut nodes)?;
         let found = destination(finder, *nodes.last()?)?;
         // Into the slot of a parameter with one number per channel and nothing else.
-        let is_vector = graph.node(found.output()).ty.shape.rank() == 1;
-        (found.sink == sink && is_vector).then_some((nodes, found))
+        let is_vector = found.outputs().all(|id| graph.node(id).ty.shape.rank() == 1);
+        (found.sink.is_like(sink) && is_vector).then_some((nodes, found))
     })
     .next()
 }

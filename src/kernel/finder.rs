@@ -104,6 +104,11 @@ pub(crate) fn is_view(op: &Op) -> bool {
     matches!(op, Op::Reshape(_))
 }
 
+/// Operations that have no step of their own where all that take their values look behind them.
+pub(crate) fn is_read_through(op: &Op) -> bool {
+    is_view(op) || matches!(op, Op::Broadcast(_))
+}
+
 /// The node whose buffer a view renames.
 pub(crate) fn origin(graph: &Graph, mut id: NodeId) -> NodeId {
     while is_view(&graph.node(id).op) {

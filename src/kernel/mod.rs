@@ -4,12 +4,15 @@
 //! Each file finds in the graph what its kernel can compute. A kernel has no meaning of its own: it
 //! means the nodes that it replaces, and it is tested against them.
 
+pub mod chain;
 mod conv;
 mod conv_way;
+mod copy;
 mod cross_entropy;
 mod facts;
 mod finder;
 mod images;
+mod indexed;
 mod input_gradient;
 mod linear;
 mod linear_cross_entropy;
@@ -17,15 +20,19 @@ mod optimizer;
 mod weight_gradient;
 mod weight_gradients;
 
+pub(crate) use chain::chains;
+pub use chain::Chain;
 pub use conv_way::ConvWay;
+pub use copy::{Piece, Stretch};
 pub use facts::{Facts, Fusion, HostMemory, ImageKernels, Storage, UpdatePlace};
-pub(crate) use finder::{is_leaf, is_view, origin, Cluster, Finder};
+pub(crate) use finder::{is_leaf, is_read_through, is_view, origin, Cluster, Finder};
+pub use indexed::Picks;
 pub use linear::Bias;
 
 use crate::graph::{Graph, MemoryFormat, Node, NodeId};
 use crate::op::{
-    is_per_channel, AvgPool, Binary, Conv, Dropout, MatMul, MaxPool, Nll, Normalize, Op, Over,
-    Softmax, StateRule, Store, Unary, UpdateRule,
+    is_per_channel, AvgPool, Conv, Dropout, MatMul, MaxPool, Nll, Normalize, Op, Over, Softmax,
+    StateRule, Store, Unary, UpdateRule,
 };
 use crate::{DType, Shape};
 
@@ -64,20 +71,12 @@ pub enum Kernel {
     },
     /// `x -> y`: dropout alone.
     Dropout(Dropout),
-    /// `(y, dy) -> dx`: the zeros of `y` as a mask.
-    MaskNonZero(f64),
-    /// `x -> y`: a function of each element.
-    Map(Unary),
-    /// `(saved, dy) -> dx`: the gradient of a function of each element.
-    MapGradient(Unary),
-    /// `(a, b) -> c`: a function of pairs of elements.
-    Zip(Binary),
+    /// `operands -> results`: a run of operations on each element.
+    Chain(Chain),
     /// `x -> y`: softmax or its logarithm over the innermost extent.
     Softmax(Softmax),
     /// `(y, dy) -> dx`: the gradient of [`Kernel::Softmax`].
     SoftmaxGradient(Softmax),
-    /// `x -> y`: one number, or one row, repeated.
-    Repeat,
     /// Sum of all elements.
     Sum,
     /// `(a, b) -> c`: the product of two matrices.
@@ -93,18 +92,34 @@ pub enum Kernel {
         /// The largest norm that is left alone.
         max_norm: f64,
     },
-    /// `(gradients...[, coefficient])`: the optimiser over all parameters in one pass.
+    /// `(gradients...[, coefficient])`: the optimiser over all parameters in one pass, and their
+    /// moving averages, where there are any.
     FlatUpdate {
-        /// The optimiser's rule.
+        /// The optimiser's rule, but for weight decay: what is each parameter's own stands in its
+        /// [`Op::Update`].
         rule: UpdateRule,
         /// Whether the last input is a factor of all gradients.
         clip: Clip,
     },
+    /// `values... -> averages...`: moving averages of what no optimiser changes in this step.
+    Average,
     /// `x -> y`: exchanges rows and columns of each matrix of a batch.
     Transpose {
         /// Extents of `x`: matrices, rows, columns.
         extents: [usize; 3],
     },
+    /// `inputs -> y`: boxes of elements, each to its place.
+    Copy(Vec<Piece>),
+    /// `(x, index) -> y`: `y[o, p, :] = x[o, index[p], :]`.
+    Take(Picks),
+    /// `(index, dy) -> dx`: the gradient of [`Kernel::Take`].
+    TakeGradient(Picks),
+    /// `(x, index) -> y`: `y[o, p, i] = x[o, index[o, p, i], i]`.
+    Gather(Picks),
+    /// `(index, dy) -> dx`: the gradient of [`Kernel::Gather`].
+    GatherGradient(Picks),
+    /// `(a, b) -> c`: the products of two batches of matrices.
+    BatchMatMul(MatMul),
     /// `inputs -> state`: changes state that is not trained.
     SetState(StateRule),
     /// `(x, weight[, bias]) -> y`: convolution, bias, activation and dropout in one.
@@ -173,8 +188,19 @@ pub struct LinearTail {
 pub enum Sink {
     /// Into the gradient's slot.
     Store(Store),
-    /// Into the optimiser, element by element, with no gradient stored at all.
+    /// Into the optimiser, element by element, with no gradient stored at all. The rule is that of
+    /// all its parameters but for weight decay, as for [`Kernel::FlatUpdate`].
     Update(UpdateRule),
+}
+
+impl Sink {
+    /// Whether one kernel can serve both.
+    pub(crate) fn is_like(self, other: Sink) -> bool {
+        match (self, other) {
+            (Sink::Update(a), Sink::Update(b)) => a.is_like(b),
+            (a, b) => a == b,
+        }
+    }
 }
 
 /// One layer of [`Kernel::WeightGradients`].
@@ -260,6 +286,7 @@ pub(crate) const FINDERS: &[Find] = &[
     conv::find,
     conv::find_input_gradient,
     optimizer::find,
+    optimizer::find_averages,
 ];
 
 /// The kernel for one node that no larger kernel took.
@@ -267,18 +294,12 @@ pub(crate) fn single(finder: &Finder<'_>, id: NodeId) -> Cluster {
     let graph = finder.graph;
     let node = graph.node(id);
     let kernel = match &node.op {
-        // Loops know numbers alone.
-        Op::Transpose | Op::ToFormat(_) | Op::Broadcast(_) if node.ty.dtype != DType::F32 => {
-            Kernel::Plain
-        }
-        Op::Unary(function) => Kernel::Map(*function),
-        Op::UnaryGrad(function) => Kernel::MapGradient(*function),
+        // Other kernels know numbers alone.
+        Op::Transpose | Op::Broadcast(_) if node.ty.dtype != DType::F32 => moving(graph, id),
+        Op::ToFormat(_) if node.ty.dtype != DType::F32 => Kernel::Plain,
         Op::Dropout(dropout) if counts_as_stored(node) => Kernel::Dropout(*dropout),
-        Op::MaskNonZero(scale) => Kernel::MaskNonZero(*scale),
-        Op::Binary(function) => Kernel::Zip(*function),
         Op::Softmax(kind) => Kernel::Softmax(*kind),
         Op::SoftmaxGrad(kind) => Kernel::SoftmaxGradient(*kind),
-        Op::Broadcast(_) if repeats(graph.node(node.inputs[0]), node) => Kernel::Repeat,
         Op::SumTo(shape) if shape.elements() == 1 => Kernel::Sum,
         Op::MatMul(product) => Kernel::MatMul(*product),
         Op::SumTo(_) if sums_columns(graph.node(node.inputs[0]), node) => Kernel::ColumnSum,
@@ -290,27 +311,23 @@ pub(crate) fn single(finder: &Finder<'_>, id: NodeId) -> Cluster {
         Op::Gradient(_, store) => Kernel::StoreGradient(*store),
         Op::GlobalNorm => Kernel::GlobalNorm,
         Op::SetState(_, rule) => Kernel::SetState(*rule),
-        _ => images::single(finder, id).unwrap_or(Kernel::Plain),
+        Op::BatchMatMul(product) => Kernel::BatchMatMul(*product),
+        _ => images::single(finder, id).unwrap_or_else(|| moving(graph, id)),
     };
     let results = finder.results(id).iter().map(|(_, result)| *result);
     let nodes: Vec<NodeId> = std::iter::once(id).chain(results).collect();
     Cluster { kernel, outputs: nodes.clone(), nodes, inputs: node.inputs.clone() }
 }
 
+/// The kernel of an operation that only moves elements.
+fn moving(graph: &Graph, id: NodeId) -> Kernel {
+    copy::kernel(graph, id).or_else(|| indexed::kernel(graph, id)).unwrap_or(Kernel::Plain)
+}
+
 /// Whether a mask counts the elements of a sample as they lie in memory.
 pub(crate) fn counts_as_stored(node: &Node) -> bool {
     let shape = &node.ty.shape;
     shape.rank() < 4 || node.format == MemoryFormat::ChannelsLast || MemoryFormat::coincides(shape)
-}
-
-/// Whether broadcasting repeats the tensor as a whole: one number, or one row of what lies in memory.
-fn repeats(from: &Node, to: &Node) -> bool {
-    let (small, [_, columns]) = (&from.ty.shape, to.matrix());
-    let is_row = match to.format {
-        MemoryFormat::Contiguous => small.last() == columns,
-        MemoryFormat::ChannelsLast => is_per_channel(small, &to.ty.shape),
-    };
-    small.elements() == 1 || (small.elements() == columns && is_row)
 }
 
 /// Whether a sum adds up the columns of what lies in memory.
@@ -344,13 +361,9 @@ impl Kernel {
             Kernel::LinearCrossEntropy(_) => "linear_cross_entropy",
             Kernel::CrossEntropy { .. } => "cross_entropy",
             Kernel::Dropout(_) => "dropout",
-            Kernel::MaskNonZero(_) => "mask_nonzero",
-            Kernel::Map(_) => "map",
-            Kernel::MapGradient(_) => "map_gradient",
-            Kernel::Zip(_) => "zip",
+            Kernel::Chain(_) => "chain",
             Kernel::Softmax(_) => "softmax",
             Kernel::SoftmaxGradient(_) => "softmax_gradient",
-            Kernel::Repeat => "repeat",
             Kernel::Sum => "sum",
             Kernel::MatMul(_) => "matmul",
             Kernel::ColumnSum => "column_sum",
@@ -358,7 +371,14 @@ impl Kernel {
             Kernel::GlobalNorm => "global_norm",
             Kernel::ClipNorm { .. } => "clip_norm",
             Kernel::FlatUpdate { .. } => "flat_update",
+            Kernel::Average => "average",
             Kernel::Transpose { .. } => "transpose",
+            Kernel::Copy(_) => "copy",
+            Kernel::Take(_) => "take",
+            Kernel::TakeGradient(_) => "take_gradient",
+            Kernel::Gather(_) => "gather",
+            Kernel::GatherGradient(_) => "gather_gradient",
+            Kernel::BatchMatMul(_) => "batch_matmul",
             Kernel::SetState(rule) => rule.name(),
             Kernel::Conv { way: ConvWay::Direct, .. } => "conv",
             Kernel::Conv { way: ConvWay::Winograd, .. } => "conv_winograd",
@@ -398,7 +418,7 @@ impl Kernel {
         for id in &cluster.nodes {
             let node = graph.node(*id);
             match &node.op {
-                Op::MatMul(_) => {
+                Op::MatMul(_) | Op::BatchMatMul(_) => {
                     let left = &graph.node(node.inputs[0]).ty.shape;
                     let inner = left.elements() / rows_of_product(graph, *id).max(1);
                     let product = inner.saturating_mul(2 * node.ty.shape.elements());
@@ -418,9 +438,10 @@ impl Kernel {
                     flops = conv_flops(dy, filters).saturating_add(flops);
                 }
                 // The old value is read, every moment is read and written.
-                Op::Update(_, rule) => {
-                    bytes = bytes.saturating_add(size(id) * (1 + 2 * rule.moments()));
+                Op::Update(_, update) => {
+                    bytes = bytes.saturating_add(size(id) * (1 + 2 * update.moments()));
                 }
+                Op::Average(_) => bytes = bytes.saturating_add(size(id)),
                 Op::Gradient(_, Store::Accumulate) => bytes = bytes.saturating_add(size(id)),
                 _ => {}
             }
@@ -436,5 +457,5 @@ fn conv_flops(y: &Shape, filters: &Shape) -> usize {
 }
 
 fn rows_of_product(graph: &Graph, id: NodeId) -> usize {
-    graph.node(id).ty.shape.dims()[0]
+    graph.node(id).ty.shape.rows()
 }

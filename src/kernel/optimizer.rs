@@ -5,7 +5,7 @@ use super::Fusion;
 use super::{Clip, Kernel};
 use super::{Cluster, Finder};
 use crate::graph::NodeId;
-use crate::op::Op;
+use crate::op::{Op, Update};
 
 /// `global_norm -> clip_coefficient`: one pass over the gradients gives both.
 pub(super) fn find_clip_norm(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
@@ -24,14 +24,15 @@ pub(super) fn find_clip_norm(finder: &Finder<'_>, root: NodeId) -> Option<Cluste
     })
 }
 
-/// All updates by the same rule that no other kernel took along.
+/// All updates that no other kernel took along and whose rules differ in their weight decay at most,
+/// each with its average.
 pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
     let graph = finder.graph;
-    let Op::Update(_, rule) = graph.node(root).op else { return None };
+    let Op::Update(_, Update { rule, .. }) = graph.node(root).op else { return None };
     let coefficient = graph.node(root).inputs.get(1).copied();
     let same = |id: &NodeId| {
         let node = graph.node(*id);
-        matches!(node.op, Op::Update(_, other) if other == rule)
+        matches!(node.op, Op::Update(_, other) if other.rule.is_like(rule))
             && node.inputs.get(1).copied() == coefficient
     };
     let updates: Vec<NodeId> =
@@ -40,5 +41,28 @@ pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
     inputs.extend(coefficient);
     let clip = if coefficient.is_some() { Clip::ByCoefficient } else { Clip::Off };
     let kernel = Kernel::FlatUpdate { rule, clip };
-    Some(Cluster { kernel, nodes: updates.clone(), inputs, outputs: updates })
+    let with_average = |&id: &NodeId| std::iter::once(id).chain(average_of(finder, id));
+    let outputs: Vec<NodeId> = updates.iter().flat_map(with_average).collect();
+    let mut nodes = outputs.clone();
+    nodes.sort_unstable();
+    Some(Cluster { kernel, nodes, inputs, outputs })
+}
+
+/// The node that moves the average of an updated parameter.
+pub(super) fn average_of(finder: &Finder<'_>, update: NodeId) -> Option<NodeId> {
+    let is_average = |id: &NodeId| matches!(finder.graph.node(*id).op, Op::Average(_));
+    finder.users(update).iter().copied().find(|id| is_average(id) && finder.is_free(*id))
+}
+
+/// All averages of what no optimiser changes.
+pub(super) fn find_averages(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
+    let graph = finder.graph;
+    let is_average = |id: &NodeId| matches!(graph.node(*id).op, Op::Average(_));
+    if !is_average(&root) {
+        return None;
+    }
+    let all = graph.nodes().map(|(id, _)| id);
+    let nodes: Vec<NodeId> = all.filter(|id| finder.is_free(*id) && is_average(id)).collect();
+    let inputs = nodes.iter().map(|&id| graph.node(id).inputs[0]).collect();
+    Some(Cluster { kernel: Kernel::Average, inputs, outputs: nodes.clone(), nodes })
 }

@@ -2,6 +2,7 @@
 //! A linear layer's gradients with respect to weight and bias, and what becomes of them: stored,
 //! or, where nothing else needs them, taken by the optimiser while they are in registers.
 
+use super::optimizer::average_of;
 use super::UpdatePlace;
 use super::{BiasGradient, Kernel, Sink};
 use super::{Cluster, Finder};
@@ -23,7 +24,7 @@ pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
     }
     let mut nodes = vec![root];
     nodes.extend(weight.nodes());
-    let mut outputs = vec![weight.output()];
+    let mut outputs: Vec<NodeId> = weight.outputs().collect();
     let mut bias = BiasGradient::Absent;
     let columns = graph.node(product.inputs[0]).ty.shape.last();
     let sums = finder.users(product.inputs[0]).iter().copied().filter(
@@ -31,11 +32,11 @@ pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
     );
     for sum in sums.filter(|&sum| finder.is_free(sum)) {
         let Some(found) = destination(finder, sum) else { continue };
-        if found.sink == weight.sink {
+        if found.sink.is_like(weight.sink) {
             bias = BiasGradient::Computed;
             nodes.push(sum);
             nodes.extend(found.nodes());
-            outputs.push(found.output());
+            outputs.extend(found.outputs());
             break;
         }
     }
@@ -47,16 +48,18 @@ pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
 pub(super) struct Destination {
     gradient: NodeId,
     update: Option<NodeId>,
+    /// The parameter's average, moved along with its update.
+    average: Option<NodeId>,
     pub(super) sink: Sink,
 }
 
 impl Destination {
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
-        std::iter::once(self.gradient).chain(self.update)
+        [Some(self.gradient), self.update, self.average].into_iter().flatten()
     }
 
-    pub(super) fn output(&self) -> NodeId {
-        self.update.unwrap_or(self.gradient)
+    pub(super) fn outputs(&self) -> impl Iterator<Item = NodeId> {
+        std::iter::once(self.update.unwrap_or(self.gradient)).chain(self.average)
     }
 }
 
@@ -66,15 +69,18 @@ pub(super) fn destination(finder: &Finder<'_>, value: NodeId) -> Option<Destinat
     let graph = finder.graph;
     let gradient = finder.only_user(value)?;
     let Op::Gradient(_, store) = graph.node(gradient).op else { return None };
-    let stored = Destination { gradient, update: None, sink: Sink::Store(store) };
+    let stored = Destination { gradient, update: None, average: None, sink: Sink::Store(store) };
     if finder.facts.update_place == UpdatePlace::Flat || store != crate::op::Store::Overwrite {
         return Some(stored);
     }
     let Some(update) = finder.only_user(gradient) else { return Some(stored) };
     match &graph.node(update).op {
-        Op::Update(_, rule) if graph.node(update).inputs == [gradient] => {
-            Some(Destination { gradient, update: Some(update), sink: Sink::Update(*rule) })
-        }
+        Op::Update(_, own) if graph.node(update).inputs == [gradient] => Some(Destination {
+            gradient,
+            update: Some(update),
+            average: average_of(finder, update),
+            sink: Sink::Update(own.rule),
+        }),
         _ => Some(stored),
     }
 }

@@ -11,6 +11,7 @@ mod binary;
 mod conv;
 mod extreme;
 mod format;
+mod groups;
 mod id;
 mod loss;
 mod matmul;
@@ -35,18 +36,21 @@ pub use conv::Conv;
 pub use extreme::{ArgExtreme, Extreme, Extremum};
 pub(crate) use format::channels_last;
 pub use format::MemoryFormat;
+pub use groups::{GroupOptions, Groups, Training};
 pub use id::{InputId, NodeId, ParamId};
 pub(crate) use loss::mean_divisor;
 pub use loss::{Nll, Reduction};
 pub use matmul::{MatMul, Order};
 pub use normalize::{Normalize, Over};
+pub(crate) use pieces::around;
 pub use pool::{AvgPool, Divisor, MaxPool};
 pub use random::Dropout;
 pub use record::Record;
 pub use softmax::Softmax;
 pub use state::StateRule;
 pub use unary::{Saved, Unary};
-pub use update::{Decay, Nesterov, Store, UpdateRule};
+pub(crate) use update::moved;
+pub use update::{Decay, Nesterov, Store, Update, UpdateRule};
 pub(crate) use window::{spatial, SPATIAL};
 pub use window::{Rounding, Window};
 
@@ -179,7 +183,10 @@ pub enum Op {
     /// `norm -> min(max_norm / (norm + 1e-6), 1)`.
     ClipCoefficient(f64),
     /// Changes a parameter and its moments by `(gradient[, coefficient])`; yields the new value.
-    Update(ParamId, UpdateRule),
+    Update(ParamId, Update),
+    /// Moves a parameter's average towards the value given, by [`Scalars::average`]; yields the new
+    /// average.
+    Average(ParamId),
     /// Changes state that is not trained, in train mode; yields the new state. Inputs as
     /// [`StateRule`] says.
     SetState(ParamId, StateRule),
@@ -302,6 +309,7 @@ impl Op {
             Op::GlobalNorm => "global_norm",
             Op::ClipCoefficient(_) => "clip_coefficient",
             Op::Update(..) => "update",
+            Op::Average(_) => "average",
             Op::SetState(_, rule) => rule.name(),
             Op::ToFormat(MemoryFormat::Contiguous) => "to_contiguous",
             Op::ToFormat(MemoryFormat::ChannelsLast) => "to_channels_last",
@@ -342,7 +350,7 @@ impl Op {
 
     /// Whether the operation changes state that outlives the run.
     pub fn is_effect(&self) -> bool {
-        matches!(self, Op::Gradient(..) | Op::Update(..) | Op::SetState(..))
+        matches!(self, Op::Gradient(..) | Op::Update(..) | Op::Average(_) | Op::SetState(..))
     }
 
     /// The shape rule: the types of the results for inputs of the given types, one for most
@@ -397,6 +405,7 @@ impl Op {
             Op::Nll(nll) => nll.infer(inputs)?,
             Op::NllGrad(nll, classes) => nll.infer_gradient(*classes, inputs)?,
             Op::Gradient(..) | Op::Update(..) => update::infer(inputs)?,
+            Op::Average(_) => update::infer_average(inputs)?,
             Op::SetState(_, rule) => rule.infer(inputs)?,
             Op::GlobalNorm => TensorType::f32(Shape::scalar()),
             Op::ClipCoefficient(_) => unary::infer(inputs)?,
@@ -476,6 +485,7 @@ impl Op {
             | Op::GlobalNorm
             | Op::ClipCoefficient(_)
             | Op::Update(..)
+            | Op::Average(_)
             | Op::SetState(..)
             | Op::Result(_) => Err(Mismatch::new("an operation of the forward pass", self.name())),
         }
@@ -543,6 +553,7 @@ impl Op {
             | Op::Parameter(_)
             | Op::Gradient(..)
             | Op::Update(..)
+            | Op::Average(_)
             | Op::SetState(..)
             | Op::Result(_) => {
                 unreachable!("{} is given by the interpreter", self.name())

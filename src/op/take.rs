@@ -102,7 +102,7 @@ pub(super) fn infer_gather(inputs: &[&TensorType], axis: usize) -> Result<Tensor
             }
         }
         _ => Err(Mismatch::new(
-            format!("a tensor and i32 indices, no larger but along axis {axis}"),
+            format!("a tensor and i32 indices that differ along axis {axis} alone"),
             describe(inputs),
         )),
     }
@@ -186,7 +186,7 @@ fn fits(index: &Shape, x: &Shape, axis: usize) -> bool {
     let extents = index.dims().iter().zip(x.dims()).enumerate();
     index.rank() == x.rank()
         && axis < x.rank()
-        && extents.into_iter().all(|(place, (index, x))| place == axis || index <= x)
+        && extents.into_iter().all(|(place, (index, x))| place == axis || index == x)
 }
 
 fn wanted(axis: usize) -> String {

@@ -4,7 +4,7 @@
 use super::{Array, Mismatch, TensorType};
 use crate::error::list;
 use crate::scalars::Scalars;
-use crate::Shape;
+use crate::{DType, Shape};
 
 /// How a gradient meets what its slot holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +66,17 @@ pub enum Decay {
     Decoupled,
 }
 
+/// What a step does to one parameter: a rule and what sets the parameter apart from others.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Update {
+    /// The rule, with the parameter's own weight decay.
+    pub rule: UpdateRule,
+    /// Factor of the run's learning rate.
+    pub rate_factor: f64,
+    /// Updates that were made without the parameter: moments and bias corrections count from there.
+    pub skipped: u32,
+}
+
 impl UpdateRule {
     /// Number of moments that the rule keeps per element.
     pub fn moments(&self) -> usize {
@@ -75,16 +86,67 @@ impl UpdateRule {
         }
     }
 
-    /// The plain meaning: the new value and new moments of one element. `moments` holds as many
-    /// entries as [`UpdateRule::moments`] says.
-    pub fn apply(&self, value: f64, gradient: f64, moments: &mut [f64], run: &Scalars) -> f64 {
-        let rate = f64::from(run.learning_rate);
+    /// The rule's weight decay.
+    pub fn weight_decay(&self) -> f64 {
         match *self {
+            UpdateRule::Sgd { weight_decay, .. } | UpdateRule::Adam { weight_decay, .. } => {
+                weight_decay
+            }
+        }
+    }
+
+    /// The rule with another weight decay.
+    #[must_use]
+    pub fn with_weight_decay(self, weight_decay: f64) -> Self {
+        match self {
+            UpdateRule::Sgd { momentum, dampening, nesterov, .. } => {
+                UpdateRule::Sgd { momentum, dampening, nesterov, weight_decay }
+            }
+            UpdateRule::Adam { beta1, beta2, eps, decay, .. } => {
+                UpdateRule::Adam { beta1, beta2, eps, weight_decay, decay }
+            }
+        }
+    }
+
+    /// Whether two rules differ in their weight decay at most.
+    pub fn is_like(self, other: Self) -> bool {
+        self.with_weight_decay(0.0) == other.with_weight_decay(0.0)
+    }
+}
+
+/// The rule for a parameter like most others.
+impl From<UpdateRule> for Update {
+    fn from(rule: UpdateRule) -> Self {
+        Update { rule, rate_factor: 1.0, skipped: 0 }
+    }
+}
+
+impl Update {
+    /// Number of moments that are kept per element.
+    pub fn moments(&self) -> usize {
+        self.rule.moments()
+    }
+
+    /// The parameter's learning rate in a run.
+    pub fn rate(&self, run: &Scalars) -> f64 {
+        f64::from(run.learning_rate) * self.rate_factor
+    }
+
+    /// The number of this update among those of the parameter, counted from 1.
+    pub fn count(&self, run: &Scalars) -> u32 {
+        run.update.saturating_sub(self.skipped).max(1)
+    }
+
+    /// The plain meaning: the new value and new moments of one element. `moments` holds as many
+    /// entries as [`Update::moments`] says.
+    pub fn apply(&self, value: f64, gradient: f64, moments: &mut [f64], run: &Scalars) -> f64 {
+        let (rate, count) = (self.rate(run), self.count(run));
+        match self.rule {
             UpdateRule::Sgd { momentum, dampening, nesterov, weight_decay } => {
                 let momentum = run.momentum.unwrap_or(momentum);
                 let gradient = decayed(gradient, weight_decay, value);
                 let Some(buffer) = moments.first_mut() else { return value - rate * gradient };
-                *buffer = if run.update <= 1 {
+                *buffer = if count <= 1 {
                     gradient
                 } else {
                     momentum * *buffer + (1.0 - dampening) * gradient
@@ -102,11 +164,19 @@ impl UpdateRule {
                 };
                 moments[0] = beta1 * moments[0] + (1.0 - beta1) * gradient;
                 moments[1] = beta2 * moments[1] + (1.0 - beta2) * gradient * gradient;
-                let step = run.update as i32;
+                let step = count as i32;
                 let denominator = (moments[1] / (1.0 - beta2.powi(step))).sqrt() + eps;
                 value - rate / (1.0 - beta1.powi(step)) * moments[0] / denominator
             }
         }
+    }
+}
+
+/// An average moved towards a value by a weight, as `torch.lerp` does: all the way if it is 1.
+pub(crate) fn moved(average: f64, value: f64, weight: f64) -> f64 {
+    match weight < 0.5 {
+        true => average + weight * (value - average),
+        false => value - (1.0 - weight) * (value - average),
     }
 }
 
@@ -123,6 +193,13 @@ pub(super) fn infer(inputs: &[&TensorType]) -> Result<TensorType, Mismatch> {
     match inputs {
         [gradient] | [gradient, _] => Ok((*gradient).clone()),
         _ => Err(Mismatch::new("a gradient", describe(inputs))),
+    }
+}
+
+pub(super) fn infer_average(inputs: &[&TensorType]) -> Result<TensorType, Mismatch> {
+    match inputs {
+        [value] if value.dtype == DType::F32 => Ok((*value).clone()),
+        _ => Err(Mismatch::new("a value of f32", describe(inputs))),
     }
 }
 

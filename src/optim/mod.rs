@@ -1,10 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Optimisers and schedules of learning rate and momentum, with PyTorch's semantics.
+//! Optimisers, groups of parameters, schedules of learning rate and momentum, and moving averages, with
+//! PyTorch's semantics.
 
+mod average;
+mod group;
 mod schedule;
+mod tuning;
 
 pub use crate::op::Nesterov;
+pub use average::{Average, Buffers};
+pub use group::Group;
 pub use schedule::{Anneal, MomentumCycle, Phases, Schedule};
+pub(crate) use tuning::Tuning;
 
 use crate::op::{Decay, UpdateRule};
 use crate::{Error, Result};

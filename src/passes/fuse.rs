@@ -5,7 +5,7 @@
 //! kernel must compute is what those nodes mean, and that is how it is tested.
 
 use crate::graph::Graph;
-use crate::kernel::{self, is_leaf, is_view, Cluster, Facts, Finder};
+use crate::kernel::{self, is_leaf, is_read_through, origin, Cluster, Facts, Finder};
 use crate::{Error, Result};
 
 /// Covers the graph: the kernels that replace most are tried first, each remaining node gets the
@@ -23,8 +23,12 @@ pub(super) fn clusters(graph: &Graph, facts: &Facts) -> Result<Vec<Cluster>> {
             }
         }
     }
+    for chain in kernel::chains(&finder, &clusters) {
+        finder.claim(&chain);
+        clusters.push(chain);
+    }
     for (id, node) in graph.nodes() {
-        if finder.is_free(id) && !is_leaf(&node.op) && !is_view(&node.op) {
+        if finder.is_free(id) && !is_leaf(&node.op) && !is_read_through(&node.op) {
             let cluster = kernel::single(&finder, id);
             finder.claim(&cluster);
             clusters.push(cluster);
@@ -34,25 +38,24 @@ pub(super) fn clusters(graph: &Graph, facts: &Facts) -> Result<Vec<Cluster>> {
     Ok(clusters)
 }
 
-/// Every node is computed exactly once.
+/// Every node is computed exactly once, and whatever a cluster takes is there.
 fn check_cover(graph: &Graph, clusters: &[Cluster]) -> Result<()> {
     let mut count = vec![0; graph.nodes.len()];
-    for id in clusters.iter().flat_map(|cluster| &cluster.nodes) {
-        count[id.index()] += 1;
+    let mut is_there: Vec<bool> = graph.nodes().map(|(_, node)| is_leaf(&node.op)).collect();
+    for cluster in clusters {
+        cluster.nodes.iter().for_each(|id| count[id.index()] += 1);
+        cluster.outputs.iter().for_each(|id| is_there[id.index()] = true);
     }
-    let wrong = graph.nodes().find(|(id, node)| {
-        let free_of_charge = is_leaf(&node.op) || is_view(&node.op);
-        count[id.index()] > 1 || (count[id.index()] == 0 && !free_of_charge)
-    });
-    match wrong {
+    let wrong = |message| Err(Error::Internal { pass: "fuse", message });
+    for (id, node) in graph.nodes() {
+        let count = count[id.index()];
+        if count != 1 && !is_leaf(&node.op) && !is_read_through(&node.op) {
+            return wrong(format!("node {id:?} ({}) is computed {count} times", node.op.name()));
+        }
+    }
+    let taken = clusters.iter().flat_map(|cluster| &cluster.inputs).chain(graph.outputs());
+    match taken.map(|&id| origin(graph, id)).find(|id| !is_there[id.index()]) {
         None => Ok(()),
-        Some((id, node)) => Err(Error::Internal {
-            pass: "fuse",
-            message: format!(
-                "node {id:?} ({}) is computed {} times",
-                node.op.name(),
-                count[id.index()]
-            ),
-        }),
+        Some(id) => wrong(format!("nothing yields node {id:?} ({})", graph.node(id).op.name())),
     }
 }

@@ -2,18 +2,18 @@
 //! The gradient pass: reverse-mode differentiation, as further graph.
 
 use super::{broken, Goal, Seed};
-use crate::graph::{Builder, Graph, NodeId, ParamRole};
-use crate::op::{Binary, Op, Store};
+use crate::graph::{Builder, Graph, NodeId, ParamId, ParamRole};
+use crate::op::{Binary, Groups, Op, Store};
 use crate::scalars::Scalar;
 use crate::{DType, Error, Result};
 
 /// Appends the backward pass that the goal asks for. Parameters' gradients end in
 /// [`Op::Gradient`] nodes, which become outputs behind the results.
 pub(super) fn append(graph: Graph, goal: &Goal) -> Result<Graph> {
-    let (seed, store) = match goal {
+    let (seed, store, wanted) = match goal {
         Goal::Forward | Goal::Layers => return Ok(graph),
-        Goal::Gradients(seed) => (*seed, Store::Overwrite),
-        Goal::Step(step) => (Seed::One, step.store),
+        Goal::Gradients(seed) => (*seed, Store::Overwrite, Wanted::InputsAndParameters),
+        Goal::Step(step) => (Seed::One, step.store, Wanted::Trained(&step.groups)),
     };
     let mut outputs = graph.outputs.clone();
     let target = outputs[0];
@@ -29,7 +29,7 @@ pub(super) fn append(graph: Graph, goal: &Goal) -> Result<Graph> {
             builder.add(Op::Scalar(Scalar::Share), &[]).map_err(broken("gradient"))?
         }
     };
-    let gradients = backpropagate(&mut builder, target, start)?;
+    let gradients = backpropagate(&mut builder, target, start, wanted)?;
     if matches!(goal, Goal::Gradients(_)) {
         let first_input = builder.graph().nodes().find_map(|(id, node)| match node.op {
             Op::Input(input) if input.index() == 0 => Some(id),
@@ -39,7 +39,7 @@ pub(super) fn append(graph: Graph, goal: &Goal) -> Result<Graph> {
             outputs.push(gradient);
         }
     }
-    for (node, parameter) in parameters(builder.graph()) {
+    for (node, parameter) in parameters(builder.graph(), wanted) {
         if let Some(gradient) = gradients[node.index()] {
             let store = Op::Gradient(parameter, store);
             builder.set_layer(builder.graph().node(node).layer);
@@ -49,13 +49,38 @@ pub(super) fn append(graph: Graph, goal: &Goal) -> Result<Graph> {
     Ok(builder.finish(outputs))
 }
 
-/// The gradient of `target` with respect to every earlier node, where there is one.
+/// What gradients are asked for.
+#[derive(Clone, Copy)]
+enum Wanted<'a> {
+    /// Those of inputs and of all parameters.
+    InputsAndParameters,
+    /// Those of parameters that are not frozen.
+    Trained(&'a Groups),
+}
+
+impl Wanted<'_> {
+    fn has_input(self) -> bool {
+        matches!(self, Wanted::InputsAndParameters)
+    }
+
+    fn has(self, graph: &Graph, parameter: ParamId) -> bool {
+        let is_frozen = match self {
+            Wanted::InputsAndParameters => false,
+            Wanted::Trained(groups) => groups.is_frozen(parameter),
+        };
+        graph.parameters()[parameter.index()].role == ParamRole::Trained && !is_frozen
+    }
+}
+
+/// The gradient of `target` with respect to every earlier node that leads to one that is wanted, where
+/// there is one.
 fn backpropagate(
     builder: &mut Builder,
     target: NodeId,
     start: NodeId,
+    wanted: Wanted<'_>,
 ) -> Result<Vec<Option<NodeId>>> {
-    let needed = needs_gradient(builder.graph());
+    let needed = needs_gradient(builder.graph(), wanted);
     let results = builder.graph().results();
     let mut gradients: Vec<Option<NodeId>> = vec![None; builder.graph().nodes.len()];
     gradients[target.index()] = Some(start);
@@ -94,13 +119,13 @@ fn sum(builder: &mut Builder, a: Option<NodeId>, b: Option<NodeId>) -> Result<Op
     }
 }
 
-/// Which nodes depend on a parameter or on a floating-point input.
-fn needs_gradient(graph: &Graph) -> Vec<bool> {
+/// Which nodes depend on a parameter, or on a floating-point input, whose gradient is wanted.
+fn needs_gradient(graph: &Graph, wanted: Wanted<'_>) -> Vec<bool> {
     let mut needed = Vec::with_capacity(graph.nodes.len());
     for (_, node) in graph.nodes() {
         let leaf = match node.op {
-            Op::Parameter(id) => graph.parameters()[id.index()].role == ParamRole::Trained,
-            Op::Input(_) => node.ty.dtype == DType::F32,
+            Op::Parameter(id) => wanted.has(graph, id),
+            Op::Input(_) => wanted.has_input() && node.ty.dtype == DType::F32,
             _ => false,
         };
         needed.push(leaf || node.inputs.iter().any(|id: &NodeId| needed[id.index()]));
@@ -108,12 +133,9 @@ fn needs_gradient(graph: &Graph) -> Vec<bool> {
     needed
 }
 
-fn parameters(graph: &Graph) -> Vec<(NodeId, crate::graph::ParamId)> {
+fn parameters(graph: &Graph, wanted: Wanted<'_>) -> Vec<(NodeId, ParamId)> {
     let parameter = |(id, node): (NodeId, &crate::graph::Node)| match node.op {
-        Op::Parameter(parameter) => {
-            let trained = graph.parameters()[parameter.index()].role == ParamRole::Trained;
-            trained.then_some((id, parameter))
-        }
+        Op::Parameter(parameter) => wanted.has(graph, parameter).then_some((id, parameter)),
         _ => None,
     };
     let mut found: Vec<_> = graph.nodes().filter_map(parameter).collect();

@@ -76,6 +76,7 @@ pub(super) fn place(graph: &Graph, schedule: &Schedule, facts: &Facts) -> Placem
                 Op::Update(parameter, _) | Op::SetState(parameter, _) => {
                     Place::Parameter(parameter)
                 }
+                Op::Average(parameter) => Place::Average(parameter),
                 _ => match values.slots[output.index()] {
                     Some(slot) => Place::Output(slot),
                     None => Place::Arena(Bytes(0)),

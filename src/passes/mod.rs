@@ -12,9 +12,9 @@ mod schedule;
 mod simplify;
 mod update;
 
-use crate::graph::{Graph, Node, NodeId, Traced};
+use crate::graph::{Graph, Node, NodeId, ParamRole, Traced};
 use crate::kernel::Facts;
-use crate::op::{Store, UpdateRule};
+use crate::op::{Groups, Store, UpdateRule};
 use crate::plan::Plan;
 use crate::{Error, Result};
 
@@ -70,6 +70,8 @@ pub struct StepGoal {
     pub store: Store,
     /// The update that ends the step; `None` if more micro-batches follow.
     pub update: Option<UpdateGoal>,
+    /// How each parameter is trained.
+    pub groups: Groups,
 }
 
 /// The update that ends a training step.
@@ -79,6 +81,31 @@ pub struct UpdateGoal {
     pub rule: UpdateRule,
     /// Largest global norm of the gradients, if they are clipped.
     pub max_norm: Option<f64>,
+    /// Of what moving averages are kept.
+    pub averages: Averages,
+}
+
+/// Of what a step moves averages along.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Averages {
+    /// Of nothing.
+    #[default]
+    None,
+    /// Of all parameters, frozen ones too.
+    Parameters,
+    /// Also of the state that is not trained, but for counters.
+    ParametersAndState,
+}
+
+impl Averages {
+    /// What changes the parameters whose averages are kept.
+    pub fn roles(self) -> &'static [ParamRole] {
+        match self {
+            Averages::None => &[],
+            Averages::Parameters => &[ParamRole::Trained],
+            Averages::ParametersAndState => &[ParamRole::Trained, ParamRole::State],
+        }
+    }
 }
 
 /// Compiles a traced function for a backend.
@@ -97,7 +124,12 @@ pub fn compile(traced: Traced, request: &Request, facts: &Facts) -> Result<Plan>
     let graph = verified("layout", layout::assign(graph, facts.image_format))?;
     within_reach(&graph)?;
     let clusters = fuse::clusters(&graph, facts)?;
+    let count = clusters.len();
     let schedule = schedule::order(&graph, clusters, facts);
+    if schedule.steps.len() != count {
+        let message = format!("{} of {count} steps have an order", schedule.steps.len());
+        return Err(Error::Internal { pass: "schedule", message });
+    }
     let placement = memory::place(&graph, &schedule, facts);
     Ok(assemble::plan(graph, schedule, placement, facts))
 }

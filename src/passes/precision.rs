@@ -42,7 +42,7 @@ pub(super) fn stored(
         | Op::GlobalNorm
         | Op::ClipCoefficient(_) => true,
         Op::Input(_) | Op::Parameter(_) | Op::Constant(_) | Op::Scalar(_) => true,
-        Op::Gradient(..) | Op::Update(..) | Op::SetState(..) => true,
+        Op::Gradient(..) | Op::Update(..) | Op::Average(_) | Op::SetState(..) => true,
         // All of a loss but its last gradient, the one that layers take.
         _ if is_loss(id) => {
             let users = &users[id.index()];

@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use crate::backend::PlanId;
 use crate::exec::Executable;
 use crate::op::TensorType;
-use crate::passes::Request;
+use crate::passes::{Goal, Request};
 use crate::{DType, Shape, Tensor};
 
 /// Plans kept unless the user wants others: as many as batch sizes and modes commonly in use.
@@ -107,21 +107,33 @@ impl Kept {
         self.most
     }
 
+    /// Takes the plans of training steps out.
+    pub(crate) fn drain_steps(&mut self) -> Vec<Executable> {
+        let is_step = |entry: &Entry| matches!(entry.request.goal, Goal::Step(_));
+        let steps = self.plans.iter().filter(|(_, entry)| is_step(entry)).map(|(id, _)| *id);
+        let steps: Vec<PlanId> = steps.collect();
+        steps.into_iter().filter_map(|id| self.remove(id)).collect()
+    }
+
     fn shrink(&mut self, most: usize) -> Vec<Executable> {
         let mut gone = Vec::new();
         while self.plans.len() > most {
             let oldest = self.plans.iter().min_by_key(|(_, entry)| entry.last_used);
             let Some(id) = oldest.map(|(id, _)| *id) else { break };
-            let Some(entry) = self.plans.remove(&id) else { break };
-            if let Some(of_hash) = self.by_hash.get_mut(&entry.hash) {
-                of_hash.retain(|other| *other != id);
-                if of_hash.is_empty() {
-                    self.by_hash.remove(&entry.hash);
-                }
-            }
-            gone.push(entry.executable);
+            gone.extend(self.remove(id));
         }
         gone
+    }
+
+    fn remove(&mut self, id: PlanId) -> Option<Executable> {
+        let entry = self.plans.remove(&id)?;
+        if let Some(of_hash) = self.by_hash.get_mut(&entry.hash) {
+            of_hash.retain(|other| *other != id);
+            if of_hash.is_empty() {
+                self.by_hash.remove(&entry.hash);
+            }
+        }
+        Some(entry.executable)
     }
 }
 

@@ -74,9 +74,11 @@ impl Runner {
             Goal::Gradients(_) => self.store.ensure_gradients(&mut *self.backend)?,
             Goal::Step(step) => {
                 self.store.ensure_gradients(&mut *self.backend)?;
-                let rule = step.update.as_ref().map(|update| update.rule);
-                let moments = rule.map_or(0, |rule| rule.moments());
+                let moments = step.update.as_ref().map_or(0, |update| update.rule.moments());
+                let averages =
+                    step.update.as_ref().map_or(&[][..], |update| update.averages.roles());
                 self.store.ensure_moments(&mut *self.backend, moments)?;
+                self.store.ensure_averages(&mut *self.backend, averages)?;
             }
         }
         self.ensure_arena(plan.arena)?;
@@ -85,6 +87,36 @@ impl Runner {
         let gone = self.kept.add(wanted, executable);
         self.forget(gone);
         Ok(id)
+    }
+
+    /// Keeps moments of these parameters alone; those of parameters that had some stay.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if there is too little memory; the moments are as they were then.
+    pub(crate) fn keep_moments(&mut self, keeps: &[bool]) -> Result<()> {
+        if self.store.keeps_moments_of(keeps) {
+            return Ok(());
+        }
+        self.forget_steps();
+        self.store.keep_moments(&mut *self.backend, keeps)
+    }
+
+    /// Forgets the moments of an earlier training.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if there is too little memory.
+    pub(crate) fn forget_moments(&mut self) -> Result<()> {
+        if !self.store.has_moments() {
+            return Ok(());
+        }
+        self.forget_steps();
+        self.store.forget_moments(&mut *self.backend)
+    }
+
+    /// Forgets the plans of training steps, which know where the moments lie.
+    fn forget_steps(&mut self) {
+        let gone = self.kept.drain_steps();
+        self.forget(gone);
     }
 
     pub(crate) fn plan(&self, id: PlanId) -> Result<&Plan> {

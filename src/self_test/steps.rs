@@ -6,7 +6,7 @@ use crate::graph::Var;
 use crate::loss::CrossEntropy;
 use crate::nn::{Dropout, Linear, Module, Scope};
 use crate::op::Nesterov;
-use crate::optim::{Adam, AdamW, Optimizer, Sgd};
+use crate::optim::{Adam, AdamW, Average, Group, Optimizer, Sgd};
 use crate::{Device, Net, Result, Seed, Tensor, Trainer};
 
 /// Issued, captured and replayed.
@@ -47,6 +47,15 @@ struct Setting {
     optimizer: Optimizer,
     max_norm: Option<f64>,
     micro_batches: usize,
+    parameters: Parameters,
+}
+
+/// How parameters are trained.
+#[derive(Clone, Copy, PartialEq)]
+enum Parameters {
+    Alike,
+    /// In groups, a layer frozen at first, and averages kept.
+    Apart,
 }
 
 pub(super) fn compare(device: &Device, size: usize) -> Result<Vec<Check>> {
@@ -54,7 +63,10 @@ pub(super) fn compare(device: &Device, size: usize) -> Result<Vec<Check>> {
 }
 
 fn settings() -> Vec<Setting> {
-    let setting = |what, optimizer| Setting { what, optimizer, max_norm: None, micro_batches: 1 };
+    let setting = |what, optimizer| {
+        let (max_norm, micro_batches, parameters) = (None, 1, Parameters::Alike);
+        Setting { what, optimizer, max_norm, micro_batches, parameters }
+    };
     let momentum = Sgd { weight_decay: 0.01, ..Sgd::new(0.05).momentum(0.9) };
     // With PyTorch's eps the first steps of Adam take the sign of gradients that are only rounding.
     let adam = Adam { eps: 1e-2, ..Adam::new(1e-3) };
@@ -65,6 +77,11 @@ fn settings() -> Vec<Setting> {
         setting("Adam", Adam { weight_decay: 0.01, ..adam }.into()),
         setting("AdamW", AdamW { eps: 1e-2, ..AdamW::new(1e-3) }.into()),
         Setting { max_norm: Some(0.5), ..setting("Adam with clipping", adam.into()) },
+        Setting {
+            max_norm: Some(0.5),
+            parameters: Parameters::Apart,
+            ..setting("Adam of groups, with averages", Adam { weight_decay: 0.01, ..adam }.into())
+        },
         Setting { micro_batches: 3, ..setting("SGD of micro-batches", Sgd::new(0.1).into()) },
     ]
 }
@@ -89,15 +106,28 @@ fn train(device: &Device, size: usize, setting: Setting) -> Result<Vec<Tensor>> 
         fit = fit.with_clipping(max_norm)?;
     }
     fit = fit.with_micro_batches(setting.micro_batches)?;
+    if setting.parameters == Parameters::Apart {
+        let fast = Group::of("fc3.*").rate_factor(2.0).weight_decay(0.1);
+        fit = fit.with_groups([fast])?.without_decay_for_biases_and_norms();
+        fit = fit.with_average(Average::new(0.75))?;
+        fit.freeze("fc2.*")?;
+    }
     let mut results = Vec::new();
     for step in 0..STEPS {
         let samples = size + 2;
+        if setting.parameters == Parameters::Apart && step == STEPS / 2 {
+            fit.unfreeze("fc2.*")?;
+        }
         let loss =
             fit.step(&numbers(step as u64, [samples, inputs])?, &labels(samples, classes)?)?;
         results.push(Tensor::new([1], vec![loss.value()?])?);
         if let Some(norm) = loss.gradient_norm()? {
             results.push(Tensor::new([1], vec![norm])?);
         }
+    }
+    if setting.parameters == Parameters::Apart {
+        let last = numbers(STEPS as u64, [size + 2, inputs])?;
+        results.push(fit.averaged()?.forward(&last)?);
     }
     let net = fit.net();
     let names: Vec<String> = net.parameter_names().into_iter().map(str::to_owned).collect();

@@ -144,7 +144,7 @@ fn updates_that_read_another_gradient_wait_for_it() {
             let (weight, own) = gradient("second.weight");
             let coefficient = factor(&mut builder, other);
             let rule = Optimizer::from(Sgd::new(0.1)).rule;
-            let update = builder.add(Op::Update(weight, rule), &[own, coefficient]);
+            let update = builder.add(Op::Update(weight, rule.into()), &[own, coefficient]);
             let mut results = graph.outputs().to_vec();
             results.push(update.expect("a gradient and its factor"));
             let traced = Traced { graph: builder.finish(results.clone()), results };

@@ -5,6 +5,7 @@ mod broadcast;
 mod chains;
 mod empty;
 mod fusion;
+mod groups;
 mod laws;
 mod losses;
 mod steps;

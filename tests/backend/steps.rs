@@ -3,9 +3,9 @@
 
 use kiln::loss::{Loss, Mse};
 use kiln::nn::Module;
-use kiln::op::{Array, Store, TensorType};
+use kiln::op::{Array, GroupOptions, Groups, Store, TensorType, Training};
 use kiln::optim::{Adam, AdamW, Nesterov, Optimizer, Sgd};
-use kiln::passes::{Goal, StepGoal, UpdateGoal};
+use kiln::passes::{Averages, Goal, StepGoal, UpdateGoal};
 use kiln::{DType, Mode, Net, Scalars, Tensor, Trainer};
 
 use super::Verdict;
@@ -50,8 +50,10 @@ fn kernels_are_their_nodes(layer: &Layer, target: &Target) -> Verdict {
         // cancels to rounding errors would be all rounding error. Fixtures begin from nothing.
         *moments = vec![gradient.clone(), gradient.clone()];
     }
+    parameters.averages = parameters.gradients.clone();
     let mut scalars = Scalars::new(SEED);
     (scalars.pass, scalars.update, scalars.learning_rate) = (2, 3, 0.05);
+    scalars.average = 0.125;
     let loss: &dyn Loss = &Mse::default();
     let types: Vec<TensorType> = inputs.iter().map(Tensor::ty).collect();
     let mut worst = 0.0f64;
@@ -61,8 +63,20 @@ fn kernels_are_their_nodes(layer: &Layer, target: &Target) -> Verdict {
         let kind = (index + layer.input.len()) % 4;
         let store = if kind.is_multiple_of(2) { Store::Overwrite } else { Store::Accumulate };
         let max_norm = (kind / 2 == 1).then_some(0.5);
-        let update = Some(UpdateGoal { rule: optimizer.rule, max_norm });
-        let goal = Goal::Step(StepGoal { store, update });
+        // Parameters of two groups, and one that is frozen where the optimiser averages.
+        let averages = if index % 2 == 1 { Averages::ParametersAndState } else { Averages::None };
+        let own = |place: usize| match (index, place) {
+            (0, _) => Training::Trained(GroupOptions::default()),
+            (1 | 3, 1) => Training::Frozen,
+            _ => Training::Trained(GroupOptions {
+                rate_factor: if place.is_multiple_of(2) { 0.5 } else { 2.0 },
+                weight_decay: (place == 0).then_some(0.25),
+                skipped: 1 + place as u32 % 2,
+            }),
+        };
+        let groups = Groups::new((0..parameters.specs.len()).map(own).collect());
+        let update = Some(UpdateGoal { rule: optimizer.rule, max_norm, averages });
+        let goal = Goal::Step(StepGoal { store, update, groups });
         let mut backend = target.backend();
         let traced = record(net.module(), Some(loss), &parameters.specs, &types);
         let plan = compiled(traced, Mode::Train, goal, backend.facts());

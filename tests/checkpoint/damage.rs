@@ -5,7 +5,7 @@ use std::io::{Seek, SeekFrom};
 
 use flate2::Crc;
 use kiln::checkpoint::Resume;
-use serde_json::Value;
+use serde_json::{json, Value};
 
 use super::*;
 
@@ -119,7 +119,9 @@ fn edit(path: &Path, change: impl FnOnce(&mut Value)) {
 #[test]
 fn numbers_that_cannot_be_are_refused_whatever_the_check_sum() {
     type Change = fn(&mut Value);
-    let always: [(&str, Change, &str); 5] = [
+    let always: [(&str, Change, &str); 7] = [
+        ("averaged", |state| state["averaged"] = 100.into(), "a part of"),
+        ("skipped", |state| state["skipped"] = json!({ "fc1.weight": 100 }), "a part of"),
         ("pass", |state| state["pass"] = (1_u64 << 31).into(), "number of a pass"),
         ("draws", |state| state["monte_carlo_pass"] = u32::MAX.into(), "number of a pass"),
         ("updates", |state| state["updates"] = 6.into(), "one per pass"),

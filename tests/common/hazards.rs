@@ -17,6 +17,7 @@ enum Region {
     Output(usize),
     Parameter(usize),
     Gradient(usize),
+    Average(usize),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +66,7 @@ fn region(plan: &Plan, buffer: BufferId) -> Option<Region> {
         Place::Output(slot) => Some(Region::Output(slot)),
         Place::Parameter(parameter) => Some(Region::Parameter(parameter.index())),
         Place::Gradient(parameter) => Some(Region::Gradient(parameter.index())),
+        Place::Average(parameter) => Some(Region::Average(parameter.index())),
         Place::Input(_) => None,
     }
 }

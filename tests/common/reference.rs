@@ -22,6 +22,7 @@ pub(crate) struct Parameters {
     pub(crate) values: Vec<Array>,
     pub(crate) gradients: Vec<Array>,
     pub(crate) moments: Vec<Vec<Array>>,
+    pub(crate) averages: Vec<Array>,
 }
 
 impl State for Parameters {
@@ -35,6 +36,14 @@ impl State for Parameters {
 
     fn moments(&self, parameter: ParamId) -> Vec<Array> {
         self.moments[parameter.index()].clone()
+    }
+
+    fn average(&self, parameter: ParamId) -> Array {
+        self.averages[parameter.index()].clone()
+    }
+
+    fn set_average(&mut self, parameter: ParamId, average: &Array) {
+        self.averages[parameter.index()] = average.clone();
     }
 
     fn set_gradient(&mut self, parameter: ParamId, gradient: &Array) {
@@ -58,9 +67,9 @@ impl Parameters {
         let specs = Arc::new(plan.graph.parameters().to_vec());
         let read = |spec: &ParamSpec| array(&net.parameter(&spec.name).expect("its own name"));
         let values: Vec<Array> = specs.iter().map(read).collect();
-        let gradients = specs.iter().map(|spec| Array::zeros(&spec.shape)).collect();
-        let moments = vec![vec![]; specs.len()];
-        Parameters { specs, values, gradients, moments }
+        let gradients: Vec<Array> = specs.iter().map(|spec| Array::zeros(&spec.shape)).collect();
+        let (moments, averages) = (vec![vec![]; specs.len()], gradients.clone());
+        Parameters { specs, values, gradients, moments, averages }
     }
 }
 

@@ -48,20 +48,26 @@ impl<'a> Stepper<'a> {
         let alignment = backend.facts().alignment;
         let (slots, [size, of_state]) = slots(&specs, alignment, |spec| backend.layout(spec));
         let mut reserve = |bytes| backend.reserve(bytes).expect("memory");
-        let arenas = [plan.arena, size, of_state, size, size, size].map(&mut reserve);
-        let [arena, values, state, gradients, first, second] = arenas;
+        let sizes = [plan.arena, size, of_state, size, size, size, size, of_state];
+        let arenas = sizes.map(&mut reserve);
+        let [arena, values, state, gradients, first, second, averages, of_state] = arenas;
         let memory = Memory {
             plan: arena,
             values,
             state,
             gradients: Some(gradients),
             moments: vec![first, second],
+            averages: [Some(averages), Some(of_state)],
             slots: Arc::new(slots),
         };
         let mut stepper =
             Stepper { backend, id: PlanId::fresh(), plan, memory, specs: specs.clone() };
         for (index, value) in parameters.values.iter().enumerate() {
             stepper.write(stepper.home(index), index, value);
+        }
+        for index in (0..specs.len()).filter(|&index| specs[index].dtype == DType::F32) {
+            let arena = stepper.home_of_average(index);
+            stepper.write(arena, index, &parameters.averages[index]);
         }
         let trained = |index: &usize| specs[*index].role == ParamRole::Trained;
         for index in (0..specs.len()).filter(trained) {
@@ -129,6 +135,9 @@ impl<'a> Stepper<'a> {
         if let Place::Parameter(parameter) = place {
             return self.read(self.home(parameter.index()), parameter.index());
         }
+        if let Place::Average(parameter) = place {
+            return self.read(self.home_of_average(parameter.index()), parameter.index());
+        }
         let stored = match place {
             Place::Arena(start) => {
                 let length = Bytes(shape.elements() * F32);
@@ -140,7 +149,7 @@ impl<'a> Stepper<'a> {
                 let arena = self.memory.gradients.expect("reserved");
                 return self.read(arena, parameter.index());
             }
-            Place::Input(_) | Place::Uploaded(..) | Place::Parameter(_) => {
+            Place::Input(_) | Place::Uploaded(..) | Place::Parameter(_) | Place::Average(_) => {
                 panic!("a step writes to an input")
             }
         };
@@ -164,6 +173,7 @@ impl<'a> Stepper<'a> {
             specs: self.specs.clone(),
             values: (0..count).map(|index| self.read(self.home(index), index)).collect(),
             gradients: (0..count).map(|index| self.read_trained(gradients, index)).collect(),
+            averages: (0..count).map(|index| self.read_average(index)).collect(),
             moments: (0..count)
                 .map(|index| {
                     let used = &moments[..rule_moments];
@@ -199,6 +209,18 @@ impl<'a> Stepper<'a> {
             ParamRole::Trained => self.read(arena, index),
             ParamRole::State => Array::zeros(&self.specs[index].shape),
         }
+    }
+
+    /// Averages, which counters have none of.
+    fn read_average(&mut self, index: usize) -> Array {
+        match self.specs[index].dtype {
+            DType::I64 => Array::zeros(&self.specs[index].shape),
+            _ => self.read(self.home_of_average(index), index),
+        }
+    }
+
+    fn home_of_average(&self, index: usize) -> Arena {
+        self.memory.home_of_average(ParamId::at(index)).expect("reserved")
     }
 
     fn home(&self, index: usize) -> Arena {
@@ -251,6 +273,8 @@ impl Judged {
         for (index, spec) in got.specs.iter().enumerate() {
             let name = format!("{what}, value of {}", spec.name);
             self.note(&name, &got.values[index], &meant.values[index], tolerance)?;
+            let name = format!("{what}, average of {}", spec.name);
+            self.note(&name, &got.averages[index], &meant.averages[index], tolerance)?;
             for (moment, array) in got.moments[index].iter().enumerate() {
                 let name = format!("{what}, moment {moment} of {}", spec.name);
                 self.note(&name, array, &meant.moments[index][moment], tolerance)?;

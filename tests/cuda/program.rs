@@ -220,3 +220,77 @@ fn nvrtc_is_found_in_a_toolkit() {
         assert!(found == "77.7" || (!usual.is_null() && found == usual), "{variable}: {found}");
     }
 }
+
+/// A driver that is there and does not start is told of before the CPU takes over.
+#[test]
+fn a_driver_that_fails_is_told_of() {
+    let Some(simulator) = simulator() else { return };
+    let machine = Machine::with_driver(simulator.path());
+    let cases = [
+        (34, "CUDA_ERROR_STUB_LIBRARY (34)", "the stub that a toolkit links with"),
+        (100, "CUDA_ERROR_NO_DEVICE (100)", ""),
+        (802, "CUDA_ERROR_SYSTEM_NOT_READY (802)", "a service of the driver's"),
+        (803, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH (803)", "different versions"),
+        (999, "CUDA_ERROR_UNKNOWN (999)", ""),
+    ];
+    for (code, name, advice) in cases {
+        let run = |args: &[&str]| {
+            let mut command = machine.command(args);
+            command.env("KILN_SIM_REFUSED_START", code.to_string()).output().expect("it runs")
+        };
+        let out = format!("run-{code}");
+        let quick = ["--hidden", "8", "--train-samples", "50", "--epochs", "1", "--out", &out];
+        let output = run(&[&["train", "--json"], &quick[..]].concat());
+        let told = String::from_utf8(output.stderr).expect("text");
+        assert_eq!((output.status.code(), told.lines().count()), (Some(0), 1), "{told}");
+        for part in ["WARN", "the CPU is used instead of a GPU", name, advice] {
+            assert!(told.contains(part), "{told}");
+        }
+        let result: Value = serde_json::from_slice(&output.stdout).expect("one object");
+        assert!(result["device"].as_str().expect("a text").starts_with("cpu, "), "{result}");
+
+        let output = run(&["train", "--device", "cuda:0"]);
+        let told = String::from_utf8(output.stderr).expect("text");
+        assert_eq!((output.status.code(), told.lines().count()), (Some(1), 1), "{told}");
+        assert!(told.contains(name), "{told}");
+    }
+}
+
+#[test]
+fn what_a_run_worked_on_is_recorded() {
+    let Some(simulator) = simulator() else { return };
+    let machine = Machine::with_driver(simulator.path());
+    let quick = ["--hidden", "8", "--train-samples", "50", "--epochs", "1", "--json"];
+    let train = |device: &str| {
+        let run =
+            machine.json(&[&["train", "--device", device, "--out", device], &quick[..]].concat());
+        let file = fs::read(machine.folder.path().join(device).join("run.json")).expect("a file");
+        let record: Value = serde_json::from_slice(&file).expect("an object");
+        assert_eq!(run["device"], record["device"]);
+        run["device"].as_str().expect("a text").to_owned()
+    };
+    let described = train("cuda:0");
+    for part in ["cuda:0: ", "sm_90", "(simulated)", "driver of CUDA 13.0"] {
+        assert!(described.contains(part), "{described}");
+    }
+    assert!(train("cpu").starts_with("cpu, "));
+    let eval = machine.json(&["eval", "--checkpoint", "cpu", "--json"]);
+    assert_eq!(eval["device"], described.as_str(), "the GPU, if nothing else is asked for");
+}
+
+/// A toolkit's folder of stubs ahead of the driver, as people set it to link programs.
+#[test]
+fn a_stub_does_not_hide_the_driver() {
+    let Some(simulator) = simulator() else { return };
+    let machine = Machine::with_driver(simulator.path());
+    let stubs = machine.folder.path().join("toolkit/lib64/stubs");
+    fs::create_dir_all(&stubs).expect("a folder");
+    compile(&stubs.join("libcuda.so"), "int cuInit(int flags) { return 34; }\n");
+    let mut path = stubs.into_os_string();
+    path.push(":");
+    path.push(machine.drivers());
+    let output = machine.command(&["doctor"]).env("LD_LIBRARY_PATH", path).output();
+    let output = output.expect("the program runs");
+    let told = String::from_utf8(output.stdout).expect("text");
+    assert!(told.contains("(simulated)") && told.contains("device  cuda:0"), "{told}");
+}

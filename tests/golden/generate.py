@@ -16,6 +16,7 @@ import numpy
 import safetensors
 import torch
 
+import groups
 import images
 import layers
 import losses
@@ -28,7 +29,7 @@ import scalars
 import steps
 
 HERE = Path(__file__).resolve().parent
-SIZE_LIMIT = 700_000
+SIZE_LIMIT = 800_000
 
 
 def main() -> None:
@@ -41,7 +42,7 @@ def main() -> None:
     scalars.check()
 
     contents = {}
-    for module in [layers, ops, images, losses, optimizers, schedules, steps, masks]:
+    for module in [layers, ops, images, losses, optimizers, schedules, steps, groups, masks]:
         for fixture in module.fixtures():
             file_name = f"{fixture.stem}.safetensors"
             if file_name in contents:

@@ -60,7 +60,7 @@ fn cast(gpu: &Gpu, from: Storage, to: Storage, count: usize) {
 }
 
 /// Elements that are all different, of either size.
-fn elements(bits: usize, indices: impl Iterator<Item = usize>) -> Vec<u8> {
+pub(crate) fn elements(bits: usize, indices: impl Iterator<Item = usize>) -> Vec<u8> {
     let element = |index: usize| {
         let number = (index as u32 + 1).wrapping_mul(0x0101_0007);
         number.to_ne_bytes()[..bits / 8].to_vec()

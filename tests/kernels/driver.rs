@@ -52,6 +52,7 @@ pub(crate) const SCALARS: KilnScalars = KilnScalars {
     moment2_correction_root: 0.0,
     momentum: 0.0,
     one_minus_momentum: 1.0,
+    average: 1.0,
 };
 
 impl Gpu {
@@ -161,6 +162,7 @@ pub(crate) fn scalars_memory(scalars: &KilnScalars) -> Memory {
         scalars.one_minus_momentum.to_bits(),
         scalars.moment1_correction.to_bits(),
         scalars.moment2_correction_root.to_bits(),
+        scalars.average.to_bits(),
     ])
 }
 

@@ -6,7 +6,7 @@ use std::f64::consts::{FRAC_1_SQRT_2, PI};
 use crate::abi::*;
 
 /// All functions that do something.
-pub(crate) const FUNCTIONS: [KilnUnary; 12] = [
+pub(crate) const FUNCTIONS: [KilnUnary; 23] = [
     KILN_UNARY_RELU,
     KILN_UNARY_LEAKY_RELU,
     KILN_UNARY_GELU,
@@ -19,7 +19,21 @@ pub(crate) const FUNCTIONS: [KilnUnary; 12] = [
     KILN_UNARY_LOG,
     KILN_UNARY_SQUARE,
     KILN_UNARY_SCALE,
+    KILN_UNARY_OFFSET,
+    KILN_UNARY_ABS,
+    KILN_UNARY_SQRT,
+    KILN_UNARY_RSQRT,
+    KILN_UNARY_RECIPROCAL,
+    KILN_UNARY_SIN,
+    KILN_UNARY_COS,
+    KILN_UNARY_ERF,
+    KILN_UNARY_POW,
+    KILN_UNARY_CLAMP,
+    KILN_UNARY_NOT,
 ];
+
+/// The second parameter of those that take two.
+pub(crate) const SECOND: f64 = 1.5;
 
 /// The value at `x`.
 pub(crate) fn value(function: KilnUnary, x: f64, parameter: f64) -> f64 {
@@ -37,12 +51,24 @@ pub(crate) fn value(function: KilnUnary, x: f64, parameter: f64) -> f64 {
         KILN_UNARY_LOG => x.ln(),
         KILN_UNARY_SQUARE => x * x,
         KILN_UNARY_SCALE => parameter * x,
+        KILN_UNARY_OFFSET => x + parameter,
+        KILN_UNARY_ABS => x.abs(),
+        KILN_UNARY_SQRT => x.sqrt(),
+        KILN_UNARY_RSQRT => 1.0 / x.sqrt(),
+        KILN_UNARY_RECIPROCAL => 1.0 / x,
+        KILN_UNARY_SIN => x.sin(),
+        KILN_UNARY_COS => x.cos(),
+        KILN_UNARY_ERF => 2.0 * normal_distribution(x / FRAC_1_SQRT_2) - 1.0,
+        KILN_UNARY_POW => x.powf(parameter),
+        KILN_UNARY_CLAMP if x.is_nan() => x,
+        KILN_UNARY_CLAMP => x.max(parameter).min(SECOND),
+        KILN_UNARY_NOT => f64::from(u8::from(x == 0.0)),
         other => panic!("no function {other}"),
     }
 }
 
-/// The derivative from what backward keeps: the output of relu, tanh, sigmoid and exp, else the
-/// input.
+/// The derivative from what backward keeps: the output of relu, tanh, sigmoid, exp, sqrt, rsqrt and
+/// reciprocal, else the input.
 pub(crate) fn derivative(function: KilnUnary, kept: f64, parameter: f64) -> f64 {
     match function {
         KILN_UNARY_RELU if kept == 0.0 => 0.0,
@@ -64,6 +90,18 @@ pub(crate) fn derivative(function: KilnUnary, kept: f64, parameter: f64) -> f64 
         KILN_UNARY_SOFTPLUS => sigmoid(kept),
         KILN_UNARY_LOG => 1.0 / kept,
         KILN_UNARY_SQUARE => 2.0 * kept,
+        KILN_UNARY_OFFSET => 1.0,
+        KILN_UNARY_ABS if kept == 0.0 || kept.is_nan() => 0.0,
+        KILN_UNARY_ABS => kept.signum(),
+        KILN_UNARY_SQRT => 0.5 / kept,
+        KILN_UNARY_RSQRT => -0.5 * kept.powi(3),
+        KILN_UNARY_RECIPROCAL => -kept * kept,
+        KILN_UNARY_SIN => kept.cos(),
+        KILN_UNARY_COS => -kept.sin(),
+        KILN_UNARY_ERF => 2.0 / PI.sqrt() * (-kept * kept).exp(),
+        KILN_UNARY_POW => parameter * kept.powf(parameter - 1.0),
+        KILN_UNARY_CLAMP => f64::from(u8::from(parameter < kept && kept < SECOND)),
+        KILN_UNARY_NOT => 0.0,
         other => panic!("no function {other}"),
     }
 }

@@ -62,6 +62,7 @@ fn input_gradient(
         ldb: b.stride as i32,
         ldd: d.stride as i32,
         split: split.params(),
+        batch: KilnBatch::default(),
         tail,
     };
     let kernel = format!("gemm_nn_{}", method.name);

@@ -112,6 +112,7 @@ fn linear(gpu: &Gpu, method: &Method, [m, n, k]: [usize; 3], splits: usize, tail
         ldb: b.stride as i32,
         ldd: d.stride as i32,
         split: split.params(),
+        batch: KilnBatch::default(),
         tail: KilnLinearTail {
             bias: if tail.bias { bias.address() } else { Default::default() },
             pre_activation: address(&pre_activation, tail.pre_activation),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! sgd, sgd_momentum and adam by PyTorch's rules.
+//! sgd, sgd_momentum and adam by PyTorch's rules, over stretches, and moving averages.
 
 use crate::abi::*;
 use crate::driver::{scalars_memory, Gpu, Grid};
@@ -34,6 +34,23 @@ struct Wanted {
     moment2: Want,
 }
 
+/// All of so many elements, trained as most are.
+fn whole(count: usize) -> KilnStretch {
+    let count = count as u32;
+    KilnStretch { count, rate_factor: 1.0, weight_decay: DECAY, ..KilnStretch::default() }
+}
+
+/// Stretches in the place of their parameters, each with blocks of its own; how many blocks in all.
+fn stretched(params: &mut KilnOptimizerParams, stretches: &[KilnStretch]) -> usize {
+    let mut blocks = 0;
+    for (place, stretch) in params.stretches.iter_mut().zip(stretches) {
+        *place = KilnStretch { first_block: blocks, ..*stretch };
+        blocks += stretch.count.div_ceil(1024);
+    }
+    params.stretch_count = stretches.len() as u32;
+    blocks as usize
+}
+
 pub(crate) fn run(gpu: &Gpu) {
     let plain = Case {
         kernel: "sgd",
@@ -59,6 +76,11 @@ pub(crate) fn run(gpu: &Gpu) {
     for kernel in ["sgd", "sgd_momentum", "adam"] {
         without_decay(gpu, kernel);
     }
+    for case in [plain, Case { update: 5, ..momentum }, Case { update: 5, ..adam }] {
+        several(gpu, case);
+        several(gpu, Case { decay: KILN_DECAY_DECOUPLED, ..case });
+    }
+    averages(gpu);
     for &count in gpu.cases(&[4, 36, 1028, 4096], &[4, 1028]) {
         for case in cases {
             update(gpu, count, case);
@@ -72,18 +94,18 @@ fn without_decay(gpu: &Gpu, kernel: &str) {
     let (values, gradients) = (one(f32::INFINITY), one(0.5));
     let (moment1, moment2) = (one(0.0), one(0.0));
     let scalars_memory = scalars_memory(&scalars(kernel, 2));
-    let params = KilnOptimizerParams {
+    let mut params = KilnOptimizerParams {
         values: values.address(),
         gradients: gradients.address(),
         moment1: moment1.address(),
         moment2: moment2.address(),
         scalars: scalars_memory.address(),
-        count: 4,
         beta2: BETA2,
         one_minus_beta2: (1.0 - f64::from(BETA2)) as f32,
         eps: EPS,
         ..KilnOptimizerParams::default()
     };
+    stretched(&mut params, &[KilnStretch { weight_decay: 0.0, ..whole(4) }]);
     gpu.launch(kernel, Grid::of(1), &params);
     assert_eq!(values.read()[..2], [f64::INFINITY, f64::NEG_INFINITY], "{kernel}");
     assert!(moment1.read().iter().chain(&moment2.read()).all(|x| x.is_finite()), "{kernel}");
@@ -110,7 +132,7 @@ fn update(gpu: &Gpu, count: usize, case: Case) {
     let coefficient = Memory::of_words(&[case.coefficient.unwrap_or(1.0).to_bits()]);
     let scalars = scalars(case.kernel, case.update);
     let scalars_memory = scalars_memory(&scalars);
-    let params = KilnOptimizerParams {
+    let mut params = KilnOptimizerParams {
         values: values.address(),
         gradients: gradients.address(),
         moment1: moment1.address(),
@@ -118,23 +140,20 @@ fn update(gpu: &Gpu, count: usize, case: Case) {
         shadow: if case.shadow { shadow.address() } else { Default::default() },
         coefficient: case.coefficient.map(|_| coefficient.address()).unwrap_or_default(),
         scalars: scalars_memory.address(),
-        count: count as u32,
         dampening: case.dampening,
         beta2: BETA2,
         one_minus_beta2: (1.0 - f64::from(BETA2)) as f32,
         eps: EPS,
-        weight_decay: DECAY,
         nesterov: case.nesterov,
         decay: case.decay,
+        ..KilnOptimizerParams::default()
     };
-    gpu.launch(case.kernel, Grid::of(count.div_ceil(1024)), &params);
+    let blocks = stretched(&mut params, &[whole(count)]);
+    gpu.launch(case.kernel, Grid::of(blocks), &params);
     let element = |at: usize| {
         let [value, gradient] = [&values, &gradients].map(|array| array.values[at]);
         let moments = [&moment1, &moment2].map(|array| array.values[at]);
-        match case.kernel {
-            "adam" => adam(&case, &scalars, value, gradient, moments),
-            _ => sgd(&case, value, gradient, moments),
-        }
+        updated(&case, &whole(count), value, gradient, moments)
     };
     let wanted: Vec<Wanted> = (0..count).map(element).collect();
     let compare = |what: &str, array: &Array, pick: fn(&Wanted) -> Want| {
@@ -158,17 +177,130 @@ fn update(gpu: &Gpu, count: usize, case: Case) {
     }
 }
 
+/// Stretches with options of their own, moments in other places than values, and averages; what lies
+/// between is left alone.
+fn several(gpu: &Gpu, case: Case) {
+    const VALUES: usize = 4200;
+    const MOMENTS: usize = 2600;
+    let stretch = |start, moments, count, skipped, rate_factor, weight_decay| KilnStretch {
+        first_block: 0,
+        count,
+        start,
+        moments,
+        skipped,
+        rate_factor,
+        weight_decay,
+    };
+    let stretches = [
+        stretch(4, 0, 12, 0, 1.0, DECAY),
+        stretch(64, 64, 0, 0, 1.0, DECAY),
+        stretch(64, 64, 2052, 4, 10.0, 0.0),
+        stretch(2944, 2200, 256, 3, 0.5, 2.0 * DECAY),
+        stretch(4196, 2596, 4, 0, 0.0, DECAY),
+    ];
+    let mut numbers = Numbers::new(VALUES);
+    let mut array = |low, count: usize| Array::new(Storage::F32, &numbers.between(low, 1.0, count));
+    let (values, gradients) = (array(-1.0, VALUES), array(-1.0, VALUES));
+    let (moment1, moment2) = (array(-1.0, MOMENTS), array(0.1, MOMENTS));
+    let averages = array(-1.0, VALUES);
+    let scalars = KilnScalars { average: 0.25, ..scalars(case.kernel, case.update) };
+    let scalars_memory = scalars_memory(&scalars);
+    let mut params = KilnOptimizerParams {
+        values: values.address(),
+        gradients: gradients.address(),
+        moment1: moment1.address(),
+        moment2: moment2.address(),
+        averages: averages.address(),
+        scalars: scalars_memory.address(),
+        dampening: case.dampening,
+        beta2: BETA2,
+        one_minus_beta2: (1.0 - f64::from(BETA2)) as f32,
+        eps: EPS,
+        nesterov: case.nesterov,
+        decay: case.decay,
+        ..KilnOptimizerParams::default()
+    };
+    let blocks = stretched(&mut params, &stretches);
+    assert_eq!(blocks, 6);
+    gpu.launch(case.kernel, Grid::of(blocks), &params);
+    let plain = |array: &Array| array.values.iter().map(|&x| Want::plain(x)).collect::<Vec<_>>();
+    let (mut value, mut average) = (plain(&values), plain(&averages));
+    let (mut first, mut second) = (plain(&moment1), plain(&moment2));
+    for stretch in &stretches {
+        for element in 0..stretch.count as usize {
+            let (at, moment) =
+                (stretch.start as usize + element, stretch.moments as usize + element);
+            let moments = [&moment1, &moment2].map(|array| array.values[moment]);
+            let wanted = updated(&case, stretch, values.values[at], gradients.values[at], moments);
+            let old = averages.values[at];
+            average[at] =
+                want(old + 0.25 * (wanted.value.value - old), &[old, wanted.value.magnitude]);
+            (value[at], first[moment], second[moment]) =
+                (wanted.value, wanted.moment1, wanted.moment2);
+        }
+    }
+    let exactness = Exactness::new(Storage::F32, 8.0);
+    for (what, array, want) in [
+        ("values", &values, value),
+        ("averages", &averages, average),
+        ("first moments", &moment1, first),
+        ("second moments", &moment2, second),
+    ] {
+        let what = format!("{what} of several stretches, {case:?}");
+        gpu.ledger().compare(case.kernel, &what, &array.read(), &want, exactness);
+    }
+}
+
+/// Averages of values that nothing updates: begun, moved a little and most of the way.
+fn averages(gpu: &Gpu) {
+    const COUNT: usize = 1032;
+    for weight in [1.0f32, 0.001, 0.75] {
+        let mut numbers = Numbers::new(COUNT);
+        let values = Array::new(Storage::F32, &numbers.between(-1.0, 1.0, COUNT));
+        let mut held = numbers.between(-1.0, 1.0, COUNT);
+        if weight == 1.0 {
+            held[..2].copy_from_slice(&[f32::NAN, f32::INFINITY]);
+        }
+        let averages = Array::new(Storage::F32, &held);
+        let scalars = KilnScalars { average: weight, ..KilnScalars::default() };
+        let scalars_memory = scalars_memory(&scalars);
+        let mut params = KilnOptimizerParams {
+            values: values.address(),
+            averages: averages.address(),
+            scalars: scalars_memory.address(),
+            ..KilnOptimizerParams::default()
+        };
+        let blocks = stretched(&mut params, &[whole(COUNT)]);
+        gpu.launch("average_f32", Grid::of(blocks), &params);
+        let moved = |(&value, &old): (&f64, &f64)| match weight {
+            1.0 => Want::plain(value),
+            weight => want(old + f64::from(weight) * (value - old), &[value, old]),
+        };
+        let want: Vec<Want> = values.values.iter().zip(&averages.values).map(moved).collect();
+        let what = format!("averages by {weight}");
+        let exactness = Exactness::new(Storage::F32, 4.0);
+        gpu.ledger().compare("average_f32", &what, &averages.read(), &want, exactness);
+    }
+}
+
+fn updated(case: &Case, own: &KilnStretch, value: f64, gradient: f64, moments: [f64; 2]) -> Wanted {
+    match case.kernel {
+        "adam" => adam(case, own, value, gradient, moments),
+        _ => sgd(case, own, value, gradient, moments),
+    }
+}
+
 /// A number and the size of what it was made of.
 fn want(value: f64, parts: &[f64]) -> Want {
     Want { value, magnitude: parts.iter().map(|part| part.abs()).sum() }
 }
 
-fn sgd(case: &Case, value: f64, gradient: f64, moments: [f64; 2]) -> Wanted {
+fn sgd(case: &Case, own: &KilnStretch, value: f64, gradient: f64, moments: [f64; 2]) -> Wanted {
     let gradient = gradient * f64::from(case.coefficient.unwrap_or(1.0));
-    let (rate, momentum) = (f64::from(RATE), f64::from(MOMENTUM));
-    let slope = gradient + f64::from(DECAY) * value;
+    let (rate, momentum) = (f64::from(RATE) * f64::from(own.rate_factor), f64::from(MOMENTUM));
+    let slope = gradient + f64::from(own.weight_decay) * value;
     let [held, unused] = moments;
-    let buffer = match (case.kernel, case.update) {
+    let buffer = match (case.kernel, case.update - own.skipped as i32) {
         ("sgd", _) => held,
         (_, 1) => slope,
         _ => momentum * held + (1.0 - f64::from(case.dampening)) * slope,
@@ -183,15 +315,9 @@ fn sgd(case: &Case, value: f64, gradient: f64, moments: [f64; 2]) -> Wanted {
     Wanted { value, moment1, moment2: Want::plain(unused) }
 }
 
-fn adam(
-    case: &Case,
-    scalars: &KilnScalars,
-    value: f64,
-    gradient: f64,
-    moments: [f64; 2],
-) -> Wanted {
+fn adam(case: &Case, own: &KilnStretch, value: f64, gradient: f64, moments: [f64; 2]) -> Wanted {
     let gradient = gradient * f64::from(case.coefficient.unwrap_or(1.0));
-    let (rate, decay) = (f64::from(RATE), f64::from(DECAY));
+    let (rate, decay) = (f64::from(RATE) * f64::from(own.rate_factor), f64::from(own.weight_decay));
     let (beta1, beta2) = (f64::from(BETA1), f64::from(BETA2));
     let (shrink, penalty) = match case.decay {
         KILN_DECAY_DECOUPLED => (1.0 - rate * decay, 0.0),
@@ -200,8 +326,9 @@ fn adam(
     let slope = gradient + penalty * value;
     let first = beta1 * moments[0] + (1.0 - beta1) * slope;
     let second = beta2 * moments[1] + (1.0 - beta2) * slope * slope;
-    let denominator = second.sqrt() * f64::from(scalars.moment2_correction_root) + f64::from(EPS);
-    let rate = rate * f64::from(scalars.moment1_correction);
+    let count = case.update - own.skipped as i32;
+    let denominator = (second / (1.0 - beta2.powi(count))).sqrt() + f64::from(EPS);
+    let rate = rate / (1.0 - beta1.powi(count));
     let moment1 = want(first, &[moments[0], gradient, value]);
     let moment2 = want(second, &[moments[1], gradient * gradient, value * value]);
     let step_size = rate * moment1.magnitude / denominator;

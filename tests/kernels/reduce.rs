@@ -26,6 +26,7 @@ pub(crate) fn run(gpu: &Gpu) {
     {
         square_sum(gpu, count, blocks);
     }
+    square_sum_of_pieces(gpu);
 }
 
 fn rows(gpu: &Gpu, storage: Storage, columns: usize) {
@@ -104,6 +105,8 @@ fn square_sum(gpu: &Gpu, count: usize, blocks: usize) {
             partials: partials.address(),
             tickets: tickets.address(),
             count: count as u32,
+            first_block: 0,
+            blocks: blocks as u32,
             max_norm,
         };
         let kernel = "square_sum_f32";
@@ -114,6 +117,42 @@ fn square_sum(gpu: &Gpu, count: usize, blocks: usize) {
         let case = format!("{count} numbers, {blocks} blocks");
         let exactness = Exactness::new(Storage::F32, 16.0);
         gpu.ledger().compare(kernel, &case, &got, &want.map(Want::plain), exactness);
+    }
+}
+
+/// A norm of what lies in several places: a launch for each, and the last block of all adds up.
+fn square_sum_of_pieces(gpu: &Gpu) {
+    let (kernel, pieces) = ("square_sum_f32", [(5, 1), (4099, 3), (64, 2)]);
+    let arrays: Vec<Array> = pieces
+        .iter()
+        .map(|&(count, _)| Array::new(Storage::F32, &Numbers::new(count).nonzero(count)))
+        .collect();
+    let all: usize = pieces.iter().map(|(_, blocks)| blocks).sum();
+    let (norm, coefficient) = (Array::output(Storage::F32, 1), Array::output(Storage::F32, 1));
+    let (partials, tickets) = (Memory::partials(all), Memory::tickets(1));
+    for _ in 0..2 {
+        let mut first_block = 0;
+        for (x, &(count, blocks)) in arrays.iter().zip(&pieces) {
+            let params = KilnNormParams {
+                x: x.address(),
+                norm: norm.address(),
+                coefficient: coefficient.address(),
+                partials: partials.address(),
+                tickets: tickets.address(),
+                count: count as u32,
+                first_block,
+                blocks: all as u32,
+                max_norm: 0.5,
+            };
+            gpu.launch(kernel, Grid::of(blocks), &params);
+            first_block += blocks as u32;
+        }
+        tickets.assert_zero(kernel);
+        let square: f64 = arrays.iter().flat_map(|x| &x.values).map(|x| x * x).sum();
+        let want = [square.sqrt(), (0.5 / (square.sqrt() + 1e-6)).min(1.0)].map(Want::plain);
+        let got = [norm.read()[0], coefficient.read()[0]];
+        let exactness = Exactness::new(Storage::F32, 16.0);
+        gpu.ledger().compare(kernel, "three pieces", &got, &want, exactness);
     }
 }
 

@@ -9,7 +9,8 @@ use kiln::graph::MemoryFormat;
 use kiln::kernel::{BiasGradient, ConvWay, Kernel, Sink};
 use kiln::loss::CrossEntropy;
 use kiln::nn::{
-    Bias, Conv2d, ConvOptions, Dropout, Flatten, Linear, MaxPool2d, Padding, Relu, Scope, Sequential,
+    Bias, Conv2d, ConvOptions, Dropout, Flatten, Linear, MaxPool2d, Padding, Relu, Scope,
+    Sequential,
 };
 use kiln::op::{Op, Store, TensorType, Unary};
 use kiln::optim::Sgd;

@@ -4,6 +4,7 @@
 mod eval;
 mod fusion;
 mod graphs;
+mod groups;
 mod growth;
 mod images;
 mod layout;

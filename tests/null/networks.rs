@@ -5,9 +5,9 @@ use kiln::backend::{Facts, Fusion, HostMemory, UpdatePlace};
 use kiln::loss::{CrossEntropy, Loss, Mse};
 use kiln::models::{SimpleNet, VariableDropoutNet};
 use kiln::nn::{Dropout, Gelu, Init, Linear, Module, Param, Scope, Sequential, Softmax};
-use kiln::op::{Store, TensorType};
+use kiln::op::{Groups, Store, TensorType};
 use kiln::optim::{Adam, Optimizer, Sgd};
-use kiln::passes::{Goal, Seed, StepGoal, UpdateGoal};
+use kiln::passes::{Averages, Goal, Seed, StepGoal, UpdateGoal};
 use kiln::plan::Plan;
 use kiln::{Device, Mode, Net, Var};
 
@@ -101,8 +101,9 @@ pub(super) fn goals() -> Vec<(&'static str, Goal)> {
 }
 
 pub(super) fn step(store: Store, optimizer: Option<Optimizer>, max_norm: Option<f64>) -> Goal {
-    let update = optimizer.map(|optimizer| UpdateGoal { rule: optimizer.rule, max_norm });
-    Goal::Step(StepGoal { store, update })
+    let averages = Averages::None;
+    let update = optimizer.map(|optimizer| UpdateGoal { rule: optimizer.rule, max_norm, averages });
+    Goal::Step(StepGoal { store, update, groups: Groups::default() })
 }
 
 impl Case {

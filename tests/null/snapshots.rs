@@ -6,9 +6,9 @@ use std::fmt::Write;
 use kiln::backend::{Facts, HostMemory, UpdatePlace};
 use kiln::loss::CrossEntropy;
 use kiln::models::SimpleNet;
-use kiln::op::TensorType;
-use kiln::optim::Adam;
-use kiln::passes::Goal;
+use kiln::op::{GroupOptions, Groups, Store, TensorType, Training};
+use kiln::optim::{Adam, Optimizer};
+use kiln::passes::{Averages, Goal, StepGoal, UpdateGoal};
 use kiln::plan::{Place, Plan, Step};
 use kiln::{Device, Mode, Net, Seed};
 
@@ -30,7 +30,7 @@ fn traced() -> kiln::graph::Traced {
 }
 
 fn adam(max_norm: Option<f64>) -> Goal {
-    step(kiln::op::Store::Overwrite, Some(Adam::new(1e-3).into()), max_norm)
+    step(Store::Overwrite, Some(Adam::new(1e-3).into()), max_norm)
 }
 
 #[test]
@@ -56,6 +56,18 @@ fn simple_net_step_plan() {
 #[test]
 fn simple_net_eval_plan() {
     insta::assert_snapshot!(text(&compiled(traced(), Mode::Eval, Goal::Forward, &one_lane())));
+}
+
+/// The body is frozen, and moving averages of all are kept.
+#[test]
+fn simple_net_frozen_step_plan() {
+    let trained = Training::Trained(GroupOptions { rate_factor: 10.0, ..GroupOptions::default() });
+    let table = [[Training::Frozen; 4].as_slice(), &[trained; 2]].concat();
+    let (rule, max_norm) = (Optimizer::from(Adam::new(1e-3)).rule, None);
+    let update = Some(UpdateGoal { rule, max_norm, averages: Averages::Parameters });
+    let (store, groups) = (Store::Overwrite, Groups::new(table));
+    let goal = Goal::Step(StepGoal { store, update, groups });
+    insta::assert_snapshot!(text(&compiled(traced(), Mode::Train, goal, &one_lane())));
 }
 
 #[test]
@@ -108,5 +120,6 @@ fn place(plan: &Plan, place: Place) -> String {
         Place::Output(slot) => format!("output {slot}"),
         Place::Parameter(parameter) => name(parameter).clone(),
         Place::Gradient(parameter) => format!("gradient of {}", name(parameter)),
+        Place::Average(parameter) => format!("average of {}", name(parameter)),
     }
 }

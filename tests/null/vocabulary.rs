@@ -68,7 +68,10 @@ fn axes_are_checked() {
         (|x| x.where_(x.t(), 0.0), "where: expected shapes that broadcast to one another, got "),
         (|x| x.take(0, x), "take: expected a floating-point tensor with an axis 0 and i32 indices"),
         (|x| x.index_select(0, x), "index_select: expected indices of rank 1, got [2, 3]"),
-        (|x| x.gather(1, &x.argmax()), "gather: expected a tensor and i32 indices, no larger but "),
+        (
+            |x| x.gather(1, &x.argmax()),
+            "gather: expected a tensor and i32 indices that differ along axis 1 alone, got ",
+        ),
         (|x| x.argmax() + x, "add: expected two floating-point tensors of one shape, got i32"),
         (
             |x| x.unsqueeze(0).matmul(&x.expand([4, 2, 3])),

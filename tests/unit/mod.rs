@@ -2,6 +2,7 @@
 //! What the CPU is enough for, and values that are known beforehand.
 
 mod golden;
+mod groups;
 mod indices;
 mod initial_values;
 mod limits;
@@ -12,5 +13,6 @@ mod options;
 mod plans;
 mod predictor;
 mod statistics;
+mod summary;
 mod trainer;
 mod values;

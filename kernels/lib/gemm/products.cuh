@@ -8,7 +8,16 @@ template <Bounds bounds> KILN_DEVICE int corner(int owned, int size, int extent)
   return bounds == Bounds::Inside ? min(owned, extent - size) : owned;
 }
 
-// gemm_nt and gemm_nn: Tail is made of p.tail. Grid: (tiles along m, tiles along n, splits).
+// Which part of k a block sums up, and which pair of a batch it multiplies.
+struct Share {
+  int part;
+  size_t pair;
+};
+KILN_DEVICE Share share_of_block(const KilnSplitK& split) {
+  return split.splits > 1 ? Share{static_cast<int>(blockIdx.z), 0} : Share{0, blockIdx.z};
+}
+
+// gemm_nt and gemm_nn: Tail is made of p.tail. Grid: (tiles along m, tiles along n, splits or batch).
 template <class Product, class Tail, class Params> KILN_DEVICE void linear_product(const Params& p) {
   using T = typename Product::Element;
   using Shape = typename Product::Shape;
@@ -16,8 +25,10 @@ template <class Product, class Tail, class Params> KILN_DEVICE void linear_produ
   KILN_DYNAMIC_SHARED(u8, shared);
   const Window window{static_cast<int>(blockIdx.x) * Shape::kM, static_cast<int>(blockIdx.y) * Shape::kN, p.m, p.n};
   const int row = corner<kBounds>(window.row, Shape::kM, p.m), column = corner<kBounds>(window.column, Shape::kN, p.n);
-  const Operand<T> a{static_cast<const T*>(p.a), p.lda}, b{static_cast<const T*>(p.b), p.ldb};
-  const Range range = split_range<T>(p.k, p.split.splits, static_cast<int>(blockIdx.z));
+  const Share share = share_of_block(p.split);
+  const Operand<T> a{static_cast<const T*>(p.a) + share.pair * p.batch.a, p.lda};
+  const Operand<T> b{static_cast<const T*>(p.b) + share.pair * p.batch.b, p.ldb};
+  const Range range = split_range<T>(p.k, p.split.splits, share.part);
   Product product(shared, a, b, row, column, p.m, p.n, range);
   const Sums<Shape> sums = product.run(shared);
 
@@ -25,7 +36,7 @@ template <class Product, class Tail, class Params> KILN_DEVICE void linear_produ
   const TileSums<Shape> tile = tile_sums(sums, p.split, 0, index);
   if (!joins_splits(tile, p.split.tickets + index, shared)) return;
   const int first = column + Shape::column();
-  const Tail tail(p.tail, static_cast<T*>(p.d), p.ldd, first, min(8, p.n - first));
+  const Tail tail(p.tail, static_cast<T*>(p.d) + share.pair * p.batch.d, p.ldd, first, min(8, p.n - first));
   each_chunk(tile, shared, Visitor<kBounds, Tail>{tail, row, column, window, p.ldd});
 }
 
@@ -53,7 +64,7 @@ template <class T, int Threads> KILN_DEVICE void bias_gradient(const KilnWeightG
   p.d_bias[mine] = total;
 }
 
-// gemm_tn: grid.x runs over the tiles and bias blocks of all products, grid.z over the splits.
+// gemm_tn: grid.x runs over the tiles and bias blocks of all products, grid.z over the splits or the batch.
 template <class Product> KILN_DEVICE void gemm_tn(const KilnWeightGradientParams& p) {
   using T = typename Product::Element;
   using Shape = typename Product::Shape;
@@ -71,14 +82,16 @@ template <class Product> KILN_DEVICE void gemm_tn(const KilnWeightGradientParams
   const Window window{block / across * Shape::kM, block % across * Shape::kN, weights.m, weights.n};
   const int row = corner<kBounds>(window.row, Shape::kM, weights.m);
   const int column = corner<kBounds>(window.column, Shape::kN, weights.n);
-  const Operand<T> a{static_cast<const T*>(weights.a), weights.lda}, b{static_cast<const T*>(weights.b), weights.ldb};
-  const Range range = split_range<T>(weights.k, p.split.splits, static_cast<int>(blockIdx.z));
+  const Share share = share_of_block(p.split);
+  const Operand<T> a{static_cast<const T*>(weights.a) + share.pair * p.batch.a, weights.lda};
+  const Operand<T> b{static_cast<const T*>(weights.b) + share.pair * p.batch.b, weights.ldb};
+  const Range range = split_range<T>(weights.k, p.split.splits, share.part);
   Product product(shared, a, b, row, column, weights.m, weights.n, range);
   const Sums<Shape> sums = product.run(shared);
 
   const TileSums<Shape> tile = tile_sums(sums, p.split, weights.partials, block);
   if (!joins_splits(tile, p.split.tickets + weights.ticket + block, shared)) return;
-  const WeightGradientTail<kBounds> tail(weights.d, weights.store, weights.n);
+  const WeightGradientTail<kBounds> tail(weights.d + share.pair * p.batch.d, weights.store, weights.n);
   each_chunk(tile, shared, Visitor<kBounds, WeightGradientTail<kBounds>>{tail, row, column, window, weights.n});
 }
 

@@ -1,11 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The CPU backend.
+//!
+//! `program` looks up once per plan what is the same in every run of a step; `launch` takes a step to its
+//! loop in `simd`, with `operands` borrowed from the arenas of `memory`, or to `plain`. `choice` says what
+//! runs when and why, and `path` what that comes to for a step. `pool` holds the threads and `exchange`
+//! says how results pass between them; `rounding` does what precisions other than `f32` round, `state`
+//! changes what is not trained, `loops` holds what is too rare or small for vectors.
 
+mod choice;
 mod exchange;
 mod launch;
 mod loops;
 mod memory;
 mod operands;
+mod path;
 mod plain;
 mod pool;
 mod program;
@@ -19,6 +27,7 @@ use std::sync::Arc;
 
 use launch::Engine;
 use memory::{Aligned, Arenas};
+pub use path::{paths, Path};
 use pool::Pool;
 use program::Program;
 use simd::Isa;
@@ -28,16 +37,13 @@ use super::{
     Arena, Backend, Facts, Fusion, HostMemory, ImageKernels, Layout, PlanId, Run, Snapshot, Span,
     Storage, UpdatePlace,
 };
-use crate::graph::{MemoryFormat, ParamSpec, ParamUsage};
+use crate::graph::{MemoryFormat, ParamSpec};
 use crate::plan::{Bytes, Event, Lane};
 use crate::{allocate, Convolutions, Precision, Result};
 
 /// Alignment of buffers: threads that write different ones share no cache line. The widest vector
 /// has half as many bytes.
 const ALIGNMENT: usize = exchange::APART;
-
-/// Biases are padded to half a panel, so that kernels load whole vectors.
-const BIAS_MULTIPLE: usize = 16;
 
 /// The CPU.
 #[derive(Debug)]
@@ -100,11 +106,7 @@ impl Backend for Cpu {
     }
 
     fn layout(&self, parameter: &ParamSpec) -> Layout {
-        match (parameter.usage, parameter.shape.rank()) {
-            (ParamUsage::LinearWeight, _) => Layout::Panels,
-            (ParamUsage::Plain, 1) => Layout::Padded(BIAS_MULTIPLE),
-            (ParamUsage::Plain, _) => Layout::RowMajor,
-        }
+        path::layout(parameter)
     }
 
     fn reserve(&mut self, bytes: Bytes) -> Result<Arena> {

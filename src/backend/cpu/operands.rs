@@ -2,7 +2,7 @@
 //! The slices that a step reads and writes, borrowed apart from one another.
 
 use super::memory::{Arenas, Slice, Use};
-use super::plain::parameter_span;
+use super::plain::{averages, parameter_span};
 use crate::backend::{Arena, Memory, Run, Span};
 use crate::graph::{NodeId, ParamId, ParamRole};
 use crate::op::Op;
@@ -39,19 +39,27 @@ impl<'a> Read<'a> {
         }
     }
 
-    /// The words as they lie in memory, whatever they stand for.
-    pub(super) fn words(self) -> &'a [f32] {
-        match self {
-            Read::F32(values) => values,
-            Read::I32(integers) => bytemuck::cast_slice(integers),
-        }
-    }
-
     /// The integers.
     pub(super) fn integers(self) -> Result<&'a [i32]> {
         match self {
             Read::I32(integers) => Ok(integers),
             Read::F32(_) => Err(internal("a kernel expects integers")),
+        }
+    }
+
+    /// The numbers or integers as the words of memory.
+    pub(super) fn words(self) -> &'a [f32] {
+        match self {
+            Read::F32(words) => words,
+            Read::I32(integers) => bytemuck::cast_slice(integers),
+        }
+    }
+
+    /// The integers of a value that a graph says has some: memory holds them as words.
+    pub(super) fn indices(self) -> &'a [i32] {
+        match self {
+            Read::I32(integers) => integers,
+            Read::F32(words) => bytemuck::cast_slice(words),
         }
     }
 }
@@ -209,6 +217,9 @@ fn found(plan: &Plan, memory: &Memory, id: BufferId) -> Result<Found> {
         Place::Gradient(parameter) => {
             let arena = memory.gradients.ok_or_else(|| internal("no gradients were reserved"))?;
             Found::In(parameter_at(plan, memory, arena, parameter))
+        }
+        Place::Average(parameter) => {
+            Found::In(parameter_at(plan, memory, averages(memory, parameter)?, parameter))
         }
     };
     Ok(match found {

@@ -20,7 +20,9 @@ pub(super) fn launch(arenas: &mut Arenas, run: &mut Run<'_>, step: usize) -> Res
     let mut values = BTreeMap::new();
     for (&node, read) in step.inputs.iter().zip(&step.reads) {
         let Some(buffer) = read else { continue };
-        if !matches!(plan.buffer(*buffer).place, Place::Parameter(_)) {
+        // A parameter is read when its node is; what changed one must not be computed again.
+        let is_parameter = matches!(plan.buffer(*buffer).place, Place::Parameter(_));
+        if !is_parameter || graph.node(node).op.is_effect() {
             values.insert(node, load(arenas, run, node, *buffer)?);
         }
     }
@@ -78,6 +80,11 @@ fn load(arenas: &Arenas, run: &Run<'_>, node: NodeId, id: BufferId) -> Result<Ar
             let specs = run.plan.graph.parameters();
             return Ok(unpack(arenas, run.memory, run.memory.home(parameter), parameter, specs));
         }
+        Place::Average(parameter) => {
+            let specs = run.plan.graph.parameters();
+            let arena = averages(run.memory, parameter)?;
+            return Ok(unpack(arenas, run.memory, arena, parameter, specs));
+        }
     };
     let data = format.unpack(&shape, data);
     Ok(Array::new(shape, data))
@@ -120,6 +127,14 @@ fn gradients(memory: &Memory) -> Result<Arena> {
     })
 }
 
+/// The arena of a parameter's moving average.
+pub(super) fn averages(memory: &Memory, parameter: ParamId) -> Result<Arena> {
+    memory.home_of_average(parameter).ok_or_else(|| Error::Internal {
+        pass: "cpu",
+        message: "averages are used but were not reserved".into(),
+    })
+}
+
 /// The parameters in the backend's memory.
 struct Parameters<'a> {
     arenas: &'a mut Arenas,
@@ -144,6 +159,19 @@ impl State for Parameters<'_> {
     fn moments(&self, parameter: ParamId) -> Vec<Array> {
         let moment = |&arena| unpack(self.arenas, self.memory, arena, parameter, self.specs);
         self.memory.moments.iter().map(moment).collect()
+    }
+
+    fn average(&self, parameter: ParamId) -> Array {
+        match self.memory.home_of_average(parameter) {
+            Some(arena) => unpack(self.arenas, self.memory, arena, parameter, self.specs),
+            None => Array::zeros(&self.specs[parameter.index()].shape),
+        }
+    }
+
+    fn set_average(&mut self, parameter: ParamId, average: &Array) {
+        if let Some(arena) = self.memory.home_of_average(parameter) {
+            self.pack(arena, parameter, average);
+        }
     }
 
     fn set_gradient(&mut self, parameter: ParamId, gradient: &Array) {
@@ -192,7 +220,7 @@ pub(super) fn parameter_span(
 ) -> Span {
     let slot = &memory.slots[parameter.index()];
     let length = Bytes(slot.layout.elements(&spec.shape) * spec.dtype.bytes());
-    Span { arena, start: slot.start, length }
+    Span { arena, start: memory.start(arena, parameter), length }
 }
 
 fn unpack(

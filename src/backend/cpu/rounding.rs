@@ -13,7 +13,7 @@ use crate::{DType, Precision, Result};
 /// To what a step's matrix product, or convolution, rounds its factors.
 pub(super) fn of_factors(plan: &Plan, step: &Step) -> Precision {
     let product = step.nodes.iter().find_map(|&node| match plan.graph.node(node).op {
-        Op::MatMul(product) => Some(product.factors),
+        Op::MatMul(product) | Op::BatchMatMul(product) => Some(product.factors),
         Op::Conv(conv) | Op::ConvInputGrad(conv, _) | Op::ConvWeightGrad(conv, _) => {
             Some(conv.factors)
         }

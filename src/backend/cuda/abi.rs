@@ -7,10 +7,23 @@ pub(crate) const KILN_BLOCK_THREADS: u32 = 256;
 pub(crate) const KILN_ROWS_PER_BLOCK: u32 = 8;
 pub(crate) const KILN_ROW_REGISTERS: u32 = 1024;
 pub(crate) const KILN_OPTIMIZER_VECTOR: u32 = 4;
+pub(crate) const KILN_OPTIMIZER_STRETCHES: u32 = 32;
 pub(crate) const KILN_TRANSPOSE_TILE: u32 = 32;
 pub(crate) const KILN_TRANSPOSE_ROWS: u32 = 8;
 pub(crate) const KILN_MAX_RANK: u32 = 6;
 pub(crate) const KILN_PHILOX_ROUNDS: u32 = 10;
+pub(crate) const KILN_CHAIN_OPERANDS: u32 = 8;
+pub(crate) const KILN_CHAIN_LINKS: u32 = 24;
+pub(crate) const KILN_CHAIN_RESULTS: u32 = 8;
+pub(crate) const KILN_CHAIN_KEPT: u32 = 4;
+pub(crate) const KILN_CHAIN_AXES: u32 = 8;
+pub(crate) const KILN_CHAIN_LAST: u32 = 0;
+pub(crate) const KILN_CHAIN_FIRST_KEPT: u32 = 1;
+pub(crate) const KILN_CHAIN_FIRST_OPERAND: u32 = 8;
+pub(crate) const KILN_CHAIN_NOWHERE: u32 = 255;
+pub(crate) const KILN_COPY_PIECES: u32 = 8;
+pub(crate) const KILN_CHOICE_SUMS: u32 = 8192;
+pub(crate) const KILN_CHOICE_LIST: u32 = 1024;
 pub(crate) const KILN_GEMM_DEPTH_BYTES: u32 = 64;
 pub(crate) const KILN_GEMM_STAGES: u32 = 4;
 pub(crate) const KILN_GEMM_STAGES_SMALL: u32 = 3;
@@ -34,6 +47,7 @@ pub(crate) struct KilnScalars {
     pub(crate) one_minus_momentum: f32,
     pub(crate) moment1_correction: f32,
     pub(crate) moment2_correction_root: f32,
+    pub(crate) average: f32,
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
@@ -63,6 +77,17 @@ pub(crate) const KILN_UNARY_EXP: KilnUnary = 9;
 pub(crate) const KILN_UNARY_LOG: KilnUnary = 10;
 pub(crate) const KILN_UNARY_SQUARE: KilnUnary = 11;
 pub(crate) const KILN_UNARY_SCALE: KilnUnary = 12;
+pub(crate) const KILN_UNARY_OFFSET: KilnUnary = 13;
+pub(crate) const KILN_UNARY_ABS: KilnUnary = 14;
+pub(crate) const KILN_UNARY_SQRT: KilnUnary = 15;
+pub(crate) const KILN_UNARY_RSQRT: KilnUnary = 16;
+pub(crate) const KILN_UNARY_RECIPROCAL: KilnUnary = 17;
+pub(crate) const KILN_UNARY_SIN: KilnUnary = 18;
+pub(crate) const KILN_UNARY_COS: KilnUnary = 19;
+pub(crate) const KILN_UNARY_ERF: KilnUnary = 20;
+pub(crate) const KILN_UNARY_POW: KilnUnary = 21;
+pub(crate) const KILN_UNARY_CLAMP: KilnUnary = 22;
+pub(crate) const KILN_UNARY_NOT: KilnUnary = 23;
 pub(crate) type KilnUnary = u32;
 pub(crate) const KILN_BINARY_ADD: KilnBinary = 0;
 pub(crate) const KILN_BINARY_SUBTRACT: KilnBinary = 1;
@@ -70,19 +95,69 @@ pub(crate) const KILN_BINARY_MULTIPLY: KilnBinary = 2;
 pub(crate) const KILN_BINARY_DIVIDE: KilnBinary = 3;
 pub(crate) const KILN_BINARY_LOGISTIC_LOSS: KilnBinary = 4;
 pub(crate) const KILN_BINARY_LOGISTIC_SLOPE: KilnBinary = 5;
+pub(crate) const KILN_BINARY_MINIMUM: KilnBinary = 6;
+pub(crate) const KILN_BINARY_MAXIMUM: KilnBinary = 7;
+pub(crate) const KILN_BINARY_POWER: KilnBinary = 8;
+pub(crate) const KILN_BINARY_POWER_SLOPE: KilnBinary = 9;
+pub(crate) const KILN_BINARY_LESS: KilnBinary = 10;
+pub(crate) const KILN_BINARY_LESS_EQUAL: KilnBinary = 11;
+pub(crate) const KILN_BINARY_EQUAL: KilnBinary = 12;
+pub(crate) const KILN_BINARY_MAXIMUM_SHARE: KilnBinary = 13;
 pub(crate) type KilnBinary = u32;
+pub(crate) const KILN_LINK_COPY: KilnLinkKind = 0;
+pub(crate) const KILN_LINK_UNARY: KilnLinkKind = 1;
+pub(crate) const KILN_LINK_UNARY_GRADIENT: KilnLinkKind = 2;
+pub(crate) const KILN_LINK_BINARY: KilnLinkKind = 3;
+pub(crate) const KILN_LINK_MASK_NONZERO: KilnLinkKind = 4;
+pub(crate) const KILN_LINK_WHERE: KilnLinkKind = 5;
+pub(crate) type KilnLinkKind = u32;
+pub(crate) const KILN_CHAIN_DENSE: KilnChainAccess = 0;
+pub(crate) const KILN_CHAIN_NUMBER: KilnChainAccess = 1;
+pub(crate) const KILN_CHAIN_ALIGNED: KilnChainAccess = 2;
+pub(crate) const KILN_CHAIN_ROW: KilnChainAccess = 3;
+pub(crate) const KILN_CHAIN_SINGLE: KilnChainAccess = 4;
+pub(crate) type KilnChainAccess = u32;
+pub(crate) const KILN_CHAIN_T: KilnChainStorage = 0;
+pub(crate) const KILN_CHAIN_F32: KilnChainStorage = 1;
+pub(crate) const KILN_CHAIN_ROUNDED: KilnChainStorage = 2;
+pub(crate) type KilnChainStorage = u32;
 pub(crate) const KILN_STORE_OVERWRITE: KilnStore = 0;
 pub(crate) const KILN_STORE_ACCUMULATE: KilnStore = 1;
 pub(crate) type KilnStore = u32;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
-pub(crate) struct KilnElementwiseParams {
+pub(crate) struct KilnChainOperand {
+    pub(crate) x: Address,
+    pub(crate) storage: KilnChainStorage,
+    pub(crate) access: KilnChainAccess,
+    pub(crate) axes: u32,
+    pub(crate) extents: [KilnDivider; 8usize],
+    pub(crate) strides: [u32; 8usize],
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnChainResult {
     pub(crate) y: Address,
-    pub(crate) a: Address,
-    pub(crate) b: Address,
+    pub(crate) storage: KilnChainStorage,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnChainLink {
+    pub(crate) kind: u8,
+    pub(crate) function: u8,
+    pub(crate) arguments: [u8; 3usize],
+    pub(crate) keep: u8,
+    pub(crate) store: u8,
+    pub(crate) parameters: [f32; 2usize],
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnChainParams {
     pub(crate) count: u32,
-    pub(crate) function: u32,
-    pub(crate) parameter: f32,
+    pub(crate) length: u32,
+    pub(crate) links: [KilnChainLink; 24usize],
+    pub(crate) operands: [KilnChainOperand; 8usize],
+    pub(crate) results: [KilnChainResult; 8usize],
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
@@ -131,6 +206,8 @@ pub(crate) struct KilnNormParams {
     pub(crate) partials: Address,
     pub(crate) tickets: Address,
     pub(crate) count: u32,
+    pub(crate) first_block: u32,
+    pub(crate) blocks: u32,
     pub(crate) max_norm: f32,
 }
 #[repr(C)]
@@ -199,22 +276,34 @@ pub(crate) const KILN_DECAY_DECOUPLED: KilnDecay = 1;
 pub(crate) type KilnDecay = u32;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnStretch {
+    pub(crate) first_block: u32,
+    pub(crate) count: u32,
+    pub(crate) start: u32,
+    pub(crate) moments: u32,
+    pub(crate) skipped: u32,
+    pub(crate) rate_factor: f32,
+    pub(crate) weight_decay: f32,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub(crate) struct KilnOptimizerParams {
     pub(crate) values: Address,
     pub(crate) gradients: Address,
     pub(crate) moment1: Address,
     pub(crate) moment2: Address,
+    pub(crate) averages: Address,
     pub(crate) shadow: Address,
     pub(crate) coefficient: Address,
     pub(crate) scalars: Address,
-    pub(crate) count: u32,
     pub(crate) dampening: f32,
     pub(crate) beta2: f32,
     pub(crate) one_minus_beta2: f32,
     pub(crate) eps: f32,
-    pub(crate) weight_decay: f32,
     pub(crate) nesterov: KilnNesterov,
     pub(crate) decay: KilnDecay,
+    pub(crate) stretch_count: u32,
+    pub(crate) stretches: [KilnStretch; 32usize],
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
@@ -240,6 +329,67 @@ pub(crate) struct KilnStridedCopyParams {
     pub(crate) rank: u32,
     pub(crate) extents: [KilnDivider; 6usize],
     pub(crate) strides: [i32; 6usize],
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnBox {
+    pub(crate) rank: u32,
+    pub(crate) extents: [KilnDivider; 6usize],
+    pub(crate) from: [u32; 6usize],
+    pub(crate) to: [u32; 6usize],
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnPiece {
+    pub(crate) y: Address,
+    pub(crate) x: Address,
+    pub(crate) count: u32,
+    pub(crate) moved: KilnBox,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnCopyParams {
+    pub(crate) pieces: [KilnPiece; 8usize],
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnTurnParams {
+    pub(crate) y: Address,
+    pub(crate) x: Address,
+    pub(crate) outer: KilnBox,
+    pub(crate) column_tiles: KilnDivider,
+    pub(crate) row_tiles: KilnDivider,
+    pub(crate) columns: u32,
+    pub(crate) rows: u32,
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnChoiceParams {
+    pub(crate) y: Address,
+    pub(crate) x: Address,
+    pub(crate) index: Address,
+    pub(crate) count: u32,
+    pub(crate) rows: u32,
+    pub(crate) inner: KilnDivider,
+    pub(crate) picks: KilnDivider,
+    pub(crate) nan: u32,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnChoiceGradientParams {
+    pub(crate) dx: Address,
+    pub(crate) index: Address,
+    pub(crate) dy: Address,
+    pub(crate) rows: u32,
+    pub(crate) picks: u32,
+    pub(crate) inner: u32,
+    pub(crate) lines: u32,
+    pub(crate) columns: KilnDivider,
+    pub(crate) width: u32,
+    pub(crate) group: u32,
+    pub(crate) groups: KilnDivider,
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
@@ -269,6 +419,13 @@ pub(crate) struct KilnSplitK {
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnBatch {
+    pub(crate) a: u64,
+    pub(crate) b: u64,
+    pub(crate) d: u64,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub(crate) struct KilnLinearParams {
     pub(crate) d: Address,
     pub(crate) a: Address,
@@ -280,6 +437,7 @@ pub(crate) struct KilnLinearParams {
     pub(crate) ldb: i32,
     pub(crate) ldd: i32,
     pub(crate) split: KilnSplitK,
+    pub(crate) batch: KilnBatch,
     pub(crate) tail: KilnLinearTail,
 }
 #[repr(C)]
@@ -295,6 +453,7 @@ pub(crate) struct KilnInputGradientParams {
     pub(crate) ldb: i32,
     pub(crate) ldd: i32,
     pub(crate) split: KilnSplitK,
+    pub(crate) batch: KilnBatch,
     pub(crate) tail: KilnInputGradientTail,
 }
 #[repr(C)]
@@ -319,5 +478,6 @@ pub(crate) struct KilnWeightGradient {
 pub(crate) struct KilnWeightGradientParams {
     pub(crate) products: [KilnWeightGradient; 8usize],
     pub(crate) split: KilnSplitK,
+    pub(crate) batch: KilnBatch,
     pub(crate) count: i32,
 }

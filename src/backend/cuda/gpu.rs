@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use cudarc::driver::sys::{self, CUdevice_attribute};
+use cudarc::driver::sys::{self, CUdevice_attribute, CUresult};
 use cudarc::driver::{result, CudaContext, DriverError};
 
 use super::kernels::Kernels;
@@ -81,6 +81,19 @@ pub struct DeviceInfo {
     pub simulated: bool,
 }
 
+impl DeviceInfo {
+    /// The latest version of PTX that the driver compiles, major and minor.
+    pub fn latest_ptx(&self) -> (u32, u32) {
+        // Source: PTX ISA, "Release Notes". From CUDA 13 on the numbers go together.
+        match self.driver {
+            (12, minor @ 0..=5) => (8, minor),
+            (12, minor) => (8, minor - 1),
+            (major, minor) if major > 12 => (9 + (major - 13), minor),
+            _ => (7, 8),
+        }
+    }
+}
+
 impl fmt::Display for DeviceInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (major, minor) = self.capability;
@@ -94,16 +107,50 @@ impl fmt::Display for DeviceInfo {
     }
 }
 
-/// The devices that a CUDA driver answers for.
+/// The devices that a CUDA driver answers for; one that it does not answer for hides no other.
 ///
 /// # Errors
 /// [`Error::Device`] if there is no driver, or none that kiln can use.
 pub fn devices() -> Result<Vec<DeviceInfo>> {
+    Ok(survey()?.into_iter().filter_map(Result::ok).collect())
+}
+
+/// What a CUDA driver says of each of its devices, by their numbers.
+///
+/// # Errors
+/// As [`devices`].
+pub fn survey() -> Result<Vec<Result<DeviceInfo>>> {
     check_driver("cuda")?;
-    let count = result::init()
-        .and_then(|()| result::device::get_count())
-        .map_err(|error| device_error("cuda", "starting the driver", error))?;
-    (0..usize::try_from(count).unwrap_or(0)).map(describe).collect()
+    let count = result::init().and_then(|()| result::device::get_count()).map_err(not_started)?;
+    Ok((0..usize::try_from(count).unwrap_or(0)).map(describe).collect())
+}
+
+/// Whether this machine has a CUDA driver, of whatever age and in whatever state.
+pub fn has_driver() -> bool {
+    // SAFETY: loads the driver's library, whose initialisers any CUDA program runs.
+    unsafe { sys::is_culib_present() }
+}
+
+/// An error of a driver that does not start, with what is known of the cause.
+fn not_started(error: DriverError) -> Error {
+    let told = device_error("cuda", "starting the driver", error);
+    let advice = match error.0 {
+        CUresult::CUDA_ERROR_STUB_LIBRARY => {
+            "what was found is the stub that a toolkit links with: take the folder `stubs` off \
+             LD_LIBRARY_PATH"
+        }
+        CUresult::CUDA_ERROR_SYSTEM_NOT_READY => "a service of the driver's may not be running yet",
+        CUresult::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH => {
+            "libcuda and the kernel's module are of different versions: restart, or update both"
+        }
+        _ => return told,
+    };
+    match told {
+        Error::Device { device, message } => {
+            Error::Device { device, message: format!("{message} ({advice})") }
+        }
+        told => told,
+    }
 }
 
 /// Whether a device can be used.
@@ -113,11 +160,12 @@ pub fn devices() -> Result<Vec<DeviceInfo>> {
 pub fn check(ordinal: usize) -> Result<DeviceInfo> {
     let device = format!("cuda:{ordinal}");
     check_driver(&device)?;
-    let found = devices()?;
-    let Some(info) = found.get(ordinal).cloned() else {
+    let mut found = survey()?;
+    if ordinal >= found.len() {
         let message = format!("no such device: the driver answers for {}", found.len());
         return Err(Error::Device { device, message });
-    };
+    }
+    let info = found.swap_remove(ordinal)?;
     match info.capability < (8, 0) {
         true => Err(Error::Device {
             device,
@@ -165,8 +213,7 @@ fn driver_version() -> std::result::Result<(u32, u32), DriverError> {
 /// An error where there is no usable driver; from then on calls to the driver cannot panic.
 fn check_driver(device: &str) -> Result<()> {
     let error = |message: String| Err(Error::Device { device: device.into(), message });
-    // SAFETY: loads the driver's library, whose initialisers any CUDA program runs.
-    if !unsafe { sys::is_culib_present() } {
+    if !has_driver() {
         let why = System::THIS.missing_driver();
         return error(format!("no CUDA driver on this machine ({why})"));
     }
@@ -320,6 +367,7 @@ fn device_error(device: &str, what: impl fmt::Display, error: DriverError) -> Er
     let text = |words: Result<&std::ffi::CStr, DriverError>| {
         words.map_or_else(|_| "unknown".into(), |words| words.to_string_lossy().into_owned())
     };
-    let (name, words) = (text(error.error_name()), text(error.error_string()));
-    Error::Device { device: device.into(), message: format!("{what}: {name}: {words}") }
+    let (name, words, code) =
+        (text(error.error_name()), text(error.error_string()), error.0 as u32);
+    Error::Device { device: device.into(), message: format!("{what}: {name} ({code}): {words}") }
 }

@@ -103,6 +103,10 @@ impl State for Untouched {
     fn moments(&self, _: ParamId) -> Vec<Array> {
         Vec::new()
     }
+    fn average(&self, _: ParamId) -> Array {
+        Array::scalar(f64::NAN)
+    }
+    fn set_average(&mut self, _: ParamId, _: &Array) {}
     fn set_gradient(&mut self, _: ParamId, _: &Array) {}
     fn set_state(&mut self, _: ParamId, _: &Array) {}
     fn set_value(&mut self, _: ParamId, _: &Array, _: &[Array]) {}

@@ -74,13 +74,17 @@ macro_rules! params {
 
 params! {
     Cast(KilnCastParams),
+    Copy(KilnCopyParams),
+    Turn(KilnTurnParams),
+    Choice(KilnChoiceParams),
+    ChoiceGradient(KilnChoiceGradientParams),
     Linear(KilnLinearParams),
     InputGradient(KilnInputGradientParams),
     WeightGradients(KilnWeightGradientParams),
     LinearCrossEntropy(KilnLinearCrossEntropyParams),
     CrossEntropy(KilnCrossEntropyParams),
     Dropout(KilnDropoutParams),
-    Elementwise(KilnElementwiseParams),
+    Chain(KilnChainParams),
     Softmax(KilnSoftmaxParams),
     Reduce(KilnReduceParams),
     StridedCopy(KilnStridedCopyParams),

@@ -35,7 +35,7 @@ use cudarc::driver::{CudaEvent, CudaStream};
 
 use capture::{Command, Graph};
 use geometry::Machine;
-pub use gpu::{check, devices, DeviceInfo, Held};
+pub use gpu::{check, devices, has_driver, survey, DeviceInfo, Held};
 use gpu::{Gpu, Loaded};
 pub use image::{embedded, embedded_ptx, Embedded, LoadedImage};
 use kernels::Kernels;
@@ -577,6 +577,7 @@ fn places<'a>(arenas: &[Arc<DeviceMemory>], memory: &'a Memory, seed: u64) -> Pl
         state: address(memory.state),
         gradients: memory.gradients.map(address),
         moments: memory.moments.iter().map(|&arena| address(arena)).collect(),
+        averages: memory.averages.map(|arena| arena.map(address)),
         slots: &memory.slots,
         seed,
     }

@@ -105,6 +105,7 @@ pub fn launches(
         state: arena(2),
         gradients: Some(arena(3)),
         moments: (0..MOST_MOMENTS).map(|index| arena(4 + index)).collect(),
+        averages: [0, 1].map(|index| Some(arena(5 + MOST_MOMENTS + index))),
         slots: &slots,
         seed: 0,
     };

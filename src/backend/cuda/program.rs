@@ -162,6 +162,7 @@ impl Program {
             moment2_correction_root: correction2_root as f32,
             momentum: momentum as f32,
             one_minus_momentum: (1.0 - momentum) as f32,
+            average: run.average,
         }
     }
 }

@@ -420,6 +420,6 @@ pub(super) fn tensor_bytes(tensor: &Tensor) -> Result<&[u8]> {
 
 /// The bytes of a run's scalars.
 pub(super) fn scalars_bytes(scalars: &KilnScalars) -> [u8; std::mem::size_of::<KilnScalars>()] {
-    // SAFETY: nine numbers of four bytes each, without padding.
+    // SAFETY: ten numbers of four bytes each, without padding.
     unsafe { std::mem::transmute_copy(scalars) }
 }

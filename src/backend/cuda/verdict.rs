@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::image::SOURCES;
-use super::nvrtc::{cache_folder, fnv1a};
+use super::nvrtc::{cache_folder, fnv1a, nvrtc_version};
 use super::system::System;
 use super::{DeviceInfo, LoadedImage};
 use crate::files::write_atomically;
@@ -56,6 +56,9 @@ pub struct Verdict {
     pub image: String,
     /// How matrix products were computed.
     pub precision: String,
+    /// What compiled or loaded them: the driver's version and, where it had a part, NVRTC's.
+    #[serde(default)]
+    pub driver: String,
     /// Number of comparisons.
     pub checks: usize,
     /// The comparisons that failed, as printed.
@@ -76,6 +79,7 @@ impl Verdict {
             kernels: kernel_hash(),
             image: image.to_string(),
             precision: format!("{precision:?}").to_lowercase(),
+            driver: driver(device, image),
             checks: checks.len(),
             failed: failed.map(ToString::to_string).collect(),
         }
@@ -156,11 +160,22 @@ impl Verdict {
     }
 
     fn key(&self) -> String {
-        [&self.device, &self.kernels, &self.image, &self.precision].map(String::as_str).join("\n")
+        let parts = [&self.device, &self.kernels, &self.image, &self.precision, &self.driver];
+        parts.map(String::as_str).join("\n")
     }
 
     fn file_name(&self) -> String {
         format!("{:016x}.json", fnv1a(self.key().as_bytes()))
+    }
+}
+
+fn driver(device: &DeviceInfo, image: LoadedImage) -> String {
+    let (major, minor) = device.driver;
+    match (image, nvrtc_version()) {
+        (LoadedImage::Nvrtc, Some((nvrtc, release))) => {
+            format!("CUDA {major}.{minor}, NVRTC {nvrtc}.{release}")
+        }
+        _ => format!("CUDA {major}.{minor}"),
     }
 }
 

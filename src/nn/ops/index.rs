@@ -31,7 +31,19 @@ impl Var {
     /// `torch.gather`. `index` has the rank of `self` and is no larger, but for the axis. As for
     /// [`take`](Var::take), an index that names nothing is an error or gives NaN.
     pub fn gather(&self, axis: impl Into<Axis>, index: &Var) -> Var {
-        self.indexed("gather", axis, |axis| self.apply(Op::Gather(axis), &[index]))
+        let Some(wanted) = index.shape() else { return index.clone() };
+        self.indexed("gather", axis, |axis| {
+            // What no index can reach is left out.
+            let narrowed =
+                wanted.dims().iter().enumerate().fold(self.clone(), |x, (place, &extent)| match x
+                    .shape()
+                    .and_then(|shape| shape.dims().get(place).copied())
+                {
+                    Some(all) if place != axis && extent < all => x.narrow(place, 0, extent),
+                    _ => x,
+                });
+            narrowed.apply(Op::Gather(axis), &[index])
+        })
     }
 
     fn indexed(&self, op: &str, axis: impl Into<Axis>, record: impl FnOnce(usize) -> Var) -> Var {

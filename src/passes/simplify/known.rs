@@ -48,9 +48,10 @@ fn hash(op: &Op, inputs: &[NodeId]) -> u64 {
     inputs.hash(&mut hasher);
     match op {
         Op::Input(input) => input.hash(&mut hasher),
-        Op::Parameter(parameter) | Op::Gradient(parameter, _) | Op::Update(parameter, _) => {
-            parameter.hash(&mut hasher);
-        }
+        Op::Parameter(parameter)
+        | Op::Gradient(parameter, _)
+        | Op::Update(parameter, _)
+        | Op::Average(parameter) => parameter.hash(&mut hasher),
         Op::Constant(value) => value.to_bits().hash(&mut hasher),
         Op::Reshape(shape) | Op::Broadcast(shape) | Op::SumTo(shape) => shape.hash(&mut hasher),
         Op::Dropout(dropout) => (dropout.site, dropout.drop15).hash(&mut hasher),

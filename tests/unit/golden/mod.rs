@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! kiln against what PyTorch computed: every fixture, on every backend.
 
+mod groups;
 mod images;
 mod layers;
 mod losses;
@@ -57,6 +58,7 @@ fn agree(fixture: &Fixture, device: &kiln::Device) -> f64 {
         "clip" => optimizers::agree_on_clipping(fixture, device),
         "schedule" => schedules::agree(fixture),
         "step" => steps::agree(fixture, device),
+        "groups" => groups::agree(fixture, device),
         "mask" => masks::agree(fixture),
         "philox" => masks::agree_on_philox(fixture),
         other => panic!("{}: nothing tests fixtures of kind {other}", fixture.stem),

@@ -1,41 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Element by element, and values that only move.
 
-use super::super::loops;
+use super::super::operands::{Operands, Read};
 use super::super::simd::{self, Activation};
 use super::{internal, write, Launch};
-use crate::op::{Binary, Dropout, Unary};
+use crate::kernel::Chain;
+use crate::op::{Dropout, Unary};
 use crate::Result;
 
 impl Launch<'_> {
-    pub(super) fn map(mut self, function: Unary) -> Result<()> {
-        let x = self.operands.reads[0].values()?;
-        let y = write(&mut self.operands, 0)?;
-        match activation(function) {
-            Ok(activation) => {
-                simd::activate(&self.engine.pool, self.engine.isa, activation, x, y);
-            }
-            Err(_) => loops::map(function, x, y),
-        }
-        Ok(())
-    }
-
-    pub(super) fn map_gradient(mut self, function: Unary) -> Result<()> {
-        let (saved, dy) = (self.operands.reads[0].values()?, self.operands.reads[1].values()?);
-        let dx = write(&mut self.operands, 0)?;
-        match activation(function) {
-            Ok(activation) => {
-                let (pool, isa) = (&self.engine.pool, self.engine.isa);
-                simd::activate_gradient(pool, isa, activation, saved, dy, dx);
-            }
-            Err(_) => loops::map_gradient(function, saved, dy, dx),
-        }
-        Ok(())
-    }
-
-    pub(super) fn zip(mut self, function: Binary) -> Result<()> {
-        let (a, b) = (self.operands.reads[0].values()?, self.operands.reads[1].values()?);
-        loops::zip(function, a, b, write(&mut self.operands, 0)?);
+    pub(super) fn chain(self, chain: &Chain) -> Result<()> {
+        let Operands { reads, writes, .. } = self.operands;
+        let reads = reads.into_iter().map(Read::values).collect::<Result<Vec<_>>>()?;
+        simd::chain(&self.engine.pool, self.engine.isa, chain, &reads, writes);
         Ok(())
     }
 
@@ -46,20 +23,6 @@ impl Launch<'_> {
         let y = write(&mut self.operands, 0)?;
         let (pool, isa, first) = (&self.engine.pool, self.engine.isa, self.scalars.sample_offset);
         simd::dropout(pool, isa, &key, first, per_sample.max(1), x, y);
-        Ok(())
-    }
-
-    pub(super) fn mask_nonzero(mut self, scale: f64) -> Result<()> {
-        let (y, dy) = (self.operands.reads[0].values()?, self.operands.reads[1].values()?);
-        let mask = simd::MaskNonZero { y, scale: scale as f32 };
-        let dx = write(&mut self.operands, 0)?;
-        simd::mask_non_zero(&self.engine.pool, self.engine.isa, &mask, dy, dx);
-        Ok(())
-    }
-
-    pub(super) fn repeat(mut self) -> Result<()> {
-        let x = self.operands.reads[0].values()?;
-        loops::repeat(x, write(&mut self.operands, 0)?);
         Ok(())
     }
 

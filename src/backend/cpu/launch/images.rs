@@ -3,10 +3,10 @@
 
 use super::super::operands::{Operands, Read};
 use super::super::simd::{
-    self, Activation, ConvShape, ConvTail, Extent, GradientTail, Groups, Pooling, Updated,
+    self, Activation, ConvShape, ConvTail, Extent, GradientTail, Groups, Pooling,
 };
 use super::elements::activation;
-use super::updates::{moments_of, vector_rule};
+use super::updates::updates;
 use super::{internal, write, Launch};
 use crate::kernel::{Bias, BiasGradient, ConvWay, LinearTail, Sink};
 use crate::op::{spatial, AvgPool, Conv, MaxPool, Normalize, Op, Over, Store, Window, SPATIAL};
@@ -67,21 +67,23 @@ impl<'a> Launch<'a> {
     ) -> Result<()> {
         let (y, x) = (self.shape(self.step.inputs[0]), self.shape(self.step.inputs[1]));
         let shape = conv_shape(&conv, x, y);
-        let rule = match sink {
-            Some(Sink::Update(rule)) => Some(vector_rule(&rule, self.scalars)),
-            _ => None,
-        };
+        let (plan, step, scalars) = (self.plan, self.step, self.scalars);
         let Operands { reads, writes, moments } = self.operands;
         let summed = self.summed.unwrap_or(reads[0]);
-        let mut tails =
-            writes.into_iter().zip(moments).map(|(values, moments)| match (sink, &rule) {
-                (Some(Sink::Store(Store::Accumulate)), _) => GradientTail::Accumulate(values),
-                (Some(Sink::Update(_)), Some(rule)) => {
-                    let updated = Updated { values, moments: moments_of(moments) };
-                    GradientTail::Update { rule, scale: 1.0, updated }
-                }
-                _ => GradientTail::Overwrite(values),
-            });
+        let tails: Vec<GradientTail<'_>> = match sink {
+            Some(Sink::Update(_)) => {
+                let updates = updates(plan, step, scalars, (writes, moments)).into_iter();
+                let tail = |(rule, updated)| GradientTail::Update { rule, scale: 1.0, updated };
+                updates.map(tail).collect()
+            }
+            Some(Sink::Store(Store::Accumulate)) => {
+                writes.into_iter().map(GradientTail::Accumulate).collect()
+            }
+            None | Some(Sink::Store(Store::Overwrite)) => {
+                writes.into_iter().map(GradientTail::Overwrite).collect()
+            }
+        };
+        let mut tails = tails.into_iter();
         let weights = conv_weights(&shape) * size_of::<f32>();
         allocate::probe(weights.saturating_mul(9), "the parts of a weight gradient")?;
         let gradient = simd::ConvWeightGradient {

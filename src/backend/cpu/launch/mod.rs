@@ -2,10 +2,11 @@
 //! From the steps of a plan to the hot loops: which slices, which options, which function.
 //!
 //! Here is what all steps share and which method each kernel has; the methods are ordered as the loops
-//! are: `products`, `images`, `elements`, `reductions` and `updates`.
+//! are: `products`, `images`, `elements`, `moving`, `reductions` and `updates`.
 
 mod elements;
 mod images;
+mod moving;
 mod products;
 mod reductions;
 mod updates;
@@ -13,6 +14,7 @@ mod updates;
 use super::exchange::Readers;
 use super::memory::Arenas;
 use super::operands::{Located, Operands, Read};
+use super::path::Foreign;
 use super::pool::Pool;
 use super::program::{Program, Ready};
 use super::simd::Isa;
@@ -22,7 +24,7 @@ use crate::graph::NodeId;
 use crate::kernel::Kernel;
 use crate::plan::{Plan, Step};
 use crate::scalars::Scalars;
-use crate::{Error, Precision, Result, Shape};
+use crate::{allocate, Error, Precision, Result, Shape};
 
 /// What steps run with.
 #[derive(Debug)]
@@ -44,8 +46,8 @@ pub(super) fn launch(
             plain::launch(arenas, run, index)?;
             *rounds
         }
-        Ready::Loop { operands, readers, rounds } => {
-            launch_loop(engine, arenas, (operands, *readers), run, index)?;
+        Ready::Loop { operands, foreign, readers, rounds } => {
+            launch_loop(engine, arenas, (operands, foreign, *readers), run, index)?;
             *rounds
         }
     };
@@ -58,7 +60,7 @@ pub(super) fn launch(
 fn launch_loop(
     engine: &Engine,
     arenas: &mut Arenas,
-    (located, readers): (&Located, Readers),
+    (located, foreign, readers): (&Located, &[Foreign], Readers),
     run: &mut Run<'_>,
     index: usize,
 ) -> Result<()> {
@@ -66,6 +68,10 @@ fn launch_loop(
     let step = &plan.steps[index];
     let numbers = located.numbers(plan, scalars);
     let mut operands = located.borrow(arenas, run, &numbers)?;
+    let row_major = row_major(plan, step, foreign, &operands)?;
+    for (foreign, values) in foreign.iter().zip(&row_major) {
+        operands.reads[foreign.index] = Read::F32(values);
+    }
     let precision = rounding::of_factors(plan, step);
     let factors = rounding::factors(precision, &operands.reads)?;
     // Of tf32 only factors are cut off; numbers of 16 bits are stored so, whatever reads them.
@@ -74,6 +80,21 @@ fn launch_loop(
         *read = Read::F32(rounded);
     }
     Launch { engine, plan, scalars, memory, step, operands, readers, summed }.dispatch()
+}
+
+/// Parameters in the order that all kernels know.
+fn row_major(
+    plan: &Plan,
+    step: &Step,
+    foreign: &[Foreign],
+    operands: &Operands<'_>,
+) -> Result<Vec<Vec<f32>>> {
+    let unpacked = foreign.iter().map(|&Foreign { index, layout }| {
+        let shape = &plan.graph.node(step.inputs[index]).ty.shape;
+        allocate::probe(2 * shape.elements() * size_of::<f32>(), "a parameter in row-major order")?;
+        Ok(layout.unpack(shape, operands.reads[index].values()?))
+    });
+    unpacked.collect()
 }
 
 /// One launch with everything it needs.
@@ -98,19 +119,16 @@ impl<'a> Launch<'a> {
             Kernel::WeightGradient { sink, bias } => self.weight_gradient(*sink, *bias),
             Kernel::CrossEntropy { nll, gradient } => self.cross_entropy(nll, *gradient),
             Kernel::Dropout(dropout) => self.dropout(*dropout),
-            Kernel::MaskNonZero(scale) => self.mask_nonzero(*scale),
-            Kernel::Map(function) => self.map(*function),
-            Kernel::MapGradient(function) => self.map_gradient(*function),
-            Kernel::Zip(function) => self.zip(*function),
+            Kernel::Chain(chain) => self.chain(chain),
             Kernel::Softmax(kind) => self.softmax(*kind),
             Kernel::SoftmaxGradient(kind) => self.softmax_gradient(*kind),
-            Kernel::Repeat => self.repeat(),
             Kernel::Sum => self.sum(),
             Kernel::MatMul(product) => self.matmul(*product),
             Kernel::ColumnSum => self.column_sum(),
             Kernel::StoreGradient(store) => self.store_gradient(*store),
             Kernel::GlobalNorm => self.global_norm(),
-            Kernel::FlatUpdate { rule, clip } => self.flat_update(rule, *clip),
+            Kernel::FlatUpdate { clip, .. } => self.flat_update(*clip),
+            Kernel::Average => self.average(),
             Kernel::SetState(rule) => self.set_state(*rule),
             Kernel::Transpose { extents } => self.transpose(*extents),
             Kernel::Conv { conv, way, tail } => self.conv(*conv, *way, *tail),
@@ -128,6 +146,12 @@ impl<'a> Launch<'a> {
             Kernel::StatisticsGradient(over) => self.statistics_gradient(*over),
             Kernel::Normalize(normalize) => self.normalize(*normalize),
             Kernel::NormalizeGradient(normalize) => self.normalize_gradient(*normalize),
+            Kernel::Copy(pieces) => self.copy(pieces),
+            Kernel::Take(picks) => self.take(*picks),
+            Kernel::TakeGradient(picks) => self.take_gradient(*picks),
+            Kernel::Gather(picks) => self.gather(*picks),
+            Kernel::GatherGradient(picks) => self.gather_gradient(*picks),
+            Kernel::BatchMatMul(product) => self.batch_matmul(*product),
             Kernel::WeightGradients(_)
             | Kernel::LinearCrossEntropy(_)
             | Kernel::ClipNorm { .. }

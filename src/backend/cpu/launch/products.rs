@@ -2,9 +2,10 @@
 //! Matrix products, with what is fused to them.
 
 use super::super::operands::Operands;
-use super::super::simd::{self, Activation, GradientTail, PanelLayout, Start, Strides, Updated};
+use super::super::path::Layer;
+use super::super::simd::{self, Activation, GradientTail, Start, Strides};
 use super::elements::activation;
-use super::updates::{moments_of, vector_rule};
+use super::updates::updates;
 use super::{internal, write, Launch};
 use crate::graph::NodeId;
 use crate::kernel::{Bias, BiasGradient, LinearTail, Sink};
@@ -13,9 +14,7 @@ use crate::Result;
 
 impl Launch<'_> {
     pub(super) fn linear(mut self, tail: LinearTail) -> Result<()> {
-        let weight = self.shape(self.step.inputs[1]);
-        let layout = PanelLayout { outputs: weight.rows(), inputs: weight.last() };
-        let rows = self.shape(self.step.inputs[0]).elements() / layout.inputs;
+        let Layer { rows, layout } = Layer::of(self.plan, self.step);
         let output = self.shape(self.step.outputs[0]);
         let start = match tail.bias {
             Bias::Added => Start::Bias(self.operands.reads[2].values()?),
@@ -43,9 +42,7 @@ impl Launch<'_> {
     }
 
     pub(super) fn input_gradient(mut self, mask: Option<f64>) -> Result<()> {
-        let weight = self.shape(self.step.inputs[1]);
-        let layout = PanelLayout { outputs: weight.rows(), inputs: weight.last() };
-        let rows = self.shape(self.step.inputs[0]).elements() / layout.outputs;
+        let Layer { rows, layout } = Layer::of(self.plan, self.step);
         let mask = match mask {
             Some(scale) => {
                 let y = self.operands.reads[2].values()?;
@@ -68,26 +65,24 @@ impl Launch<'_> {
     }
 
     pub(super) fn weight_gradient(self, sink: Sink, bias: BiasGradient) -> Result<()> {
-        let weight = self.shape(self.step.outputs[0]);
-        let layout = PanelLayout { outputs: weight.rows(), inputs: weight.last() };
-        let rows = self.shape(self.step.inputs[0]).rows();
-        let rule = match sink {
-            Sink::Update(rule) => Some(vector_rule(&rule, self.scalars)),
-            Sink::Store(_) => None,
-        };
+        let Layer { rows, layout } = Layer::of(self.plan, self.step);
+        let (plan, step, scalars) = (self.plan, self.step, self.scalars);
         let Operands { reads, writes, moments } = self.operands;
         let summed = self.summed.unwrap_or(reads[0]);
-        let mut tails = writes.into_iter().zip(moments).map(|(values, moments)| match sink {
-            Sink::Store(Store::Overwrite) => GradientTail::Overwrite(values),
-            Sink::Store(Store::Accumulate) => GradientTail::Accumulate(values),
-            Sink::Update(_) => match &rule {
-                Some(rule) => {
-                    let updated = Updated { values, moments: moments_of(moments) };
-                    GradientTail::Update { rule, scale: 1.0, updated }
-                }
-                None => GradientTail::Overwrite(values),
-            },
-        });
+        let tails: Vec<GradientTail<'_>> = match sink {
+            Sink::Store(Store::Overwrite) => {
+                writes.into_iter().map(GradientTail::Overwrite).collect()
+            }
+            Sink::Store(Store::Accumulate) => {
+                writes.into_iter().map(GradientTail::Accumulate).collect()
+            }
+            Sink::Update(_) => {
+                let updates = updates(plan, step, scalars, (writes, moments)).into_iter();
+                let tail = |(rule, updated)| GradientTail::Update { rule, scale: 1.0, updated };
+                updates.map(tail).collect()
+            }
+        };
+        let mut tails = tails.into_iter();
         let gradient = simd::WeightGradient {
             layout,
             rows,
@@ -104,13 +99,25 @@ impl Launch<'_> {
         Ok(())
     }
 
-    /// A product of odd or rare shape, by the `gemm` crate on one thread: its own parallel split
-    /// would make sums depend on the number of threads.
-    pub(super) fn matmul(mut self, product: MatMul) -> Result<()> {
-        let of = |node: NodeId| (self.shape(node).rows(), self.shape(node).last());
-        let (rows, columns) = of(self.step.outputs[0]);
-        let ((a_rows, a_columns), (b_rows, b_columns)) =
-            (of(self.step.inputs[0]), of(self.step.inputs[1]));
+    /// A product of odd or rare shape.
+    pub(super) fn matmul(self, product: MatMul) -> Result<()> {
+        self.products(product, 1)
+    }
+
+    pub(super) fn batch_matmul(self, product: MatMul) -> Result<()> {
+        let batch = self.shape(self.step.outputs[0]).samples();
+        self.products(product, batch)
+    }
+
+    /// As many products as `batch` says, of matrices in the last two extents.
+    fn products(mut self, product: MatMul, batch: usize) -> Result<()> {
+        let matrix = |node: NodeId| {
+            let dims = self.shape(node).dims();
+            (dims[dims.len() - 2], dims[dims.len() - 1])
+        };
+        let (rows, columns) = matrix(self.step.outputs[0]);
+        let ((a_rows, a_columns), (_, b_columns)) =
+            (matrix(self.step.inputs[0]), matrix(self.step.inputs[1]));
         let strides = |order: Order, columns: usize| match order {
             Order::Plain => Strides { row: columns as isize, column: 1 },
             Order::Transposed => Strides { row: 1, column: columns as isize },
@@ -119,10 +126,10 @@ impl Launch<'_> {
             Order::Plain => a_columns,
             Order::Transposed => a_rows,
         };
-        debug_assert_eq!(a_rows * a_columns, rows * inner);
-        debug_assert_eq!(b_rows * b_columns, inner * columns);
         let (a, b) = (self.operands.reads[0].values()?, self.operands.reads[1].values()?);
         simd::matmul(
+            &self.engine.pool,
+            batch,
             [rows, inner, columns],
             (a, strides(product.left, a_columns)),
             (b, strides(product.right, b_columns)),

@@ -6,8 +6,8 @@ use super::super::simd::{self, Moments, Updated};
 use super::super::state;
 use super::{internal, write, Launch};
 use crate::kernel::Clip;
-use crate::op::{Decay, Nesterov, StateRule, Store, UpdateRule};
-use crate::plan::Place;
+use crate::op::{Decay, Nesterov, Op, StateRule, Store, Update, UpdateRule};
+use crate::plan::{Place, Plan, Step};
 use crate::scalars::Scalars;
 use crate::{allocate, Result};
 
@@ -40,17 +40,26 @@ impl Launch<'_> {
         Ok(())
     }
 
-    pub(super) fn flat_update(self, rule: &UpdateRule, clip: Clip) -> Result<()> {
+    pub(super) fn flat_update(self, clip: Clip) -> Result<()> {
+        let (plan, step, scalars) = (self.plan, self.step, self.scalars);
         let Operands { reads, writes, moments } = self.operands;
         let scale = match (clip, reads.last()) {
             (Clip::ByCoefficient, Some(coefficient)) => coefficient.values()?[0],
             _ => 1.0,
         };
-        let rule = vector_rule(rule, self.scalars);
-        for ((values, moments), gradient) in writes.into_iter().zip(moments).zip(&reads) {
-            let updated = Updated { values, moments: moments_of(moments) };
+        let updates = updates(plan, step, scalars, (writes, moments));
+        for ((rule, updated), gradient) in updates.into_iter().zip(&reads) {
             let (pool, isa) = (&self.engine.pool, self.engine.isa);
             simd::update(pool, isa, &rule, gradient.values()?, scale, updated);
+        }
+        Ok(())
+    }
+
+    pub(super) fn average(self) -> Result<()> {
+        let weight = self.scalars.average;
+        for (averages, read) in self.operands.writes.into_iter().zip(&self.operands.reads) {
+            let average = simd::Average { averages, weight };
+            simd::average(&self.engine.pool, self.engine.isa, read.values()?, average);
         }
         Ok(())
     }
@@ -61,7 +70,40 @@ impl Launch<'_> {
     }
 }
 
-pub(super) fn moments_of(moments: Vec<&mut [f32]>) -> Moments<'_> {
+/// What a step updates, in the order of its outputs, with the rules of its parameters worked out.
+pub(super) fn updates<'a>(
+    plan: &Plan,
+    step: &Step,
+    scalars: &Scalars,
+    (writes, moments): (Vec<&'a mut [f32]>, Vec<Vec<&'a mut [f32]>>),
+) -> Vec<(simd::UpdateRule, Updated<'a>)> {
+    let mut updates: Vec<(simd::UpdateRule, Updated<'a>)> = Vec::with_capacity(writes.len());
+    let mut last: Option<Update> = None;
+    for ((&node, values), moments) in step.outputs.iter().zip(writes).zip(moments) {
+        match plan.graph.node(node).op {
+            Op::Update(_, update) => {
+                // Neighbours mostly have one rule, and powers take their time.
+                let rule = match (updates.last(), last == Some(update)) {
+                    (Some((rule, _)), true) => *rule,
+                    _ => vector_rule(&update, scalars),
+                };
+                let moments = moments_of(moments);
+                updates.push((rule, Updated { values, moments, average: None }));
+                last = Some(update);
+            }
+            Op::Average(_) => {
+                if let Some((_, updated)) = updates.last_mut() {
+                    let weight = scalars.average;
+                    updated.average = Some(simd::Average { averages: values, weight });
+                }
+            }
+            _ => {}
+        }
+    }
+    updates
+}
+
+fn moments_of(moments: Vec<&mut [f32]>) -> Moments<'_> {
     let mut moments = moments.into_iter();
     match (moments.next(), moments.next()) {
         (Some(first), Some(second)) => Moments::Two(first, second),
@@ -70,12 +112,12 @@ pub(super) fn moments_of(moments: Vec<&mut [f32]>) -> Moments<'_> {
     }
 }
 
-/// An optimiser's rule with this run's scalars worked out.
-pub(super) fn vector_rule(rule: &UpdateRule, run: &Scalars) -> simd::UpdateRule {
-    let rate = f64::from(run.learning_rate);
-    match *rule {
+/// What is done to a parameter, with this run's scalars worked out.
+fn vector_rule(own: &Update, run: &Scalars) -> simd::UpdateRule {
+    let rate = own.rate(run);
+    match own.rule {
         UpdateRule::Sgd { momentum, dampening, nesterov, weight_decay } => simd::UpdateRule::Sgd {
-            learning_rate: run.learning_rate,
+            learning_rate: rate as f32,
             momentum: run.momentum.unwrap_or(momentum) as f32,
             dampening: dampening as f32,
             nesterov: match nesterov {
@@ -83,11 +125,11 @@ pub(super) fn vector_rule(rule: &UpdateRule, run: &Scalars) -> simd::UpdateRule 
                 Nesterov::On => simd::Nesterov::On,
             },
             weight_decay: weight_decay as f32,
-            step: if run.update <= 1 { simd::Step::First } else { simd::Step::Later },
+            step: if own.count(run) <= 1 { simd::Step::First } else { simd::Step::Later },
         },
         UpdateRule::Adam { beta1, beta2, eps, weight_decay, decay } => {
             let beta1 = run.momentum.unwrap_or(beta1);
-            let update = f64::from(run.update);
+            let update = f64::from(own.count(run));
             simd::UpdateRule::Adam {
                 decays: [beta1, beta2].map(|beta| beta as f32),
                 shares: [beta1, beta2].map(|beta| (1.0 - beta) as f32),

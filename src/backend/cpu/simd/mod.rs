@@ -24,15 +24,18 @@ mod random;
 mod reductions;
 
 pub(crate) use base::Isa;
-pub(crate) use elementwise::{activate, activate_gradient, mask_non_zero, Activation, MaskNonZero};
+pub(crate) use elementwise::{chain, Activation};
 pub(crate) use images::{
     normalize, normalize_gradient, statistics, statistics_gradient, Affine, Conv, ConvShape,
     ConvTail, ConvWay, ConvWeightGradient, Extent, Groups, Pooling, Statistics, Sums,
 };
-pub(crate) use moving::transpose;
-pub(crate) use optimiser::{update, Decay, Moments, Nesterov, Step, UpdateRule, Updated};
+pub(crate) use moving::{copy, gather, gather_gradient, take, take_gradient, transpose};
+pub(crate) use optimiser::{
+    average, update, Average, Decay, Moments, Nesterov, Step, UpdateRule, Updated,
+};
 pub(crate) use products::{
-    matmul, Forward, GradientTail, InputGradient, PanelLayout, Start, Strides, WeightGradient,
+    matmul, Forward, GradientTail, InputGradient, MaskNonZero, PanelLayout, Start, Strides,
+    WeightGradient,
 };
 pub(crate) use random::{dropout, Dropout};
 pub(crate) use reductions::{
@@ -40,6 +43,7 @@ pub(crate) use reductions::{
     CrossEntropy,
 };
 
+use super::choice;
 use super::exchange::{Readers, Stores, APART};
 use super::pool::{split, split_by, Pool};
 

@@ -1,77 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Functions of elements, dropout, softmax, sums and repetition.
+//! Dropout, softmax, sums and transposition.
 
 use super::linear::store;
-use super::{unary, Lowering};
+use super::Lowering;
 use crate::backend::cuda::abi::*;
 use crate::backend::cuda::geometry::{column_sum_grid, divider, transpose_grid, vector, Grid};
 use crate::backend::cuda::launch::Launch;
 use crate::backend::cuda::memory::Address;
-use crate::op::{Binary, Dropout, Softmax, Store, Unary};
+use crate::op::{Dropout, Softmax, Store};
 use crate::philox::{round_keys, DROP_ALL, ELEMENTS_PER_BLOCK};
 use crate::{DType, Result, Shape};
 
 impl Lowering<'_> {
-    /// `None` where no kernel knows the function.
-    pub(super) fn map(&mut self, function: Unary) -> Result<Option<Vec<Launch>>> {
-        let known = unary(function);
-        known.map(|(known, parameter)| self.elementwise("unary", known, parameter)).transpose()
-    }
-
-    /// As [`map`](Lowering::map).
-    pub(super) fn map_gradient(&mut self, function: Unary) -> Result<Option<Vec<Launch>>> {
-        let known = unary(function);
-        let launch = |(known, parameter)| self.elementwise("unary_gradient", known, parameter);
-        known.map(launch).transpose()
-    }
-
-    pub(super) fn mask_nonzero(&mut self, scale: f64) -> Result<Vec<Launch>> {
-        self.elementwise("mask_nonzero", 0, scale as f32)
-    }
-
-    /// As [`map`](Lowering::map).
-    pub(super) fn zip(&mut self, function: Binary) -> Result<Option<Vec<Launch>>> {
-        let function = match function {
-            Binary::Add => KILN_BINARY_ADD,
-            Binary::Subtract => KILN_BINARY_SUBTRACT,
-            Binary::Multiply => KILN_BINARY_MULTIPLY,
-            Binary::Divide => KILN_BINARY_DIVIDE,
-            Binary::LogisticLoss => KILN_BINARY_LOGISTIC_LOSS,
-            Binary::LogisticSlope => KILN_BINARY_LOGISTIC_SLOPE,
-            _ => return Ok(None),
-        };
-        self.elementwise("binary", function, 0.0).map(Some)
-    }
-
-    /// `(a[, b]) -> y`, all of one size.
-    fn elementwise(&mut self, kernel: &str, function: u32, parameter: f32) -> Result<Vec<Launch>> {
-        let dtype = self.element_type();
-        let (y, a) = (self.write_as(0, dtype)?, self.read_as(0, dtype)?);
-        let b = match self.step.inputs.len() {
-            0 | 1 => Address::NONE,
-            _ => self.read_as(1, dtype)?,
-        };
-        let count = self.output_shape(0).elements();
-        Ok(vec![element_launch((kernel, dtype), [y, a, b], count, function, parameter)])
-    }
-
-    /// A gradient into its slot: a copy, or a sum with what the slot holds.
-    pub(super) fn store_gradient(&mut self, store: Store) -> Result<Vec<Launch>> {
-        let (slot, gradient) = (self.write(0)?, self.read_as(0, DType::F32)?);
-        let count = self.output_shape(0).elements();
-        let launch = match store {
-            Store::Overwrite => {
-                let operands = [slot, gradient, Address::NONE];
-                element_launch(("unary", DType::F32), operands, count, KILN_UNARY_NONE, 0.0)
-            }
-            Store::Accumulate => {
-                let operands = [slot, slot, gradient];
-                element_launch(("binary", DType::F32), operands, count, KILN_BINARY_ADD, 0.0)
-            }
-        };
-        Ok(vec![launch])
-    }
-
     pub(super) fn dropout(&mut self, dropout: Dropout) -> Result<Vec<Launch>> {
         let shape = self.output_shape(0).clone();
         let dtype = self.element_type();
@@ -154,26 +94,6 @@ impl Lowering<'_> {
         Ok(vec![Launch::new(format!("{kernel}{variant}_{dtype}"), Grid::over_rows(rows), params)])
     }
 
-    /// A number or a row repeated: a copy that does not move along the other extents.
-    pub(super) fn repeat(&mut self) -> Result<Vec<Launch>> {
-        let [rows, columns] = self.plan.graph.node(self.step.outputs[0]).matrix();
-        let count = rows * columns;
-        let stride = i32::from(self.input_shape(0).elements() > 1);
-        let dtype = self.element_type();
-        let mut params = KilnStridedCopyParams {
-            y: self.write_as(0, dtype)?,
-            x: self.read_as(0, dtype)?,
-            count: count as u32,
-            rank: 2,
-            ..Default::default()
-        };
-        params.extents = [divider(1); KILN_MAX_RANK as usize];
-        (params.extents[0], params.extents[1]) = (divider(rows), divider(columns));
-        params.strides[1] = stride;
-        let kernel = format!("copy_strided_{}", 8 * dtype.bytes());
-        Ok(vec![Launch::new(kernel, Grid::over(count), params)])
-    }
-
     /// Rows become columns in each matrix of a batch.
     pub(super) fn transpose(&mut self, extents: [usize; 3]) -> Result<Vec<Launch>> {
         let dtype = self.element_type();
@@ -229,15 +149,4 @@ pub(super) fn row_variant(columns: usize, longest: usize, dtype: DType) -> &'sta
         true => "",
         false => "_strided",
     }
-}
-
-fn element_launch(
-    (kernel, dtype): (&str, DType),
-    [y, a, b]: [Address; 3],
-    count: usize,
-    function: u32,
-    parameter: f32,
-) -> Launch {
-    let params = KilnElementwiseParams { y, a, b, count: count as u32, function, parameter };
-    Launch::new(format!("{kernel}_{dtype}"), Grid::over(count.div_ceil(vector(dtype))), params)
 }

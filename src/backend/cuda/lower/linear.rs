@@ -4,12 +4,15 @@
 use super::{internal, unary, Lowering};
 use crate::backend::cuda::abi::*;
 use crate::backend::cuda::geometry::{Extents, Form, Tile, Tiling};
-use crate::backend::cuda::launch::Launch;
+use crate::backend::cuda::launch::{Launch, Params};
 use crate::backend::cuda::memory::Address;
 use crate::kernel::Bias;
 use crate::kernel::{BiasGradient, LayerGradient, LinearTail, Sink};
 use crate::op::{MatMul, Order, Store, Unary};
-use crate::{DType, Result};
+use crate::{DType, Result, Shape};
+
+/// Most pairs of matrices that one launch multiplies: grids are no longer along z.
+const MOST_PAIRS: usize = 65_535;
 
 impl Lowering<'_> {
     /// One launch, or two: the product's tail knows a row as a sample, so dropout of several rows
@@ -22,8 +25,10 @@ impl Lowering<'_> {
         if tail.bias == Bias::Added {
             params.tail.bias = self.read_as(2, DType::F32)?;
         }
-        let activation = tail.activation.and_then(unary).unwrap_or((KILN_UNARY_NONE, 0.0));
-        (params.tail.activation, params.tail.activation_parameter) = activation;
+        if let Some(activation) = tail.activation {
+            let (function, [parameter, _]) = unary(activation);
+            (params.tail.activation, params.tail.activation_parameter) = (function, parameter);
+        }
         if let Some(dropout) = fused {
             params.tail.dropout = 1;
             params.tail.scalars = self.scratch.scalars();
@@ -106,6 +111,91 @@ impl Lowering<'_> {
         Ok(Some(vec![launch]))
     }
 
+    /// Products of two batches of matrices, as [`matmul`](Lowering::matmul).
+    pub(super) fn batch_matmul(&mut self, product: MatMul) -> Result<Option<Vec<Launch>>> {
+        let matrix = |shape: &Shape| [shape.dims()[1], shape.dims()[2]];
+        let [m, n] = matrix(self.output_shape(0));
+        let left = matrix(self.input_shape(0));
+        let k = match product.left {
+            Order::Plain => left[1],
+            Order::Transposed => left[0],
+        };
+        let (extents, pairs) = (Extents { m, n, k }, self.output_shape(0).samples());
+        let batch = KilnBatch { a: (m * k) as u64, b: (k * n) as u64, d: (m * n) as u64 };
+        let form = match (product.left, product.right) {
+            (Order::Plain, Order::Transposed) => Form::Nt,
+            (Order::Plain, Order::Plain) => Form::Nn,
+            (Order::Transposed, Order::Plain) => Form::Tn,
+            (Order::Transposed, Order::Transposed) => return Ok(None),
+        };
+        // As many blocks as all pairs have; none is split.
+        let alike = vec![extents; pairs.min(self.machine.multiprocessors)];
+        let mut tiling = Tiling::choose(form, &alike, self.precision, self.machine);
+        tiling.splits = 1;
+        let split = KilnSplitK { splits: 1, ..Default::default() };
+        let mut launch = match form {
+            Form::Nt => {
+                let params = KilnLinearParams { split, batch, ..self.linear_params(extents)? };
+                let grid = tiling.grid(tiles(&tiling, extents), self.machine);
+                Launch::new(tiling.kernel(form, ""), grid, params)
+            }
+            Form::Nn => {
+                let params = KilnInputGradientParams {
+                    split,
+                    batch,
+                    ..self.input_gradient_params(extents)?
+                };
+                let grid = tiling.grid(tiles(&tiling, extents), self.machine);
+                Launch::new(tiling.kernel(form, ""), grid, params)
+            }
+            Form::Tn => {
+                let (a, b) = self.factors()?;
+                let (d, store) = (self.write_as(0, DType::F32)?, Store::Overwrite);
+                let only = Product { extents, d, d_bias: Address::NONE, a, b, store };
+                let mut params =
+                    KilnWeightGradientParams { split, batch, count: 1, ..Default::default() };
+                params.products[0] = only.params();
+                let grid = tiling.grid([tiling.tile.count(extents) as u32, 1], self.machine);
+                Launch::new(tiling.kernel(form, ""), grid, params)
+            }
+        };
+        let mut launches = Vec::new();
+        for first in (0..pairs).step_by(MOST_PAIRS) {
+            launch.grid.blocks[2] = MOST_PAIRS.min(pairs - first) as u32;
+            launches.push(self.from_pair(&launch, first));
+        }
+        Ok(Some(launches))
+    }
+
+    /// A launch of products as it begins with a later pair of the batch.
+    fn from_pair(&self, launch: &Launch, first: usize) -> Launch {
+        let factor = self.product_type().bytes();
+        let plus =
+            |at: Address, distance: u64, bytes: usize| at.plus(first * distance as usize * bytes);
+        let mut launch = launch.clone();
+        match &mut launch.params {
+            Params::Linear(params) => {
+                params.a = plus(params.a, params.batch.a, factor);
+                params.b = plus(params.b, params.batch.b, factor);
+                params.d = plus(params.d, params.batch.d, factor);
+            }
+            Params::InputGradient(params) => {
+                params.a = plus(params.a, params.batch.a, factor);
+                params.b = plus(params.b, params.batch.b, factor);
+                params.d = plus(params.d, params.batch.d, factor);
+            }
+            Params::WeightGradients(params) => {
+                let batch = params.batch;
+                let product = &mut params.products[0];
+                product.a = plus(product.a, batch.a, factor);
+                product.b = plus(product.b, batch.b, factor);
+                product.d = plus(product.d, batch.d, DType::F32.bytes());
+            }
+            _ => {}
+        }
+        launch
+    }
+
     /// Rows, outputs and inputs of a linear layer whose input and weight the step reads first.
     pub(super) fn forward_extents(&self) -> Extents {
         let weight = self.input_shape(1);
@@ -161,21 +251,12 @@ impl Lowering<'_> {
         };
         let (mut blocks, mut tickets, mut partials) = (0, 0, 0);
         for (product, entry) in products.iter().zip(&mut params.products) {
-            let Extents { m, n, k } = product.extents;
+            let Extents { m, .. } = product.extents;
             *entry = KilnWeightGradient {
-                d: product.d,
-                d_bias: product.d_bias,
-                a: product.a,
-                b: product.b,
-                m: m as i32,
-                n: n as i32,
-                k: k as i32,
-                lda: m as i32,
-                ldb: n as i32,
                 first_block: blocks as u32,
                 ticket: tickets as i32,
-                store: store(product.store),
                 partials: partials as u64,
+                ..product.params()
             };
             let tiles = tiling.tile.count(product.extents);
             let bias_blocks = match product.d_bias {
@@ -211,6 +292,26 @@ struct Product {
     a: Address,
     b: Address,
     store: Store,
+}
+
+impl Product {
+    /// The product as the first of a launch.
+    fn params(&self) -> KilnWeightGradient {
+        let Extents { m, n, k } = self.extents;
+        KilnWeightGradient {
+            d: self.d,
+            d_bias: self.d_bias,
+            a: self.a,
+            b: self.b,
+            m: m as i32,
+            n: n as i32,
+            k: k as i32,
+            lda: m as i32,
+            ldb: n as i32,
+            store: store(self.store),
+            ..Default::default()
+        }
+    }
 }
 
 fn tiles(tiling: &Tiling, extents: Extents) -> [u32; 2] {

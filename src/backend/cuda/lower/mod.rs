@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! From the steps of a plan to launches: plain data from plain data, without a device.
 
+mod chain;
 mod elements;
 mod linear;
 mod loss;
+mod moving;
 mod operands;
 mod scratch;
 mod update;
@@ -28,6 +30,8 @@ pub(super) struct Places<'a> {
     pub(super) state: Address,
     pub(super) gradients: Option<Address>,
     pub(super) moments: Vec<Address>,
+    /// Of trained parameters and of the state.
+    pub(super) averages: [Option<Address>; 2],
     pub(super) slots: &'a [Slot],
     /// The network's seed, which makes the keys of masks.
     pub(super) seed: u64,
@@ -74,29 +78,26 @@ impl Lowering<'_> {
                 None => return Ok(None),
             },
             Kernel::Dropout(dropout) => self.dropout(*dropout)?,
-            Kernel::MaskNonZero(scale) => self.mask_nonzero(*scale)?,
-            Kernel::Map(function) => match self.map(*function)? {
-                Some(launches) => launches,
-                None => return Ok(None),
-            },
-            Kernel::MapGradient(function) => match self.map_gradient(*function)? {
-                Some(launches) => launches,
-                None => return Ok(None),
-            },
-            Kernel::Zip(function) => match self.zip(*function)? {
-                Some(launches) => launches,
-                None => return Ok(None),
-            },
+            Kernel::Chain(chain) => self.chain(chain)?,
             Kernel::Softmax(kind) => self.softmax(*kind)?,
             Kernel::SoftmaxGradient(kind) => self.softmax_gradient(*kind)?,
-            Kernel::Repeat => self.repeat()?,
             Kernel::Sum => self.sum()?,
             Kernel::ColumnSum => self.column_sum()?,
             Kernel::StoreGradient(store) => self.store_gradient(*store)?,
-            Kernel::GlobalNorm => return self.norm(None),
-            Kernel::ClipNorm { max_norm } => return self.norm(Some(*max_norm)),
+            Kernel::GlobalNorm => self.norm(None)?,
+            Kernel::ClipNorm { max_norm } => self.norm(Some(*max_norm))?,
             Kernel::FlatUpdate { rule, clip } => self.flat_update(rule, *clip)?,
+            Kernel::Average => self.average()?,
             Kernel::Transpose { extents } => self.transpose(*extents)?,
+            Kernel::Copy(pieces) => self.copy(pieces)?,
+            Kernel::Take(picks) => self.take(*picks)?,
+            Kernel::TakeGradient(picks) => self.take_gradient(*picks)?,
+            Kernel::Gather(picks) => self.gather(*picks)?,
+            Kernel::GatherGradient(picks) => self.gather_gradient(*picks)?,
+            Kernel::BatchMatMul(product) => match self.batch_matmul(*product)? {
+                Some(launches) => launches,
+                None => return Ok(None),
+            },
             Kernel::SetState(rule) => self.set_state(*rule)?,
             // Plans for this backend hold none of them.
             Kernel::Conv { .. }
@@ -144,6 +145,14 @@ pub(super) fn address(plan: &Plan, places: &Places<'_>, id: BufferId) -> Result<
             let base = places.gradients.ok_or_else(|| internal("no gradients were reserved"))?;
             Ok(slot(places, base, id))
         }
+        Place::Average(id) => {
+            let [trained, state] = places.averages;
+            let base = match places.slots[id.index()].role {
+                ParamRole::Trained => trained,
+                ParamRole::State => state,
+            };
+            Ok(slot(places, base.ok_or_else(|| internal("no averages were reserved"))?, id))
+        }
         Place::Input(_) | Place::Output(_) => Err(internal("a buffer lies in host memory")),
     }
 }
@@ -152,23 +161,34 @@ fn slot(places: &Places<'_>, base: Address, id: ParamId) -> Address {
     base.plus(places.slots[id.index()].start.0)
 }
 
-/// A function and its parameter as kernels know them, if they do.
-fn unary(function: Unary) -> Option<(KilnUnary, f32)> {
-    Some(match function {
-        Unary::Relu => (KILN_UNARY_RELU, 0.0),
-        Unary::LeakyRelu(slope) => (KILN_UNARY_LEAKY_RELU, slope as f32),
-        Unary::Gelu => (KILN_UNARY_GELU, 0.0),
-        Unary::GeluTanh => (KILN_UNARY_GELU_TANH, 0.0),
-        Unary::Silu => (KILN_UNARY_SILU, 0.0),
-        Unary::Tanh => (KILN_UNARY_TANH, 0.0),
-        Unary::Sigmoid => (KILN_UNARY_SIGMOID, 0.0),
-        Unary::Softplus => (KILN_UNARY_SOFTPLUS, 0.0),
-        Unary::Exp => (KILN_UNARY_EXP, 0.0),
-        Unary::Log => (KILN_UNARY_LOG, 0.0),
-        Unary::Square => (KILN_UNARY_SQUARE, 0.0),
-        Unary::Scale(factor) => (KILN_UNARY_SCALE, factor as f32),
-        _ => return None,
-    })
+/// A function and its parameters as kernels know them.
+fn unary(function: Unary) -> (KilnUnary, [f32; 2]) {
+    let plain = |function| (function, [0.0; 2]);
+    match function {
+        Unary::Relu => plain(KILN_UNARY_RELU),
+        Unary::LeakyRelu(slope) => (KILN_UNARY_LEAKY_RELU, [slope as f32, 0.0]),
+        Unary::Gelu => plain(KILN_UNARY_GELU),
+        Unary::GeluTanh => plain(KILN_UNARY_GELU_TANH),
+        Unary::Silu => plain(KILN_UNARY_SILU),
+        Unary::Tanh => plain(KILN_UNARY_TANH),
+        Unary::Sigmoid => plain(KILN_UNARY_SIGMOID),
+        Unary::Softplus => plain(KILN_UNARY_SOFTPLUS),
+        Unary::Exp => plain(KILN_UNARY_EXP),
+        Unary::Log => plain(KILN_UNARY_LOG),
+        Unary::Square => plain(KILN_UNARY_SQUARE),
+        Unary::Scale(factor) => (KILN_UNARY_SCALE, [factor as f32, 0.0]),
+        Unary::Offset(number) => (KILN_UNARY_OFFSET, [number as f32, 0.0]),
+        Unary::Abs => plain(KILN_UNARY_ABS),
+        Unary::Sqrt => plain(KILN_UNARY_SQRT),
+        Unary::Rsqrt => plain(KILN_UNARY_RSQRT),
+        Unary::Reciprocal => plain(KILN_UNARY_RECIPROCAL),
+        Unary::Sin => plain(KILN_UNARY_SIN),
+        Unary::Cos => plain(KILN_UNARY_COS),
+        Unary::Erf => plain(KILN_UNARY_ERF),
+        Unary::Pow(exponent) => (KILN_UNARY_POW, [exponent as f32, 0.0]),
+        Unary::Clamp { min, max } => (KILN_UNARY_CLAMP, [min as f32, max as f32]),
+        Unary::Not => plain(KILN_UNARY_NOT),
+    }
 }
 
 pub(super) fn internal(message: &str) -> Error {

@@ -6,41 +6,49 @@ use crate::backend::cuda::abi::*;
 use crate::backend::cuda::geometry::{norm_blocks, Grid};
 use crate::backend::cuda::launch::Launch;
 use crate::backend::cuda::memory::Address;
-use crate::graph::ParamId;
+use crate::graph::{ParamId, ParamRole};
 use crate::kernel::Clip;
-use crate::op::{Decay, Nesterov, StateRule, UpdateRule};
-use crate::plan::{BufferId, Place};
+use crate::op::{Decay, Nesterov, Op, StateRule, Update, UpdateRule};
+use crate::plan::Place;
 use crate::{DType, Result};
 
-/// Neighbouring parameters, with the zeros between them: one flat array.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stretch {
-    /// First byte in each of the state's arenas.
-    start: usize,
-    /// Number of elements, a multiple of [`KILN_OPTIMIZER_VECTOR`].
-    count: usize,
-}
+/// Elements of a block of the optimisers.
+const PER_BLOCK: u32 = KILN_BLOCK_THREADS * KILN_OPTIMIZER_VECTOR;
 
 impl Lowering<'_> {
-    /// The norm and, with a limit, the clipping coefficient; `None` if the gradients do not lie in
-    /// one piece.
-    pub(super) fn norm(&mut self, max_norm: Option<f64>) -> Result<Option<Vec<Launch>>> {
-        let gradients: Vec<BufferId> = self.step.reads.iter().flatten().copied().collect();
-        let stretches = self.stretches(&gradients)?;
-        let (&[stretch], Some(base)) = (stretches.as_slice(), self.places.gradients) else {
-            return Ok(None);
-        };
-        let blocks = norm_blocks(stretch.count, self.machine);
+    /// The norm and, with a limit, the clipping coefficient: a launch per stretch of gradients, one in
+    /// all where no parameter is frozen.
+    pub(super) fn norm(&mut self, max_norm: Option<f64>) -> Result<Vec<Launch>> {
+        let gradients = self.places.gradients;
+        let gradients = gradients.ok_or_else(|| internal("no gradients were reserved"))?;
+        let mut parameters = Vec::with_capacity(self.step.reads.len());
+        for buffer in self.step.reads.iter().flatten() {
+            match self.plan.buffer(*buffer).place {
+                Place::Gradient(id) => parameters.push((id, Alike::default())),
+                _ => return Err(internal("a norm is of gradients")),
+            }
+        }
+        let stretches = self.stretches(parameters);
+        let blocks = |stretch: &KilnStretch| norm_blocks(stretch.count as usize, self.machine);
+        let all: usize = stretches.iter().map(blocks).sum();
         let params = KilnNormParams {
-            x: base.plus(stretch.start),
             norm: self.write(0)?,
             coefficient: max_norm.map_or(Ok(Address::NONE), |_| self.write(1))?,
-            partials: self.scratch.numbers(blocks),
+            partials: self.scratch.numbers(all),
             tickets: self.scratch.numbers(1),
-            count: stretch.count as u32,
+            blocks: all as u32,
             max_norm: max_norm.unwrap_or(0.0) as f32,
+            ..KilnNormParams::default()
         };
-        Ok(Some(vec![Launch::new("square_sum_f32", Grid::of(blocks), params)]))
+        let mut first_block = 0;
+        let launch = |stretch: &KilnStretch| {
+            let (x, count) = (gradients.plus(4 * stretch.start as usize), stretch.count);
+            let params = KilnNormParams { x, count, first_block, ..params };
+            let grid = norm_blocks(count as usize, self.machine);
+            first_block += grid as u32;
+            Launch::new("square_sum_f32", Grid::of(grid), params)
+        };
+        Ok(stretches.iter().map(launch).collect())
     }
 
     /// A change of state that is not trained.
@@ -69,8 +77,7 @@ impl Lowering<'_> {
         Ok(vec![Launch::new("running_average_f32", Grid::over(elements), params)])
     }
 
-    /// One launch per stretch of neighbouring parameters: one in all where every parameter is
-    /// trained.
+    /// The optimiser over stretches of parameters that are trained alike, and their moving averages.
     pub(super) fn flat_update(&mut self, rule: &UpdateRule, clip: Clip) -> Result<Vec<Launch>> {
         let (kernel, mut params) = optimizer(rule);
         params.scalars = self.scratch.scalars();
@@ -78,75 +85,154 @@ impl Lowering<'_> {
             params.coefficient = self.read(self.step.inputs.len() - 1)?;
         }
         let gradients = self.places.gradients;
-        let gradients = gradients.ok_or_else(|| internal("no gradients were reserved"))?;
-        if self.places.moments.len() < rule.moments() {
-            return Err(internal("too few moments were reserved"));
+        params.gradients = gradients.ok_or_else(|| internal("no gradients were reserved"))?;
+        params.values = self.places.values;
+        for (index, moment) in
+            [&mut params.moment1, &mut params.moment2].into_iter().enumerate().take(rule.moments())
+        {
+            let place = self.places.moments.get(index).copied();
+            *moment = place.ok_or_else(|| internal("too few moments were reserved"))?;
         }
-        let moment = |index: usize, start: usize| match index < rule.moments() {
-            true => self.places.moments[index].plus(start),
-            false => Address::NONE,
-        };
-        let launches = self.stretches(&self.step.writes)?.into_iter().map(|stretch| {
-            let Stretch { start, count } = stretch;
-            let params = KilnOptimizerParams {
-                values: self.places.values.plus(start),
-                gradients: gradients.plus(start),
-                moment1: moment(0, start),
-                moment2: moment(1, start),
-                count: count as u32,
-                ..params
-            };
-            let threads = count / KILN_OPTIMIZER_VECTOR as usize;
-            Launch::new(kernel, Grid::over(threads), params)
-        });
-        Ok(launches.collect())
+        let mut parameters = Vec::with_capacity(self.step.outputs.len());
+        for &node in &self.step.outputs {
+            match self.plan.graph.node(node).op {
+                Op::Update(id, Update { rule, rate_factor, skipped }) => {
+                    let weight_decay = rule.weight_decay() as f32;
+                    let rate_factor = rate_factor as f32;
+                    parameters.push((id, Alike { skipped, rate_factor, weight_decay }));
+                }
+                Op::Average(_) => params.averages = self.averages(ParamRole::Trained)?,
+                _ => return Err(internal("an optimiser yields parameters and their averages")),
+            }
+        }
+        Ok(launches(kernel, &params, &self.stretches(parameters)))
     }
 
-    /// The parameters behind buffers of values or gradients, joined where they are neighbours.
-    fn stretches(&self, buffers: &[BufferId]) -> Result<Vec<Stretch>> {
-        let mut parameters = Vec::with_capacity(buffers.len());
-        for buffer in buffers {
-            match self.plan.buffer(*buffer).place {
-                Place::Parameter(id) | Place::Gradient(id) => parameters.push(id),
-                _ => return Err(internal("an optimiser's operand is no parameter")),
+    /// Moving averages of what no optimiser changes.
+    pub(super) fn average(&mut self) -> Result<Vec<Launch>> {
+        let mut all = Vec::new();
+        for role in [ParamRole::Trained, ParamRole::State] {
+            let averaged =
+                self.step.outputs.iter().filter_map(|&node| match self.plan.graph.node(node).op {
+                    Op::Average(id) => Some((id, Alike::default())),
+                    _ => None,
+                });
+            let is_of_role = |(id, _): &(ParamId, Alike)| self.role(*id) == role;
+            let parameters: Vec<_> = averaged.filter(is_of_role).collect();
+            if parameters.is_empty() {
+                continue;
             }
+            let params = KilnOptimizerParams {
+                values: match role {
+                    ParamRole::Trained => self.places.values,
+                    ParamRole::State => self.places.state,
+                },
+                averages: self.averages(role)?,
+                scalars: self.scratch.scalars(),
+                ..KilnOptimizerParams::default()
+            };
+            all.extend(launches("average_f32", &params, &self.stretches(parameters)));
         }
-        parameters.sort_unstable();
-        let mut stretches: Vec<Stretch> = Vec::new();
-        let mut previous: Option<ParamId> = None;
-        for id in parameters {
-            let start = self.places.slots[id.index()].start.0;
+        Ok(all)
+    }
+
+    fn averages(&self, role: ParamRole) -> Result<Address> {
+        let [trained, state] = self.places.averages;
+        let arena = match role {
+            ParamRole::Trained => trained,
+            ParamRole::State => state,
+        };
+        arena.ok_or_else(|| internal("no averages were reserved"))
+    }
+
+    fn role(&self, id: ParamId) -> ParamRole {
+        self.places.slots[id.index()].role
+    }
+
+    /// Parameters of one role, joined where they are neighbours that are trained alike. Between
+    /// neighbours lie zeros.
+    fn stretches(&self, mut parameters: Vec<(ParamId, Alike)>) -> Vec<KilnStretch> {
+        parameters.sort_unstable_by_key(|(id, _)| *id);
+        let mut stretches: Vec<KilnStretch> = Vec::new();
+        let mut previous: Option<(ParamId, Alike)> = None;
+        for (id, alike) in parameters {
+            let slot = &self.places.slots[id.index()];
+            let [start, moments] = [slot.start, slot.moments].map(|at| (at.0 / 4) as u32);
             let elements = self.plan.graph.parameters()[id.index()].shape.elements();
-            let end = start / 4 + elements.next_multiple_of(KILN_OPTIMIZER_VECTOR as usize);
-            match (previous, stretches.last_mut()) {
-                (Some(before), Some(last)) if before.index() + 1 == id.index() => {
-                    last.count = end - last.start / 4;
+            let end = start + elements.next_multiple_of(KILN_OPTIMIZER_VECTOR as usize) as u32;
+            match stretches.last_mut() {
+                Some(last) if previous == self.neighbour(id).map(|before| (before, alike)) => {
+                    last.count = end - last.start;
                 }
-                _ => stretches.push(Stretch { start, count: end - start / 4 }),
+                _ => {
+                    let Alike { skipped, rate_factor, weight_decay } = alike;
+                    let (first_block, count) = (0, end - start);
+                    stretches.push(KilnStretch {
+                        first_block,
+                        count,
+                        start,
+                        moments,
+                        skipped,
+                        rate_factor,
+                        weight_decay,
+                    });
+                }
             }
-            previous = Some(id);
+            previous = Some((id, alike));
         }
-        Ok(stretches)
+        stretches
+    }
+
+    /// The parameter that lies before another in the arenas of its role.
+    fn neighbour(&self, id: ParamId) -> Option<ParamId> {
+        let earlier = (0..id.index()).rev().map(ParamId::at);
+        earlier.into_iter().find(|&before| self.role(before) == self.role(id))
     }
 }
 
-/// An optimiser's kernel and what of its parameters is fixed; momentum is a scalar of the run.
+/// What neighbours must have in common to be trained in one stretch.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Alike {
+    skipped: u32,
+    rate_factor: f32,
+    weight_decay: f32,
+}
+
+/// Launches over stretches, as many as one takes in each.
+fn launches(
+    kernel: &'static str,
+    params: &KilnOptimizerParams,
+    stretches: &[KilnStretch],
+) -> Vec<Launch> {
+    let launch = |stretches: &[KilnStretch]| {
+        let mut params = *params;
+        let mut blocks = 0;
+        for (place, stretch) in params.stretches.iter_mut().zip(stretches) {
+            *place = KilnStretch { first_block: blocks, ..*stretch };
+            blocks += stretch.count.div_ceil(PER_BLOCK);
+        }
+        params.stretch_count = stretches.len() as u32;
+        Launch::new(kernel, Grid::of(blocks as usize), params)
+    };
+    stretches.chunks(KILN_OPTIMIZER_STRETCHES as usize).map(launch).collect()
+}
+
+/// An optimiser's kernel and what is the same for all its parameters in every run.
 fn optimizer(rule: &UpdateRule) -> (&'static str, KilnOptimizerParams) {
     let mut params = KilnOptimizerParams::default();
     match *rule {
-        UpdateRule::Sgd { momentum: _, dampening, nesterov, weight_decay } => {
+        UpdateRule::Sgd { dampening, nesterov, .. } => {
             params.dampening = dampening as f32;
-            params.weight_decay = weight_decay as f32;
             params.nesterov = match nesterov {
                 Nesterov::Off => KILN_NESTEROV_OFF,
                 Nesterov::On => KILN_NESTEROV_ON,
             };
             (if rule.moments() == 0 { "sgd" } else { "sgd_momentum" }, params)
         }
-        UpdateRule::Adam { beta1: _, beta2, eps, weight_decay, decay } => {
+        UpdateRule::Adam { beta2, eps, decay, .. } => {
             params.beta2 = beta2 as f32;
             params.one_minus_beta2 = (1.0 - beta2) as f32;
-            (params.eps, params.weight_decay) = (eps as f32, weight_decay as f32);
+            params.eps = eps as f32;
             params.decay = match decay {
                 Decay::Gradient => KILN_DECAY_GRADIENT,
                 Decay::Decoupled => KILN_DECAY_DECOUPLED,

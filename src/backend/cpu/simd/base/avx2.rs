@@ -3,8 +3,8 @@
 #![cfg(target_arch = "x86_64")]
 
 use super::draws::{Group, KeepSchedule};
-use super::isa::Kernel;
-use super::vector::Vector;
+use super::isa::{Isa, Kernel};
+use super::vector::{Vector, ROOT_HALF};
 use crate::philox::multipliers;
 use std::arch::x86_64::*;
 
@@ -30,7 +30,7 @@ impl Vector for Avx2 {
     const LANES: usize = 8;
     /// 12 of 16 registers hold the tile; three more hold the panel's row and a broadcast.
     const TILE_ROWS: usize = 6;
-    const HAS_COMPRESS: bool = true;
+    const LISTS_ZEROS: bool = Isa::Avx2.lists_zeros();
 
     one_instruction! {
         add(other) = _mm256_add_ps;
@@ -123,6 +123,18 @@ impl Vector for Avx2 {
             let half = _mm256_srai_epi32::<1>(exponent);
             let scaled = _mm256_mul_ps(self.0, power(half));
             Avx2(_mm256_mul_ps(scaled, power(_mm256_sub_epi32(exponent, half))))
+        }
+    }
+
+    #[inline(always)]
+    fn split(self) -> (Self, Self) {
+        // SAFETY: values of this type exist only where the machine has AVX2.
+        unsafe {
+            let bits = _mm256_castps_si256(self.0);
+            let shifted = _mm256_sub_epi32(bits, _mm256_set1_epi32(ROOT_HALF as i32));
+            let exponent = _mm256_srai_epi32::<23>(shifted);
+            let mantissa = _mm256_sub_epi32(bits, _mm256_slli_epi32::<23>(exponent));
+            (Avx2(_mm256_castsi256_ps(mantissa)), Avx2(_mm256_cvtepi32_ps(exponent)))
         }
     }
 

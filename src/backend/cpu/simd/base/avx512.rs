@@ -4,8 +4,8 @@
 
 use super::avx2::Avx2;
 use super::draws::{Group, KeepSchedule};
-use super::isa::Kernel;
-use super::vector::Vector;
+use super::isa::{Isa, Kernel};
+use super::vector::{Vector, ROOT_HALF};
 use crate::philox::multipliers;
 use std::arch::x86_64::*;
 
@@ -30,7 +30,7 @@ impl Vector for Avx512 {
     const LANES: usize = 16;
     /// 24 of 32 registers hold the tile; two more hold the panel's row.
     const TILE_ROWS: usize = 12;
-    const HAS_COMPRESS: bool = true;
+    const LISTS_ZEROS: bool = Isa::Avx512.lists_zeros();
 
     one_instruction! {
         add(other) = _mm512_add_ps;
@@ -107,6 +107,18 @@ impl Vector for Avx512 {
         const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
         // SAFETY: values of this type exist only where the machine has AVX-512.
         Avx512(unsafe { _mm512_roundscale_ps::<NEAREST>(self.0) })
+    }
+
+    #[inline(always)]
+    fn split(self) -> (Self, Self) {
+        // SAFETY: values of this type exist only where the machine has AVX-512.
+        unsafe {
+            let bits = _mm512_castps_si512(self.0);
+            let shifted = _mm512_sub_epi32(bits, _mm512_set1_epi32(ROOT_HALF as i32));
+            let exponent = _mm512_srai_epi32::<23>(shifted);
+            let mantissa = _mm512_sub_epi32(bits, _mm512_slli_epi32::<23>(exponent));
+            (Avx512(_mm512_castsi512_ps(mantissa)), Avx512(_mm512_cvtepi32_ps(exponent)))
+        }
     }
 
     #[inline(always)]

@@ -33,6 +33,11 @@ impl Isa {
         all.into_iter().filter(|isa| isa.is_available()).collect()
     }
 
+    /// Whether [`Vector::compress`] is fast enough to list a sparse matrix.
+    pub(crate) const fn lists_zeros(self) -> bool {
+        !matches!(self, Isa::Portable)
+    }
+
     fn is_available(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]

@@ -2,8 +2,8 @@
 //! Eight lanes in plain Rust, which the compiler turns into SSE2 or NEON.
 
 use super::draws::{Group, KeepSchedule};
-use super::isa::Kernel;
-use super::vector::Vector;
+use super::isa::{Isa, Kernel};
+use super::vector::{Vector, ROOT_HALF};
 use crate::philox::multipliers;
 
 /// Eight lanes.
@@ -30,7 +30,7 @@ impl Vector for Portable {
     /// of sums take 24, the columns four and the rows' values three; SSE2 has half as many.
     const TILE_ROWS: usize = if cfg!(target_arch = "aarch64") { 6 } else { 2 };
     /// Lane by lane it costs more than the zeros.
-    const HAS_COMPRESS: bool = false;
+    const LISTS_ZEROS: bool = Isa::Portable.lists_zeros();
 
     #[inline(always)]
     unsafe fn enter<K: Kernel>(kernel: K) -> K::Output {
@@ -148,6 +148,16 @@ impl Vector for Portable {
             let e = e as i32;
             a * power(e >> 1) * power(e - (e >> 1))
         })
+    }
+
+    #[inline(always)]
+    fn split(self) -> (Self, Self) {
+        let shifted = |x: f32| x.to_bits().wrapping_sub(ROOT_HALF) as i32 >> 23;
+        let exponent = lanewise!(a = self => shifted(a) as f32);
+        let mantissa = lanewise!(a = self => {
+            f32::from_bits(a.to_bits().wrapping_sub((shifted(a) << 23) as u32))
+        });
+        (mantissa, exponent)
     }
 
     #[inline(always)]

@@ -18,8 +18,8 @@ pub(crate) trait Vector: Copy {
     /// Rows of a register tile two vectors wide: as many as the registers hold.
     const TILE_ROWS: usize;
 
-    /// Whether [`Vector::compress`] is fast enough to list a sparse matrix.
-    const HAS_COMPRESS: bool;
+    /// [`Isa::lists_zeros`](super::Isa::lists_zeros) of the instruction set.
+    const LISTS_ZEROS: bool;
 
     /// Runs a kernel as a function of its own, compiled for this instruction set.
     ///
@@ -67,6 +67,9 @@ pub(crate) trait Vector: Copy {
     fn round(self) -> Self;
     /// `self * 2^exponent` for an integral exponent within +-252.
     fn scale_by_power(self, exponent: Self) -> Self;
+    /// A mantissa from sqrt(1/2) to sqrt(2) and an integral exponent of a positive normal number,
+    /// whose product with the power of 2 it is.
+    fn split(self) -> (Self, Self);
 
     /// `self > other`; false where one is NaN.
     fn greater(self, other: Self) -> Self::Mask;
@@ -113,6 +116,9 @@ pub(crate) trait Vector: Copy {
         lanes
     }
 }
+
+/// The bits of sqrt(1/2), where [`Vector::split`] puts the end of its mantissas.
+pub(super) const ROOT_HALF: u32 = std::f32::consts::FRAC_1_SQRT_2.to_bits();
 
 /// Calls `each(offset, lanes)` for consecutive vectors of `count` values; only the last may be short.
 macro_rules! for_each_vector {

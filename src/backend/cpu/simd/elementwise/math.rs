@@ -128,6 +128,21 @@ pub(crate) fn gelu_tanh_slope<V: Vector>(x: V) -> V {
     x.mul(inner.mul(V::splat(2.0 * GELU_SLOPE))).mul_add(slope, s)
 }
 
+/// The error function within 3 ulp.
+#[inline(always)]
+pub(super) fn erf<V: Vector>(x: V) -> V {
+    let size = x.abs();
+    let near = polynomial(&ERF, x.mul(x)).mul_add(x, x);
+    let far = V::splat(1.0).sub(erf_complement(size)).copy_sign(x);
+    V::select(size.greater(V::splat(1.0)), far, near)
+}
+
+/// The derivative of [`erf`], within 3e-7.
+#[inline(always)]
+pub(super) fn erf_slope<V: Vector>(x: V) -> V {
+    exp(V::splat(0.0).sub(x.mul(x))).mul(V::splat(std::f32::consts::FRAC_2_SQRT_PI))
+}
+
 /// The normal distribution function.
 #[inline(always)]
 fn normal<V: Vector>(x: V) -> V {
@@ -136,12 +151,17 @@ fn normal<V: Vector>(x: V) -> V {
     let (square, size) = (z.mul(z), z.abs());
     let erf = polynomial(&ERF, square).mul_add(z, z);
     let near = erf.mul_add(half, half);
-    // The tail has its own fit: as 1 - erf it would have no correct digit.
-    let exponent = V::splat(0.0).sub(size.mul(polynomial(&LOG_ERFC, size)));
-    let tail = exp(exponent).mul(half);
-    let tail = V::select(size.greater(V::splat(6.0)), V::splat(0.0), tail);
+    let tail = erf_complement(size).mul(half);
     let far = V::select(z.greater(V::splat(0.0)), one.sub(tail), tail);
     V::select(size.greater(one), far, near)
+}
+
+/// 1 - erf(size) for sizes of 1 and more. It has its own fit: as a difference it would have no correct
+/// digit.
+#[inline(always)]
+fn erf_complement<V: Vector>(size: V) -> V {
+    let exponent = V::splat(0.0).sub(size.mul(polynomial(&LOG_ERFC, size)));
+    V::select(size.greater(V::splat(6.0)), V::splat(0.0), exp(exponent))
 }
 
 /// 2 u of the tangent formula.
@@ -158,7 +178,7 @@ fn bounded<V: Vector>(x: V) -> V {
 }
 
 #[inline(always)]
-fn polynomial<V: Vector, const N: usize>(coefficients: &[f32; N], x: V) -> V {
+pub(super) fn polynomial<V: Vector, const N: usize>(coefficients: &[f32; N], x: V) -> V {
     let mut value = V::splat(coefficients[N - 1]);
     for index in (0..N - 1).rev() {
         value = value.mul_add(x, V::splat(coefficients[index]));

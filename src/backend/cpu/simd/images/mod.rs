@@ -11,5 +11,5 @@ pub(crate) use normalize::{normalize, normalize_gradient, statistics, statistics
 pub(crate) use normalize::{Affine, Groups, Statistics, Sums};
 pub(crate) use pooling::Pooling;
 
-use super::{base, elementwise, products, random, reductions};
+use super::{base, choice, elementwise, products, random, reductions};
 use super::{split, split_by, Pool, Stores, APART};

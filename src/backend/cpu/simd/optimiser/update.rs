@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Optimiser updates: PyTorch's rules with every scalar worked out beforehand.
 
+use super::average::{Average, AverageTarget};
 use super::base::{dispatch, for_each_vector, load, store, store_as, Isa, Kernel, Vector, LINE};
 use super::{split_by, Pool, Stores};
 
@@ -73,6 +74,8 @@ pub(crate) struct Updated<'a> {
     pub(crate) values: &'a mut [f32],
     /// The optimiser's state.
     pub(crate) moments: Moments<'a>,
+    /// The parameters' moving averages, if they are kept.
+    pub(crate) average: Option<Average<'a>>,
 }
 
 /// The state that a rule keeps beside each parameter.
@@ -117,6 +120,7 @@ pub(crate) struct Target {
     /// Null where the rule keeps no such moment.
     first: *mut f32,
     second: *mut f32,
+    average: AverageTarget,
 }
 
 // SAFETY: the pointers come from exclusively borrowed slices, and every user of a `Target` hands
@@ -144,7 +148,8 @@ impl Target {
             UpdateRule::Adam { .. } => second.is_null(),
         };
         assert!(!missing, "the rule needs more moments than the state has");
-        Target { rule: *rule, scale, values: of(updated.values), first, second }
+        let average = AverageTarget::new(updated.average, count);
+        Target { rule: *rule, scale, values: of(updated.values), first, second, average }
     }
 
     /// The same update from `offset` elements further on.
@@ -160,6 +165,7 @@ impl Target {
             values: moved(self.values),
             first: moved(self.first),
             second: moved(self.second),
+            average: self.average.at(offset),
             ..*self
         }
     }
@@ -167,7 +173,7 @@ impl Target {
     /// Asks for the cache lines of `count` elements from `offset` on.
     #[inline(always)]
     pub(crate) fn prefetch<V: Vector>(&self, offset: usize, count: usize) {
-        for pointer in [self.values, self.first, self.second] {
+        for pointer in [self.values, self.first, self.second, self.average.averages] {
             if !pointer.is_null() {
                 for line in (0..count).step_by(LINE) {
                     V::prefetch(pointer.wrapping_add(offset + line));
@@ -176,8 +182,8 @@ impl Target {
         }
     }
 
-    /// Updates the first `gradient.len()` elements. Parameters are stored as is asked for, moments near:
-    /// nobody else reads them. Ends with [`Vector::fence`].
+    /// Updates the first `gradient.len()` elements. Parameters are stored as is asked for, moments and
+    /// averages near: nobody else reads them. Ends with [`Vector::fence`].
     ///
     /// # Safety
     /// That many elements are in bounds and no other thread uses them.
@@ -222,7 +228,7 @@ impl Target {
             unsafe {
                 let value = load::<V>(self.values.add(at), lanes);
                 let step = slope(value, self.scaled(gradient, at, lanes));
-                store_as(stores, rate.mul_add(step, value), self.values.add(at), lanes);
+                self.put(stores, rate.mul_add(step, value), at, lanes);
             }
         });
     }
@@ -266,7 +272,7 @@ impl Target {
                     Nesterov::Off => buffer,
                     Nesterov::On => ahead.mul_add(buffer, slope),
                 };
-                store_as(stores, rate.mul_add(step, value), self.values.add(at), lanes);
+                self.put(stores, rate.mul_add(step, value), at, lanes);
             }
         });
     }
@@ -332,9 +338,22 @@ impl Target {
                 store(second, self.second.add(at), lanes);
                 let denominator = second.sqrt().mul_add(correction, eps);
                 let value = size.mul_add(first.div(denominator), kept(value));
-                store_as(stores, value, self.values.add(at), lanes);
+                self.put(stores, value, at, lanes);
             }
         });
+    }
+
+    /// Stores parameters as is asked for; their averages follow.
+    ///
+    /// # Safety
+    /// As [`Target::apply`].
+    #[inline(always)]
+    unsafe fn put<V: Vector>(&self, stores: Stores, value: V, at: usize, lanes: usize) {
+        // SAFETY: the caller's.
+        unsafe {
+            store_as(stores, value, self.values.add(at), lanes);
+            self.average.follow(at, value, lanes);
+        }
     }
 
     /// The gradient times the scale.

@@ -2,7 +2,6 @@
 //! A linear layer's gradient of its input, from the weights as they lie for the forward pass.
 
 use super::base::{dispatch, matrix_len, on_line, Isa, Kernel, Vector, LINE};
-use super::elementwise::MaskNonZero;
 use super::panels::PANEL;
 use super::shares::share_of;
 use super::sparse::is_sparse;
@@ -10,6 +9,15 @@ use super::{dense, sparse};
 use super::{PanelLayout, Pool, Readers, Stores};
 use std::cell::RefCell;
 use std::ops::Range;
+
+/// The backward pass of ReLU followed by dropout: where `y` is not 0, times `scale`; else 0.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MaskNonZero<'a> {
+    /// The layer's output, `[rows, inputs]` with the stride of `dx`.
+    pub(crate) y: &'a [f32],
+    /// The scale of the dropout, 1 for ReLU alone.
+    pub(crate) scale: f32,
+}
 
 /// `dx = mask(dy * weight)`.
 #[derive(Debug)]

@@ -20,12 +20,12 @@ mod tile;
 mod weight_gradient;
 
 pub(crate) use forward::{Forward, Start};
-pub(crate) use input_gradient::InputGradient;
+pub(crate) use input_gradient::{InputGradient, MaskNonZero};
 pub(crate) use matmul::{matmul, Strides};
 pub(crate) use panels::{PanelLayout, HALF_PANEL, PANEL};
 pub(crate) use tail::{GradientTail, Tail};
-pub(crate) use tile::{add_chain, Factors, CHAIN, MAX_TILE_ROWS};
+pub(crate) use tile::{add_chain, Factors, CHAIN};
 pub(crate) use weight_gradient::WeightGradient;
 
-use super::{base, elementwise, optimiser, random, reductions};
-use super::{split, split_by, Pool, Readers, Stores};
+use super::{base, choice, elementwise, optimiser, random, reductions};
+use super::{split, Pool, Readers, Stores};

@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
-/// Outputs per panel: two AVX-512 registers or four AVX2 registers.
-pub(crate) const PANEL: usize = 32;
+pub(crate) use super::choice::PANEL;
+
 /// Width of the last panel where no more outputs than this are left.
 pub(crate) const HALF_PANEL: usize = 16;
 

@@ -15,7 +15,7 @@ pub(crate) enum GradientTail<'a> {
     /// It is multiplied by a scale and updates the parameter, and is stored nowhere.
     Update {
         /// How parameters follow.
-        rule: &'a UpdateRule,
+        rule: UpdateRule,
         /// Factor of the gradient.
         scale: f32,
         /// Parameter and state.
@@ -47,7 +47,7 @@ impl Tail {
             GradientTail::Overwrite(to) => Tail::Overwrite(checked(to)),
             GradientTail::Accumulate(to) => Tail::Accumulate(checked(to)),
             GradientTail::Update { rule, scale, updated } => {
-                Tail::Update(Target::new(rule, scale, updated, count))
+                Tail::Update(Target::new(&rule, scale, updated, count))
             }
         }
     }

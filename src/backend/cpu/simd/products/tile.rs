@@ -2,13 +2,11 @@
 //! The register tile that all three matrix products share.
 
 use super::base::{Kernel, Vector};
+use super::choice::{self, TALLEST_TILE};
 use super::panels::PANEL;
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
 use std::ops::Range;
-
-/// Rows of the tallest tile of any instruction set.
-pub(crate) const MAX_TILE_ROWS: usize = 12;
 
 /// Steps of the reduction between prefetches of a panel row and its use.
 const PREFETCH_STEPS: usize = 8;
@@ -44,7 +42,7 @@ pub(crate) unsafe fn accumulate<V: Vector, const R: usize, const C: usize>(
     tile: &mut [[V; C]; R],
     factors: &Factors,
 ) {
-    let mut earlier = MaybeUninit::<[f32; MAX_TILE_ROWS * PANEL]>::uninit();
+    let mut earlier = MaybeUninit::<[f32; TALLEST_TILE * PANEL]>::uninit();
     // Out of the compiler's sight, so that it stays in memory: the registers are for one chain.
     let earlier = std::hint::black_box(earlier.as_mut_ptr().cast::<f32>());
     let mut done = 0;
@@ -148,7 +146,7 @@ const PACKED_BYTES: usize = 512 << 10;
 
 /// How many rows are packed at a time for a product of so many steps: whole tiles of any height.
 pub(crate) fn rows_per_block(steps: usize) -> usize {
-    const TILES: usize = 4 * MAX_TILE_ROWS;
+    const TILES: usize = 4 * TALLEST_TILE;
     (PACKED_BYTES / (4 * steps.max(1)) / TILES).max(1) * TILES
 }
 
@@ -261,17 +259,7 @@ pub(crate) unsafe fn tile_rows<V: Vector, T: Tiled>(
 /// How many rows the next tile takes of `left` remaining ones.
 #[inline(always)]
 pub(crate) fn next_tile_rows<V: Vector>(left: usize) -> usize {
-    let tall = V::TILE_ROWS;
-    // Two medium tiles keep the multipliers busier than a tall one and a small rest.
-    let short = tall * 2 / 3;
-    match left {
-        _ if left == 2 * short && tall >= 6 => short,
-        _ if left >= tall => tall,
-        8.. => 8,
-        4.. => 4,
-        2.. => 2,
-        _ => 1,
-    }
+    choice::tile_rows(V::TILE_ROWS, left)
 }
 
 /// One tile as a function of its own, so that its registers are allocated for it alone.

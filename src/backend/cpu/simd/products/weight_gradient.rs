@@ -2,12 +2,13 @@
 //! A linear layer's gradient of its weights, with the optimiser's update in the same visit.
 
 use super::base::{dispatch, matrix_len, on_line, Isa, Kernel, Vector, LINE};
+use super::choice;
 use super::dense::weight_gradient::BATCH_BLOCK;
 use super::panels::PANEL;
-use super::shares::{go_round, share_of};
+use super::shares::share_of;
 use super::sparse::weight_gradient::Sparse;
 use super::tail::{GradientTail, Tail};
-use super::{dense, sparse, split_by};
+use super::{dense, sparse};
 use super::{PanelLayout, Pool, Readers, Stores};
 use std::cell::RefCell;
 use std::ops::Range;
@@ -100,7 +101,7 @@ impl WeightGradientJob<'_> {
     pub(crate) unsafe fn share(&self, index: usize, shares: usize) {
         let layout = self.product.layout;
         let (panels, inputs) = share_of(layout.panels(), layout.inputs, index, shares);
-        let own = self.own_inputs(index, shares);
+        let own = choice::own_inputs(self.readers, [layout.inputs, layout.outputs], shares, index);
         SCRATCH.with_borrow_mut(|scratch| {
             let block = self.product.rows.min(BATCH_BLOCK);
             // Partial sums are kept between blocks of the batch, if there is more than one.
@@ -116,22 +117,6 @@ impl WeightGradientJob<'_> {
             // scratch is this thread's and was just made long enough.
             unsafe { dispatch(self.isa, share) }
         });
-    }
-
-    /// The inputs whose weights no thread reads but the one that computes share `index`.
-    fn own_inputs(&self, index: usize, shares: usize) -> Range<usize> {
-        let layout = self.product.layout;
-        let blocks = layout.inputs.div_ceil(PANEL);
-        match self.readers {
-            // A forward pass whose rows are split reads all weights, whoever wrote them.
-            _ if !go_round(layout.panels(), shares) => 0..0,
-            Readers::Writer => 0..layout.inputs,
-            // An input gradient that is split by blocks of inputs reads all panels of its own.
-            Readers::All if go_round(blocks, shares) => {
-                split_by(PANEL, layout.inputs, shares, index)
-            }
-            Readers::All => 0..0,
-        }
     }
 }
 

@@ -4,14 +4,11 @@
 use super::base::{
     dispatch, for_each_vector, load, store, Isa, KeepSchedule, Kernel, SharedSlice, Vector,
 };
+use super::choice::STREAMED_ELEMENTS;
 use super::keep::{keep_runs, Run};
 use super::{split_by, Pool};
 use crate::philox::MaskKey;
 use std::ops::Range;
-
-/// Destinations of at least this many elements are written past the caches. Two such buffers fill
-/// the last cache of the machines measured (32 MiB), and a store that misses otherwise reads first.
-const STREAM_ELEMENTS: usize = 4 << 20;
 
 /// Elements of one set of mask bits: four runs of 32.
 const STRETCH: usize = 128;
@@ -79,7 +76,7 @@ pub(crate) fn dropout(
             first_sample,
             elements_per_sample,
             start: range.start,
-            is_large: x.len() >= STREAM_ELEMENTS,
+            is_large: x.len() >= STREAMED_ELEMENTS,
             x: &x[range.clone()],
             // SAFETY: the threads' ranges are disjoint.
             y: unsafe { y.part(range) },

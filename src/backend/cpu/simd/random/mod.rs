@@ -8,4 +8,4 @@ mod keep;
 pub(crate) use dropout::{dropout, Dropout};
 pub(crate) use keep::keep_runs;
 
-use super::{base, split_by, Pool};
+use super::{base, choice, split_by, Pool};

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-use super::super::{activate, activate_gradient, column_sums, Activation};
+use super::super::column_sums;
+use super::chain::{function_of, gradient_of};
 use super::*;
+use crate::op::Unary;
 
 /// The error function in f64: its series, or the continued fraction of its complement.
 fn erfc(x: f64) -> f64 {
@@ -64,16 +66,16 @@ fn spread() -> Vec<f32> {
 const WORST: [f32; 5] = [-5.542_755, -7.597_275_7, 1.258_583_7, -0.982_603_25, -0.975_482_9];
 
 /// Bounds in ulp as `math` states them, with the interval on which they hold.
-type Bound = (Activation, fn(f64) -> f64, f32, f32, f64);
+type Bound = (Unary, fn(f64) -> f64, f32, f32, f64);
 
 #[test]
 fn functions_keep_their_bounds_in_ulp() {
     let bounds: [Bound; 5] = [
-        (Activation::Tanh, f64::tanh, -110.0, 110.0, 2.0),
-        (Activation::Sigmoid, sigmoid, -110.0, 110.0, 2.5),
-        (Activation::Silu, |x| x * sigmoid(x), -87.3, 110.0, 3.3),
-        (Activation::Gelu, |x| x * normal(x), -1.0, 110.0, 4.0),
-        (Activation::LeakyRelu(0.25), |x| if x > 0.0 { x } else { x * 0.25 }, -110.0, 110.0, 0.0),
+        (Unary::Tanh, f64::tanh, -110.0, 110.0, 2.0),
+        (Unary::Sigmoid, sigmoid, -110.0, 110.0, 2.5),
+        (Unary::Silu, |x| x * sigmoid(x), -87.3, 110.0, 3.3),
+        (Unary::Gelu, |x| x * normal(x), -1.0, 110.0, 4.0),
+        (Unary::LeakyRelu(0.25), |x| if x > 0.0 { x } else { x * 0.25 }, -110.0, 110.0, 0.0),
     ];
     let pool = pool(1);
     let all = spread();
@@ -83,7 +85,7 @@ fn functions_keep_their_bounds_in_ulp() {
         let want: Vec<f64> = x.iter().map(|&x| function(f64::from(x))).collect();
         for isa in Isa::available() {
             let mut y = vec![0.0; x.len()];
-            activate(&pool, isa, activation, &x, &mut y);
+            function_of(&pool, isa, activation, &x, &mut y);
             let worst = worst_ulp(&y, want.iter().copied());
             assert!(worst <= bound, "{activation:?} on {isa}: {worst} ulp");
         }
@@ -97,7 +99,7 @@ fn far_below_zero_silu_is_nearly_nothing() {
     assert!(x.len() > 1000, "{} values", x.len());
     for isa in Isa::available() {
         let mut y = vec![0.0; x.len()];
-        activate(&pool(1), isa, Activation::Silu, &x, &mut y);
+        function_of(&pool(1), isa, Unary::Silu, &x, &mut y);
         let want = x.iter().map(|&x| f64::from(x) * sigmoid(f64::from(x)));
         let worst = worst_absolute(&y, want);
         assert!(worst <= 2e-43, "{isa}: {worst:e}");
@@ -110,7 +112,7 @@ fn gelu_keeps_its_absolute_bounds() {
     let x = sweep(20.0);
     for isa in Isa::available() {
         let mut y = vec![0.0; x.len()];
-        activate(&pool, isa, Activation::Gelu, &x, &mut y);
+        function_of(&pool, isa, Unary::Gelu, &x, &mut y);
         // Relative to values above 1.
         let relative = |want: &[f64], y: &[f32]| {
             let scaled =
@@ -121,7 +123,7 @@ fn gelu_keeps_its_absolute_bounds() {
         let below = x.iter().zip(want.iter().zip(&y)).filter(|(x, _)| **x <= -1.0);
         let worst = below.map(|(_, (want, &y))| (f64::from(y) - want).abs()).fold(0.0, f64::max);
         assert!(worst <= 1e-7, "gelu on {isa}: {worst}");
-        activate(&pool, isa, Activation::GeluTanh, &x, &mut y);
+        function_of(&pool, isa, Unary::GeluTanh, &x, &mut y);
         let want: Vec<f64> =
             x.iter().map(|&x| f64::from(x) * sigmoid(2.0 * gelu_inner(f64::from(x)))).collect();
         let worst = relative(&want, &y);
@@ -130,7 +132,7 @@ fn gelu_keeps_its_absolute_bounds() {
 }
 
 /// The derivative of an activation and its bound.
-type Slope<'a> = (Activation, &'a dyn Fn(f64) -> f64, f64);
+type Slope<'a> = (Unary, &'a dyn Fn(f64) -> f64, f64);
 
 #[test]
 fn derivatives_keep_their_bounds() {
@@ -145,20 +147,20 @@ fn derivatives_keep_their_bounds() {
         s + x * s * (1.0 - s) * inner
     };
     let slopes: [Slope<'_>; 6] = [
-        (Activation::Tanh, &|y| 1.0 - y * y, 2e-7),
-        (Activation::Sigmoid, &|y| y * (1.0 - y), 5e-7),
-        (Activation::Relu, &|y| if y == 0.0 { 0.0 } else { 1.0 }, 0.0),
-        (Activation::Silu, &silu, 3e-7),
-        (Activation::Gelu, &gelu, 3e-7),
-        (Activation::GeluTanh, &gelu_tanh, 5e-7),
+        (Unary::Tanh, &|y| 1.0 - y * y, 2e-7),
+        (Unary::Sigmoid, &|y| y * (1.0 - y), 5e-7),
+        (Unary::Relu, &|y| if y == 0.0 { 0.0 } else { 1.0 }, 0.0),
+        (Unary::Silu, &silu, 3e-7),
+        (Unary::Gelu, &gelu, 3e-7),
+        (Unary::GeluTanh, &gelu_tanh, 5e-7),
     ];
     let pool = pool(1);
     for (activation, slope, bound) in slopes {
-        let is_of_output = matches!(activation, Activation::Tanh | Activation::Sigmoid);
+        let is_of_output = matches!(activation, Unary::Tanh | Unary::Sigmoid);
         let saved = sweep(if is_of_output { 1.0 } else { 20.0 });
         for isa in Isa::available() {
             let mut dx = vec![0.0; saved.len()];
-            activate_gradient(&pool, isa, activation, &saved, &vec![1.0; saved.len()], &mut dx);
+            gradient_of(&pool, isa, activation, &saved, &vec![1.0; saved.len()], &mut dx);
             let worst = worst_absolute(&dx, saved.iter().map(|&x| slope(f64::from(x))));
             assert!(worst <= bound, "slope of {activation:?} on {isa}: {worst}");
         }
@@ -171,18 +173,18 @@ fn extremes_and_nan() {
     everywhere(|pool, isa| {
         let run = |activation| {
             let mut y = [0.5; 8];
-            activate(pool, isa, activation, &x, &mut y);
+            function_of(pool, isa, activation, &x, &mut y);
             assert!(y[0].is_nan(), "{activation:?} of NaN on {isa}");
             y
         };
-        assert_eq!(run(Activation::Relu)[1..], [f32::INFINITY, 0.0, 1e30, 0.0, 0.0, 0.0, 1e-40]);
-        assert_eq!(run(Activation::Tanh)[1..], [1.0, -1.0, 1.0, -1.0, 0.0, 0.0, 1e-40]);
-        assert_eq!(run(Activation::Sigmoid)[1..], [1.0, 0.0, 1.0, 0.0, 0.5, 0.5, 0.5]);
-        for activation in [Activation::Silu, Activation::Gelu, Activation::GeluTanh] {
+        assert_eq!(run(Unary::Relu)[1..], [f32::INFINITY, 0.0, 1e30, 0.0, 0.0, 0.0, 1e-40]);
+        assert_eq!(run(Unary::Tanh)[1..], [1.0, -1.0, 1.0, -1.0, 0.0, 0.0, 1e-40]);
+        assert_eq!(run(Unary::Sigmoid)[1..], [1.0, 0.0, 1.0, 0.0, 0.5, 0.5, 0.5]);
+        for activation in [Unary::Silu, Unary::Gelu, Unary::GeluTanh] {
             let y = run(activation);
             assert_eq!((y[1], y[3], y[4]), (f32::INFINITY, 1e30, 0.0), "{activation:?} on {isa}");
             let mut dx = [0.5; 8];
-            activate_gradient(pool, isa, activation, &x, &[1.0; 8], &mut dx);
+            gradient_of(pool, isa, activation, &x, &[1.0; 8], &mut dx);
             assert!(dx[0].is_nan());
             assert_eq!(dx[3..7], [1.0, 0.0, 0.5, 0.5], "slope of {activation:?} on {isa}");
         }

@@ -80,6 +80,7 @@ fn step(pool: &Pool, isa: Isa, (rows, inputs, outputs): (usize, usize, usize)) -
     let updated = Updated {
         values: weight.elements(),
         moments: Moments::Two(first.elements(), second.elements()),
+        average: None,
     };
     let gradient = WeightGradient {
         layout,
@@ -89,7 +90,7 @@ fn step(pool: &Pool, isa: Isa, (rows, inputs, outputs): (usize, usize, usize)) -
         dy: &dy,
         dy_stride: outputs,
         bias_dy: &dy,
-        weight: GradientTail::Update { rule: &rule, scale: 1.0, updated },
+        weight: GradientTail::Update { rule, scale: 1.0, updated },
         bias: None,
         readers: Readers::All,
     };

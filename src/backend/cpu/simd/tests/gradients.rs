@@ -180,9 +180,9 @@ fn update_in_the_tail_is_update_after_the_gradient() {
             let (mut weight, mut bias) = start.clone();
             let (mut buffer, mut bias_buffer) = (start.0.clone(), start.1.clone());
             let tail = |values, momentum| GradientTail::Update {
-                rule: &sgd,
+                rule: sgd,
                 scale: 0.5,
-                updated: Updated { values, moments: Moments::One(momentum) },
+                updated: Updated { values, moments: Moments::One(momentum), average: None },
             };
             let (weight_tail, bias_tail) =
                 (tail(&mut weight, &mut buffer), tail(&mut bias, &mut bias_buffer));
@@ -197,10 +197,14 @@ fn update_in_the_tail_is_update_after_the_gradient() {
             case.weight_gradient(pool, isa, to, bias_to);
             let (mut want, mut want_bias) = start.clone();
             let (mut momentum, mut bias_momentum) = start;
-            let updated = Updated { values: &mut want, moments: Moments::One(&mut momentum) };
-            super::super::update(pool, isa, &sgd, &gradient, 0.5, updated);
             let updated =
-                Updated { values: &mut want_bias, moments: Moments::One(&mut bias_momentum) };
+                Updated { values: &mut want, moments: Moments::One(&mut momentum), average: None };
+            super::super::update(pool, isa, &sgd, &gradient, 0.5, updated);
+            let updated = Updated {
+                values: &mut want_bias,
+                moments: Moments::One(&mut bias_momentum),
+                average: None,
+            };
             super::super::update(pool, isa, &sgd, &bias_gradient, 0.5, updated);
             assert_eq!((weight, buffer), (want, momentum), "{isa} {size:?}");
             assert_eq!((bias, bias_buffer), (want_bias, bias_momentum), "{isa} {size:?}");

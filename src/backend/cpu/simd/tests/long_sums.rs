@@ -145,7 +145,7 @@ fn products_of_odd_shapes() {
         let mut c = vec![f32::NAN; ROWS * COLUMNS];
         let rows = Strides { row: TERMS as isize, column: 1 };
         let columns = Strides { row: 1, column: TERMS as isize };
-        matmul([ROWS, TERMS, COLUMNS], (a, rows), (b, columns), &mut c);
+        matmul(&pool(2), 1, [ROWS, TERMS, COLUMNS], (a, rows), (b, columns), &mut c);
         assert_exact("product", &c, want, bound);
     });
 }

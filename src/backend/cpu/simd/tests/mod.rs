@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The kernels against plain loops, on every instruction set that the machine has.
 
+mod chain;
 mod conv;
 mod dropout;
 mod elementwise;
 mod exchange;
+mod functions;
 mod gradients;
 mod lanes;
 mod linear;
 mod long_sums;
 mod loss;
+mod moving;
 mod normalize;
 mod optimiser;
 mod pooling;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-use super::super::{sum_of_squares, update, Decay, Moments, Nesterov, Step, UpdateRule, Updated};
+use super::super::{
+    average, sum_of_squares, update, Average, Decay, Moments, Nesterov, Step, UpdateRule, Updated,
+};
 use super::*;
 
 /// The gradients of the golden runs, made with PyTorch from p = 1 at learning rate 0.1.
@@ -14,7 +16,7 @@ fn three_steps(pool: &Pool, isa: Isa, rule: impl Fn(i32) -> UpdateRule) -> f32 {
     }
     for (step, gradient) in (1..).zip(GRADIENTS) {
         let moments = Moments::Two(&mut first, &mut second);
-        let updated = Updated { values: &mut values, moments };
+        let updated = Updated { values: &mut values, moments, average: None };
         update(pool, isa, &rule(step), &[gradient * 4.0; 37], 0.25, updated);
     }
     assert!(values.iter().all(|&value| value == values[0]));
@@ -69,7 +71,7 @@ fn plain_sgd_needs_no_moments() {
     };
     everywhere(|pool, isa| {
         let mut values = vec![2.0; 100];
-        let updated = Updated { values: &mut values, moments: Moments::None };
+        let updated = Updated { values: &mut values, moments: Moments::None, average: None };
         update(pool, isa, &rule, &[1.0; 100], 1.0, updated);
         assert_eq!(values, [1.25; 100]);
     });
@@ -108,11 +110,40 @@ fn infinite_parameters_without_decay() {
             let mut values = [f32::INFINITY; 37];
             let (mut first, mut second) = ([0.25; 37], [0.25; 37]);
             let moments = Moments::Two(&mut first, &mut second);
-            let updated = Updated { values: &mut values, moments };
+            let updated = Updated { values: &mut values, moments, average: None };
             update(pool, isa, rule, &[0.5; 37], scale, updated);
             assert_eq!(values, [f32::INFINITY; 37], "{rule:?} on {isa}");
             let are_finite = first.iter().chain(&second).all(|moment| moment.is_finite());
             assert!(are_finite, "moments of {rule:?} on {isa}");
+        }
+    });
+}
+
+/// In an optimiser's tail and alone, averages get the same bits, beginning with the values.
+#[test]
+fn averages_follow_what_they_stand_beside() {
+    let rules = [sgd(Nesterov::Off, 0.1)(1), adam(1e-8, Decay::Decoupled(0.9))(1)];
+    everywhere(|pool, isa| {
+        for (rule, weight) in rules.iter().flat_map(|rule| [1.0, 0.25, 0.75].map(|w| (rule, w))) {
+            let (mut values, gradient) = (noise(37, 1), noise(37, 2));
+            let (mut first, mut second) = (vec![0.5; 37], vec![0.25; 37]);
+            let mut beside = noise(37, 3);
+            if weight == 1.0 {
+                beside[..2].copy_from_slice(&[f32::NAN, f32::INFINITY]);
+            }
+            let mut alone = beside.clone();
+            let moments = Moments::Two(&mut first, &mut second);
+            let averages = Average { averages: &mut beside, weight };
+            let updated = Updated { values: &mut values, moments, average: Some(averages) };
+            update(pool, isa, rule, &gradient, 1.0, updated);
+            let before = alone.clone();
+            average(pool, isa, &values, Average { averages: &mut alone, weight });
+            let bits = |all: &[f32]| all.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&beside), bits(&alone), "{weight}, {rule:?} on {isa}");
+            for ((&now, &old), &value) in alone.iter().zip(&before).zip(&values) {
+                let moved = if weight == 1.0 { value } else { old + weight * (value - old) };
+                assert!((now - moved).abs() <= 1e-6, "{now}, {moved} on {isa}");
+            }
         }
     });
 }

@@ -22,7 +22,7 @@ pub(crate) use tail::ConvTail;
 pub(crate) use weight_gradient::ConvWeightGradient;
 
 use super::base::{on_line, LINE};
-use super::{base, elementwise, products, random, reductions, split, Pool, Stores};
+use super::{base, choice, elementwise, products, random, reductions, split, Pool, Stores};
 use std::cell::RefCell;
 use std::thread::LocalKey;
 

@@ -2,8 +2,9 @@
 //! What becomes of a convolution's sums before they are stored.
 
 use super::base::{load, store, KeepSchedule, Vector};
-use super::elementwise::{activate_in_place, Activation, MaskNonZero};
-use super::products::MAX_TILE_ROWS;
+use super::choice::TALLEST_TILE;
+use super::elementwise::{activate_in_place, Activation};
+use super::products::MaskNonZero;
 use super::random::{keep_runs, Dropout};
 
 /// What becomes of sums: `mask(dropout(activation(sum + bias)))`.
@@ -36,14 +37,14 @@ pub(super) struct Spot {
 
 /// Which elements of some rows of a panel dropout keeps, and what they are multiplied by.
 pub(super) struct Kept {
-    bits: [u32; MAX_TILE_ROWS],
+    bits: [u32; TALLEST_TILE],
     scale: f32,
 }
 
 impl Kept {
     /// One of the rows.
     pub(super) fn row(&self, row: usize) -> Kept {
-        let mut bits = [0; MAX_TILE_ROWS];
+        let mut bits = [0; TALLEST_TILE];
         bits[0] = self.bits[row];
         Kept { bits, ..*self }
     }
@@ -95,7 +96,7 @@ impl ConvTail<'_> {
         channels: usize,
     ) -> Option<Kept> {
         let (schedule, dropout) = (schedule?, self.dropout.as_ref()?);
-        let mut bits = [0; MAX_TILE_ROWS];
+        let mut bits = [0; TALLEST_TILE];
         for (four, bits) in bits.chunks_exact_mut(4).enumerate().take(rows.div_ceil(4)) {
             let runs = [0, 1, 2, 3].map(|row: usize| {
                 let element = spot.element + (4 * four + row) * spot.step;

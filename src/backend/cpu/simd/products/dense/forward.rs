@@ -2,11 +2,12 @@
 //! The forward pass of a linear layer that multiplies all of its input, and the tiles of its output.
 
 use super::super::base::{store_as, Vector};
+use super::super::choice::TALLEST_TILE;
 use super::super::elementwise::{activate_in_place, Activation};
 use super::super::forward::{Product, Share, Start};
 use super::super::panels::PANEL;
 use super::super::tile::{accumulate, for_each_packed, next_tile_rows, tile_rows};
-use super::super::tile::{Factors, Tiled, MAX_TILE_ROWS};
+use super::super::tile::{Factors, Tiled};
 use super::super::Stores;
 use std::ops::Range;
 
@@ -52,7 +53,7 @@ unsafe fn panel<V: Vector>(
     let mut row = block.start;
     while row < block.end {
         let rows = next_tile_rows::<V>(block.end - row);
-        let mut bits = [u32::MAX; MAX_TILE_ROWS];
+        let mut bits = [u32::MAX; TALLEST_TILE];
         let scale = share.keep_bits::<V>(row, index, &mut bits[..rows.next_multiple_of(4)]);
         let done = row - block.start;
         let tiles = Tiles {
@@ -76,7 +77,7 @@ pub(crate) struct Tiles<'a> {
     /// The tile's rows of `x`.
     pub(crate) packed: *const f32,
     /// The keep bits of the panel's 32 columns for each row of the tile, and the scale.
-    pub(crate) masks: Option<(&'a [u32; MAX_TILE_ROWS], f32)>,
+    pub(crate) masks: Option<(&'a [u32; TALLEST_TILE], f32)>,
     pub(crate) width: usize,
     pub(crate) ahead: *const f32,
     pub(crate) ahead_step: usize,

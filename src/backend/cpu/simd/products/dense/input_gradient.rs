@@ -2,7 +2,7 @@
 //! The gradient of a linear layer's input that multiplies all of `dy`, and the tiles of the result.
 
 use super::super::base::{load, store_as, Vector};
-use super::super::elementwise::MaskNonZero;
+use super::super::input_gradient::MaskNonZero;
 use super::super::input_gradient::{Product, Share};
 use super::super::panels::{HALF_PANEL, PANEL};
 use super::super::tile::{accumulate, for_each_packed, next_tile_rows, tile_rows, Factors, Tiled};

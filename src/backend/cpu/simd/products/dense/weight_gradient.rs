@@ -2,11 +2,10 @@
 //! The gradient of a linear layer's weights that multiplies all of both factors.
 
 use super::super::base::{load, store, Vector};
+use super::super::choice::TALLEST_TILE;
 use super::super::panels::PANEL;
 use super::super::reductions::{add_chain, COLUMN_CHAIN};
-use super::super::tile::{
-    accumulate, next_tile_rows, tile_rows, Factors, Tiled, CHAIN, MAX_TILE_ROWS,
-};
+use super::super::tile::{accumulate, next_tile_rows, tile_rows, Factors, Tiled, CHAIN};
 use super::super::weight_gradient::{Product, Share};
 use super::super::Stores;
 use std::ops::Range;
@@ -112,7 +111,7 @@ unsafe fn panel_tiles<V: Vector>(share: &Share<'_>, tiles: Tiles) {
     let width = layout.width(tiles.panel);
     let column = tiles.panel * PANEL;
     let is_last = tiles.rows.1 == tiles.product.rows;
-    let mut buffer = [0.0; MAX_TILE_ROWS * PANEL];
+    let mut buffer = [0.0; TALLEST_TILE * PANEL];
     let mut input = inputs.start;
     while input < inputs.end {
         let rows = next_tile_rows::<V>(inputs.end - input);

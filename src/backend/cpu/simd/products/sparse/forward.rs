@@ -5,10 +5,11 @@ use super::super::forward::Share;
 use super::add_products::{add_products, Before, Columns, Sums, Table};
 use super::base::Vector;
 use super::beside::Nothing;
+use super::choice::TALLEST_TILE;
 use super::dense::forward::Tiles;
 use super::lists::{Lists, GROUP};
 use super::panels::PANEL;
-use super::tile::{next_tile_rows, rows_per_block, tile_rows, Tiled, MAX_TILE_ROWS};
+use super::tile::{next_tile_rows, rows_per_block, tile_rows, Tiled};
 use std::ops::Range;
 
 /// Computes a share by lists of the input's non-zero values.
@@ -93,7 +94,7 @@ impl Visit<'_> {
         let mut row = self.rows.start;
         while row < self.rows.end {
             let rows = next_tile_rows::<V>(self.rows.end - row);
-            let mut bits = [u32::MAX; MAX_TILE_ROWS];
+            let mut bits = [u32::MAX; TALLEST_TILE];
             let masks = match phase {
                 Phase::Start => None,
                 Phase::Finish => {

@@ -17,4 +17,4 @@ pub(super) mod weight_gradient;
 
 pub(super) use density::is_sparse;
 
-use super::{base, dense, panels, tile};
+use super::{base, choice, dense, panels, tile};

@@ -6,8 +6,9 @@ use super::super::Stores;
 use super::add_products::{add_products, Before, Columns, Table};
 use super::base::{load, on_line, Vector, LINE};
 use super::beside::Pending;
+use super::choice;
 use super::dense::weight_gradient::{clear_padding, pack_panel, rounded};
-use super::density::{density, may_be_sparse, SPARSE_DENSITY};
+use super::density::density;
 use super::lists::Lists;
 use super::panels::PANEL;
 use std::cell::RefCell;
@@ -36,15 +37,15 @@ impl Sparse {
         let mut densities = [1.0; 2];
         // SAFETY: the caller's.
         unsafe {
-            if may_be_sparse::<V>(layout.inputs, rows, layout.outputs) {
+            if V::LISTS_ZEROS && choice::may_skip_columns([layout.inputs, rows], layout.outputs) {
                 densities[0] = density::<V>(product.x, product.x_stride, rows, layout.inputs);
             }
-            if may_be_sparse::<V>(layout.outputs, rows, layout.inputs) {
+            if V::LISTS_ZEROS && choice::may_skip_columns([layout.outputs, rows], layout.inputs) {
                 densities[1] = density::<V>(product.dy, product.dy_stride, rows, layout.outputs);
             }
         }
         let [input, output] = densities;
-        match input.min(output) < SPARSE_DENSITY {
+        match choice::is_sparse(input.min(output)) {
             true if output < input => Some(Sparse::Output),
             true => Some(Sparse::Input),
             false => None,

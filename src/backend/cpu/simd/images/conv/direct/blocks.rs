@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Blocks of targets whose sources fit into a cache, and which lines of the source they see.
 
-use super::products::MAX_TILE_ROWS;
+use super::choice::TALLEST_TILE;
 use super::sweep::{Axis, Sweep};
 use super::{Direct, AXES};
 use std::ops::Range;
@@ -41,7 +41,7 @@ impl Blocks {
         // Of a target's rows, and of a block of one row.
         let window = planes * (reach(height) + 1);
         let per_column = (window * width.stride.min(width.taps.len())).max(1);
-        let most = (BLOCK_ELEMENTS / per_column).max(4 * MAX_TILE_ROWS);
+        let most = (BLOCK_ELEMENTS / per_column).max(4 * TALLEST_TILE);
         let pieces = width.count.div_ceil(most).max(1);
         let columns = width.count.div_ceil(pieces).max(1);
         let packed_row = (columns + reach(width)) * planes;

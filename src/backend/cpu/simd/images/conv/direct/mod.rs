@@ -13,7 +13,7 @@ use super::rows::RowLayout;
 use super::shape::{ConvShape, AXES};
 use super::sweep::{Mixing, Sweep};
 use super::tail::{ConvTail, Spot};
-use super::{base, depthwise, products, split, sweep, tail, winograd, with_room, Pool};
+use super::{base, choice, depthwise, products, split, sweep, tail, winograd, with_room, Pool};
 use blocks::{is_seen, lines, Block, Blocks};
 use std::cell::RefCell;
 use std::ops::Range;

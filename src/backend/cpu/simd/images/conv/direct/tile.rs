@@ -2,7 +2,8 @@
 //! Register tiles of pixels by channels.
 
 use super::base::{Kernel, Vector};
-use super::products::{CHAIN, MAX_TILE_ROWS, PANEL};
+use super::choice::TALLEST_TILE;
+use super::products::{CHAIN, PANEL};
 use super::tail::{ConvTail, Kept, Spot};
 use std::mem::MaybeUninit;
 
@@ -86,7 +87,7 @@ impl<const R: usize, const C: usize> Kernel for Tile<'_, R, C> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let Tiles { tail, terms, offsets, from, width, kept } = *self.tiles;
-        let mut earlier = MaybeUninit::<[f32; MAX_TILE_ROWS * PANEL]>::uninit();
+        let mut earlier = MaybeUninit::<[f32; TALLEST_TILE * PANEL]>::uninit();
         // Out of the compiler's sight, so that it stays in memory: the registers are for one chain.
         let earlier = std::hint::black_box(earlier.as_mut_ptr().cast::<f32>());
         let (mut room, mut is_first) = (CHAIN, true);

@@ -2,7 +2,8 @@
 //! How a weight gradient is cut: tiles of weights, parts of a batch, bands of pixels, and where the
 //! pixels of a band lie that a tap sees.
 
-use super::products::{CHAIN, HALF_PANEL, MAX_TILE_ROWS, PANEL};
+use super::choice::TALLEST_TILE;
+use super::products::{CHAIN, HALF_PANEL, PANEL};
 use super::{tap_index, ConvShape, Operands, AXES};
 use std::ops::Range;
 
@@ -89,7 +90,7 @@ impl Job {
             let mut from = 0;
             while from < set.count {
                 let left = set.count - from;
-                let count = left.div_ceil(left.div_ceil(MAX_TILE_ROWS));
+                let count = left.div_ceil(left.div_ceil(TALLEST_TILE));
                 tiles.push(TileRows { rows: index, from, count });
                 from += count;
             }

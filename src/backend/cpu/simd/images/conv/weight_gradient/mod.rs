@@ -14,7 +14,7 @@ use super::direct::ConvWay;
 use super::products::{GradientTail, Tail};
 use super::shape::{ConvShape, AXES};
 use super::sweep::tap_index;
-use super::{base, depthwise, direct, products, reductions, split, winograd, with_room};
+use super::{base, choice, depthwise, direct, products, reductions, split, winograd, with_room};
 use super::{Pool, Stores};
 
 /// `(dy, x) -> dw[, d_bias]`

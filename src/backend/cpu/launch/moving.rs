@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Values that change places, by strides or by integers.
+
+use super::super::simd;
+use super::{write, Launch};
+use crate::kernel::{Picks, Piece};
+use crate::Result;
+
+impl Launch<'_> {
+    pub(super) fn copy(mut self, pieces: &[Piece]) -> Result<()> {
+        let inputs: Vec<&[f32]> = self.operands.reads.iter().map(|read| read.words()).collect();
+        simd::copy(&self.engine.pool, pieces, &inputs, write(&mut self.operands, 0)?);
+        Ok(())
+    }
+
+    pub(super) fn take(mut self, picks: Picks) -> Result<()> {
+        let (x, index) = (self.operands.reads[0].values()?, self.operands.reads[1].indices());
+        simd::take(&self.engine.pool, picks, x, index, write(&mut self.operands, 0)?);
+        Ok(())
+    }
+
+    pub(super) fn take_gradient(mut self, picks: Picks) -> Result<()> {
+        let (index, dy) = (self.operands.reads[0].indices(), self.operands.reads[1].values()?);
+        simd::take_gradient(&self.engine.pool, picks, index, dy, write(&mut self.operands, 0)?);
+        Ok(())
+    }
+
+    pub(super) fn gather(mut self, picks: Picks) -> Result<()> {
+        let (x, index) = (self.operands.reads[0].values()?, self.operands.reads[1].indices());
+        simd::gather(&self.engine.pool, picks, x, index, write(&mut self.operands, 0)?);
+        Ok(())
+    }
+
+    pub(super) fn gather_gradient(mut self, picks: Picks) -> Result<()> {
+        let (index, dy) = (self.operands.reads[0].indices(), self.operands.reads[1].values()?);
+        simd::gather_gradient(&self.engine.pool, picks, index, dy, write(&mut self.operands, 0)?);
+        Ok(())
+    }
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Slices and elements chosen by integers, and their gradients. Some indices name nothing.
+
+use crate::abi::*;
+use crate::copies::elements;
+use crate::driver::{divider, Gpu, Grid};
+use crate::float::{Numbers, Storage};
+use crate::ledger::{Exactness, Want};
+use crate::memory::{Array, Memory};
+
+/// Extents: before the axis, along it, behind it, and how many are chosen.
+type Extents = [usize; 4];
+
+const NAN: u32 = 0x7fc1_7fc1;
+
+pub(crate) fn run(gpu: &Gpu) {
+    let few: &[Extents] = &[[1, 5, 3, 7], [3, 4, 2, 9], [2, 7, 1, 300]];
+    let more: &[Extents] = &[[1, 1, 1, 1], [1, 33, 65, 40], [5, 31, 1, 1], [1, 300, 8, 1100]];
+    for &extents in few.iter().chain(gpu.cases(more, &[])) {
+        for bits in [16, 32, 128] {
+            choose(gpu, "take", bits, extents);
+        }
+        for bits in [16, 32] {
+            choose(gpu, "gather", bits, extents);
+        }
+        for storage in Storage::ALL {
+            for (width, group) in [(1, 256), (4, 64), (4, 200), (64, 5), (256, 1), (256, 32)] {
+                take_gradient(gpu, storage, extents, [width, group]);
+            }
+            gather_gradient(gpu, storage, extents);
+        }
+    }
+}
+
+/// Indices of which some, below and above, name nothing.
+fn indices(rows: usize, count: usize) -> Vec<i32> {
+    let mut numbers = Numbers::new(rows + count);
+    let index = |x: f32| match x {
+        x if x < 0.05 => -1 - (rows as i32),
+        x if x > 0.95 => rows as i32,
+        x => (x * rows as f32) as i32,
+    };
+    numbers.between(0.0, 1.0, count).into_iter().map(index).collect()
+}
+
+fn words(indices: &[i32]) -> Memory {
+    Memory::of_words(&indices.iter().map(|&index| index as u32).collect::<Vec<_>>())
+}
+
+/// The number of the element of x that an element of y is, if there is one.
+fn source(extents: Extents, index: &[i32], family: &str, element: usize) -> Option<usize> {
+    let [_, rows, inner, picks] = extents;
+    let (line, place) = (element / inner, element % inner);
+    let index = index[if family == "take" { line % picks } else { element }];
+    let row = usize::try_from(index).ok().filter(|&row| row < rows)?;
+    Some((line / picks * rows + row) * inner + place)
+}
+
+fn choose(gpu: &Gpu, family: &str, bits: usize, extents: Extents) {
+    let [outer, rows, inner, picks] = extents;
+    let count = outer * picks * inner;
+    let index = indices(rows, if family == "take" { picks } else { count });
+    // A unit of 128 bits is four words.
+    let (word, units) = if bits == 128 { (32, 4) } else { (bits, 1) };
+    let parts = |number: usize| (0..units).map(move |part| units * number + part);
+    let x = Memory::of_bytes(&elements(word, (0..outer * rows * inner).flat_map(parts)));
+    let y = Memory::of_bytes(&vec![0xff; count * bits / 8]);
+    let named = words(&index);
+    let params = KilnChoiceParams {
+        y: y.address(),
+        x: x.address(),
+        index: named.address(),
+        count: count as u32,
+        rows: rows as u32,
+        inner: divider(inner),
+        picks: divider(picks),
+        nan: NAN,
+    };
+    let kernel = format!("{family}_{bits}");
+    gpu.launch(&kernel, Grid::of(count.div_ceil(256)), &params);
+    let unit = |element: usize| match source(extents, &index, family, element) {
+        Some(from) => elements(word, parts(from)),
+        None => NAN.to_ne_bytes()[..word / 8].repeat(units),
+    };
+    let want: Vec<u8> = (0..count).flat_map(unit).collect();
+    gpu.ledger().compare_bytes(&kernel, &format!("{extents:?}"), &y.read(), &want);
+}
+
+/// The sums that a gradient kernel should find.
+fn sums(extents: Extents, index: &[i32], family: &str, dy: &[f64], before: f64) -> Vec<Want> {
+    let [outer, rows, inner, _] = extents;
+    let mut sums = vec![Want { value: before, magnitude: 1.0 }; outer * rows * inner];
+    for (element, dy) in dy.iter().enumerate() {
+        if let Some(at) = source(extents, index, family, element) {
+            sums[at].value += dy;
+            sums[at].magnitude += dy.abs();
+        }
+    }
+    sums
+}
+
+fn take_gradient(gpu: &Gpu, storage: Storage, extents: Extents, [width, group]: [usize; 2]) {
+    let [outer, rows, inner, picks] = extents;
+    let index = indices(rows, picks);
+    let dy = Array::new(storage, &Numbers::new(picks).between(-1.0, 1.0, outer * picks * inner));
+    let dx = Array::output(Storage::F32, outer * rows * inner);
+    let named = words(&index);
+    let (lines, groups) = (outer * inner, rows.div_ceil(group));
+    let params = KilnChoiceGradientParams {
+        dx: dx.address(),
+        index: named.address(),
+        dy: dy.address(),
+        rows: rows as u32,
+        picks: picks as u32,
+        inner: inner as u32,
+        lines: lines as u32,
+        columns: divider(inner),
+        width: width as u32,
+        group: group as u32,
+        groups: divider(groups),
+    };
+    let kernel = format!("take_gradient_{}", storage.name());
+    gpu.launch(&kernel, Grid::of(groups * lines.div_ceil(width)), &params);
+    let want = sums(extents, &index, "take", &dy.values, 0.0);
+    let case = format!("{extents:?}, {width} lines and {group} rows per block");
+    let exactness = Exactness::new(Storage::F32, 16.0);
+    gpu.ledger().compare(&kernel, &case, &dx.read(), &want, exactness);
+}
+
+/// What was there before is added to.
+fn gather_gradient(gpu: &Gpu, storage: Storage, extents: Extents) {
+    let [outer, rows, inner, picks] = extents;
+    let count = outer * picks * inner;
+    let index = indices(rows, count);
+    let dy = Array::new(storage, &Numbers::new(picks).between(-1.0, 1.0, count));
+    let dx = Array::new(Storage::F32, &vec![0.5; outer * rows * inner]);
+    let named = words(&index);
+    let params = KilnChoiceGradientParams {
+        dx: dx.address(),
+        index: named.address(),
+        dy: dy.address(),
+        rows: rows as u32,
+        picks: picks as u32,
+        inner: inner as u32,
+        lines: (outer * inner) as u32,
+        columns: divider(inner),
+        ..KilnChoiceGradientParams::default()
+    };
+    let kernel = format!("gather_gradient_{}", storage.name());
+    gpu.launch(&kernel, Grid::of((outer * inner).div_ceil(256)), &params);
+    let want = sums(extents, &index, "gather", &dy.values, 0.5);
+    let exactness = Exactness::new(Storage::F32, 16.0);
+    gpu.ledger().compare(&kernel, &format!("{extents:?}"), &dx.read(), &want, exactness);
+}
