@@ -5,11 +5,12 @@
 //! loop in `simd`, with `operands` borrowed from the arenas of `memory`, or to `plain`. `choice` says what
 //! runs when and why, and `path` what that comes to for a step. `pool` holds the threads and `exchange`
 //! says how results pass between them; `rounding` does what precisions other than `f32` round, `state`
-//! changes what is not trained, `loops` holds what is too rare or small for vectors.
+//! changes what is not trained, `loops` holds what is too rare or small for vectors; `layouts` says how parameters lie.
 
 mod choice;
 mod exchange;
 mod launch;
+mod layouts;
 mod loops;
 mod memory;
 mod operands;
@@ -106,7 +107,7 @@ impl Backend for Cpu {
     }
 
     fn layout(&self, parameter: &ParamSpec) -> Layout {
-        path::layout(parameter)
+        layouts::layout(parameter)
     }
 
     fn reserve(&mut self, bytes: Bytes) -> Result<Arena> {

@@ -12,9 +12,9 @@ mod reductions;
 mod updates;
 
 use super::exchange::Readers;
+use super::layouts::Foreign;
 use super::memory::Arenas;
 use super::operands::{Located, Operands, Read};
-use super::path::Foreign;
 use super::pool::Pool;
 use super::program::{Program, Ready};
 use super::simd::Isa;

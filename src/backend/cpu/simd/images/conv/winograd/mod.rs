@@ -11,6 +11,7 @@
 mod filters;
 mod results;
 mod squares;
+mod taps;
 mod transforms;
 mod weight_gradient;
 

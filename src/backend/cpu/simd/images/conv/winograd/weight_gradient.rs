@@ -4,12 +4,13 @@
 //!
 //! The squares of a batch are cut into parts, by shape alone, whose sums are added up in order.
 
-use super::super::direct::{next_rows, with_rows};
+use super::super::direct::next_rows;
 use super::super::weight_gradient::{finish, Operands, Parts, Tails};
 use super::base::{dispatch, Isa, Kernel, Vector};
-use super::products::{add_chain, Factors, HALF_PANEL, PANEL};
+use super::products::{Factors, HALF_PANEL, PANEL};
 use super::squares::{product_len, products_len, Grid, Images, OfGradient, OfSource, Place};
-use super::transforms::{both, to_filter, POINTS, TAPS};
+use super::taps::{Multiply, Taps};
+use super::transforms::{POINTS, TAPS};
 use super::{reductions, split, with_room, Pool, CHANNELS, PRODUCTS};
 use std::cell::RefCell;
 use std::ops::Range;
@@ -193,7 +194,7 @@ impl Share<'_> {
                     for (index, panel) in panels.clone().enumerate() {
                         let to = part * job.part_len() + job.panel_start(panel);
                         let taps = Taps {
-                            job,
+                            inputs: job.x.channels,
                             width: job.width(panel),
                             products: products.wrapping_add(index * of_panel),
                             to: self.sums.0.wrapping_add(to),
@@ -308,99 +309,6 @@ impl Block<'_> {
                 // SAFETY: the caller's.
                 unsafe { multiply.run::<V>(rows) };
                 input += rows;
-            }
-        }
-    }
-}
-
-/// One of the products, of some inputs and a panel.
-struct Multiply {
-    factors: Factors,
-    to: *mut f32,
-    is_first: bool,
-}
-
-impl Multiply {
-    /// # Safety
-    /// The factors are valid for so many rows, `to` for their products.
-    #[inline(always)]
-    unsafe fn run<V: Vector>(&self, rows: usize) {
-        let width = self.factors.right_step;
-        let mut column = 0;
-        while column < width {
-            // SAFETY: the caller's.
-            unsafe {
-                if V::LANES == width - column {
-                    with_rows!(V, rows, |R| V::enter(Tile::<R, 1> { multiply: self, column }));
-                } else {
-                    with_rows!(V, rows, |R| V::enter(Tile::<R, 2> { multiply: self, column }));
-                }
-            }
-            column += 2 * V::LANES;
-        }
-    }
-}
-
-/// One tile as a function of its own, so that its registers are allocated for it alone.
-struct Tile<'a, const R: usize, const C: usize> {
-    multiply: &'a Multiply,
-    column: usize,
-}
-
-impl<const R: usize, const C: usize> Kernel for Tile<'_, R, C> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        let Multiply { factors, to, is_first } = *self.multiply;
-        let mut tile = [[V::splat(0.0); C]; R];
-        let right = factors.right.wrapping_add(self.column);
-        // SAFETY: the caller's.
-        unsafe {
-            add_chain(&mut tile, &Factors { right, ..factors });
-            for row in 0..R {
-                for vector in 0..C {
-                    let at = row * factors.right_step + self.column + vector * V::LANES;
-                    let to = to.add(at);
-                    let sum = match is_first {
-                        true => tile[row][vector],
-                        false => V::load(to).add(tile[row][vector]),
-                    };
-                    sum.store(to);
-                }
-            }
-        }
-    }
-}
-
-/// The taps of a panel's filters from its products.
-struct Taps<'a> {
-    job: &'a Job,
-    width: usize,
-    products: *const f32,
-    /// `[tap][input][output]`
-    to: *mut f32,
-}
-
-impl Kernel for Taps<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        let Taps { job, width, products, to } = self;
-        let inputs = job.x.channels;
-        for input in 0..inputs {
-            for at in (0..width).step_by(V::LANES) {
-                let product = |row: usize, column: usize| {
-                    let row = (row * POINTS + column) * inputs + input;
-                    // SAFETY: the caller's.
-                    unsafe { V::load(products.wrapping_add(row * width + at)) }
-                };
-                both::<V, POINTS, TAPS>(to_filter, product, |row, column, value| {
-                    let tap = (row * TAPS + column) * inputs + input;
-                    // SAFETY: the caller's.
-                    unsafe { value.store(to.wrapping_add(tap * width + at)) };
-                });
             }
         }
     }
