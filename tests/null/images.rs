@@ -21,7 +21,7 @@ use super::networks::step;
 use crate::common::reference::{compiled, one_lane, record};
 use crate::common::zoo::SEED;
 
-const IMAGE: [usize; 4] = [4, 3, 12, 12];
+const IMAGE: [usize; 4] = [4, 3, 16, 16];
 
 fn facts(images: ImageKernels) -> Facts {
     Facts { image_format: MemoryFormat::ChannelsLast, images, ..one_lane() }
@@ -42,7 +42,7 @@ fn network(p: &Scope) -> Sequential {
         .with(|p| Dropout::new(p, 0.5))
         .with(|_| MaxPool2d::new([2, 2]))
         .with(|_| Flatten::default())
-        .with(|p| Linear::new(p, 64 * 9, 10))
+        .with(|p| Linear::new(p, 64 * 16, 10))
 }
 
 /// A training step of it.
@@ -108,7 +108,7 @@ fn masks_are_applied_to_what_pools_yield() {
     let masks = graph.nodes().filter(|(_, node)| matches!(node.op, Op::MaskNonZero(_)));
     let shapes: Vec<_> = masks.map(|(_, node)| node.ty.shape.dims().to_vec()).collect();
     // The second one's mask is dropout's: it drops among what was not pooled yet.
-    assert_eq!(shapes, [vec![4, 64, 6, 6], vec![4, 32, 6, 6]]);
+    assert_eq!(shapes, [vec![4, 64, 8, 8], vec![4, 32, 8, 8]]);
     let gradients = with_op(&plan, |op| matches!(op, Op::ConvInputGrad(..)));
     assert_eq!(gradients.len(), 1);
     let Kernel::ConvInputGradient { mask, .. } = gradients[0].kernel else { panic!() };
