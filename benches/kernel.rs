@@ -11,6 +11,8 @@
 //! bench starts: of fused multiply-adds in registers, or of the faster copy.
 
 mod common;
+#[path = "kernel/convolutions.rs"]
+mod convolutions;
 #[path = "kernel/isolated.rs"]
 mod isolated;
 #[path = "kernel/peak.rs"]
@@ -61,6 +63,7 @@ fn main() -> Result<()> {
         }
         training_kernels(&mut criterion, threads)?;
         dropout(&mut criterion, threads)?;
+        convolution_kernels(&mut criterion, threads)?;
         criterion.final_summary();
     }
     Ok(())
@@ -171,6 +174,18 @@ fn dropout(criterion: &mut Criterion<Rates>, threads: NonZeroUsize) -> Result<()
     let mut net = Net::new(Device::cpu(), Seed(7), |p| Dropout::new(&p.at("dropout"), 0.5))?;
     let plan = net.plan(Mode::Train, &[x.ty()])?.clone();
     measure(criterion, "alone", &plan, &[x], |_| true, threads)
+}
+
+/// Convolutions by themselves, and what surrounds them.
+fn convolution_kernels(criterion: &mut Criterion<Rates>, threads: NonZeroUsize) -> Result<()> {
+    for subject in convolutions::SUBJECTS {
+        let (plan, inputs) = subject.plan()?;
+        let own = |step: &Step| step.layer == convolutions::Subject::LAYER;
+        measure(criterion, subject.name, &plan, &inputs, own, threads)?;
+    }
+    let (plan, inputs) = convolutions::surroundings()?;
+    let others = |step: &Step| step.flops == 0 && step.bytes > (1 << 20);
+    measure(criterion, "around convolutions", &plan, &inputs, others, threads)
 }
 
 fn step_plan(

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use crate::backend::cpu::Cpu;
 use crate::backend::cuda::{self, Architecture, Cuda, CudaOptions, DeviceInfo, Paper};
 use crate::backend::Backend;
-use crate::{Error, Precision, Result};
+use crate::{Convolutions, Error, Precision, Result};
 
 /// Where a network lives and runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Device {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
-    Cpu { threads: NonZeroUsize, precision: Precision },
+    Cpu { threads: NonZeroUsize, precision: Precision, convolutions: Convolutions },
     Cuda { ordinal: usize, options: CudaOptions, held: cuda::Held },
     Paper { architecture: Architecture, precision: Precision },
 }
@@ -102,7 +102,8 @@ impl Device {
     /// The CPU with a given number of threads, at most [`MOST_THREADS`](Device::MOST_THREADS);
     /// with more the device does not open. Results do not depend on it.
     pub fn cpu_with_threads(threads: NonZeroUsize) -> Self {
-        Device { kind: Kind::Cpu { threads, precision: Precision::default() } }
+        let (precision, convolutions) = (Precision::default(), Convolutions::default());
+        Device { kind: Kind::Cpu { threads, precision, convolutions } }
     }
 
     /// The same device, computing in another precision. The CPU rounds where a GPU does and is no
@@ -125,6 +126,29 @@ impl Device {
             Kind::Cuda { options, .. } => options.precision = chosen,
         }
         self
+    }
+
+    /// The same device, computing convolutions in another way; that of GPUs does not change.
+    ///
+    /// ```
+    /// use kiln::{Convolutions, Device};
+    ///
+    /// let device = Device::cpu().with_convolutions(Convolutions::Precise);
+    /// assert_eq!(device.convolutions(), Convolutions::Precise);
+    /// ```
+    pub fn with_convolutions(mut self, chosen: Convolutions) -> Self {
+        if let Kind::Cpu { convolutions, .. } = &mut self.kind {
+            *convolutions = chosen;
+        }
+        self
+    }
+
+    /// How the device computes convolutions.
+    pub fn convolutions(&self) -> Convolutions {
+        match self.kind {
+            Kind::Cpu { convolutions, .. } => convolutions,
+            Kind::Cuda { .. } | Kind::Paper { .. } => Convolutions::default(),
+        }
     }
 
     /// How exactly the device computes.
@@ -181,8 +205,9 @@ impl Device {
                 let expected = format!("at most {}", Self::MOST_THREADS);
                 Err(Error::argument("threads", expected, threads))
             }
-            &Kind::Cpu { threads, precision } => {
-                Ok(Box::new(Cpu::with_precision(threads, precision)))
+            &Kind::Cpu { threads, precision, convolutions } => {
+                let cpu = Cpu::with_precision(threads, precision);
+                Ok(Box::new(cpu.with_convolutions(convolutions)))
             }
             Kind::Cuda { ordinal, options, held } => {
                 Ok(Box::new(held.hold(Cuda::new(*ordinal, *options)?)))

@@ -95,7 +95,7 @@ pub use net::{Net, Seed};
 pub use non_finite::NonFinite;
 pub use non_finite_value::{NonFiniteValue, Origin};
 pub use passes::Mode;
-pub use precision::Precision;
+pub use precision::{Convolutions, Precision};
 pub use predictor::Predictor;
 pub use printable::{grouped, Printable, PrintableLines};
 pub use scalars::{Scalar, Scalars, MONTE_CARLO_PASS};

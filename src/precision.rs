@@ -27,6 +27,17 @@ pub enum Precision {
     F16,
 }
 
+/// How the CPU computes convolutions in full `f32`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Convolutions {
+    /// In the fastest way for their shape. Where that is Winograd's, which many 3 by 3 convolutions
+    /// with stride 1 are, errors are within 1e-5 of the largest result, about ten times those of sums.
+    #[default]
+    Fast,
+    /// By the sums that they mean, always.
+    Precise,
+}
+
 impl Precision {
     /// The type in which activations and their gradients are stored.
     pub const fn storage(self) -> DType {

@@ -13,7 +13,7 @@ use crate::nn::Module;
 use crate::op::Op;
 use crate::trainer::BatchTypes;
 use crate::values::{Flat, Values};
-use crate::{allocate, Result, Shape, Tensor, Trainer};
+use crate::{allocate, Convolutions, Result, Shape, Tensor, Trainer};
 
 /// What the results of a run depend on, as named entries of text, to be compared entry by entry.
 ///
@@ -126,6 +126,11 @@ impl Recipe {
         }
         let net = trainer.net();
         recipe = recipe.with("precision", net.device().precision());
+        // Without an entry they are as they are by default.
+        let convolutions = net.device().convolutions();
+        if convolutions != Convolutions::default() {
+            recipe = recipe.with("convolutions", format!("{convolutions:?}").to_lowercase());
+        }
         if let Some(batch) = batch {
             let given = Flat::of::<I>(batch.inputs.clone());
             let graph = net.traced::<I, O, T>(None, &given)?;

@@ -25,6 +25,19 @@ pub struct Facts {
     pub storage: Storage,
     /// The order of elements in which kernels take images.
     pub image_format: MemoryFormat,
+    /// Who computes convolutions, pooling and normalisation.
+    pub images: ImageKernels,
+}
+
+/// Whether a backend has kernels of images: convolutions, pooling, normalisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImageKernels {
+    /// It has, for images that lie channels-last.
+    Own,
+    /// It has, and convolutions are the sums that they mean, even where another way is faster.
+    Precise,
+    /// It has none: such operations are computed one by one, by their plain meaning.
+    Absent,
 }
 
 /// How values that are rounded to a 16-bit type lie in memory.

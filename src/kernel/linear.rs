@@ -95,7 +95,7 @@ fn added_bias(finder: &Finder<'_>, product: NodeId) -> Option<(NodeId, NodeId, N
 }
 
 /// Functions that kernels apply to sums in registers.
-fn in_tail(function: Unary) -> bool {
+pub(super) fn in_tail(function: Unary) -> bool {
     matches!(
         function,
         Unary::Relu

@@ -5,10 +5,13 @@
 //! means the nodes that it replaces, and it is tested against them.
 
 pub mod chain;
+mod conv;
+mod conv_way;
 mod copy;
 mod cross_entropy;
 mod facts;
 mod finder;
+mod images;
 mod indexed;
 mod input_gradient;
 mod linear;
@@ -19,17 +22,19 @@ mod weight_gradients;
 
 pub(crate) use chain::chains;
 pub use chain::Chain;
+pub use conv_way::ConvWay;
 pub use copy::{Piece, Stretch};
-pub use facts::{Facts, Fusion, HostMemory, Storage, UpdatePlace};
+pub use facts::{Facts, Fusion, HostMemory, ImageKernels, Storage, UpdatePlace};
 pub(crate) use finder::{is_leaf, is_read_through, is_view, origin, Cluster, Finder};
 pub use indexed::Picks;
 pub use linear::Bias;
 
 use crate::graph::{Graph, MemoryFormat, Node, NodeId};
 use crate::op::{
-    is_per_channel, Dropout, MatMul, Nll, Op, Softmax, StateRule, Store, Unary, UpdateRule,
+    is_per_channel, AvgPool, Conv, Dropout, MatMul, MaxPool, Nll, Normalize, Op, Over, Softmax,
+    StateRule, Store, Unary, UpdateRule,
 };
-use crate::DType;
+use crate::{DType, Shape};
 
 /// A kernel with everything about it that is known when the plan is made.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,6 +122,52 @@ pub enum Kernel {
     BatchMatMul(MatMul),
     /// `inputs -> state`: changes state that is not trained.
     SetState(StateRule),
+    /// `(x, weight[, bias]) -> y`: convolution, bias, activation and dropout in one.
+    Conv {
+        /// The convolution.
+        conv: Conv,
+        /// How it is computed.
+        way: ConvWay,
+        /// What is applied to the sums.
+        tail: LinearTail,
+    },
+    /// `(dy, weight[, y]) -> dx`: a convolution's gradient with respect to its input and, with a scale,
+    /// the mask `y != 0`.
+    ConvInputGradient {
+        /// The convolution.
+        conv: Conv,
+        /// How it is computed.
+        way: ConvWay,
+        /// Factor of the gradients that pass, if there is a mask.
+        mask: Option<f64>,
+    },
+    /// `(dy, x) -> d_weight[, d_bias]`: a convolution's gradients with respect to its weights and bias.
+    ConvWeightGradient {
+        /// The convolution.
+        conv: Conv,
+        /// How it is computed.
+        way: ConvWay,
+        /// Where the gradients go; `None` if that of the weights is a value like others.
+        sink: Option<Sink>,
+        /// Whether the bias gradient, the sums of the channels of `dy`, is computed along.
+        bias: BiasGradient,
+    },
+    /// `x -> y[, index]`: the largest elements under a window.
+    MaxPool(MaxPool),
+    /// `(index, dy) -> dx`: the gradient of [`Kernel::MaxPool`].
+    MaxPoolGradient(MaxPool),
+    /// `x -> y`: the means under a window.
+    AvgPool(AvgPool),
+    /// `dy -> dx`: the gradient of [`Kernel::AvgPool`].
+    AvgPoolGradient(AvgPool),
+    /// `x -> mean[, variance]` of groups of elements.
+    Statistics(Over),
+    /// `(x, mean, d_mean, d_variance) -> dx`: the gradient of [`Kernel::Statistics`].
+    StatisticsGradient(Over),
+    /// `(x, mean, variance[, gamma, beta]) -> y`: normalisation.
+    Normalize(Normalize),
+    /// `(x, dy, mean, variance[, gamma]) -> dx[, sums...]`: the gradient of [`Kernel::Normalize`].
+    NormalizeGradient(Normalize),
     /// One operation by its plain meaning.
     Plain,
 }
@@ -231,6 +282,9 @@ pub(crate) const FINDERS: &[Find] = &[
     weight_gradient::find,
     linear::find,
     input_gradient::find,
+    conv::find_weight_gradient,
+    conv::find,
+    conv::find_input_gradient,
     optimizer::find,
     optimizer::find_averages,
 ];
@@ -258,7 +312,7 @@ pub(crate) fn single(finder: &Finder<'_>, id: NodeId) -> Cluster {
         Op::GlobalNorm => Kernel::GlobalNorm,
         Op::SetState(_, rule) => Kernel::SetState(*rule),
         Op::BatchMatMul(product) => Kernel::BatchMatMul(*product),
-        _ => moving(graph, id),
+        _ => images::single(finder, id).unwrap_or_else(|| moving(graph, id)),
     };
     let results = finder.results(id).iter().map(|(_, result)| *result);
     let nodes: Vec<NodeId> = std::iter::once(id).chain(results).collect();
@@ -326,6 +380,24 @@ impl Kernel {
             Kernel::GatherGradient(_) => "gather_gradient",
             Kernel::BatchMatMul(_) => "batch_matmul",
             Kernel::SetState(rule) => rule.name(),
+            Kernel::Conv { way: ConvWay::Direct, .. } => "conv",
+            Kernel::Conv { way: ConvWay::Winograd, .. } => "conv_winograd",
+            Kernel::ConvInputGradient { way: ConvWay::Direct, .. } => "conv_input_gradient",
+            Kernel::ConvInputGradient { way: ConvWay::Winograd, .. } => {
+                "conv_input_gradient_winograd"
+            }
+            Kernel::ConvWeightGradient { way: ConvWay::Direct, .. } => "conv_weight_gradient",
+            Kernel::ConvWeightGradient { way: ConvWay::Winograd, .. } => {
+                "conv_weight_gradient_winograd"
+            }
+            Kernel::MaxPool(_) => "max_pool",
+            Kernel::MaxPoolGradient(_) => "max_pool_gradient",
+            Kernel::AvgPool(_) => "avg_pool",
+            Kernel::AvgPoolGradient(_) => "avg_pool_gradient",
+            Kernel::Statistics(_) => "statistics",
+            Kernel::StatisticsGradient(_) => "statistics_gradient",
+            Kernel::Normalize(_) => "normalize",
+            Kernel::NormalizeGradient(_) => "normalize_gradient",
             Kernel::Plain => "plain",
         }
     }
@@ -352,6 +424,19 @@ impl Kernel {
                     let product = inner.saturating_mul(2 * node.ty.shape.elements());
                     flops = product.saturating_add(flops);
                 }
+                Op::Conv(_) => {
+                    let filters = &graph.node(node.inputs[1]).ty.shape;
+                    flops = conv_flops(&node.ty.shape, filters).saturating_add(flops);
+                }
+                Op::ConvInputGrad(..) => {
+                    let [dy, filters] =
+                        [0, 1].map(|index| &graph.node(node.inputs[index]).ty.shape);
+                    flops = conv_flops(dy, filters).saturating_add(flops);
+                }
+                Op::ConvWeightGrad(_, filters) => {
+                    let dy = &graph.node(node.inputs[1]).ty.shape;
+                    flops = conv_flops(dy, filters).saturating_add(flops);
+                }
                 // The old value is read, every moment is read and written.
                 Op::Update(_, update) => {
                     bytes = bytes.saturating_add(size(id) * (1 + 2 * update.moments()));
@@ -363,6 +448,12 @@ impl Kernel {
         }
         Cost { bytes, flops }
     }
+}
+
+/// Each element of a result is a sum over an output's filter, padding included.
+fn conv_flops(y: &Shape, filters: &Shape) -> usize {
+    let outputs = filters.dims().first().copied().unwrap_or(1).max(1);
+    (filters.elements() / outputs).saturating_mul(2 * y.elements())
 }
 
 fn rows_of_product(graph: &Graph, id: NodeId) -> usize {

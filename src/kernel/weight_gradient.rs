@@ -45,27 +45,27 @@ pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
     Some(Cluster { kernel, nodes, inputs: product.inputs.clone(), outputs })
 }
 
-struct Destination {
+pub(super) struct Destination {
     gradient: NodeId,
     update: Option<NodeId>,
     /// The parameter's average, moved along with its update.
     average: Option<NodeId>,
-    sink: Sink,
+    pub(super) sink: Sink,
 }
 
 impl Destination {
-    fn nodes(&self) -> impl Iterator<Item = NodeId> {
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
         [Some(self.gradient), self.update, self.average].into_iter().flatten()
     }
 
-    fn outputs(&self) -> impl Iterator<Item = NodeId> {
+    pub(super) fn outputs(&self) -> impl Iterator<Item = NodeId> {
         std::iter::once(self.update.unwrap_or(self.gradient)).chain(self.average)
     }
 }
 
 /// Where a gradient goes. The update is taken along only if it is the gradient's sole user and
 /// waits for nothing else, such as the norm of all gradients.
-fn destination(finder: &Finder<'_>, value: NodeId) -> Option<Destination> {
+pub(super) fn destination(finder: &Finder<'_>, value: NodeId) -> Option<Destination> {
     let graph = finder.graph;
     let gradient = finder.only_user(value)?;
     let Op::Gradient(_, store) = graph.node(gradient).op else { return None };

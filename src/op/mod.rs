@@ -51,7 +51,7 @@ pub use state::StateRule;
 pub use unary::{Saved, Unary};
 pub(crate) use update::moved;
 pub use update::{Decay, Nesterov, Store, Update, UpdateRule};
-pub(crate) use window::SPATIAL;
+pub(crate) use window::{spatial, SPATIAL};
 pub use window::{Rounding, Window};
 
 use crate::scalars::{Scalar, Scalars};

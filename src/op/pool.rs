@@ -137,6 +137,13 @@ impl AvgPool {
         dx
     }
 
+    /// What the sum at each place is divided by, for images of a shape.
+    pub(crate) fn divisors(self, image: &Shape) -> Vec<f32> {
+        let places = self.window.places(image).unwrap_or_default();
+        let extents = spatial(image);
+        positions(places).map(|place| self.divisor_at(extents, place) as f32).collect()
+    }
+
     /// What the sum at a place is divided by.
     fn divisor_at(self, extents: [usize; 3], place: [usize; 3]) -> f64 {
         let window = &self.window;

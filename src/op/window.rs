@@ -35,7 +35,7 @@ pub enum Rounding {
 }
 
 /// The spatial extents of an image, leading ones filled in.
-pub(super) fn spatial(image: &Shape) -> [usize; SPATIAL] {
+pub(crate) fn spatial(image: &Shape) -> [usize; SPATIAL] {
     let mut extents = [1; SPATIAL];
     let own = image.dims().get(2..).unwrap_or(&[]);
     for (extent, own) in extents.iter_mut().rev().zip(own.iter().rev()) {

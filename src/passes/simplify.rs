@@ -16,41 +16,63 @@ use known::Known;
 /// is dropped at the end.
 pub(super) fn rewrite(graph: Graph) -> Result<Graph> {
     let live = live(&graph);
-    let mut builder = Builder::rebuild(&graph);
+    let mut simplified = Simplified { builder: Builder::rebuild(&graph), known: Known::default() };
     let mut renamed: Vec<Option<NodeId>> = vec![None; graph.nodes.len()];
-    let mut known = Known::default();
     for (id, node) in graph.nodes().filter(|(id, _)| live[id.index()]) {
         let inputs = node.inputs.iter().filter_map(|input| renamed[input.index()]).collect();
-        renamed[id.index()] = Some(match simplest(builder.graph(), &known, node, inputs) {
-            Rewrite::Same(existing) => existing,
-            Rewrite::Node(op, inputs) => match known.find(builder.graph(), &op, &inputs) {
-                Some(equal) if !op.is_effect() => equal,
-                _ => {
-                    let node = Node { op, ..node.clone() };
-                    let new = builder.copy(&node, &inputs).map_err(broken("simplify"))?;
-                    known.insert(builder.graph(), new);
-                    new
-                }
-            },
-        });
+        renamed[id.index()] = Some(simplified.place(node, node.op.clone(), inputs)?);
     }
     let outputs = graph.outputs.iter().filter_map(|id| renamed[id.index()]).collect();
-    without_dead_nodes(builder.finish(outputs))
+    without_dead_nodes(simplified.builder.finish(outputs))
+}
+
+/// The graph so far, as simple as it becomes.
+struct Simplified {
+    builder: Builder,
+    known: Known,
+}
+
+impl Simplified {
+    /// Appends what an operation, in place of a node's, becomes when no rule holds any more.
+    fn place(&mut self, node: &Node, op: Op, inputs: Vec<NodeId>) -> Result<NodeId> {
+        match simplest(self.builder.graph(), &self.known, op, inputs) {
+            Rewrite::Same(existing) => Ok(existing),
+            Rewrite::Behind { first: (op, its_inputs), then, mut inputs } => {
+                inputs.push(self.place(node, op, its_inputs)?);
+                self.place(node, then, inputs)
+            }
+            Rewrite::Node(op, inputs) => {
+                let equal = self.known.find(self.builder.graph(), &op, &inputs);
+                if let Some(equal) = equal.filter(|_| !op.is_effect()) {
+                    return Ok(equal);
+                }
+                let node = Node { op, ..node.clone() };
+                let new = self.builder.copy(&node, &inputs).map_err(broken("simplify"))?;
+                self.known.insert(self.builder.graph(), new);
+                Ok(new)
+            }
+        }
+    }
 }
 
 enum Rewrite {
     Same(NodeId),
     Node(Op, Vec<NodeId>),
+    /// An operation whose result is the last input of the next one.
+    Behind {
+        first: (Op, Vec<NodeId>),
+        then: Op,
+        inputs: Vec<NodeId>,
+    },
 }
 
-/// What a node whose inputs are already simplified becomes when no rule holds any more.
-fn simplest(graph: &Graph, known: &Known, node: &Node, inputs: Vec<NodeId>) -> Rewrite {
-    let (mut op, mut inputs) = (node.op.clone(), inputs);
+/// What an operation whose inputs are already simplified becomes when no rule holds any more.
+fn simplest(graph: &Graph, known: &Known, mut op: Op, mut inputs: Vec<NodeId>) -> Rewrite {
     loop {
         match simpler(graph, known, &op, &inputs) {
             None => return Rewrite::Node(op, inputs),
-            Some(Rewrite::Same(existing)) => return Rewrite::Same(existing),
             Some(Rewrite::Node(next, its_inputs)) => (op, inputs) = (next, its_inputs),
+            Some(done) => return done,
         }
     }
 }
@@ -70,7 +92,8 @@ fn simpler(graph: &Graph, known: &Known, op: &Op, inputs: &[NodeId]) -> Option<R
             _ => None,
         },
         Op::Unary(Unary::Scale(factor)) if *factor == 1.0 => Some(Rewrite::Same(inputs[0])),
-        Op::MaskNonZero(scale) => zeros_as_mask(graph, known, *scale, inputs),
+        Op::MaskNonZero(scale) => zeros_as_mask(graph, known, *scale, inputs)
+            .or_else(|| mask_of_largest(graph, *scale, inputs)),
         _ => None,
     }
 }
@@ -87,6 +110,30 @@ fn zeros_as_mask(graph: &Graph, known: &Known, scale: f64, inputs: &[NodeId]) ->
     }
     let dropped = known.find(graph, &gradient.op, &[output])?;
     Some(Rewrite::Node(Op::MaskNonZero(dropout.scale()), vec![dropped, gradient.inputs[0]]))
+}
+
+/// `mask_nonzero(x, max_pool_grad(index, dy))`, where `index` tells the largest elements of `x`, is
+/// `max_pool_grad(index, mask_nonzero(max_pool(x), dy))`: a gradient goes to the largest element alone,
+/// which is what the pool yields. So the mask is applied to few elements, and `x` need not be kept.
+/// Holds bit for bit with a scale of 1.
+fn mask_of_largest(graph: &Graph, scale: f64, inputs: &[NodeId]) -> Option<Rewrite> {
+    let [x, gradient] = *inputs else { return None };
+    let gradient = graph.node(gradient);
+    let (Op::MaxPoolGrad(pool, _), [index, dy]) = (&gradient.op, gradient.inputs.as_slice()) else {
+        return None;
+    };
+    let index_node = graph.node(*index);
+    let largest = *index_node.inputs.first()?;
+    let pooled = graph.node(largest);
+    let is_its_own = index_node.op == Op::Result(1)
+        && pooled.op == Op::MaxPool(*pool)
+        && pooled.inputs == [x]
+        && scale == 1.0;
+    is_its_own.then(|| Rewrite::Behind {
+        first: (Op::MaskNonZero(scale), vec![largest, *dy]),
+        then: gradient.op.clone(),
+        inputs: vec![*index],
+    })
 }
 
 /// The graph without what no output and no effect depends on.

@@ -3,7 +3,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::*;
 use crate::backend::{
-    Facts, Fusion, HostMemory, Layout, Run, Snapshot, Span, Storage, UpdatePlace,
+    Facts, Fusion, HostMemory, ImageKernels, Layout, Run, Snapshot, Span, Storage, UpdatePlace,
 };
 use crate::graph::{MemoryFormat, ParamSpec, Var};
 use crate::net::record;
@@ -113,6 +113,7 @@ impl Subject {
             precision: Precision::F32,
             storage: Storage::Widened,
             image_format: MemoryFormat::ChannelsLast,
+            images: ImageKernels::Absent,
         };
         let mut backend = Box::new(Logging { facts, log: log.clone() });
         let store = Store::new(&mut *backend, specs)?;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use kiln::backend::{Facts, Fusion, HostMemory, Storage, UpdatePlace};
+use kiln::backend::{Facts, Fusion, HostMemory, ImageKernels, Storage, UpdatePlace};
 use kiln::graph::reference::{evaluate, State};
 use kiln::graph::{trace, Graph, MemoryFormat, ParamId, ParamSpec, Traced, Var};
 use kiln::loss::Loss;
@@ -116,6 +116,7 @@ pub(crate) fn facts(lanes: usize, host_memory: HostMemory, update_place: UpdateP
         precision,
         storage,
         image_format: MemoryFormat::Contiguous,
+        images: ImageKernels::Absent,
     }
 }
 

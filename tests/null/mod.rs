@@ -8,6 +8,7 @@ mod fusion;
 mod graphs;
 mod groups;
 mod growth;
+mod images;
 mod layout;
 mod memory;
 mod modes;

@@ -10,6 +10,7 @@
 //! | the height of a register tile | the instruction set, and how many rows are left | [`tile_rows`] |
 //! | what threads divide among themselves | extents and threads | [`split_of`] |
 //! | stores near the core, or past its caches | who reads next, threads, the last cache | [`own_inputs`], [`exchange`](super::exchange) |
+//! | a convolution by sums or by squares | extents, once per plan | [`ConvWay`](crate::kernel::ConvWay) |
 //! | the same for dropout alone and chains | the size | [`STREAMED_ELEMENTS`] |
 //! | one thread for a chain, or all | its elements and links | [`is_small`] |
 //!

@@ -5,11 +5,12 @@
 //! loop in `simd`, with `operands` borrowed from the arenas of `memory`, or to `plain`. `choice` says what
 //! runs when and why, and `path` what that comes to for a step. `pool` holds the threads and `exchange`
 //! says how results pass between them; `rounding` does what precisions other than `f32` round, `state`
-//! changes what is not trained, `loops` holds what is too rare or small for vectors.
+//! changes what is not trained, `loops` holds what is too rare or small for vectors; `layouts` says how parameters lie.
 
 mod choice;
 mod exchange;
 mod launch;
+mod layouts;
 mod loops;
 mod memory;
 mod operands;
@@ -34,12 +35,12 @@ use simd::Isa;
 pub(super) use simd::PanelLayout;
 
 use super::{
-    Arena, Backend, Facts, Fusion, HostMemory, Layout, PlanId, Run, Snapshot, Span, Storage,
-    UpdatePlace,
+    Arena, Backend, Facts, Fusion, HostMemory, ImageKernels, Layout, PlanId, Run, Snapshot, Span,
+    Storage, UpdatePlace,
 };
 use crate::graph::{MemoryFormat, ParamSpec};
 use crate::plan::{Bytes, Event, Lane};
-use crate::{allocate, Precision, Result};
+use crate::{allocate, Convolutions, Precision, Result};
 
 /// Alignment of buffers: threads that write different ones share no cache line. The widest vector
 /// has half as many bytes.
@@ -58,7 +59,7 @@ pub struct Cpu {
 #[derive(Debug)]
 struct Shared {
     arenas: Vec<Arc<Aligned>>,
-    precision: Precision,
+    facts: Facts,
 }
 
 impl Cpu {
@@ -79,9 +80,19 @@ impl Cpu {
             precision,
             storage: Storage::Widened,
             image_format: MemoryFormat::ChannelsLast,
+            images: ImageKernels::Own,
         };
         let engine = Engine { pool: Pool::new(threads), isa: Isa::best() };
         Cpu { facts, engine, arenas: Arenas::default(), programs: BTreeMap::new() }
+    }
+
+    /// The same, computing convolutions in another way.
+    pub fn with_convolutions(mut self, convolutions: Convolutions) -> Self {
+        self.facts.images = match convolutions {
+            Convolutions::Fast => ImageKernels::Own,
+            Convolutions::Precise => ImageKernels::Precise,
+        };
+        self
     }
 
     /// Name of the instruction set that the kernels use on this machine: `"AVX-512"`.
@@ -96,7 +107,7 @@ impl Backend for Cpu {
     }
 
     fn layout(&self, parameter: &ParamSpec) -> Layout {
-        path::layout(parameter)
+        layouts::layout(parameter)
     }
 
     fn reserve(&mut self, bytes: Bytes) -> Result<Arena> {
@@ -109,7 +120,7 @@ impl Backend for Cpu {
 
     fn snapshot(&mut self, arenas: &[Arena]) -> Result<Arc<dyn Snapshot>> {
         let arenas = arenas.iter().map(|&arena| self.arenas.share(arena)).collect();
-        Ok(Arc::new(Shared { arenas, precision: self.facts.precision }))
+        Ok(Arc::new(Shared { arenas, facts: self.facts.clone() }))
     }
 
     fn forget(&mut self, plan: PlanId) {
@@ -152,7 +163,8 @@ impl Backend for Cpu {
 impl Snapshot for Shared {
     fn open(&self) -> Result<(Box<dyn Backend>, Vec<Arena>)> {
         // Several threads are at work already, each with a backend of its own.
-        let mut cpu = Cpu::with_precision(NonZeroUsize::MIN, self.precision);
+        let mut cpu = Cpu::with_precision(NonZeroUsize::MIN, self.facts.precision);
+        cpu.facts = self.facts.clone();
         let arenas = self.arenas.iter().map(|arena| cpu.arenas.read_along(arena.clone())).collect();
         Ok((Box::new(cpu), arenas))
     }

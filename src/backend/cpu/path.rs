@@ -6,16 +6,12 @@ use super::choice::{Split, STREAMED_ELEMENTS};
 use super::exchange::{LastCache, Readers, Stores};
 use super::program::Read;
 use super::simd::{Isa, PanelLayout};
-use crate::backend::Layout;
-use crate::graph::{NodeId, ParamRole, ParamSpec, ParamUsage};
-use crate::kernel::{Kernel, Sink};
-use crate::plan::{BufferId, Place, Plan, Step};
+use crate::graph::NodeId;
+use crate::kernel::{ConvWay, Kernel, Sink};
+use crate::plan::{Plan, Step};
 use crate::Shape;
 use std::fmt::{Display, Formatter};
 use std::num::NonZeroUsize;
-
-/// Biases are padded to half a panel, so that kernels load whole vectors.
-const BIAS_MULTIPLE: usize = 16;
 
 /// How the CPU computes a step. As text: the loop, what threads divide among themselves, and whether
 /// results are written past the caches.
@@ -35,6 +31,10 @@ enum Method {
     DenseOrSparse,
     /// A product by the `gemm` crate.
     Gemm,
+    /// A convolution by the sums that it means, in register tiles.
+    Sums,
+    /// A convolution by Winograd's squares.
+    Squares,
     /// A loop over vectors.
     Vectors,
     /// A loop over single numbers, or copies.
@@ -55,6 +55,8 @@ enum Divided {
     Columns,
     Outputs,
     Inputs,
+    Pixels,
+    Weights,
 }
 
 /// What choices depend on of a machine.
@@ -128,6 +130,18 @@ impl Path {
             Kernel::ColumnSum => Path::new(Vectors, Columns),
             Kernel::Transpose { .. } => Path::new(Scalars, Columns),
             Kernel::MatMul(_) | Kernel::BatchMatMul(_) => Path::new(Gemm, Rows),
+            Kernel::Conv { way, .. } | Kernel::ConvInputGradient { way, .. } => {
+                Path::new(Method::of(*way), Pixels)
+            }
+            Kernel::ConvWeightGradient { way, .. } => Path::new(Method::of(*way), Weights),
+            Kernel::MaxPool(_)
+            | Kernel::MaxPoolGradient(_)
+            | Kernel::AvgPool(_)
+            | Kernel::AvgPoolGradient(_)
+            | Kernel::Statistics(_)
+            | Kernel::StatisticsGradient(_)
+            | Kernel::Normalize(_)
+            | Kernel::NormalizeGradient(_) => Path::new(Vectors, Rows),
             Kernel::Copy(_)
             | Kernel::Take(_)
             | Kernel::TakeGradient(_)
@@ -193,12 +207,24 @@ impl Path {
     }
 }
 
+impl Method {
+    /// That of a convolution.
+    fn of(way: ConvWay) -> Self {
+        match way {
+            ConvWay::Direct => Method::Sums,
+            ConvWay::Winograd => Method::Squares,
+        }
+    }
+}
+
 impl Display for Path {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self.method {
             Method::Dense => "dense",
             Method::DenseOrSparse => "dense or sparse by density",
             Method::Gemm => "gemm",
+            Method::Sums => "direct",
+            Method::Squares => "winograd",
             Method::Vectors => "vectors",
             Method::Scalars => "scalars",
             Method::Plain => "plain meaning",
@@ -211,6 +237,8 @@ impl Display for Path {
             Divided::Columns => ", columns divided",
             Divided::Outputs => ", outputs divided",
             Divided::Inputs => ", inputs divided",
+            Divided::Pixels => ", pixels divided",
+            Divided::Weights => ", weights divided",
         })?;
         match self.stores {
             Stores::Cached => Ok(()),
@@ -251,15 +279,6 @@ impl Layer {
     }
 }
 
-/// The layout of a parameter.
-pub(super) fn layout(parameter: &ParamSpec) -> Layout {
-    match (parameter.usage, parameter.shape.rank()) {
-        (ParamUsage::LinearWeight, _) => Layout::Panels,
-        (ParamUsage::Plain, 1) => Layout::Padded(BIAS_MULTIPLE),
-        (ParamUsage::Plain, _) => Layout::RowMajor,
-    }
-}
-
 /// Whether a kernel is computed by the plain meaning of its nodes: plain ones, and those that plans
 /// for the CPU do not contain.
 pub(super) fn is_interpreted(kernel: &Kernel) -> bool {
@@ -270,37 +289,6 @@ pub(super) fn is_interpreted(kernel: &Kernel) -> bool {
             | Kernel::LinearCrossEntropy(_)
             | Kernel::ClipNorm { .. }
     )
-}
-
-/// A parameter that a step reads in a layout that its kernel does not know.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Foreign {
-    /// Which of the step's inputs it is.
-    pub(super) index: usize,
-    pub(super) layout: Layout,
-}
-
-/// The parameters that are brought to another layout for a step: all kernels expect row-major but for
-/// the weight and the bias of linear layers. What such a layer is applied to may be a parameter too.
-pub(super) fn foreign(plan: &Plan, step: &Step) -> Vec<Foreign> {
-    let layout_of = |read: &Option<BufferId>| match plan.buffer((*read)?).place {
-        Place::Parameter(id) => {
-            let spec = &plan.graph.parameters()[id.index()];
-            let layout = layout(spec);
-            (spec.role == ParamRole::Trained && layout != Layout::RowMajor).then_some(layout)
-        }
-        _ => None,
-    };
-    let knows_layout = |index| match step.kernel {
-        // An average lies as its parameter does.
-        Kernel::Average => true,
-        Kernel::Linear { .. } => index >= 1,
-        Kernel::InputGradient { .. } => index == 1,
-        _ => false,
-    };
-    let others = step.reads.iter().enumerate().filter(|(index, _)| !knows_layout(*index));
-    let foreign = others.filter_map(|(index, read)| layout_of(read).map(|layout| (index, layout)));
-    foreign.map(|(index, layout)| Foreign { index, layout }).collect()
 }
 
 #[cfg(test)]

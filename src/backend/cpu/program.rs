@@ -2,8 +2,9 @@
 //! A plan made ready: what of its steps is the same in every run is looked up once.
 
 use super::exchange::Readers;
+use super::layouts::{foreign, Foreign};
 use super::operands::Located;
-use super::path::{foreign, is_interpreted, Foreign};
+use super::path::is_interpreted;
 use crate::backend::Memory;
 use crate::graph::ParamId;
 use crate::kernel::{Kernel, Sink};
@@ -57,6 +58,7 @@ impl Ready {
         }
         let rule = match &step.kernel {
             Kernel::WeightGradient { sink: Sink::Update(rule), .. } => Some(rule),
+            Kernel::ConvWeightGradient { sink: Some(Sink::Update(rule)), .. } => Some(rule),
             Kernel::FlatUpdate { rule, .. } => Some(rule),
             _ => None,
         };

@@ -10,10 +10,13 @@ use crate::op::Op;
 use crate::plan::{Place, Plan, Step};
 use crate::{DType, Precision, Result};
 
-/// To what a step's matrix product rounds its factors.
+/// To what a step's matrix product, or convolution, rounds its factors.
 pub(super) fn of_factors(plan: &Plan, step: &Step) -> Precision {
     let product = step.nodes.iter().find_map(|&node| match plan.graph.node(node).op {
         Op::MatMul(product) | Op::BatchMatMul(product) => Some(product.factors),
+        Op::Conv(conv) | Op::ConvInputGrad(conv, _) | Op::ConvWeightGrad(conv, _) => {
+            Some(conv.factors)
+        }
         _ => None,
     });
     product.unwrap_or(Precision::F32)

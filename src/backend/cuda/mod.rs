@@ -50,8 +50,8 @@ use transfer::{bytes_of, tensor_bytes, Downloads, Part, Uploads};
 pub use verdict::{kernel_hash, Check, Verdict};
 
 use super::{
-    Arena, Backend, Begun, Facts, Fusion, HostMemory, Layout, Memory, Pending, PlanId, Run,
-    Snapshot, Span, Storage, UpdatePlace,
+    Arena, Backend, Begun, Facts, Fusion, HostMemory, ImageKernels, Layout, Memory, Pending,
+    PlanId, Run, Snapshot, Span, Storage, UpdatePlace,
 };
 use crate::graph::{MemoryFormat, ParamSpec};
 use crate::plan::{Bytes, Event, Lane, Place};
@@ -74,6 +74,7 @@ pub fn facts(ordinal: usize, precision: Precision) -> Facts {
         precision,
         storage: Storage::Typed,
         image_format: MemoryFormat::ChannelsLast,
+        images: ImageKernels::Absent,
     }
 }
 

@@ -29,7 +29,13 @@ pub(super) fn agree(fixture: &Fixture, device: &Device) -> f64 {
     let again = assert_close(&what("output again"), &gradients.output, expected("output"), t);
     let input = gradients.input.expect("the input has a gradient");
     worst = worst.max(again);
-    worst = worst.max(assert_close(&what("input gradient"), &input, expected("grad.input"), t));
+    // Where windows overlap, an element's gradient is a sum.
+    let of_input = match fixture.option("name") {
+        "max_pool" => Tolerance::strict(DType::F32),
+        _ => t,
+    };
+    let what_input = what("input gradient");
+    worst = worst.max(assert_close(&what_input, &input, expected("grad.input"), of_input));
     let mut compared = 0;
     for (name, gradient) in &gradients.parameters {
         let expected = expected(&format!("grad.param.{name}"));

@@ -2,18 +2,19 @@
 //! From the steps of a plan to the hot loops: which slices, which options, which function.
 //!
 //! Here is what all steps share and which method each kernel has; the methods are ordered as the loops
-//! are: `products`, `elements`, `moving`, `reductions` and `updates`.
+//! are: `products`, `images`, `elements`, `moving`, `reductions` and `updates`.
 
 mod elements;
+mod images;
 mod moving;
 mod products;
 mod reductions;
 mod updates;
 
 use super::exchange::Readers;
+use super::layouts::Foreign;
 use super::memory::Arenas;
 use super::operands::{Located, Operands, Read};
-use super::path::Foreign;
 use super::pool::Pool;
 use super::program::{Program, Ready};
 use super::simd::Isa;
@@ -130,6 +131,21 @@ impl<'a> Launch<'a> {
             Kernel::Average => self.average(),
             Kernel::SetState(rule) => self.set_state(*rule),
             Kernel::Transpose { extents } => self.transpose(*extents),
+            Kernel::Conv { conv, way, tail } => self.conv(*conv, *way, *tail),
+            Kernel::ConvInputGradient { conv, way, mask } => {
+                self.conv_input_gradient(*conv, *way, *mask)
+            }
+            Kernel::ConvWeightGradient { conv, way, sink, bias } => {
+                self.conv_weight_gradient(*conv, *way, (*sink, *bias))
+            }
+            Kernel::MaxPool(pool) => self.max_pool(*pool),
+            Kernel::MaxPoolGradient(pool) => self.max_pool_gradient(*pool),
+            Kernel::AvgPool(pool) => self.avg_pool(*pool),
+            Kernel::AvgPoolGradient(pool) => self.avg_pool_gradient(*pool),
+            Kernel::Statistics(over) => self.statistics(*over),
+            Kernel::StatisticsGradient(over) => self.statistics_gradient(*over),
+            Kernel::Normalize(normalize) => self.normalize(*normalize),
+            Kernel::NormalizeGradient(normalize) => self.normalize_gradient(*normalize),
             Kernel::Copy(pieces) => self.copy(pieces),
             Kernel::Take(picks) => self.take(*picks),
             Kernel::TakeGradient(picks) => self.take_gradient(*picks),

@@ -8,14 +8,15 @@
 //! Sums over an output's inputs run in the order of the inputs, in chains of 1024 terms, whatever the
 //! tiling, so a split of rows or panels over threads changes no bit.
 //!
-//! Loops are ordered by family: `elementwise`, `random`, `moving`, `reductions`, `optimiser` and
-//! `products`, on top of `base`. A family takes from those before it in this list.
+//! Loops are ordered by family: `elementwise`, `random`, `moving`, `reductions`, `optimiser`,
+//! `products` and `images`, on top of `base`. A family takes from those before it in this list.
 
 // Tile loops index several arrays by constants; as iterators they are neither shorter nor unrolled.
 #![allow(clippy::needless_range_loop)]
 
 mod base;
 mod elementwise;
+mod images;
 mod moving;
 mod optimiser;
 mod products;
@@ -24,6 +25,10 @@ mod reductions;
 
 pub(crate) use base::Isa;
 pub(crate) use elementwise::{chain, Activation};
+pub(crate) use images::{
+    normalize, normalize_gradient, statistics, statistics_gradient, Affine, Conv, ConvShape,
+    ConvTail, ConvWay, ConvWeightGradient, Extent, Groups, Pooling, Statistics, Sums,
+};
 pub(crate) use moving::{copy, gather, gather_gradient, take, take_gradient, transpose};
 pub(crate) use optimiser::{
     average, update, Average, Decay, Moments, Nesterov, Step, UpdateRule, Updated,

@@ -99,7 +99,19 @@ impl Lowering<'_> {
                 None => return Ok(None),
             },
             Kernel::SetState(rule) => self.set_state(*rule)?,
-            Kernel::Plain => return Ok(None),
+            // Plans for this backend hold none of them.
+            Kernel::Conv { .. }
+            | Kernel::ConvInputGradient { .. }
+            | Kernel::ConvWeightGradient { .. }
+            | Kernel::MaxPool(_)
+            | Kernel::MaxPoolGradient(_)
+            | Kernel::AvgPool(_)
+            | Kernel::AvgPoolGradient(_)
+            | Kernel::Statistics(_)
+            | Kernel::StatisticsGradient(_)
+            | Kernel::Normalize(_)
+            | Kernel::NormalizeGradient(_)
+            | Kernel::Plain => return Ok(None),
         };
         let Lowering { before, after, .. } = self;
         Ok(Some(before.into_iter().chain(launches).chain(after).collect()))

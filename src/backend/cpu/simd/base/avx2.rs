@@ -151,6 +151,15 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    fn same_bits(self, other: Self) -> Self::Mask {
+        // SAFETY: values of this type exist only where the machine has AVX2.
+        unsafe {
+            let [own, other] = [self.0, other.0].map(|value| _mm256_castps_si256(value));
+            _mm256_castsi256_ps(_mm256_cmpeq_epi32(own, other))
+        }
+    }
+
+    #[inline(always)]
     fn mask(bits: u32) -> Self::Mask {
         // SAFETY: this type is named only where the machine has AVX2.
         unsafe {

@@ -134,6 +134,15 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    fn same_bits(self, other: Self) -> Self::Mask {
+        // SAFETY: values of this type exist only where the machine has AVX-512.
+        unsafe {
+            let [own, other] = [self.0, other.0].map(|value| _mm512_castps_si512(value));
+            _mm512_cmpeq_epi32_mask(own, other)
+        }
+    }
+
+    #[inline(always)]
     fn mask(bits: u32) -> Self::Mask {
         bits as __mmask16
     }

@@ -179,6 +179,11 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
+    fn same_bits(self, other: Self) -> Self::Mask {
+        std::array::from_fn(|lane| self.0[lane].to_bits() == other.0[lane].to_bits())
+    }
+
+    #[inline(always)]
     fn mask(bits: u32) -> Self::Mask {
         let mut mask = [false; 8];
         for (lane, value) in mask.iter_mut().enumerate() {

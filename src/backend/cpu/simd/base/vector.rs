@@ -75,6 +75,8 @@ pub(crate) trait Vector: Copy {
     fn greater(self, other: Self) -> Self::Mask;
     /// `self != other`; true where one is NaN.
     fn differs(self, other: Self) -> Self::Mask;
+    /// Whether the bits are the same, whatever they stand for.
+    fn same_bits(self, other: Self) -> Self::Mask;
     /// Lane `i` is true if bit `i` is set.
     fn mask(bits: u32) -> Self::Mask;
     /// `yes` where the mask is true, else `no`.

@@ -22,12 +22,10 @@ mod weight_gradient;
 pub(crate) use forward::{Forward, Start};
 pub(crate) use input_gradient::{InputGradient, MaskNonZero};
 pub(crate) use matmul::{matmul, Strides};
-pub(crate) use panels::PanelLayout;
-pub(crate) use tail::GradientTail;
+pub(crate) use panels::{PanelLayout, HALF_PANEL, PANEL};
+pub(crate) use tail::{GradientTail, Tail};
+pub(crate) use tile::{add_chain, Factors, CHAIN};
 pub(crate) use weight_gradient::WeightGradient;
-
-#[cfg(test)]
-pub(crate) use tile::CHAIN;
 
 use super::{base, choice, elementwise, optimiser, random, reductions};
 use super::{split, Pool, Readers, Stores};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What becomes of a gradient: it is stored, added up, or updates the parameter while it is near.
 
-use super::base::{Vector, LINE};
+use super::base::{for_each_vector, load, store, Vector, LINE};
 use super::optimiser::{Target, UpdateRule, Updated};
 use super::Stores;
 
@@ -25,14 +25,20 @@ pub(crate) enum GradientTail<'a> {
 
 /// A [`GradientTail`] whose parts several threads write.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Tail {
+pub(crate) enum Tail {
     Overwrite(*mut f32),
     Accumulate(*mut f32),
     Update(Target),
 }
 
+// SAFETY: the pointers come from exclusively borrowed slices, and every user of a `Tail` hands its
+// threads disjoint parts of them.
+unsafe impl Sync for Tail {}
+
 impl Tail {
-    pub(super) fn new(tail: GradientTail<'_>, count: usize) -> Self {
+    /// # Panics
+    /// If a slice has another length.
+    pub(crate) fn new(tail: GradientTail<'_>, count: usize) -> Self {
         let checked = |slice: &mut [f32]| {
             assert_eq!(slice.len(), count, "gradient's length");
             slice.as_mut_ptr()
@@ -51,8 +57,8 @@ impl Tail {
     /// # Safety
     /// The elements from `offset` on are in bounds and no other thread uses them.
     #[inline(always)]
-    pub(super) unsafe fn apply<V: Vector>(&self, offset: usize, gradient: &[f32], stores: Stores) {
-        // SAFETY: the caller's. A tile's rows and a bias panel are whole vectors.
+    pub(crate) unsafe fn apply<V: Vector>(&self, offset: usize, gradient: &[f32], stores: Stores) {
+        // SAFETY: the caller's.
         unsafe {
             match self {
                 Tail::Overwrite(to) => {
@@ -60,10 +66,10 @@ impl Tail {
                     std::ptr::copy_nonoverlapping(gradient.as_ptr(), to, gradient.len());
                 }
                 Tail::Accumulate(to) => {
-                    for at in (0..gradient.len()).step_by(V::LANES) {
+                    for_each_vector!(V, gradient.len(), |at, lanes| {
                         let (to, added) = (to.add(offset + at), gradient.as_ptr().add(at));
-                        V::load(to).add(V::load(added)).store(to);
-                    }
+                        store(load::<V>(to, lanes).add(load(added, lanes)), to, lanes);
+                    });
                 }
                 Tail::Update(target) => target.at(offset).apply::<V>(gradient, stores),
             }

@@ -88,7 +88,7 @@ pub(crate) unsafe fn accumulate<V: Vector, const R: usize, const C: usize>(
 /// # Safety
 /// As [`accumulate`].
 #[inline(always)]
-unsafe fn add_chain<V: Vector, const R: usize, const C: usize>(
+pub(crate) unsafe fn add_chain<V: Vector, const R: usize, const C: usize>(
     tile: &mut [[V; C]; R],
     factors: &Factors,
 ) {

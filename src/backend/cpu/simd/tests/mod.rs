@@ -2,6 +2,7 @@
 //! The kernels against plain loops, on every instruction set that the machine has.
 
 mod chain;
+mod conv;
 mod dropout;
 mod elementwise;
 mod exchange;
@@ -12,8 +13,11 @@ mod linear;
 mod long_sums;
 mod loss;
 mod moving;
+mod normalize;
 mod optimiser;
+mod pooling;
 mod sparse;
+mod winograd;
 
 use super::{Isa, PanelLayout, Pool};
 use crate::backend::cpu::exchange::LastCache;

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Filters, transformed once for all squares.
+
+use super::super::sweep::{Axis, Mixing, Sweep};
+use super::base::{dispatch, Isa, Kernel, SharedSlice, Vector};
+use super::products::{HALF_PANEL, PANEL};
+use super::transforms::{both, of_filter, POINTS, TAPS};
+use super::{split, Pool, PRODUCTS};
+
+/// Where transformed filters lie: `[panel][product][channel of the source][channel of the target]`,
+/// panels as those of linear layers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Filters {
+    /// Channels: of the source, of the target.
+    pub(super) channels: [usize; 2],
+}
+
+impl Filters {
+    pub(super) fn len(&self) -> usize {
+        PRODUCTS * self.channels[0] * self.channels[1].next_multiple_of(HALF_PANEL)
+    }
+
+    pub(super) fn panels(&self) -> usize {
+        self.channels[1].div_ceil(PANEL)
+    }
+
+    pub(super) fn width(&self, panel: usize) -> usize {
+        (self.channels[1].next_multiple_of(HALF_PANEL) - panel * PANEL).min(PANEL)
+    }
+
+    pub(super) fn panel_start(&self, panel: usize) -> usize {
+        panel * PANEL * PRODUCTS * self.channels[0]
+    }
+
+    /// Transforms the filters that a sweep sees.
+    pub(super) fn pack(
+        &self,
+        pool: &Pool,
+        isa: Isa,
+        (mixing, sweep): (&Mixing, &Sweep),
+        weight: &[f32],
+        packed: &mut [f32],
+    ) {
+        let packed = SharedSlice::new(packed);
+        let taps = [&sweep[1], &sweep[2]].map(from_first_to_last);
+        pool.run(&|index| {
+            for panel in split(self.panels(), pool.threads(), index) {
+                let width = self.width(panel);
+                let start = self.panel_start(panel);
+                let len = PRODUCTS * self.channels[0] * width;
+                // SAFETY: panels are disjoint, and each is one thread's.
+                let to = unsafe { packed.part(start..start + len) };
+                let job = Panel { filters: *self, mixing, taps, weight, panel, width, to };
+                // SAFETY: the kernel uses slices.
+                unsafe { dispatch(isa, job) }
+            }
+        });
+    }
+}
+
+/// The window's taps in the order in which they look at the source.
+pub(super) fn from_first_to_last(axis: &Axis) -> [usize; TAPS] {
+    let mut taps = axis.taps.clone();
+    taps.sort_by_key(|tap| tap.offset);
+    std::array::from_fn(|index| taps[index].tap)
+}
+
+struct Panel<'a> {
+    filters: Filters,
+    mixing: &'a Mixing,
+    taps: [[usize; TAPS]; 2],
+    weight: &'a [f32],
+    panel: usize,
+    width: usize,
+    to: &'a mut [f32],
+}
+
+impl Kernel for Panel<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let [sources, targets] = self.filters.channels;
+        let first = self.panel * PANEL;
+        let lanes = (targets - first).min(PANEL);
+        let mut taps = [0.0; TAPS * TAPS * PANEL];
+        let to = self.to.as_mut_ptr();
+        for source in 0..sources {
+            for lane in 0..lanes {
+                let target = first + lane;
+                let from = source * self.mixing.steps[0] + target * self.mixing.steps[1];
+                for row in 0..TAPS {
+                    for column in 0..TAPS {
+                        let tap = self.taps[0][row] * TAPS + self.taps[1][column];
+                        taps[(row * TAPS + column) * PANEL + lane] = self.weight[from + tap];
+                    }
+                }
+            }
+            for at in (0..self.width).step_by(V::LANES) {
+                let from = |row: usize, column: usize| {
+                    let from = &taps[(row * TAPS + column) * PANEL + at..][..V::LANES];
+                    // SAFETY: so many lanes, just taken.
+                    unsafe { V::load(from.as_ptr()) }
+                };
+                both::<V, TAPS, POINTS>(of_filter, from, |row, column, value| {
+                    let product = row * POINTS + column;
+                    let to = to.wrapping_add((product * sources + source) * self.width + at);
+                    // SAFETY: the panel holds all products of all channels.
+                    unsafe { value.store(to) };
+                });
+            }
+        }
+    }
+}
