@@ -14,6 +14,7 @@ mod input_gradient;
 mod linear;
 mod linear_cross_entropy;
 mod optimizer;
+mod recurrent;
 mod weight_gradient;
 mod weight_gradients;
 
@@ -27,7 +28,8 @@ pub use linear::Bias;
 
 use crate::graph::{Graph, MemoryFormat, Node, NodeId};
 use crate::op::{
-    is_per_channel, Dropout, MatMul, Nll, Op, Softmax, StateRule, Store, Unary, UpdateRule,
+    is_per_channel, Dropout, MatMul, Nll, Op, Recurrent, Softmax, StateRule, Store, Unary,
+    UpdateRule, Upstream,
 };
 use crate::DType;
 
@@ -107,8 +109,8 @@ pub enum Kernel {
     Copy(Vec<Piece>),
     /// `(x, index) -> y`: `y[o, p, :] = x[o, index[p], :]`.
     Take(Picks),
-    /// `(index, dy) -> dx`: the gradient of [`Kernel::Take`].
-    TakeGradient(Picks),
+    /// `(index, dy) -> dx`: the gradient of [`Kernel::Take`]; 0 for one of the rows, if it is given.
+    TakeGradient(Picks, Option<usize>),
     /// `(x, index) -> y`: `y[o, p, i] = x[o, index[o, p, i], i]`.
     Gather(Picks),
     /// `(index, dy) -> dx`: the gradient of [`Kernel::Gather`].
@@ -117,6 +119,11 @@ pub enum Kernel {
     BatchMatMul(MatMul),
     /// `inputs -> state`: changes state that is not trained.
     SetState(StateRule),
+    /// A recurrent layer over all steps; operands as [`Recurrent`] says, results as far as they are
+    /// wanted.
+    Recurrent(Recurrent),
+    /// The gradient of [`Kernel::Recurrent`].
+    RecurrentGradient(Recurrent, Upstream),
     /// One operation by its plain meaning.
     Plain,
 }
@@ -258,6 +265,8 @@ pub(crate) fn single(finder: &Finder<'_>, id: NodeId) -> Cluster {
         Op::GlobalNorm => Kernel::GlobalNorm,
         Op::SetState(_, rule) => Kernel::SetState(*rule),
         Op::BatchMatMul(product) => Kernel::BatchMatMul(*product),
+        Op::Recurrent(recurrent) => Kernel::Recurrent(*recurrent),
+        Op::RecurrentGrad(recurrent, upstream) => Kernel::RecurrentGradient(*recurrent, *upstream),
         _ => moving(graph, id),
     };
     let results = finder.results(id).iter().map(|(_, result)| *result);
@@ -321,11 +330,13 @@ impl Kernel {
             Kernel::Transpose { .. } => "transpose",
             Kernel::Copy(_) => "copy",
             Kernel::Take(_) => "take",
-            Kernel::TakeGradient(_) => "take_gradient",
+            Kernel::TakeGradient(..) => "take_gradient",
             Kernel::Gather(_) => "gather",
             Kernel::GatherGradient(_) => "gather_gradient",
             Kernel::BatchMatMul(_) => "batch_matmul",
             Kernel::SetState(rule) => rule.name(),
+            Kernel::Recurrent(_) => "recurrent",
+            Kernel::RecurrentGradient(..) => "recurrent_gradient",
             Kernel::Plain => "plain",
         }
     }
@@ -351,6 +362,9 @@ impl Kernel {
                     let inner = left.elements() / rows_of_product(graph, *id).max(1);
                     let product = inner.saturating_mul(2 * node.ty.shape.elements());
                     flops = product.saturating_add(flops);
+                }
+                Op::Recurrent(_) | Op::RecurrentGrad(..) => {
+                    flops = recurrent::flops(graph, node).saturating_add(flops);
                 }
                 // The old value is read, every moment is read and written.
                 Op::Update(_, update) => {

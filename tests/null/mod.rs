@@ -10,6 +10,7 @@ mod layout;
 mod memory;
 mod modes;
 mod networks;
+mod recurrent;
 mod rejected;
 mod schedule;
 mod snapshots;

@@ -4,13 +4,14 @@
 use super::choice::{is_small, may_skip_columns, may_skip_rows, own_inputs, split_of, PANEL};
 use super::choice::{Split, STREAMED_ELEMENTS};
 use super::exchange::{LastCache, Readers, Stores};
+use super::launch::recurrent;
 use super::program::Read;
 use super::simd::{Isa, PanelLayout};
 use crate::backend::Layout;
 use crate::graph::{NodeId, ParamRole, ParamSpec, ParamUsage};
 use crate::kernel::{Kernel, Sink};
 use crate::plan::{BufferId, Place, Plan, Step};
-use crate::Shape;
+use crate::{Precision, Shape};
 use std::fmt::{Display, Formatter};
 use std::num::NonZeroUsize;
 
@@ -128,9 +129,11 @@ impl Path {
             Kernel::ColumnSum => Path::new(Vectors, Columns),
             Kernel::Transpose { .. } => Path::new(Scalars, Columns),
             Kernel::MatMul(_) | Kernel::BatchMatMul(_) => Path::new(Gemm, Rows),
+            // Samples, each of which goes through all steps.
+            Kernel::Recurrent(_) | Kernel::RecurrentGradient(..) => Path::new(Dense, Rows),
             Kernel::Copy(_)
             | Kernel::Take(_)
-            | Kernel::TakeGradient(_)
+            | Kernel::TakeGradient(..)
             | Kernel::Gather(_)
             | Kernel::GatherGradient(_) => Path::new(Scalars, Rows),
             Kernel::SoftmaxGradient(_)
@@ -269,7 +272,15 @@ pub(super) fn is_interpreted(kernel: &Kernel) -> bool {
             | Kernel::WeightGradients(_)
             | Kernel::LinearCrossEntropy(_)
             | Kernel::ClipNorm { .. }
-    )
+    ) || rounds_within(kernel)
+}
+
+/// Whether a kernel would have to round what it multiplies in every step of its own.
+fn rounds_within(kernel: &Kernel) -> bool {
+    match kernel {
+        Kernel::Recurrent(of) | Kernel::RecurrentGradient(of, _) => of.factors != Precision::F32,
+        _ => false,
+    }
 }
 
 /// A parameter that a step reads in a layout that its kernel does not know.
@@ -296,6 +307,9 @@ pub(super) fn foreign(plan: &Plan, step: &Step) -> Vec<Foreign> {
         Kernel::Average => true,
         Kernel::Linear { .. } => index >= 1,
         Kernel::InputGradient { .. } => index == 1,
+        Kernel::Recurrent(_) | Kernel::RecurrentGradient(..) => {
+            recurrent::knows_layout(&step.kernel, index)
+        }
         _ => false,
     };
     let others = step.reads.iter().enumerate().filter(|(index, _)| !knows_layout(*index));

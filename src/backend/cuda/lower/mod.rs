@@ -91,7 +91,7 @@ impl Lowering<'_> {
             Kernel::Transpose { extents } => self.transpose(*extents)?,
             Kernel::Copy(pieces) => self.copy(pieces)?,
             Kernel::Take(picks) => self.take(*picks)?,
-            Kernel::TakeGradient(picks) => self.take_gradient(*picks)?,
+            Kernel::TakeGradient(picks, padding) => self.take_gradient(*picks, *padding)?,
             Kernel::Gather(picks) => self.gather(*picks)?,
             Kernel::GatherGradient(picks) => self.gather_gradient(*picks)?,
             Kernel::BatchMatMul(product) => match self.batch_matmul(*product)? {
@@ -99,7 +99,9 @@ impl Lowering<'_> {
                 None => return Ok(None),
             },
             Kernel::SetState(rule) => self.set_state(*rule)?,
-            Kernel::Plain => return Ok(None),
+            Kernel::Recurrent(_) | Kernel::RecurrentGradient(..) | Kernel::Plain => {
+                return Ok(None)
+            }
         };
         let Lowering { before, after, .. } = self;
         Ok(Some(before.into_iter().chain(launches).chain(after).collect()))

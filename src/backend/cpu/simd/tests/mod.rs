@@ -13,6 +13,7 @@ mod long_sums;
 mod loss;
 mod moving;
 mod optimiser;
+mod recurrent;
 mod sparse;
 
 use super::{Isa, PanelLayout, Pool};
