@@ -1,23 +1,25 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Indices that are inputs of a run are looked at before it, whatever device would meet them.
+//! Indices and lengths that are inputs of a run are looked at before it, whatever device would meet them.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
-use crate::graph::{Graph, NodeId};
-use crate::op::{Array, Op};
+use crate::graph::{Graph, Node, NodeId};
+use crate::op::{Array, Op, Operand};
 use crate::scalars::Scalars;
 use crate::{DType, Error, Result, Tensor};
 
-/// Elements of a run's integer inputs that choose from something.
+/// Elements of a run's integer inputs that choose from something, or say how long something is.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Indices {
-    /// The layer that chooses.
+    /// The layer that takes them.
     layer: String,
     /// What it does.
     op: &'static str,
-    /// How many there are to choose from.
-    rows: usize,
+    /// What they are.
+    what: &'static str,
+    /// The numbers that they can be.
+    allowed: RangeInclusive<i64>,
     /// The input, and which elements of it.
     elements: Vec<(usize, Range<usize>)>,
 }
@@ -29,12 +31,13 @@ pub(super) fn of(graph: &Graph) -> Vec<Indices> {
     let mut origins: BTreeMap<NodeId, Array> = BTreeMap::new();
     let mut found: Vec<Indices> = Vec::new();
     for (id, node) in graph.nodes() {
-        if let Op::Take { axis } | Op::Gather(axis) = node.op {
-            if let Some(origin) = origins.get(&node.inputs[1]) {
+        if let Some((operand, what, allowed)) = looked_at(graph, node) {
+            if let Some(origin) = origins.get(&operand) {
                 let indices = Indices {
                     layer: graph.layer(id).path.clone(),
                     op: node.op.name(),
-                    rows: graph.node(node.inputs[0]).ty.shape.dims()[axis],
+                    what,
+                    allowed,
                     elements: inputs.ranges(origin),
                 };
                 if !found.contains(&indices) {
@@ -56,6 +59,23 @@ pub(super) fn of(graph: &Graph) -> Vec<Indices> {
         origins.extend(origin.map(|origin| (id, origin)));
     }
     found
+}
+
+/// The operand that an operation looks at before a run, what its numbers are and which they can be.
+fn looked_at(graph: &Graph, node: &Node) -> Option<(NodeId, &'static str, RangeInclusive<i64>)> {
+    let extents = |id: NodeId| graph.node(id).ty.shape.dims();
+    match &node.op {
+        Op::Take { axis, .. } | Op::Gather(axis) => {
+            let rows = extents(node.inputs[0])[*axis] as i64;
+            Some((node.inputs[1], "index", 0..=rows - 1))
+        }
+        Op::Recurrent(recurrent) => {
+            let operands = recurrent.operands();
+            let lengths = operands.iter().position(|&operand| operand == Operand::Lengths)?;
+            Some((node.inputs[lengths], "length", 1..=extents(node.inputs[0])[1] as i64))
+        }
+        _ => None,
+    }
 }
 
 /// Integer inputs, whose elements are numbered one behind the other.
@@ -115,14 +135,18 @@ impl Indices {
     pub(super) fn check(&self, inputs: &[Tensor]) -> Result<()> {
         for (input, range) in &self.elements {
             let Ok(values) = inputs[*input].integers() else { continue };
-            let is_outside = |&value: &i32| usize::try_from(value).map_or(true, |v| v >= self.rows);
+            let is_outside = |&value: &i32| !self.allowed.contains(&i64::from(value));
             let values = &values[range.clone()];
             if let Some(place) = values.iter().position(is_outside) {
                 let element = range.start + place;
                 return Err(Error::Argument {
                     layer: self.layer.clone(),
-                    what: format!("{}: index {element} of input {input}", self.op),
-                    expected: format!("a number from 0 to {}", self.rows.saturating_sub(1)),
+                    what: format!("{}: {} {element} of input {input}", self.op, self.what),
+                    expected: format!(
+                        "a number from {} to {}",
+                        self.allowed.start(),
+                        self.allowed.end()
+                    ),
                     got: values[place].to_string(),
                 });
             }

@@ -29,9 +29,9 @@ pub(super) fn kernel(graph: &Graph, id: NodeId) -> Option<Kernel> {
         Picks { outer, rows, inner, picks }
     };
     Some(match &node.op {
-        Op::Take { axis } => Kernel::Take(of(shape(0), *axis, shape(1).elements())),
-        Op::TakeGrad { axis, .. } => {
-            Kernel::TakeGradient(of(&node.ty.shape, *axis, shape(0).elements()))
+        Op::Take { axis, .. } => Kernel::Take(of(shape(0), *axis, shape(1).elements())),
+        Op::TakeGrad { axis, padding, .. } => {
+            Kernel::TakeGradient(of(&node.ty.shape, *axis, shape(0).elements()), *padding)
         }
         Op::Gather(axis) => Kernel::Gather(of(shape(0), *axis, shape(1).dims()[*axis])),
         Op::GatherGrad(axis, _) => {

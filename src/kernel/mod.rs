@@ -17,6 +17,7 @@ mod input_gradient;
 mod linear;
 mod linear_cross_entropy;
 mod optimizer;
+mod recurrent;
 mod weight_gradient;
 mod weight_gradients;
 
@@ -31,8 +32,8 @@ pub use linear::Bias;
 
 use crate::graph::{Graph, MemoryFormat, Node, NodeId};
 use crate::op::{
-    is_per_channel, AvgPool, Conv, Dropout, MatMul, MaxPool, Nll, Normalize, Op, Over, Softmax,
-    StateRule, Store, Unary, UpdateRule,
+    is_per_channel, AvgPool, Conv, Dropout, MatMul, MaxPool, Nll, Normalize, Op, Over, Recurrent,
+    Softmax, StateRule, Store, Unary, UpdateRule, Upstream,
 };
 use crate::{DType, Shape};
 
@@ -112,8 +113,8 @@ pub enum Kernel {
     Copy(Vec<Piece>),
     /// `(x, index) -> y`: `y[o, p, :] = x[o, index[p], :]`.
     Take(Picks),
-    /// `(index, dy) -> dx`: the gradient of [`Kernel::Take`].
-    TakeGradient(Picks),
+    /// `(index, dy) -> dx`: the gradient of [`Kernel::Take`]; 0 for one of the rows, if it is given.
+    TakeGradient(Picks, Option<usize>),
     /// `(x, index) -> y`: `y[o, p, i] = x[o, index[o, p, i], i]`.
     Gather(Picks),
     /// `(index, dy) -> dx`: the gradient of [`Kernel::Gather`].
@@ -168,6 +169,11 @@ pub enum Kernel {
     Normalize(Normalize),
     /// `(x, dy, mean, variance[, gamma]) -> dx[, sums...]`: the gradient of [`Kernel::Normalize`].
     NormalizeGradient(Normalize),
+    /// A recurrent layer over all steps; operands as [`Recurrent`] says, results as far as they are
+    /// wanted.
+    Recurrent(Recurrent),
+    /// The gradient of [`Kernel::Recurrent`].
+    RecurrentGradient(Recurrent, Upstream),
     /// One operation by its plain meaning.
     Plain,
 }
@@ -312,6 +318,8 @@ pub(crate) fn single(finder: &Finder<'_>, id: NodeId) -> Cluster {
         Op::GlobalNorm => Kernel::GlobalNorm,
         Op::SetState(_, rule) => Kernel::SetState(*rule),
         Op::BatchMatMul(product) => Kernel::BatchMatMul(*product),
+        Op::Recurrent(recurrent) => Kernel::Recurrent(*recurrent),
+        Op::RecurrentGrad(recurrent, upstream) => Kernel::RecurrentGradient(*recurrent, *upstream),
         _ => images::single(finder, id).unwrap_or_else(|| moving(graph, id)),
     };
     let results = finder.results(id).iter().map(|(_, result)| *result);
@@ -375,7 +383,7 @@ impl Kernel {
             Kernel::Transpose { .. } => "transpose",
             Kernel::Copy(_) => "copy",
             Kernel::Take(_) => "take",
-            Kernel::TakeGradient(_) => "take_gradient",
+            Kernel::TakeGradient(..) => "take_gradient",
             Kernel::Gather(_) => "gather",
             Kernel::GatherGradient(_) => "gather_gradient",
             Kernel::BatchMatMul(_) => "batch_matmul",
@@ -398,6 +406,8 @@ impl Kernel {
             Kernel::StatisticsGradient(_) => "statistics_gradient",
             Kernel::Normalize(_) => "normalize",
             Kernel::NormalizeGradient(_) => "normalize_gradient",
+            Kernel::Recurrent(_) => "recurrent",
+            Kernel::RecurrentGradient(..) => "recurrent_gradient",
             Kernel::Plain => "plain",
         }
     }
@@ -436,6 +446,9 @@ impl Kernel {
                 Op::ConvWeightGrad(_, filters) => {
                     let dy = &graph.node(node.inputs[1]).ty.shape;
                     flops = conv_flops(dy, filters).saturating_add(flops);
+                }
+                Op::Recurrent(_) | Op::RecurrentGrad(..) => {
+                    flops = recurrent::flops(graph, node).saturating_add(flops);
                 }
                 // The old value is read, every moment is read and written.
                 Op::Update(_, update) => {

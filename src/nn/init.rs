@@ -94,6 +94,11 @@ pub enum Init {
         /// A factor.
         gain: f32,
     },
+    /// The normal distribution of mean 0 and deviation 1, but for one row of zeros, if there is one.
+    Embedding {
+        /// The row.
+        padding: Option<usize>,
+    },
 }
 
 /// Which variance a layer keeps.
@@ -121,6 +126,7 @@ impl Init {
             Init::XavierUniform { gain } | Init::XavierNormal { gain } => gain.abs(),
             Init::Orthogonal { gain } => gain.abs(),
             Init::Zeros | Init::Ones | Init::Constant(_) | Init::Uniform { .. } => return None,
+            Init::Embedding { .. } => return None,
         };
         let by_size = !matches!(self, Init::Normal { .. } | Init::TruncatedNormal { .. });
         match self {
@@ -181,6 +187,15 @@ impl Init {
                 room.extend((0..count).map(|_| -> f64 { StandardNormal.sample(&mut generator) }));
                 values
                     .extend(orthogonal(room, rows, columns).map(|x| (f64::from(gain) * x) as f32));
+                return Ok(values);
+            }
+            Init::Embedding { padding } => {
+                let normal = Init::Normal { mean: 0.0, deviation: 1.0 };
+                let mut values = normal.values(parameter, stream, seed)?;
+                let mut rows = values.chunks_exact_mut(parameter.shape.sample_elements().max(1));
+                if let Some(row) = padding.and_then(|row| rows.nth(row)) {
+                    row.fill(0.0);
+                }
                 return Ok(values);
             }
             Init::Normal { mean, deviation } => (f64::from(mean), f64::from(deviation)),

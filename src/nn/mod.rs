@@ -8,11 +8,13 @@ mod activation;
 mod batch_norm;
 mod conv;
 mod dropout;
+mod embedding;
 mod flatten;
 pub(crate) mod init;
 mod linear;
 mod ops;
 mod pool;
+mod recurrent;
 mod scope;
 mod sequential;
 
@@ -22,12 +24,17 @@ pub use activation::{
 pub use batch_norm::{Affine, BatchNorm, BatchNormOptions, Momentum, Tracking};
 pub use conv::{Conv, Conv1d, Conv2d, Conv3d, ConvOptions, Padding};
 pub use dropout::Dropout;
+pub use embedding::{Embedding, EmbeddingOptions};
 pub use flatten::Flatten;
 pub use init::{Fan, Init};
 pub use linear::Linear;
 pub use ops::{Axis, Correction, Keep, Number, Operand};
 pub use pool::{
     AvgPool, AvgPool1d, AvgPool2d, AvgPool3d, MaxPool, MaxPool1d, MaxPool2d, MaxPool3d,
+};
+pub use recurrent::{
+    Directions, Gru, Lstm, Nonlinearity, RecurrentOptions, RecurrentOutput, Rnn, SequenceOrder,
+    Sequences,
 };
 pub use scope::Scope;
 pub use sequential::Sequential;

@@ -21,6 +21,7 @@ mod pieces;
 mod pool;
 mod random;
 mod record;
+mod recurrent;
 mod select;
 mod softmax;
 mod state;
@@ -46,6 +47,8 @@ pub(crate) use pieces::around;
 pub use pool::{AvgPool, Divisor, MaxPool};
 pub use random::Dropout;
 pub use record::Record;
+pub use recurrent::{Cell, Direction, Presence, Recurrent, Upstream};
+pub(crate) use recurrent::{Extents, Operand, Slope};
 pub use softmax::Softmax;
 pub use state::StateRule;
 pub use unary::{Saved, Unary};
@@ -123,6 +126,8 @@ pub enum Op {
     Take {
         /// The extent.
         axis: usize,
+        /// A slice that has no gradient, an embedding's padding.
+        padding: Option<usize>,
     },
     /// Gradient of [`Op::Take`]: `(index, dy) -> dx`, summed in the order of the indices.
     TakeGrad {
@@ -130,6 +135,8 @@ pub enum Op {
         axis: usize,
         /// How many slices `x` has along it.
         rows: usize,
+        /// The slice whose gradient is 0.
+        padding: Option<usize>,
     },
     /// `(x, index) -> y`: for each index the element at its place, but along this extent at the place
     /// that it names. An index that names nothing gives NaN.
@@ -166,6 +173,11 @@ pub enum Op {
     /// Gradient of [`Op::Normalize`]:
     /// `(x, dy, mean, variance[, gamma]) -> (dx, d_mean, d_variance, d_gamma, d_beta)`.
     NormalizeGrad(Normalize),
+    /// A recurrent layer over all steps of sequences; operands and results as [`Recurrent`] says.
+    Recurrent(Recurrent),
+    /// Gradient of [`Op::Recurrent`]: of its operands but for the weights, whose gradients are products
+    /// of these results.
+    RecurrentGrad(Recurrent, Upstream),
     /// Negative log-likelihood: `(log_probabilities, labels[, class_weights]) -> loss`.
     Nll(Nll),
     /// Gradient of [`Op::Nll`]: `(dloss, labels[, class_weights]) -> d_log_probabilities`, for the
@@ -301,6 +313,8 @@ impl Op {
             Op::StatisticsGrad(_) => "statistics_grad",
             Op::Normalize(_) => "normalize",
             Op::NormalizeGrad(_) => "normalize_grad",
+            Op::Recurrent(recurrent) => recurrent.cell.name(),
+            Op::RecurrentGrad(recurrent, _) => recurrent.cell.gradient_name(),
             Op::Nll(_) => "nll",
             Op::NllGrad(..) => "nll_grad",
             Op::Dropout(_) => "dropout",
@@ -384,8 +398,8 @@ impl Op {
             }
             Op::Pad { axis, before, after } => pieces::infer_pad(inputs, *axis, *before, *after)?,
             Op::Concat { axis } => pieces::infer_concat(inputs, *axis)?,
-            Op::Take { axis } => take::infer_take(inputs, *axis)?,
-            Op::TakeGrad { axis, rows } => take::infer_take_gradient(inputs, *axis, *rows)?,
+            Op::Take { axis, .. } => take::infer_take(inputs, *axis)?,
+            Op::TakeGrad { axis, rows, .. } => take::infer_take_gradient(inputs, *axis, *rows)?,
             Op::Gather(axis) => take::infer_gather(inputs, *axis)?,
             Op::GatherGrad(axis, shape) => take::infer_gather_gradient(inputs, *axis, shape)?,
             Op::Softmax(_) => softmax::infer(inputs)?,
@@ -401,6 +415,10 @@ impl Op {
             Op::StatisticsGrad(over) => over.infer_gradient(inputs)?,
             Op::Normalize(normalize) => normalize.infer(inputs)?,
             Op::NormalizeGrad(normalize) => return normalize.infer_gradient(inputs),
+            Op::Recurrent(recurrent) => return recurrent.infer(inputs),
+            Op::RecurrentGrad(recurrent, upstream) => {
+                return recurrent.infer_gradient(*upstream, inputs);
+            }
             Op::Nll(nll) => nll.infer(inputs)?,
             Op::NllGrad(nll, classes) => nll.infer_gradient(*classes, inputs)?,
             Op::Gradient(..) | Op::Update(..) => update::infer(inputs)?,
@@ -427,6 +445,9 @@ impl Op {
         let inputs = graph.inputs(node).to_vec();
         if let Op::Statistics(over) = self {
             return over.gradient(graph, node, dys);
+        }
+        if let Op::Recurrent(recurrent) = self {
+            return recurrent.gradient(graph, node, dys);
         }
         // Operations with one result are differentiated only where that has a gradient.
         let Some(dy) = dys[0] else { return Ok(vec![None; inputs.len()]) };
@@ -455,7 +476,9 @@ impl Op {
                 one(pieces::gradient_of_pad(graph, inputs[0], (*axis, *before), dy)?)
             }
             Op::Concat { axis } => pieces::gradient_of_concat(graph, &inputs, *axis, dy),
-            Op::Take { axis } => take::gradient_of_take(graph, &inputs, *axis, dy),
+            Op::Take { axis, padding } => {
+                take::gradient_of_take(graph, &inputs, (*axis, *padding), dy)
+            }
             Op::Gather(axis) => take::gradient_of_gather(graph, &inputs, *axis, dy),
             Op::Softmax(kind) => one(graph.add(Op::SoftmaxGrad(*kind), &[node, dy])?),
             Op::Conv(conv) => conv.gradient(graph, &inputs, dy),
@@ -472,6 +495,8 @@ impl Op {
             | Op::Statistics(_)
             | Op::StatisticsGrad(_)
             | Op::NormalizeGrad(_)
+            | Op::Recurrent(_)
+            | Op::RecurrentGrad(..)
             | Op::ConvWeightGrad(..)
             | Op::MaxPoolGrad(..)
             | Op::AvgPoolGrad(..)
@@ -520,8 +545,10 @@ impl Op {
             Op::Slice { axis, start, length } => pieces::slice(inputs[0], *axis, *start, *length),
             Op::Pad { axis, before, after } => pieces::pad(inputs[0], *axis, *before, *after),
             Op::Concat { axis } => pieces::concat(inputs, *axis),
-            Op::Take { axis } => take::take(inputs[0], inputs[1], *axis),
-            Op::TakeGrad { axis, rows } => take::take_gradient(inputs[0], inputs[1], *axis, *rows),
+            Op::Take { axis, .. } => take::take(inputs[0], inputs[1], *axis),
+            Op::TakeGrad { axis, rows, padding } => {
+                take::take_gradient(inputs[0], inputs[1], *axis, *rows, *padding)
+            }
             Op::Gather(axis) => take::gather(inputs[0], inputs[1], *axis),
             Op::GatherGrad(axis, shape) => {
                 take::gather_gradient(inputs[0], inputs[1], *axis, shape)
@@ -541,6 +568,10 @@ impl Op {
             Op::StatisticsGrad(over) => over.eval_gradient(inputs),
             Op::Normalize(normalize) => normalize.eval(inputs),
             Op::NormalizeGrad(normalize) => return normalize.eval_gradient(inputs),
+            Op::Recurrent(recurrent) => return recurrent.eval(inputs),
+            Op::RecurrentGrad(recurrent, upstream) => {
+                return recurrent.eval_gradient(*upstream, inputs);
+            }
             Op::Nll(nll) => nll.eval(inputs),
             Op::NllGrad(nll, classes) => nll.eval_gradient(*classes, inputs),
             Op::Dropout(dropout) => dropout.eval(inputs[0], scalars),

@@ -47,11 +47,11 @@ pub(super) fn infer_take_gradient(
 pub(super) fn gradient_of_take(
     graph: &mut dyn Record,
     inputs: &[NodeId],
-    axis: usize,
+    (axis, padding): (usize, Option<usize>),
     dy: NodeId,
 ) -> Result<Vec<Option<NodeId>>, Mismatch> {
     let rows = graph.shape(inputs[0]).dims()[axis];
-    let dx = graph.add(Op::TakeGrad { axis, rows }, &[inputs[1], dy])?;
+    let dx = graph.add(Op::TakeGrad { axis, rows, padding }, &[inputs[1], dy])?;
     Ok(vec![Some(dx), None])
 }
 
@@ -72,7 +72,13 @@ pub(super) fn take(x: &Array, index: &Array, axis: usize) -> Array {
     Array::new(dims.into(), data)
 }
 
-pub(super) fn take_gradient(index: &Array, dy: &Array, axis: usize, rows: usize) -> Array {
+pub(super) fn take_gradient(
+    index: &Array,
+    dy: &Array,
+    axis: usize,
+    rows: usize,
+    padding: Option<usize>,
+) -> Array {
     let behind = axis + index.shape.rank();
     let mut dims = dy.shape.dims()[..axis].to_vec();
     dims.push(rows);
@@ -82,7 +88,8 @@ pub(super) fn take_gradient(index: &Array, dy: &Array, axis: usize, rows: usize)
     let mut dx = Array::zeros(&shape);
     for block in 0..outer {
         for (number, &index_value) in index.data.iter().enumerate() {
-            let Some(row) = place(index_value, rows) else { continue };
+            let row = place(index_value, rows).filter(|&row| Some(row) != padding);
+            let Some(row) = row else { continue };
             let from = &dy.data[(block * index.data.len() + number) * inner..][..inner];
             let to = &mut dx.data[(block * rows + row) * inner..][..inner];
             to.iter_mut().zip(from).for_each(|(sum, part)| *sum += part);

@@ -16,6 +16,9 @@ pub(super) fn assign(mut graph: Graph, precision: Precision) -> Graph {
             Op::Conv(conv) | Op::ConvInputGrad(conv, _) | Op::ConvWeightGrad(conv, _) => {
                 conv.factors = precision;
             }
+            Op::Recurrent(recurrent) | Op::RecurrentGrad(recurrent, _) => {
+                recurrent.factors = precision;
+            }
             _ => {}
         }
     }

@@ -4,8 +4,9 @@
 use kiln::loss::{BceWithLogits, CrossEntropy, Loss, Mse, Reduction};
 use kiln::models::SimpleNet;
 use kiln::nn::{
-    Bias, Dropout, Flatten, Gelu, GeluApproximation, Init, LeakyRelu, Linear, LogSoftmax, Module,
-    Param, Relu, Scope, Sequential, Sigmoid, Silu, Softmax, Tanh,
+    Bias, Directions, Dropout, Flatten, Gelu, GeluApproximation, Gru, Init, LeakyRelu, Linear,
+    LogSoftmax, Lstm, Module, Nonlinearity, Param, RecurrentOptions, Relu, Rnn, Scope, Sequential,
+    Sigmoid, Silu, Softmax, Tanh,
 };
 use kiln::{Device, Net, Seed, Tensor, Var};
 
@@ -74,6 +75,22 @@ pub(crate) fn layers() -> Vec<Layer> {
     add("pieces", &[&[5, 8], &[2, 33], &[3, 4, 7]], |_, _, _| Box::new(Pieces));
     add("attention", &[&[2, 3, 5], &[3, 17, 8]], |_, _, _| Box::new(Attention));
     add("chosen", &[&[7, 1], &[31, 33]], |p, x, _| Box::new(Chosen::new(p, last(x))));
+    let sequences: &[&[usize]] = &[&[1, 1, 1], &[3, 5, 7], &[13, 3, 33]];
+    add("lstm", sequences, |p, x, _| Box::new(Lstm::new(p, last(x), 9)));
+    add("lstm_stack", &[&[5, 4, 7], &[50, 2, 5]], |p, x, rate| {
+        Box::new(Lstm::with_options(p, last(x), 17, stack(rate)))
+    });
+    add("lstm_projected", &[&[5, 4, 7]], |p, x, rate| {
+        Box::new(Lstm::projected(p, last(x), 9, 4, stack(rate)))
+    });
+    add("gru", sequences, |p, x, _| Box::new(Gru::new(p, last(x), 9)));
+    add("gru_stack", &[&[5, 4, 7]], |p, x, rate| {
+        Box::new(Gru::with_options(p, last(x), 17, stack(rate)))
+    });
+    add("rnn", sequences, |p, x, _| Box::new(Rnn::new(p, last(x), 9)));
+    add("rnn_stack", &[&[5, 4, 7]], |p, x, rate| {
+        Box::new(Rnn::with_options(p, last(x), 17, Nonlinearity::Relu, stack(rate)))
+    });
     add("simple_net", &[&[1, 31], &[33, 49]], |p, x, rate| {
         Box::new(SimpleNet::new(p, last(x), 33, 10, rate))
     });
@@ -251,6 +268,12 @@ impl Module for Products {
         let gram = x.t().matmul(x).scale(0.1);
         x.matmul(&gram).matmul_transposed(&gram)
     }
+}
+
+/// Two recurrent layers in both directions with dropout between them.
+fn stack(dropout: f32) -> RecurrentOptions {
+    let directions = Directions::Both;
+    RecurrentOptions { layers: 2, directions, dropout, ..RecurrentOptions::default() }
 }
 
 fn block<M: Module + 'static>(

@@ -16,6 +16,7 @@ import numpy
 import safetensors
 import torch
 
+import classifier
 import groups
 import images
 import layers
@@ -24,13 +25,14 @@ import masks
 import ops
 import optimizers
 import philox
+import recurrent
 import schedules
 import scalars
 import steps
 import structures
 
 HERE = Path(__file__).resolve().parent
-SIZE_LIMIT = 800_000
+SIZE_LIMIT = 1_200_000
 
 
 def main() -> None:
@@ -44,7 +46,7 @@ def main() -> None:
 
     contents = {}
     modules = [layers, ops, images, losses, optimizers, schedules, steps, groups, structures]
-    for module in [*modules, masks]:
+    for module in [*modules, masks, recurrent, classifier]:
         for fixture in module.fixtures():
             file_name = f"{fixture.stem}.safetensors"
             if file_name in contents:

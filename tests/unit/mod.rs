@@ -12,6 +12,7 @@ mod non_finite;
 mod options;
 mod plans;
 mod predictor;
+mod recurrent;
 mod statistics;
 mod summary;
 mod trainer;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Layouts of parameters, and which of them kernels do not know.
 
+use super::launch::recurrent;
 use crate::backend::Layout;
 use crate::graph::{ParamRole, ParamSpec, ParamUsage};
 use crate::kernel::Kernel;
@@ -46,6 +47,9 @@ pub(super) fn foreign(plan: &Plan, step: &Step) -> Vec<Foreign> {
         (Kernel::Conv { .. }, Layout::Padded(_)) => index == 2,
         (Kernel::Normalize(_) | Kernel::StatisticsGradient(_), Layout::Padded(_)) => index >= 1,
         (Kernel::NormalizeGradient(_), Layout::Padded(_)) => index >= 2,
+        (Kernel::Recurrent(_) | Kernel::RecurrentGradient(..), _) => {
+            recurrent::knows_layout(&step.kernel, index)
+        }
         _ => false,
     };
     let reads = step.reads.iter().enumerate();

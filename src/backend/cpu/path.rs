@@ -9,7 +9,7 @@ use super::simd::{Isa, PanelLayout};
 use crate::graph::NodeId;
 use crate::kernel::{ConvWay, Kernel, Sink};
 use crate::plan::{Plan, Step};
-use crate::Shape;
+use crate::{Precision, Shape};
 use std::fmt::{Display, Formatter};
 use std::num::NonZeroUsize;
 
@@ -142,9 +142,11 @@ impl Path {
             | Kernel::StatisticsGradient(_)
             | Kernel::Normalize(_)
             | Kernel::NormalizeGradient(_) => Path::new(Vectors, Rows),
+            // Samples, each of which goes through all steps.
+            Kernel::Recurrent(_) | Kernel::RecurrentGradient(..) => Path::new(Dense, Rows),
             Kernel::Copy(_)
             | Kernel::Take(_)
-            | Kernel::TakeGradient(_)
+            | Kernel::TakeGradient(..)
             | Kernel::Gather(_)
             | Kernel::GatherGradient(_) => Path::new(Scalars, Rows),
             Kernel::SoftmaxGradient(_)
@@ -288,7 +290,15 @@ pub(super) fn is_interpreted(kernel: &Kernel) -> bool {
             | Kernel::WeightGradients(_)
             | Kernel::LinearCrossEntropy(_)
             | Kernel::ClipNorm { .. }
-    )
+    ) || rounds_within(kernel)
+}
+
+/// Whether a kernel would have to round what it multiplies in every step of its own.
+fn rounds_within(kernel: &Kernel) -> bool {
+    match kernel {
+        Kernel::Recurrent(of) | Kernel::RecurrentGradient(of, _) => of.factors != Precision::F32,
+        _ => false,
+    }
 }
 
 #[cfg(test)]

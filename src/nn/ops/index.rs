@@ -14,7 +14,7 @@ impl Var {
     /// network; where they are computed, it gives NaN. The gradient sums up, for each slice, in the
     /// order of the indices.
     pub fn take(&self, axis: impl Into<Axis>, index: &Var) -> Var {
-        self.indexed("take", axis, |axis| self.apply(Op::Take { axis }, &[index]))
+        self.indexed("take", axis, |axis| self.apply(taken(axis), &[index]))
     }
 
     /// The slices along an axis that a list of indices names. As [`take`](Var::take).
@@ -23,7 +23,7 @@ impl Var {
             Some(shape) if shape.rank() != 1 => {
                 self.mistake("index_select", Mismatch::new("indices of rank 1", shape))
             }
-            _ => self.indexed("index_select", axis, |axis| self.apply(Op::Take { axis }, &[index])),
+            _ => self.indexed("index_select", axis, |axis| self.apply(taken(axis), &[index])),
         }
     }
 
@@ -53,4 +53,8 @@ impl Var {
             Err(mistake) => self.mistake(op, mistake),
         }
     }
+}
+
+fn taken(axis: usize) -> Op {
+    Op::Take { axis, padding: None }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! kiln against what PyTorch computed: every fixture, on every backend.
 
+mod classifier;
 mod groups;
 mod images;
 mod layers;
@@ -8,6 +9,7 @@ mod losses;
 mod masks;
 mod ops;
 mod optimizers;
+mod recurrent;
 mod schedules;
 mod steps;
 mod structures;
@@ -58,7 +60,10 @@ fn agree(fixture: &Fixture, device: &kiln::Device) -> f64 {
         "optimizer" => optimizers::agree(fixture, device),
         "clip" => optimizers::agree_on_clipping(fixture, device),
         "schedule" => schedules::agree(fixture),
+        "step" if fixture.option("name") == "classifier" => classifier::agree(fixture, device),
         "step" => steps::agree(fixture, device),
+        "recurrent" => recurrent::agree(fixture, device),
+        "embedding" => recurrent::agree_on_embedding(fixture, device),
         "groups" => groups::agree(fixture, device),
         "structure" => structures::agree(fixture, device),
         "mask" => masks::agree(fixture),

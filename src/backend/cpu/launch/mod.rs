@@ -2,12 +2,13 @@
 //! From the steps of a plan to the hot loops: which slices, which options, which function.
 //!
 //! Here is what all steps share and which method each kernel has; the methods are ordered as the loops
-//! are: `products`, `images`, `elements`, `moving`, `reductions` and `updates`.
+//! are: `products`, `recurrent`, `images`, `elements`, `moving`, `reductions` and `updates`.
 
 mod elements;
 mod images;
 mod moving;
 mod products;
+pub(super) mod recurrent;
 mod reductions;
 mod updates;
 
@@ -130,6 +131,10 @@ impl<'a> Launch<'a> {
             Kernel::FlatUpdate { clip, .. } => self.flat_update(*clip),
             Kernel::Average => self.average(),
             Kernel::SetState(rule) => self.set_state(*rule),
+            Kernel::Recurrent(recurrent) => self.recurrent(recurrent),
+            Kernel::RecurrentGradient(recurrent, upstream) => {
+                self.recurrent_gradient(recurrent, *upstream)
+            }
             Kernel::Transpose { extents } => self.transpose(*extents),
             Kernel::Conv { conv, way, tail } => self.conv(*conv, *way, *tail),
             Kernel::ConvInputGradient { conv, way, mask } => {
@@ -148,7 +153,7 @@ impl<'a> Launch<'a> {
             Kernel::NormalizeGradient(normalize) => self.normalize_gradient(*normalize),
             Kernel::Copy(pieces) => self.copy(pieces),
             Kernel::Take(picks) => self.take(*picks),
-            Kernel::TakeGradient(picks) => self.take_gradient(*picks),
+            Kernel::TakeGradient(picks, padding) => self.take_gradient(*picks, *padding),
             Kernel::Gather(picks) => self.gather(*picks),
             Kernel::GatherGradient(picks) => self.gather_gradient(*picks),
             Kernel::BatchMatMul(product) => self.batch_matmul(*product),

@@ -19,9 +19,10 @@ impl Launch<'_> {
         Ok(())
     }
 
-    pub(super) fn take_gradient(mut self, picks: Picks) -> Result<()> {
+    pub(super) fn take_gradient(mut self, picks: Picks, padding: Option<usize>) -> Result<()> {
         let (index, dy) = (self.operands.reads[0].indices(), self.operands.reads[1].values()?);
-        simd::take_gradient(&self.engine.pool, picks, index, dy, write(&mut self.operands, 0)?);
+        let dx = write(&mut self.operands, 0)?;
+        simd::take_gradient(&self.engine.pool, (picks, padding), index, dy, dx);
         Ok(())
     }
 

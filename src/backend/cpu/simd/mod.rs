@@ -21,6 +21,7 @@ mod moving;
 mod optimiser;
 mod products;
 mod random;
+mod recurrent;
 mod reductions;
 
 pub(crate) use base::Isa;
@@ -38,6 +39,7 @@ pub(crate) use products::{
     WeightGradient,
 };
 pub(crate) use random::{dropout, Dropout};
+pub(crate) use recurrent::{RecurrentBackward, RecurrentForward, Sequences, Slopes, Weights};
 pub(crate) use reductions::{
     column_sums, cross_entropy, log_softmax_rows, softmax_rows, sum_of_squares, target_weight,
     CrossEntropy,

@@ -91,7 +91,7 @@ impl Lowering<'_> {
             Kernel::Transpose { extents } => self.transpose(*extents)?,
             Kernel::Copy(pieces) => self.copy(pieces)?,
             Kernel::Take(picks) => self.take(*picks)?,
-            Kernel::TakeGradient(picks) => self.take_gradient(*picks)?,
+            Kernel::TakeGradient(picks, padding) => self.take_gradient(*picks, *padding)?,
             Kernel::Gather(picks) => self.gather(*picks)?,
             Kernel::GatherGradient(picks) => self.gather_gradient(*picks)?,
             Kernel::BatchMatMul(product) => match self.batch_matmul(*product)? {
@@ -111,6 +111,8 @@ impl Lowering<'_> {
             | Kernel::StatisticsGradient(_)
             | Kernel::Normalize(_)
             | Kernel::NormalizeGradient(_)
+            | Kernel::Recurrent(_)
+            | Kernel::RecurrentGradient(..)
             | Kernel::Plain => return Ok(None),
         };
         let Lowering { before, after, .. } = self;

@@ -78,7 +78,12 @@ impl Lowering<'_> {
         Ok(vec![Launch::new(format!("{family}_{bits}"), Grid::over(count), params)])
     }
 
-    pub(super) fn take_gradient(&mut self, picks: Picks) -> Result<Vec<Launch>> {
+    /// The gradient of [`take`](Self::take), and then zeros where the padding is.
+    pub(super) fn take_gradient(
+        &mut self,
+        picks: Picks,
+        padding: Option<usize>,
+    ) -> Result<Vec<Launch>> {
         let mut params = self.choice_gradient(picks)?;
         let lines = picks.outer * picks.inner;
         let width = lines.next_power_of_two().min(KILN_BLOCK_THREADS as usize);
@@ -90,15 +95,24 @@ impl Lowering<'_> {
         let groups = picks.rows.div_ceil(group);
         (params.width, params.group) = (width as u32, group as u32);
         params.groups = divider(groups);
+        let dx = params.dx;
         let kernel = format!("take_gradient_{}", self.stored_type(1));
-        Ok(vec![Launch::new(kernel, Grid::of(groups * blocks), params)])
+        let mut launches = vec![Launch::new(kernel, Grid::of(groups * blocks), params)];
+        if let Some(row) = padding {
+            let blocks = Stretch { extent: picks.outer, from: 0, to: picks.rows * picks.inner };
+            let elements = Stretch { extent: picks.inner, from: 0, to: 1 };
+            let piece = Piece { input: None, extents: vec![blocks, elements], from: 0, to: 0 };
+            let y = dx.plus(row * picks.inner * DType::F32.bytes());
+            launches.extend(copies(vec![Located { y, x: None, piece }], DType::F32));
+        }
+        Ok(launches)
     }
 
     pub(super) fn gather_gradient(&mut self, picks: Picks) -> Result<Vec<Launch>> {
         let lines = picks.outer * picks.inner;
         if lines == 1 {
             // A thread per line would be one thread; with one line each index names a whole row.
-            return self.take_gradient(picks);
+            return self.take_gradient(picks, None);
         }
         let params = self.choice_gradient(picks)?;
         let elements = Stretch { extent: lines * picks.rows, from: 0, to: 1 };

@@ -6,7 +6,7 @@ mod activation;
 mod angle;
 mod chain;
 mod logarithm;
-mod math;
+pub(crate) mod math;
 mod power;
 
 pub(crate) use activation::{activate_in_place, Activation};

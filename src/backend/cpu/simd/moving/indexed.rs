@@ -36,11 +36,18 @@ pub(crate) fn take(pool: &Pool, picks: Picks, x: &[f32], index: &[i32], y: &mut 
     });
 }
 
-/// `dx[o, r, :]`, the sum of `dy[o, p, :]` over the places `p` with `index[p] = r`.
+/// `dx[o, r, :]`, the sum of `dy[o, p, :]` over the places `p` with `index[p] = r`; 0 for the row that is
+/// padding.
 ///
 /// # Panics
 /// If lengths differ from the extents.
-pub(crate) fn take_gradient(pool: &Pool, picks: Picks, index: &[i32], dy: &[f32], dx: &mut [f32]) {
+pub(crate) fn take_gradient(
+    pool: &Pool,
+    (picks, padding): (Picks, Option<usize>),
+    index: &[i32],
+    dy: &[f32],
+    dx: &mut [f32],
+) {
     let Picks { outer, rows, inner, picks } = picks;
     let lengths = (picks, outer * picks * inner, outer * rows * inner);
     assert_eq!((index.len(), dy.len(), dx.len()), lengths, "tensors of a choice's gradient");
@@ -55,7 +62,8 @@ pub(crate) fn take_gradient(pool: &Pool, picks: Picks, index: &[i32], dy: &[f32]
         }
         for block in own.start / rows..=(own.end - 1) / rows {
             for (place, &index) in index.iter().enumerate() {
-                let target = row(index, rows).map(|row| block * rows + row);
+                let row = row(index, rows).filter(|&row| Some(row) != padding);
+                let target = row.map(|row| block * rows + row);
                 let Some(target) = target.filter(|target| own.contains(target)) else { continue };
                 let dx = &mut dx[(target - own.start) * inner..][..inner];
                 let dy = &dy[(block * picks + place) * inner..][..inner];

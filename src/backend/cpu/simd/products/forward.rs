@@ -121,6 +121,31 @@ impl ForwardJob<'_> {
     }
 }
 
+impl ForwardJob<'_> {
+    /// Computes all of it on this thread and multiplies zeros too: for products inside of other loops.
+    pub(crate) fn dense(self) {
+        let (panels, rows) = (0..self.product.layout.panels(), 0..self.rows);
+        let masks = self.dropout.as_ref().map(|dropout| (dropout, KeepSchedule::new(&dropout.key)));
+        let share = Share { product: self.product, masks, panels, rows, all_rows: self.rows };
+        // SAFETY: `job` checked the lengths; nobody else has a share.
+        unsafe { dispatch(self.isa, Dense(share)) }
+    }
+}
+
+/// A share that multiplies all of its input.
+struct Dense<'a>(Share<'a>);
+
+impl Kernel for Dense<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        // SAFETY: the caller's.
+        unsafe { dense::forward::run::<V>(&self.0) }
+        V::fence();
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Product<'a> {
     pub(super) layout: PanelLayout,

@@ -16,6 +16,7 @@ mod moving;
 mod normalize;
 mod optimiser;
 mod pooling;
+mod recurrent;
 mod sparse;
 mod winograd;
 

@@ -112,7 +112,7 @@ fn indices_choose_and_gradients_add_up_in_their_order() {
             let what = format!("{picks:?} by {pool:?}");
             let (mut y, mut dx) = (vec![0.0; count], vec![f32::NAN; x.len()]);
             take(&pool, picks, &x, &by_row, &mut y);
-            take_gradient(&pool, picks, &by_row, &dy, &mut dx);
+            take_gradient(&pool, (picks, None), &by_row, &dy, &mut dx);
             let (y_meant, dx_meant) = expected(&rows_of);
             assert_eq!((bits(&y), bits(&dx)), (bits(&y_meant), bits(&dx_meant)), "take, {what}");
             let (mut y, mut dx) = (vec![0.0; count], vec![f32::NAN; x.len()]);

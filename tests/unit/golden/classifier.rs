@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Fixtures of whole training steps of the recurrent classifier, whose masks are kiln's own: those of
+//! an embedding, of what one recurrent layer hands to the next, and of the last hidden state.
+
+use kiln::loss::CrossEntropy;
+use kiln::models::RnnClassifier;
+use kiln::nn::{Directions, RecurrentOptions, Scope};
+use kiln::{DType, Device, Net, Seed, Tensor, Trainer};
+
+use super::optimizers;
+use crate::common::close::{assert_close, Tolerance};
+use crate::common::golden::Fixture;
+
+pub(super) fn agree(fixture: &Fixture, device: &Device) -> f64 {
+    assert_eq!(fixture.list::<String>("sites"), ["dropout#0", "lstm#0", "dropout#1"]);
+    trajectory(fixture, device).max(gradients(fixture, device))
+}
+
+fn net(fixture: &Fixture, device: &Device) -> Net<RnnClassifier> {
+    let directions = match fixture.option("both") {
+        "true" => Directions::Both,
+        _ => Directions::Forward,
+    };
+    let dropout = fixture.number("p");
+    let options = RecurrentOptions { layers: 2, directions, dropout, ..Default::default() };
+    let sizes: Vec<usize> = fixture.list("sizes");
+    let sizes = sizes.try_into().expect("four sizes");
+    let make = |p: &Scope| RnnClassifier::with_options(p, sizes, options);
+    let seed = Seed(fixture.number("seed"));
+    let mut net = Net::new(device.clone(), seed, make).expect("a network");
+    set(&mut net, fixture, "param.");
+    net
+}
+
+fn set(net: &mut Net<RnnClassifier>, fixture: &Fixture, prefix: &str) {
+    let mut count = 0;
+    for (name, value) in fixture.below(prefix) {
+        net.set_parameter(name, &value.tensor()).expect("a parameter of this shape");
+        count += 1;
+    }
+    assert_eq!(count, net.parameter_names().len(), "{}: below {prefix}", fixture.stem);
+}
+
+/// Tokens, lengths and classes of a step.
+fn batch(fixture: &Fixture, step: usize) -> [Tensor; 3] {
+    let of_step = |name: &str| fixture.tensor(&format!("{name}.{step}"));
+    [of_step("input"), fixture.tensor("lengths"), of_step("target")]
+}
+
+/// Loss and parameters of each step of a trainer.
+fn trajectory(fixture: &Fixture, device: &Device) -> f64 {
+    let optimizer = optimizers::build(fixture);
+    let mut fit = Trainer::new(net(fixture, device), CrossEntropy::default(), optimizer)
+        .expect("options in range");
+    let t = Tolerance::balanced(DType::F32);
+    let mut worst = 0.0f64;
+    for step in 0..fixture.number("steps") {
+        let [tokens, lengths, target] = batch(fixture, step);
+        let loss = fit.step((&tokens, &lengths), &target).expect("a step");
+        let loss = Tensor::new([], vec![loss.value().expect("a loss")]).expect("a scalar");
+        let what = format!("{}: loss of step {step}", fixture.stem);
+        worst = worst.max(assert_close(&what, &loss, &fixture.get("loss").values[step..=step], t));
+        for (name, value) in fixture.below(&format!("value.{step}.")) {
+            let found = fit.net().parameter(name).expect("its name");
+            let what = format!("{}: {name} after step {step}", fixture.stem);
+            worst = worst.max(assert_close(&what, &found, &value.values, t));
+        }
+    }
+    worst
+}
+
+/// Gradients of each step, from the parameters that PyTorch had then.
+fn gradients(fixture: &Fixture, device: &Device) -> f64 {
+    let mut net = net(fixture, device);
+    let t = Tolerance::balanced(DType::F32);
+    let mut worst = 0.0f64;
+    for step in 0..fixture.number("steps") {
+        if step > 0 {
+            set(&mut net, fixture, &format!("value.{}.", step - 1));
+        }
+        let [tokens, lengths, target] = batch(fixture, step);
+        let loss = CrossEntropy::default();
+        let found = net.train().loss_gradients(&loss, (&tokens, &lengths), &target);
+        let found = found.expect("gradients").parameters;
+        assert_eq!(found.len(), net.parameter_names().len(), "{}", fixture.stem);
+        for (name, gradient) in found {
+            let expected = &fixture.get(&format!("gradient.{step}.{name}")).values;
+            let what = format!("{}: gradient of {name} in step {step}", fixture.stem);
+            worst = worst.max(assert_close(&what, &gradient, expected, t));
+        }
+    }
+    worst
+}
