@@ -17,7 +17,6 @@ struct Recurrent {
     order: SequenceOrder,
     hidden: usize,
     cell: usize,
-    lengths: usize,
 }
 
 enum Layer {
@@ -81,8 +80,7 @@ impl Recurrent {
         };
         let count = |name: &str| fixture.tensors.get(name).map_or(0, |t| t.shape[0]);
         let [hidden, cell] = ["initial.hidden", "initial.cell"].map(count);
-        let lengths = usize::from(fixture.tensors.contains_key("lengths"));
-        Recurrent { layer, order, hidden, cell, lengths }
+        Recurrent { layer, order, hidden, cell }
     }
 }
 
