@@ -79,8 +79,8 @@ def recurrent(suffix: str, name: str, units: int, arguments: dict, given: str) -
     tensors |= {f"cotangent.{name}": dy for name, dy in zip(names, cotangents)}
     if not arguments["batch_first"]:
         # What is given to a network has samples first, whatever order the layer is told.
-        for name in ["input", "grad.input", "output", "cotangent.output"]:
-            tensors[name] = tensors[name].transpose(0, 1)
+        for key in ["input", "grad.input", "output", "cotangent.output"]:
+            tensors[key] = tensors[key].transpose(0, 1)
     for kind, tensor in zip(names[1:], initial):
         tensors |= {f"initial.{kind}": tensor, f"grad.initial.{kind}": tensor.grad}
     if lengths:
