@@ -83,7 +83,8 @@ fn gradients(fixture: &Fixture, device: &Device) -> f64 {
         let found = net.train().loss_gradients(&loss, (&tokens, &lengths), &target);
         let found = found.expect("gradients").parameters;
         // The last layer's first direction is not used: PyTorch has zeros there, kiln no gradient.
-        let unused = fixture.below(&format!("gradient.{step}.")).filter(|(name, expected)| {
+        let prefix = format!("gradient.{step}.");
+        let unused = fixture.below(&prefix).filter(|(name, expected)| {
             let is_found = found.iter().any(|(path, _)| path == name);
             assert!(is_found || expected.values.iter().all(|x| *x == 0.0), "{name}");
             !is_found
