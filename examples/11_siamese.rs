@@ -5,13 +5,15 @@
 
 #![expect(clippy::print_stdout, reason = "an example shows its results")]
 
-use kiln::data::{Dataset, Digits};
+use std::sync::Arc;
+
+use kiln::data::{
+    Dataset, Digits, Field, Fields, Loader, LoaderConfig, MemoryDataset, Pass, Sample, Shuffle,
+};
 use kiln::loss::BceWithLogits;
 use kiln::nn::{Keep, Linear, Module, Relu, Scope, Sequential};
 use kiln::optim::Adam;
-use kiln::{Device, Net, Result, Seed, Tensor, Trainer, Var};
-
-const PAIRS: usize = 64;
+use kiln::{Device, Net, Result, Seed, Trainer, Var};
 
 struct Siamese(Sequential);
 
@@ -23,22 +25,32 @@ impl Module<(Var, Var)> for Siamese {
 }
 
 /// Pairs of images, every other one of the same digit, and 1 for those that are.
-fn pairs(digits: &impl Dataset, step: usize) -> Result<((Tensor, Tensor), Tensor)> {
-    let mut images = vec![vec![0.0; PAIRS * 784]; 2];
-    let mut same = Vec::with_capacity(PAIRS);
-    for (pair, room) in (0..PAIRS).map(|pair| (pair, pair * 784..(pair + 1) * 784)) {
-        let first = (step * PAIRS + pair) * 7919 % digits.len();
-        let label = digits.read(first, &mut images[0][room.clone()])?;
-        let mut second = first * 31 + step;
-        let mut other = digits.read(second % digits.len(), &mut images[1][room.clone()])?;
-        while other != label && pair % 2 == 0 {
-            second += 1;
-            other = digits.read(second % digits.len(), &mut images[1][room.clone()])?;
-        }
-        same.push(f32::from(u8::from(other == label)));
+struct Pairs(MemoryDataset);
+
+impl Dataset for Pairs {
+    fn len(&self) -> usize {
+        self.0.len()
     }
-    let [a, b] = [0, 1].map(|index| Tensor::new([PAIRS, 784], images[index].clone()));
-    Ok(((a?, b?), Tensor::new([PAIRS, 1], same)?))
+
+    fn fields(&self) -> Fields {
+        Fields::of(Field::f32([784])).input(Field::f32([784])).target(Field::f32([1]))
+    }
+
+    /// The second image of a pair is another in each epoch.
+    fn read(&self, index: usize, pass: Pass, sample: &mut Sample<'_>) -> Result<()> {
+        self.check_index(index)?;
+        let labels = self.0.labels();
+        let mut draws = pass.draws(index, 0);
+        let mut second = draws.below(labels.len() as u32) as usize;
+        while labels[second] != labels[index] && index % 2 == 0 {
+            second = draws.below(labels.len() as u32) as usize;
+        }
+        for (input, image) in [index, second].into_iter().enumerate() {
+            sample.input(input).write_f32(&self.0.inputs()[image * 784..][..784])?;
+        }
+        let same = u8::from(labels[second] == labels[index]);
+        sample.target(0).write_f32(&[f32::from(same)])
+    }
 }
 
 fn main() -> Result<()> {
@@ -46,12 +58,17 @@ fn main() -> Result<()> {
     let make = |p: &Scope| Siamese(tower(p).with(|p| Linear::new(p, 64, 8)));
     let net = Net::new(Device::best()?, Seed(7), make)?;
     let mut fit = Trainer::new(net, BceWithLogits::default(), Adam::new(1e-3))?;
-    let digits = Digits::load().to_28x28();
-    for step in 1..=400 {
-        let ((a, b), same) = pairs(&digits, step)?;
-        let loss = fit.step((&a, &b), &same)?;
-        if step % 100 == 0 {
-            println!("step {step}: loss {:.4}", loss.value()?);
+    let shuffle = Shuffle::Seeded(7);
+    let config = LoaderConfig { batch_size: 64, shuffle, seed: 7, ..LoaderConfig::default() };
+    let mut loader = Loader::new(Arc::new(Pairs(Digits::load().to_28x28())), config)?;
+    for epoch in 1..=12 {
+        let mut sum = 0.0;
+        for batch in &mut loader {
+            let batch = batch?;
+            sum += fit.step(&batch.inputs, &batch.targets)?.value()?;
+        }
+        if epoch % 3 == 0 {
+            println!("epoch {epoch}: loss {:.4}", sum / loader.len() as f32);
         }
     }
     Ok(())

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use flate2::{write::GzEncoder, Compression};
 use kiln::data::idx::{self, Amount, Collection, Emnist, Pair};
-use kiln::data::Dataset;
+use kiln::data::{Batch, Dataset, Pass};
 
 use super::harness::{judge, judge_text, run, Case, Numbers};
 use super::mutate::mutated;
@@ -88,12 +88,12 @@ fn pair(case: &mut Case, seeds: &[Vec<u8>], packed: &[Vec<u8>]) {
     let pair = Pair { images, labels, classes };
     let result = case.within(limit(&bytes) + limit(&other), || pair.load(amount));
     let Ok(set) = result.map_err(|error| judge_text(&error.to_string())) else { return };
-    let mut sample = vec![0.0; set.sample_shape().iter().product()];
+    let read = |index| Batch::read(&set, &[index], Pass::default());
     for index in 0..set.len() {
-        let label = set.read(index, &mut sample).expect("a sample");
-        assert!((label as usize) < classes);
+        let batch = read(index).expect("a sample");
+        assert!((batch.labels().expect("a label")[0] as usize) < classes);
     }
-    assert!(set.read(set.len(), &mut sample).is_err());
+    assert!(read(set.len()).is_err());
 }
 
 #[cfg(unix)]

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use kiln::backend::cuda::{launches, Architecture};
 use kiln::data::{
-    Batch, Dataset, LastBatch, Loader, LoaderConfig, MemoryDataset, Position, Shuffle,
+    Array, Arrays, Batch, Dataset, Field, Fields, LastBatch, Loader, LoaderConfig, MemoryDataset,
+    Pass, Position, Sample, Shuffle,
 };
 use kiln::loss::Mse;
 use kiln::nn::{
@@ -71,34 +72,47 @@ fn sizes_of_tensors() {
                 let _ = judged(tensor.reshaped(b.clone()));
             }
             assert_eq!(labels.is_some(), a.elements() <= SMALL && a.is_allowed());
-            let fields = (vec![0.0; few], a.dims().to_vec(), vec![0; start.min(SMALL)]);
-            let (inputs, shape, labels) = fields;
-            let batch =
-                Batch { inputs, shape, labels, indices: vec![], position: Position::default() };
-            let _ = judged(batch.into_rows());
+            let (inputs, labels) = (vec![0.0; few], vec![0; start.min(SMALL)]);
+            let (inputs, labels) = (Array::f32(inputs, a.dims()), Array::labels(labels, end));
+            if let Some(set) = judged(Arrays::new([inputs], [labels])) {
+                let batch = judged(Batch::read(&set, &[0, end], Pass::default()));
+                let _ = batch.map(|batch| judged(batch.into_rows()));
+            }
         });
     });
 }
 
 /// Samples of a number and a shape, which need not fit anywhere.
-struct Counted(usize, Vec<usize>);
+struct Counted(usize, Vec<usize>, Extents);
+
+/// Whether all samples have the whole first extent, or what theirs is padded to a multiple of.
+#[derive(Clone, Copy)]
+enum Extents {
+    Same,
+    Vary(usize),
+}
 
 impl Dataset for Counted {
     fn len(&self) -> usize {
         self.0
     }
 
-    fn sample_shape(&self) -> &[usize] {
-        &self.1
+    fn fields(&self) -> Fields {
+        match self.2 {
+            Extents::Same => Fields::labelled(&self.1[..], 1),
+            Extents::Vary(step) => {
+                let input = Field::f32(&self.1[..]).in_steps_of(step);
+                Fields::of(input).input(Field::length_of(0)).target(Field::class(1))
+            }
+        }
     }
 
-    fn classes(&self) -> usize {
-        1
-    }
-
-    fn read(&self, index: usize, into: &mut [f32]) -> Result<i32> {
-        self.check_read(index, into)?;
-        Ok(0)
+    fn read(&self, index: usize, _: Pass, sample: &mut Sample<'_>) -> Result<()> {
+        self.check_index(index)?;
+        match self.2 {
+            Extents::Same => Ok(()),
+            Extents::Vary(_) => sample.input(0).f32_rows(index % 4).map(drop),
+        }
     }
 }
 
@@ -112,6 +126,11 @@ fn sizes_of_data_sets() {
             shuffle: *numbers.pick(&[Shuffle::Sequential, Shuffle::Seeded(3)]),
             last_batch: *numbers.pick(&[LastBatch::Keep, LastBatch::Drop]),
             prefetch: numbers.below(3),
+            ..LoaderConfig::default()
+        };
+        let extents = match numbers.below(2) {
+            0 => Extents::Same,
+            _ => Extents::Vary(extent(numbers)),
         };
         let (count, seek) = (extent(numbers), extent(numbers));
         // Samples that would really be read must not be many in all.
@@ -120,7 +139,7 @@ fn sizes_of_data_sets() {
             return;
         }
         case.within(LIMIT, || {
-            let set = Counted(len, dims.clone());
+            let set = Counted(len, dims.clone(), extents);
             if let Some(memory) = judged(MemoryDataset::read_all(&set)) {
                 let _ = (judged(memory.take(count)), judged(memory.subset(&[count])));
                 let _ = judged(memory.clone().with_sample_shape(&[count, 1]));

@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::data::{Dataset, Loader};
+use crate::data::{Batch, Dataset, Fields, Loader, Pass};
 use crate::graph::{Graph, Node, NodeId, LOSS};
 use crate::loss::Noted;
 use crate::nn::Module;
 use crate::op::Op;
 use crate::trainer::BatchTypes;
 use crate::values::{Flat, Values};
-use crate::{allocate, Convolutions, Result, Shape, Tensor, Trainer};
+use crate::{Convolutions, Result, Tensor, Trainer};
 
 /// What the results of a run depend on, as named entries of text, to be compared entry by entry.
 ///
@@ -51,13 +51,17 @@ impl Recipe {
     }
 
     /// The same with what decides which batches come: `data` (its [`content_hash`]), `samples`,
-    /// `batch size`, `shuffle` and `last batch`.
+    /// `batch size`, `shuffle`, `last batch` and, if it is not 0, `data seed`.
     ///
     /// # Errors
     /// What reading the samples reports.
     pub fn with_loader(self, loader: &Loader) -> Result<Self> {
         let (data, config) = (loader.dataset(), loader.config());
-        Ok(self
+        let recipe = match config.seed {
+            0 => self,
+            seed => self.with("data seed", seed),
+        };
+        Ok(recipe
             .with("data", content_hash(&**data)?)
             .with("samples", data.len())
             .with("batch size", config.batch_size)
@@ -152,9 +156,9 @@ impl Recipe {
     }
 }
 
-/// A hash over the number, shape, elements and labels of all samples, which are read in order: 32
+/// A hash over the number, fields and elements of all samples, which are read in order: 32
 /// hexadecimal digits of SHA-256. Data sets that give equal samples have equal hashes, however they
-/// are stored.
+/// are stored. Where samples depend on the [`Pass`], it is over those of the first.
 ///
 /// # Errors
 /// What reading a sample reports.
@@ -170,21 +174,53 @@ impl Recipe {
 /// ```
 pub fn content_hash(dataset: &dyn Dataset) -> Result<String> {
     let mut hash = Sha256::new();
-    let head = [dataset.len(), dataset.classes(), dataset.sample_shape().len()];
-    for number in head.iter().chain(dataset.sample_shape()) {
-        hash.update((*number as u64).to_le_bytes());
-    }
-    let elements = Shape::from(dataset.sample_shape()).elements();
-    let mut sample = allocate::zeros(elements, "a sample")?;
-    let mut bytes = allocate::room(elements.saturating_mul(size_of::<f32>()), "a sample")?;
-    for index in 0..dataset.len() {
-        let label = dataset.read(index, &mut sample)?;
-        bytes.clear();
-        bytes.extend(sample.iter().flat_map(|value| value.to_le_bytes()));
-        hash.update(&bytes);
-        hash.update(label.to_le_bytes());
+    let fields = dataset.fields();
+    fields.check()?;
+    hash.update(head(dataset.len(), &fields));
+    for batch in Batch::read_in_turn(dataset, Pass::default()) {
+        let batch = batch?;
+        let samples = batch.samples();
+        let tensors = || batch.inputs.iter().chain(&batch.targets);
+        let bytes: Vec<Vec<u8>> = tensors().map(little_endian).collect::<Result<_>>()?;
+        for (tensor, field) in tensors().zip(fields.all()) {
+            // Padding says how far the longest sample goes, lengths are in it.
+            if field.varying.is_some() {
+                hash.update((tensor.shape().dims()[1] as u64).to_le_bytes());
+            }
+        }
+        for sample in 0..samples {
+            for bytes in &bytes {
+                let each = bytes.len() / samples;
+                hash.update(&bytes[sample * each..][..each]);
+            }
+        }
     }
     Ok(shortened(hash))
+}
+
+/// What a hash says of a data set before its samples.
+fn head(len: usize, fields: &Fields) -> Vec<u8> {
+    let mut numbers = vec![len];
+    match fields.as_labelled() {
+        Some((shape, classes)) => {
+            numbers.extend([classes, shape.len()]);
+            numbers.extend(shape);
+        }
+        None => {
+            let described = format!("{fields:?}");
+            let text = described.as_bytes().iter().map(|byte| usize::from(*byte));
+            numbers.push(usize::MAX);
+            numbers.extend(text);
+        }
+    }
+    numbers.iter().flat_map(|number| (*number as u64).to_le_bytes()).collect()
+}
+
+fn little_endian(tensor: &Tensor) -> Result<Vec<u8>> {
+    match tensor.integers() {
+        Ok(values) => Ok(values.iter().flat_map(|value| value.to_le_bytes()).collect()),
+        Err(_) => Ok(tensor.values()?.iter().flat_map(|value| value.to_le_bytes()).collect()),
+    }
 }
 
 fn shortened(hash: Sha256) -> String {

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the loader asks of a data set.
 
-use crate::{Error, Result, Shape};
+use super::{Elements, Fields, Pass, Sample};
+use crate::{Error, Result};
 
-/// Labelled samples of one shape, read by index.
+/// Samples that all hold the same [fields](Fields), read by index: images with a class each, or any
+/// inputs and targets of `f32` and `i32`.
 ///
-/// A sample must not change from one read to the next: a resumed run reads it again. The loader
-/// reads from several threads at once.
+/// A sample must depend on its index and on the [`Pass`] alone: a resumed run reads it again. The
+/// loader reads from several threads at once.
 ///
 /// ```
-/// use kiln::data::Dataset;
+/// use kiln::data::{Batch, Dataset, Fields, Pass, Sample};
 ///
 /// /// The numbers from 0 up, labelled odd (1) or even (0).
 /// struct Parity;
@@ -18,24 +20,46 @@ use crate::{Error, Result, Shape};
 ///     fn len(&self) -> usize {
 ///         100
 ///     }
-///     fn sample_shape(&self) -> &[usize] {
-///         &[1]
+///     fn fields(&self) -> Fields {
+///         Fields::labelled([1], 2)
 ///     }
-///     fn classes(&self) -> usize {
-///         2
-///     }
-///     fn read(&self, index: usize, into: &mut [f32]) -> kiln::Result<i32> {
-///         self.check_read(index, into)?;
-///         into[0] = index as f32;
-///         Ok((index % 2) as i32)
+///     fn read(&self, index: usize, _: Pass, sample: &mut Sample<'_>) -> kiln::Result<()> {
+///         self.check_index(index)?;
+///         sample.input(0).write_f32(&[index as f32])?;
+///         sample.set_label((index % 2) as i32)
 ///     }
 /// }
 ///
-/// let mut sample = [0.0];
-/// assert_eq!(Parity.read(41, &mut sample)?, 1);
-/// assert_eq!(sample, [41.0]);
-/// assert!(Parity.read(100, &mut sample).is_err());
+/// let batch = Batch::read(&Parity, &[41, 6], Pass::default())?;
+/// assert_eq!(batch.inputs[0].values()?, [41.0, 6.0]);
+/// assert_eq!(batch.labels()?, [1, 0]);
+/// assert!(Batch::read(&Parity, &[100], Pass::default()).is_err());
 /// # Ok::<(), kiln::Error>(())
+/// ```
+///
+/// Several inputs, of integers too, a target that is no class, and noise that is another in each
+/// epoch:
+///
+/// ```
+/// use kiln::data::{Dataset, Field, Fields, Pass, Sample};
+///
+/// struct Houses { areas: Vec<f32>, towns: Vec<i32>, prices: Vec<f32> }
+///
+/// impl Dataset for Houses {
+///     fn len(&self) -> usize {
+///         self.prices.len()
+///     }
+///     fn fields(&self) -> Fields {
+///         Fields::of(Field::f32([1])).input(Field::i32([])).target(Field::f32([1]))
+///     }
+///     fn read(&self, index: usize, pass: Pass, sample: &mut Sample<'_>) -> kiln::Result<()> {
+///         self.check_index(index)?;
+///         let noise = pass.draws(index, 0).unit() - 0.5;
+///         sample.input(0).write_f32(&[self.areas[index] + noise])?;
+///         sample.input(1).write_i32(&[self.towns[index]])?;
+///         sample.target(0).write_f32(&[self.prices[index]])
+///     }
+/// }
 /// ```
 pub trait Dataset: Send + Sync {
     /// The number of samples.
@@ -46,44 +70,39 @@ pub trait Dataset: Send + Sync {
         self.len() == 0
     }
 
-    /// The shape of one sample, without a batch dimension: `[channels, height, width]` for images.
-    fn sample_shape(&self) -> &[usize];
+    /// What every sample holds.
+    fn fields(&self) -> Fields;
 
-    /// The number of classes; labels are `0..classes`.
-    fn classes(&self) -> usize;
-
-    /// Writes sample `index`, row-major, to `into` and returns its label.
+    /// Writes every field of sample `index`. What it draws at random depends on the pass, which says
+    /// the epoch, and on the index alone; see [`Pass::draws`].
     ///
     /// # Errors
-    /// [`Error::Argument`] if `index` is not below [`len`](Self::len) or `into` does not hold
-    /// exactly one sample, and whatever keeps the data set from reading the sample.
-    fn read(&self, index: usize, into: &mut [f32]) -> Result<i32>;
+    /// [`Error::Argument`] if `index` is not below [`len`](Self::len), and whatever keeps the data
+    /// set from reading the sample.
+    fn read(&self, index: usize, pass: Pass, sample: &mut Sample<'_>) -> Result<()>;
 
-    /// Checks the arguments of [`read`](Self::read); for implementations to call first.
+    /// The shape of the first input of a sample, without a batch dimension:
+    /// `[channels, height, width]` for images.
+    fn sample_shape(&self) -> Vec<usize> {
+        self.fields().inputs.into_iter().next().map_or(vec![], |input| input.shape)
+    }
+
+    /// The number of classes of the first target; 0 if it is none of classes.
+    fn classes(&self) -> usize {
+        match self.fields().targets.first().map(|target| target.elements) {
+            Some(Elements::Classes(classes)) => classes,
+            _ => 0,
+        }
+    }
+
+    /// Checks the argument of [`read`](Self::read); for implementations to call first.
     ///
     /// # Errors
     /// [`Error::Argument`], as described there.
-    fn check_read(&self, index: usize, into: &[f32]) -> Result<()> {
-        if index >= self.len() {
-            return Err(Error::argument("index", format!("below {}", self.len()), index));
-        }
-        let wanted = elements(self.sample_shape())?;
-        if into.len() != wanted {
-            let expected = format!("{wanted} elements, one sample");
-            return Err(Error::argument("into", expected, into.len()));
-        }
-        Ok(())
-    }
-}
-
-/// The number of elements in a sample of `shape`; at least one.
-pub(super) fn elements(shape: &[usize]) -> Result<usize> {
-    let shape = Shape::from(shape);
-    match shape.elements() {
-        all if all > 0 && shape.is_allowed() => Ok(all),
-        _ => {
-            let expected = "sizes above 0 whose product fits in memory";
-            Err(Error::argument("sample_shape", expected, shape))
+    fn check_index(&self, index: usize) -> Result<()> {
+        match index < self.len() {
+            true => Ok(()),
+            false => Err(Error::argument("index", format!("below {}", self.len()), index)),
         }
     }
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Samples held in memory, with the helpers that shape an experiment.
 
-use super::dataset::elements;
+use super::fields::elements;
 use super::random::{self, Purpose};
-use super::{noise, Dataset};
+use super::{noise, Batch, Dataset, Fields, Pass, Sample};
 use crate::{allocate, Error, Result, Shape};
 
 /// Samples held as `f32` in one row-major array.
@@ -54,20 +54,27 @@ impl MemoryDataset {
         Ok(Self { inputs, sample_shape: sample_shape.to_vec(), labels, classes })
     }
 
-    /// Reads every sample of another data set into memory.
+    /// Reads every sample of another data set into memory, as its first pass reads them.
     ///
     /// # Errors
-    /// The first error of `dataset`, those of [`new`](Self::new), and [`Error::Device`] if there is
-    /// no memory for as many samples.
+    /// The first error of `dataset`, those of [`new`](Self::new), [`Error::Argument`] unless its
+    /// samples are one input of `f32` and a class, and [`Error::Device`] if there is no memory for as
+    /// many samples.
     pub fn read_all(dataset: &dyn Dataset) -> Result<Self> {
-        let (each, len) = (elements(dataset.sample_shape())?, dataset.len());
+        let fields = dataset.fields();
+        let Some((shape, classes)) = fields.as_labelled() else {
+            let (expected, got) = ("one input of f32 and a class", format!("{fields:?}"));
+            return Err(Error::argument("dataset", expected, got));
+        };
+        let (each, len) = (elements(shape)?, dataset.len());
         let mut inputs = allocate::room(Shape::from([len, each]).elements(), SAMPLES)?;
         let mut labels = allocate::room(len, SAMPLES)?;
-        for index in 0..len {
-            inputs.resize((index + 1) * each, 0.0);
-            labels.push(dataset.read(index, &mut inputs[index * each..])?);
+        for batch in Batch::read_in_turn(dataset, Pass::default()) {
+            let batch = batch?;
+            inputs.extend_from_slice(batch.inputs[0].values()?);
+            labels.extend_from_slice(batch.labels()?);
         }
-        Self::new(inputs, dataset.sample_shape(), labels, dataset.classes())
+        Self::new(inputs, shape, labels, classes)
     }
 
     /// All samples, one after the other, row-major.
@@ -186,21 +193,16 @@ impl Dataset for MemoryDataset {
         self.labels.len()
     }
 
-    fn sample_shape(&self) -> &[usize] {
-        &self.sample_shape
+    fn fields(&self) -> Fields {
+        Fields::labelled(&self.sample_shape[..], self.classes)
     }
 
-    fn classes(&self) -> usize {
-        self.classes
-    }
-
-    fn read(&self, index: usize, into: &mut [f32]) -> Result<i32> {
-        self.check_read(index, into)?;
-        let (sample, label) = self
+    fn read(&self, index: usize, _: Pass, sample: &mut Sample<'_>) -> Result<()> {
+        let (input, label) = self
             .sample(index)
             .ok_or_else(|| Error::argument("index", format!("below {}", self.len()), index))?;
-        into.copy_from_slice(sample);
-        Ok(label)
+        sample.input(0).write_f32(input)?;
+        sample.set_label(label)
     }
 }
 

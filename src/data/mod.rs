@@ -7,8 +7,9 @@
 //! |---|---|
 //! | [`Digits`] | 1797 handwritten digits shipped inside the crate |
 //! | [`idx`] | MNIST, Fashion-MNIST, KMNIST, EMNIST and other IDX files, plain or gzip |
-//! | [`MemoryDataset`] | any samples held as `f32`, with split, subset and label noise |
-//! | [`Normalised`] | a data set with its channels shifted and scaled |
+//! | [`MemoryDataset`] | samples held as `f32` with a class each; with split, subset and label noise |
+//! | [`Arrays`] | any inputs and targets, of `f32` and `i32`, in memory |
+//! | [`Normalised`], [`Subset`] | a data set with its channels shifted and scaled; some of its samples |
 //!
 //! Every random choice takes a seed and depends on nothing else, so that an experiment can be run
 //! again and a stopped run resumed, sample for sample.
@@ -23,25 +24,35 @@
 //! let mut loader = Loader::new(Arc::new(train), config)?;
 //! for batch in loader.epoch() {
 //!     let batch = batch?;
-//!     assert_eq!(batch.shape[1..], [1, 28, 28]);
-//!     assert_eq!(batch.labels.len(), batch.shape[0]);
+//!     assert_eq!(batch.inputs[0].shape().dims()[1..], [1, 28, 28]);
+//!     assert_eq!(batch.labels()?.len(), batch.samples());
 //! }
 //! # Ok::<(), kiln::Error>(())
 //! ```
 
+mod arrays;
 mod dataset;
 mod digits;
+mod fields;
 pub mod idx;
 mod loader;
 mod memory;
 mod noise;
 mod normalise;
+mod pass;
 mod random;
+mod sample;
+mod subset;
 #[cfg(test)]
 mod tests;
 
+pub use arrays::{Array, Arrays};
 pub use dataset::Dataset;
 pub use digits::Digits;
+pub use fields::{Elements, Field, Fields, Varying};
 pub use loader::{Batch, Epoch, LastBatch, Loader, LoaderConfig, Position, Shuffle};
 pub use memory::MemoryDataset;
 pub use normalise::{Normalisation, Normalised};
+pub use pass::{Draws, Pass};
+pub use sample::{Sample, Slot};
+pub use subset::Subset;

@@ -4,9 +4,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::dataset::elements;
-use super::Dataset;
-use crate::{allocate, Error, Result};
+use super::{Batch, Dataset, Elements, Fields, Pass, Sample};
+use crate::{Error, Result};
 
 /// The mean and the standard deviation of each channel (the first dimension of a sample).
 #[derive(Debug, Clone, PartialEq)]
@@ -41,19 +40,22 @@ impl Normalisation {
     /// A channel that never changes gets deviation 1, so that it becomes 0 and not NaN.
     ///
     /// # Errors
-    /// [`Error::Argument`] for an empty data set or samples without a channel dimension or whose
-    /// values are not finite, and the first error of `dataset`.
+    /// [`Error::Argument`] for an empty data set or samples whose first input is not of `f32`, has no
+    /// channel dimension or one that varies, or values that are not finite, and the first error of
+    /// `dataset`.
     pub fn measure(dataset: &dyn Dataset) -> Result<Self> {
-        let each = elements(dataset.sample_shape())?;
-        let channels = channels(dataset.sample_shape())?;
+        let fields = dataset.fields();
+        fields.check()?;
+        let channels = channels(&fields)?;
         if dataset.is_empty() {
             return Err(Error::argument("dataset", "at least one sample", 0));
         }
-        let mut sample = allocate::zeros(each, "a sample")?;
         let mut moments = vec![Moments::default(); channels];
-        for index in 0..dataset.len() {
-            dataset.read(index, &mut sample)?;
-            for (moments, channel) in moments.iter_mut().zip(sample.chunks(each / channels)) {
+        let each = fields.inputs[0].row();
+        for batch in Batch::read_in_turn(dataset, Pass::default()) {
+            let of_channels = batch?.inputs.swap_remove(0);
+            for (place, channel) in of_channels.values()?.chunks(each).enumerate() {
+                let moments = &mut moments[place % channels];
                 channel.iter().for_each(|&value| moments.add(f64::from(value)));
             }
         }
@@ -73,14 +75,14 @@ impl Normalisation {
     }
 
     fn apply(&self, sample: &mut [f32]) {
-        let each = sample.len() / self.mean.len();
+        let each = (sample.len() / self.mean.len()).max(1);
         for ((channel, mean), std) in sample.chunks_mut(each).zip(&self.mean).zip(&self.std) {
             channel.iter_mut().for_each(|value| *value = (*value - mean) / std);
         }
     }
 }
 
-/// A data set seen through a [`Normalisation`].
+/// A data set seen through a [`Normalisation`] of its first input.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -102,10 +104,11 @@ impl Normalised {
     /// Normalises every sample of `inner` when it is read.
     ///
     /// # Errors
-    /// [`Error::Argument`] if the samples have another number of channels.
+    /// [`Error::Argument`] if the samples have another number of channels or none.
     pub fn new(inner: Arc<dyn Dataset>, normalisation: Normalisation) -> Result<Self> {
-        elements(inner.sample_shape())?;
-        let (expected, got) = (normalisation.mean.len(), channels(inner.sample_shape())?);
+        let fields = inner.fields();
+        fields.check()?;
+        let (expected, got) = (normalisation.mean.len(), channels(&fields)?);
         if got != expected {
             return Err(Error::argument("sample_shape", format!("{expected} channels first"), got));
         }
@@ -118,19 +121,14 @@ impl Dataset for Normalised {
         self.inner.len()
     }
 
-    fn sample_shape(&self) -> &[usize] {
-        self.inner.sample_shape()
+    fn fields(&self) -> Fields {
+        self.inner.fields()
     }
 
-    fn classes(&self) -> usize {
-        self.inner.classes()
-    }
-
-    fn read(&self, index: usize, into: &mut [f32]) -> Result<i32> {
-        self.check_read(index, into)?;
-        let label = self.inner.read(index, into)?;
-        self.normalisation.apply(into);
-        Ok(label)
+    fn read(&self, index: usize, pass: Pass, sample: &mut Sample<'_>) -> Result<()> {
+        self.inner.read(index, pass, sample)?;
+        self.normalisation.apply(sample.input(0).f32()?);
+        Ok(())
     }
 }
 
@@ -169,10 +167,15 @@ impl Moments {
     }
 }
 
-fn channels(sample_shape: &[usize]) -> Result<usize> {
-    let got = format!("{sample_shape:?}");
-    sample_shape
-        .first()
-        .copied()
-        .ok_or_else(|| Error::argument("sample_shape", "a channel dimension first", got))
+/// Extent of the first dimension of the first input.
+fn channels(fields: &Fields) -> Result<usize> {
+    let wrong =
+        |got| Err(Error::argument("sample_shape", "f32 with a channel dimension first", got));
+    match fields.inputs.first() {
+        Some(of) if of.elements != Elements::F32 => wrong(format!("{:?}", of.elements)),
+        Some(of) if of.varying.is_some() => wrong("one that varies".into()),
+        Some(of) if of.shape.is_empty() => wrong("[]".into()),
+        Some(of) => Ok(of.shape[0]),
+        None => wrong("no input".into()),
+    }
 }

@@ -5,7 +5,7 @@
 use std::num::NonZeroUsize;
 
 use kiln::backend::cuda::{launches, Architecture};
-use kiln::data::{Batch, Position};
+use kiln::data::{Array, Arrays, Batch, Dataset, Fields, Pass, Sample};
 use kiln::loss::Mse;
 use kiln::nn::{Conv2d, ConvOptions, Init, Linear, MaxPool, Module, Padding, Scope};
 use kiln::op::TensorType;
@@ -31,14 +31,34 @@ fn tensors() {
         assert_eq!(refusal(Tensor::labels(dims, vec![])), wanted);
         assert_eq!(refusal(whole.reshaped(dims)), wanted);
     }
-    let batch = Batch {
-        inputs: vec![],
-        shape: vec![2, 1 << 62, 4],
-        labels: vec![0, 0],
-        indices: vec![0, 1],
-        position: Position::default(),
-    };
-    assert!(refusal(batch.into_rows()).starts_with(&format!("tensor: {AT_MOST}[2, ")));
+}
+
+/// Samples of a shape that nothing holds.
+struct Vast(Vec<usize>);
+
+impl Dataset for Vast {
+    fn len(&self) -> usize {
+        2
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::labelled(&self.0[..], 1)
+    }
+
+    fn read(&self, index: usize, _: Pass, _: &mut Sample<'_>) -> Result<()> {
+        self.check_index(index)
+    }
+}
+
+#[test]
+fn samples() {
+    let read =
+        |shape: &[usize]| refusal(Batch::read(&Vast(shape.to_vec()), &[0, 1], Pass::default()));
+    let sizes = "sample_shape: expected sizes above 0 whose product fits in memory, got";
+    assert_eq!(read(&[1 << 62, 4]), format!("{sizes} [4611686018427387904, 4]"));
+    assert_eq!(read(&[1 << 51]), "cpu: cannot reserve 18014398509481984 bytes for a batch");
+    let array = Arrays::new([Array::f32(vec![0.0; 4], &[usize::MAX, 2])], []);
+    assert!(refusal(array).contains("sizes above 0 whose product fits in memory"));
 }
 
 /// Zeros are made without a result: the error waits for whoever wants them.

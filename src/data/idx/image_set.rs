@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::{images, labels, Amount, Images};
-use crate::data::{noise, Dataset};
+use crate::data::{noise, Dataset, Fields, Pass, Sample};
 use crate::{Error, Result};
 
 /// Offset of the first label in a labels file.
@@ -100,21 +100,18 @@ impl Dataset for ImageSet {
         self.labels.len()
     }
 
-    fn sample_shape(&self) -> &[usize] {
-        &self.sample_shape
+    fn fields(&self) -> Fields {
+        Fields::labelled(self.sample_shape, self.classes)
     }
 
-    fn classes(&self) -> usize {
-        self.classes
-    }
-
-    fn read(&self, index: usize, into: &mut [f32]) -> Result<i32> {
-        self.check_read(index, into)?;
-        let pixels = &self.images.pixels[index * into.len()..][..into.len()];
-        for (value, &pixel) in into.iter_mut().zip(pixels) {
+    fn read(&self, index: usize, _: Pass, sample: &mut Sample<'_>) -> Result<()> {
+        self.check_index(index)?;
+        let each = self.images.rows * self.images.cols;
+        let pixels = &self.images.pixels[index * each..][..each];
+        for (value, &pixel) in sample.input(0).f32()?.iter_mut().zip(pixels) {
             *value = f32::from(pixel) / 255.0;
         }
-        Ok(i32::from(self.labels[index]))
+        sample.set_label(i32::from(self.labels[index]))
     }
 }
 

@@ -33,6 +33,9 @@ pub struct LoaderConfig {
     pub shuffle: Shuffle,
     /// What becomes of an incomplete last batch.
     pub last_batch: LastBatch,
+    /// What random choices of the data set depend on besides epoch and sample, such as augmentations:
+    /// the seed of its [`Pass`](crate::data::Pass). The order has its own, in [`Shuffle`].
+    pub seed: u64,
     /// Batches prepared ahead on a thread, at most 1024; with 0 each is prepared when it is asked
     /// for. It changes when batches are ready, never what is in them.
     pub prefetch: usize,
@@ -46,6 +49,7 @@ impl Default for LoaderConfig {
             batch_size: 1,
             shuffle: Shuffle::default(),
             last_batch: LastBatch::default(),
+            seed: 0,
             prefetch: 2,
         }
     }

@@ -2,6 +2,7 @@
 //! Batches from a data set: in a repeatable order, ahead of time, from any position.
 
 mod batch;
+mod collate;
 mod config;
 mod prefetch;
 mod prepare;
@@ -62,7 +63,7 @@ impl Loader {
     /// A loader that stands before the first batch of epoch 0.
     ///
     /// # Errors
-    /// [`Error::Argument`] for an empty data set, samples without elements, a batch size of 0, one
+    /// [`Error::Argument`] for an empty data set, fields that no sample can have, a batch size of 0, one
     /// that leaves no batch when the last is dropped, or more than 1024 batches ahead.
     pub fn new(dataset: Arc<dyn Dataset>, config: LoaderConfig) -> Result<Self> {
         if config.prefetch > MAX_PREFETCH {

@@ -1,20 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Preparing batches in order: the same code on the caller's thread and ahead of it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
+use super::collate::{collate, BATCH};
 use super::{Batch, LastBatch, LoaderConfig, Position, Shuffle};
-use crate::data::dataset::elements;
 use crate::data::random::{self, Purpose};
-use crate::data::Dataset;
+use crate::data::{Dataset, Fields, Pass};
 use crate::{allocate, Error, Result, Shape};
-
-/// Elements that are worth handing to another core: 64 KiB take about 10 µs to copy, a rayon task
-/// about 1.
-const ELEMENTS_PER_TASK: usize = 16 << 10;
 
 /// The checked description of all batches.
 pub(super) struct Plan {
@@ -23,13 +17,14 @@ pub(super) struct Plan {
     pub(super) batches_per_epoch: u64,
     /// Samples when the loader was made; a data set that grows must not change the order.
     len: usize,
-    sample_elements: usize,
+    fields: Fields,
 }
 
 impl Plan {
     pub(super) fn new(dataset: Arc<dyn Dataset>, config: LoaderConfig) -> Result<Self> {
         let len = dataset.len();
-        let sample_elements = elements(dataset.sample_shape())?;
+        let fields = dataset.fields();
+        fields.check()?;
         if len == 0 {
             return Err(Error::argument("dataset", "at least one sample", len));
         }
@@ -48,11 +43,11 @@ impl Plan {
             let expected = format!("at most {len}, the samples there are, to drop the last batch");
             return Err(Error::argument("batch_size", expected, config.batch_size));
         }
-        if !Shape::from([config.batch_size.min(len), sample_elements]).is_allowed() {
+        if !Shape::from([config.batch_size.min(len), fields.fixed_elements()]).is_allowed() {
             let expected = "a batch that fits in memory";
             return Err(Error::argument("batch_size", expected, config.batch_size));
         }
-        Ok(Self { dataset, config, batches_per_epoch: batches as u64, len, sample_elements })
+        Ok(Self { dataset, config, batches_per_epoch: batches as u64, len, fields })
     }
 
     pub(super) fn after(&self, position: Position) -> Position {
@@ -121,42 +116,9 @@ impl Cursor {
     }
 
     fn read(&self, indices: Vec<usize>, stop: &AtomicBool) -> Result<Batch> {
-        let Plan { dataset, sample_elements, .. } = &*self.plan;
-        let mut inputs = allocate::zeros(indices.len() * sample_elements, BATCH)?;
-        let mut labels = allocate::zeros(indices.len(), BATCH)?;
-        let failed = inputs
-            .par_chunks_mut(*sample_elements)
-            .zip(&mut labels)
-            .zip(&indices)
-            .with_min_len(ELEMENTS_PER_TASK.div_ceil(*sample_elements))
-            .take_any_while(|_| !stop.load(Ordering::Relaxed))
-            .find_map_first(|((input, label), &index)| {
-                read_sample(&**dataset, index, input).map(|read| *label = read).err()
-            });
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        if stop.load(Ordering::Relaxed) {
-            return Err(Error::Internal {
-                pass: "loader",
-                message: "stopped within a batch".into(),
-            });
-        }
-        let mut shape = vec![indices.len()];
-        shape.extend_from_slice(dataset.sample_shape());
-        Ok(Batch { inputs, shape, labels, indices, position: self.next })
+        let Plan { dataset, config, fields, .. } = &*self.plan;
+        let pass = Pass { seed: config.seed, epoch: self.next.epoch };
+        let (inputs, targets) = collate(&**dataset, fields, &indices, pass, stop)?;
+        Ok(Batch { inputs, targets, indices, position: self.next })
     }
-}
-
-/// What memory is wanted for.
-const BATCH: &str = "a batch";
-
-/// Reads a sample; its label must be a class, since losses index with it.
-fn read_sample(dataset: &dyn Dataset, index: usize, into: &mut [f32]) -> Result<i32> {
-    let label = dataset.read(index, into)?;
-    if usize::try_from(label).is_ok_and(|label| label < dataset.classes()) {
-        return Ok(label);
-    }
-    let expected = format!("classes 0..{}", dataset.classes());
-    Err(Error::argument(format!("label of sample {index}"), expected, label))
 }

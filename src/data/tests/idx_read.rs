@@ -72,13 +72,13 @@ fn a_pair_is_a_data_set() {
     fs::write(&images, images_file(2, 2, 3)).unwrap();
     fs::write(&labels, labels_file(&[4, 1])).unwrap();
     let set = load_pair(&images, &labels, 5).unwrap();
-    assert_eq!((set.len(), set.classes(), set.sample_shape()), (2, 5, &[1, 2, 3][..]));
+    assert_eq!((set.len(), set.classes(), set.sample_shape()), (2, 5, vec![1, 2, 3]));
     assert_eq!((set.images().count, set.labels()), (2, &[4, 1][..]));
 
-    let mut sample = [0.0; 6];
-    assert_eq!(set.read(1, &mut sample).unwrap(), 1);
+    let (sample, label_of_it) = read(&set, 1).unwrap();
+    assert_eq!(label_of_it, 1);
     assert_eq!(sample, [42, 49, 56, 63, 70, 77].map(|byte| byte as f32 / 255.0));
-    assert_eq!(blamed(set.read(2, &mut sample)), "index");
+    assert_eq!(blamed(read(&set, 2)), "index");
     assert_eq!(label(&set, 0).unwrap(), 4);
 }
 

@@ -8,13 +8,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::data::{Batch, LastBatch, Loader, LoaderConfig, Position, Shuffle};
+use crate::Tensor;
 
 fn loader(len: usize, config: &LoaderConfig) -> Loader {
     Loader::new(Arc::new(numbered(len, 3)), config.clone()).unwrap()
 }
 
 fn config(batch_size: usize, shuffle: Shuffle) -> LoaderConfig {
-    LoaderConfig { batch_size, shuffle, last_batch: LastBatch::Keep, prefetch: 0 }
+    LoaderConfig { batch_size, shuffle, prefetch: 0, ..LoaderConfig::default() }
 }
 
 fn next(loader: &mut Loader, count: usize) -> Vec<Batch> {
@@ -33,14 +34,14 @@ fn a_batch_holds_its_samples() {
     assert_eq!(
         batches[1],
         Batch {
-            inputs: vec![2.0, -2.0, 3.0, -3.0],
-            shape: vec![2, 2],
-            labels: vec![2, 0],
+            inputs: vec![Tensor::new([2, 2], vec![2.0, -2.0, 3.0, -3.0]).unwrap()],
+            targets: vec![Tensor::labels([2], vec![2, 0]).unwrap()],
             indices: vec![2, 3],
             position: Position { epoch: 0, batch: 1 },
         }
     );
-    assert_eq!((&batches[2].shape[..], &batches[2].indices[..]), (&[1, 2][..], &[4][..]));
+    assert_eq!(batches[2].inputs[0].shape().dims(), [1, 2]);
+    assert_eq!(batches[2].indices, [4]);
 }
 
 #[test]
@@ -51,7 +52,7 @@ fn the_last_batch_is_kept_or_dropped() {
         assert_eq!((loader.len(), loader.batches_per_epoch()), (sizes.len(), sizes.len()));
         for _ in 0..2 {
             let seen: Vec<usize> =
-                loader.epoch().map(|batch| batch.unwrap().labels.len()).collect();
+                loader.epoch().map(|batch| batch.unwrap().labels().unwrap().len()).collect();
             assert_eq!(seen, sizes);
         }
     }
@@ -103,7 +104,8 @@ fn a_position_survives_its_file_format() {
 fn large_batches_are_read_on_several_cores() {
     let set = wide(100);
     let mut loader = Loader::new(Arc::new(set.clone()), config(100, Shuffle::Sequential)).unwrap();
-    assert_eq!(loader.next_batch().unwrap().inputs, set.inputs());
+    let batch = loader.next_batch().unwrap();
+    assert_eq!(batch.inputs[0].values().unwrap(), set.inputs());
 }
 
 #[test]

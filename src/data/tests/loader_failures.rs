@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::data::{LastBatch, Loader, LoaderConfig, Position, Shuffle};
+use crate::data::{Fields, LastBatch, Loader, LoaderConfig, Pass, Position, Sample, Shuffle};
 
 /// What happens when a sample is read.
 #[derive(Default)]
@@ -26,23 +26,19 @@ impl Dataset for Faulty {
         1000
     }
 
-    fn sample_shape(&self) -> &[usize] {
-        &[1]
+    fn fields(&self) -> Fields {
+        Fields::labelled([1], 2)
     }
 
-    fn classes(&self) -> usize {
-        2
-    }
-
-    fn read(&self, index: usize, into: &mut [f32]) -> Result<i32> {
+    fn read(&self, index: usize, _: Pass, sample: &mut Sample<'_>) -> Result<()> {
         self.reads.fetch_add(1, SeqCst);
         thread::sleep(self.delay);
         if self.failing.load(SeqCst) && index >= self.fails_from {
             assert!(!self.panics, "sample {index} panics");
             return Err(Error::argument("sample", "an intact one", index));
         }
-        into[0] = index as f32;
-        Ok(self.label)
+        sample.input(0).write_f32(&[index as f32])?;
+        sample.set_label(self.label)
     }
 }
 
@@ -58,17 +54,12 @@ impl Dataset for Counted {
         self.0
     }
 
-    fn sample_shape(&self) -> &[usize] {
-        &[8]
+    fn fields(&self) -> Fields {
+        Fields::labelled([8], 1)
     }
 
-    fn classes(&self) -> usize {
-        1
-    }
-
-    fn read(&self, index: usize, into: &mut [f32]) -> Result<i32> {
-        self.check_read(index, into)?;
-        Ok(0)
+    fn read(&self, index: usize, _: Pass, _: &mut Sample<'_>) -> Result<()> {
+        self.check_index(index)
     }
 }
 
@@ -91,7 +82,7 @@ fn what_does_not_fit_is_an_error() {
     let counted = MemoryDataset::read_all(&Counted(usize::MAX)).unwrap_err().to_string();
     assert!(counted.ends_with(" bytes for the samples of a data set"), "{counted}");
     // In order and by small batches, there is no need for it to fit.
-    assert_eq!(Loader::new(vast(), config(0)).unwrap().next_batch().unwrap().labels.len(), 10);
+    assert_eq!(Loader::new(vast(), config(0)).unwrap().next_batch().unwrap().samples(), 10);
 }
 
 #[test]
@@ -111,7 +102,7 @@ fn settings_that_give_no_batches_are_refused() {
 
     let huge = LoaderConfig { batch_size: usize::MAX, ..config(0) };
     let mut loader = Loader::new(Arc::new(numbered(5, 2)), huge).unwrap();
-    assert_eq!((loader.len(), loader.next_batch().unwrap().labels.len()), (1, 5));
+    assert_eq!((loader.len(), loader.next_batch().unwrap().samples()), (1, 5));
 }
 
 #[test]
@@ -152,21 +143,17 @@ impl Dataset for FailsLate {
         64
     }
 
-    fn sample_shape(&self) -> &[usize] {
-        &[20_000] // worth a task of its own
+    fn fields(&self) -> Fields {
+        Fields::labelled([20_000], 1) // worth a task of its own
     }
 
-    fn classes(&self) -> usize {
-        1
-    }
-
-    fn read(&self, index: usize, _: &mut [f32]) -> Result<i32> {
+    fn read(&self, index: usize, _: Pass, _: &mut Sample<'_>) -> Result<()> {
         if index <= 17 {
             thread::sleep(Duration::from_millis(5));
         }
         match index {
             17.. => Err(Error::argument("sample", "an intact one", index)),
-            _ => Ok(0),
+            _ => Ok(()),
         }
     }
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Tests of the data module, by the part that they concern.
 
+mod arrays;
 mod digits;
+mod fields;
 mod idx_corrupt;
 mod idx_find;
 mod idx_read;
@@ -9,9 +11,10 @@ mod loader;
 mod loader_failures;
 mod memory;
 mod normalise;
+mod pass;
 mod random;
 
-use super::{Dataset, MemoryDataset};
+use super::{Batch, Dataset, MemoryDataset, Pass};
 use crate::{Error, Result};
 
 /// `len` samples of two elements that tell their index, in `classes` classes by turns.
@@ -29,8 +32,13 @@ fn blamed<T: std::fmt::Debug>(result: Result<T>) -> String {
     }
 }
 
-/// The label of sample `index`, read with a buffer of the right size.
+/// Sample `index` and its label.
+fn read(dataset: &dyn Dataset, index: usize) -> Result<(Vec<f32>, i32)> {
+    let batch = Batch::read(dataset, &[index], Pass::default())?;
+    Ok((batch.inputs[0].values()?.to_vec(), batch.labels()?[0]))
+}
+
+/// The label of sample `index`.
 fn label(dataset: &dyn Dataset, index: usize) -> Result<i32> {
-    let mut sample = vec![0.0; dataset.sample_shape().iter().product()];
-    dataset.read(index, &mut sample)
+    Ok(read(dataset, index)?.1)
 }
