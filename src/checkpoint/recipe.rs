@@ -183,7 +183,7 @@ pub fn content_hash(dataset: &dyn Dataset) -> Result<String> {
         let tensors = || batch.inputs.iter().chain(&batch.targets);
         let bytes: Vec<Vec<u8>> = tensors().map(little_endian).collect::<Result<_>>()?;
         for (tensor, field) in tensors().zip(fields.all()) {
-            // Padding says how far the longest sample goes, lengths are in it.
+            // How far samples are padded; where lengths matter, they are a field.
             if field.varying.is_some() {
                 hash.update((tensor.shape().dims()[1] as u64).to_le_bytes());
             }

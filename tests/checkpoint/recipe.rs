@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use kiln::checkpoint::{Recipe, Resume};
-use kiln::data::{Loader, LoaderConfig, MemoryDataset, Shuffle};
+use kiln::checkpoint::{content_hash, Recipe, Resume};
+use kiln::data::{Array, Arrays, Loader, LoaderConfig, MemoryDataset, Shuffle};
 use kiln::loss::Loss;
 use kiln::nn::{Dropout, LeakyRelu, Linear, Module, Scope};
 use kiln::optim::AdamW;
@@ -212,4 +212,39 @@ fn a_run_goes_on_within_an_epoch() {
             assert!(read(&dir) == read(&whole), "{file}, cut off after {cut} batches");
         }
     }
+}
+
+/// Checkpoints of earlier versions are resumed by these: the first is from a separate implementation.
+#[test]
+fn hashes_of_data_never_change() {
+    let labelled = MemoryDataset::new(vec![0.5, 1.5], &[1], vec![0, 1], 2).unwrap();
+    assert_eq!(content_hash(&labelled).unwrap(), "b89a0a56cd228951fc6fcefa9ea915f7");
+
+    let array = || Array::f32([0.5, 1.5], &[1]);
+    let of = |set: Result<Arrays>| content_hash(&set.unwrap()).unwrap();
+    let labels = Arrays::new([array()], [Array::labels([0, 1], 2)]);
+    assert_eq!(of(labels), "b89a0a56cd228951fc6fcefa9ea915f7", "however they are stored");
+    let others = [
+        of(Arrays::new([array()], [])),
+        of(Arrays::new([array()], [Array::i32([0, 1], &[])])),
+        of(Arrays::new([array()], [Array::f32([0.0, 1.0], &[])])),
+        of(Arrays::new([array()], [Array::f32([0.0, 1.0], &[1])])),
+        of(Arrays::new([array()], [Array::f32([1.0, 1.0], &[1])])),
+        of(Arrays::new([array(), Array::f32([0.0, 1.0], &[1])], [])),
+    ];
+    for (place, hash) in others.iter().enumerate() {
+        assert!(!others[..place].contains(hash), "{others:?}");
+    }
+}
+
+/// Equal seeds of data are no entry, so that earlier checkpoints are resumed.
+#[test]
+fn the_seed_of_data_is_in_the_recipe() {
+    let recipe = |seed| {
+        let set = MemoryDataset::new(vec![0.5, 1.5], &[1], vec![0, 1], 2).unwrap();
+        let config = LoaderConfig { seed, ..LoaderConfig::default() };
+        Recipe::new().with_loader(&Loader::new(Arc::new(set), config).unwrap()).unwrap()
+    };
+    assert_eq!(recipe(0).get("data seed"), None);
+    assert_eq!(recipe(3).differences(&recipe(0)), ["data seed: expected 3, got none"]);
 }
