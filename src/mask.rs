@@ -27,8 +27,9 @@ impl Mask {
     }
 
     /// Whether an element is kept in pass `step` of the sample with this index in the global batch.
+    /// Where channels are dropped, their numbers are those of the elements.
     pub fn keeps(&self, step: u32, sample: u32, element: u32) -> bool {
-        let Dropout { site, drop15 } = self.dropout;
+        let Dropout { site, drop15, .. } = self.dropout;
         keep(&MaskKey { seed: self.seed, site, step, drop15 }, sample, element)
     }
 

@@ -300,7 +300,7 @@ fn place((path, number): (&str, usize), from: &str) -> String {
 fn operation(graph: &Graph, node: &Node) -> String {
     match &node.op {
         Op::Parameter(parameter) => graph.parameters()[parameter.index()].name.clone(),
-        Op::Dropout(dropout) => format!("dropout[p={}/32768]", dropout.drop15),
+        Op::Dropout(dropout) => dropout.to_string(),
         op => format!("{op:?}"),
     }
 }

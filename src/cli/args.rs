@@ -122,15 +122,15 @@ pub(super) struct NetArgs {
     /// Width of the hidden layers of --net simple
     #[arg(long, value_name = "N")]
     pub(super) hidden: Option<NonZeroUsize>,
-    /// Dropout rate of --net simple
+    /// Dropout rate, of any network but --net variable
     #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     pub(super) p: Option<f32>,
 }
 
 #[derive(Debug, Default, Args)]
 pub(super) struct DataArgs {
-    /// digits, or mnist:DIR, fashion:DIR, kmnist:DIR or emnist-digits:DIR, where DIR holds the four
-    /// IDX files, or torchvision's folder with them
+    /// digits, digits32 (as 3x32x32, for convolutions), or mnist:DIR, fashion:DIR, kmnist:DIR or emnist-digits:DIR, where
+    /// DIR holds the four IDX files, or torchvision's folder with them
     #[arg(long)]
     pub(super) data: Option<Source>,
     /// Train on this many samples; of the digits, the others are the test set
@@ -258,6 +258,14 @@ pub(super) enum NetName {
     Simple,
     /// 784-1024-512-10, dropout 0.2 and 0.5
     Variable,
+    /// 3x32x32, two convolutions and two linear layers, dropout 0.25 of feature maps and 0.5
+    Cnn,
+    /// 3x32x32, two convolutions with dropout 0.2 of feature maps between them
+    SpatialCnn,
+    /// 3x32x32, a residual block with batch norm and dropout 0.1 of feature maps
+    Residual,
+    /// 3x32x32, ResNet-20 with dropout 0.1 of feature maps in its blocks
+    ResnetSmall,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use kiln::data::idx::{Amount, Collection, Emnist};
 use kiln::data::{Dataset, Digits};
-use kiln::{Error, Result, Shape};
+use kiln::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// The split and the wrong labels stay the same whatever `--seed` is, so that runs can be compared.
@@ -23,6 +23,8 @@ const DIGITS_FOR_TRAINING: usize = 1500;
 #[serde(try_from = "String", into = "String")]
 pub(super) enum Source {
     Digits,
+    /// As colour images of 32 x 32.
+    Digits32,
     Files(Known, PathBuf),
 }
 
@@ -54,6 +56,7 @@ impl Source {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Source::Digits => "digits",
+            Source::Digits32 => "digits32",
             Source::Files(known, _) => known.name(),
         }
     }
@@ -61,7 +64,7 @@ impl Source {
     /// Reads the data, and of the training set only what is wanted.
     pub(super) fn load(&self, choice: Choice) -> Result<Sets> {
         match self {
-            Source::Digits => {
+            Source::Digits | Source::Digits32 => {
                 let all = Digits::load();
                 let count = choice.train_samples.map_or(DIGITS_FOR_TRAINING, NonZeroUsize::get);
                 let most = all.labels().len() - 1;
@@ -69,7 +72,10 @@ impl Source {
                     let expected = format!("at most {most}, to leave digits for the test");
                     return Err(Error::argument("train-samples", expected, count));
                 }
-                let (train, test) = all.split(count, SPLIT_SEED)?;
+                let (train, test) = match self {
+                    Source::Digits32 => all.to_32x32_rgb().shuffled(SPLIT_SEED).split(count)?,
+                    _ => all.split(count, SPLIT_SEED)?,
+                };
                 let train = train.with_label_noise(choice.label_noise, SPLIT_SEED)?;
                 Ok(Sets { train: Arc::new(train), test: Arc::new(test) })
             }
@@ -107,13 +113,6 @@ impl Known {
     }
 }
 
-impl Sets {
-    /// Number of elements of a sample.
-    pub(super) fn features(&self) -> usize {
-        Shape::from(self.train.sample_shape()).elements()
-    }
-}
-
 impl FromStr for Source {
     type Err = String;
 
@@ -121,12 +120,13 @@ impl FromStr for Source {
         let known = |name| Known::ALL.into_iter().find(|known| known.name() == name);
         match text.split_once(':').map(|(name, path)| (known(name), path)) {
             None if text == "digits" => Ok(Source::Digits),
+            None if text == "digits32" => Ok(Source::Digits32),
             Some((Some(known), path)) if !path.is_empty() => {
                 Ok(Source::Files(known, absolute(path)))
             }
             _ => {
                 let names = Known::ALL.map(|known| format!("{}:DIR", known.name()));
-                Err(format!("expected digits or one of {}", names.join(", ")))
+                Err(format!("expected digits, digits32 or one of {}", names.join(", ")))
             }
         }
     }
@@ -154,7 +154,7 @@ impl From<Source> for String {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Source::Digits => f.write_str("digits"),
+            Source::Digits | Source::Digits32 => f.write_str(self.name()),
             Source::Files(known, path) => write!(f, "{}:{}", known.name(), path.display()),
         }
     }

@@ -9,7 +9,7 @@ use kiln::{Error, Result};
 use serde_json::json;
 
 use super::args::{Common, EvalArgs, NetName};
-use super::data::{Choice, Source};
+use super::data::Choice;
 use super::evaluation::{evaluate, first_non_finite};
 use super::interrupt::Interrupt;
 use super::metrics::percent;
@@ -27,7 +27,7 @@ pub(super) fn run(args: &EvalArgs, common: &Common, output: &mut Output) -> Resu
         None => NetSettings::new(&args.net)?,
     };
     let source = args.data.data.clone().or(known.map(|known| known.data.clone()));
-    let source = source.unwrap_or(Source::Digits);
+    let source = source.unwrap_or(net_settings.usual_data());
     let train_samples = args.data.train_samples.or(known.and_then(|known| known.train_samples));
     let sets = source.load(Choice { train_samples, label_noise: 0.0 })?;
     // As the run itself measures, unless something else is asked for.
@@ -37,11 +37,12 @@ pub(super) fn run(args: &EvalArgs, common: &Common, output: &mut Output) -> Resu
     let mut net = network::net(net_settings, device, 0)?;
     let device = net.device().describe();
     checkpoint::load_weights(&mut net, &weights)?;
-    let Some(scores) = evaluate(&mut net, &sets.test, &Interrupt::default())? else {
+    let Some(scores) = evaluate(&mut net, net_settings.feed(), &sets.test, &Interrupt::default())?
+    else {
         return Ok(());
     };
     let Some(correct) = scores.correct else {
-        let first = first_non_finite(&mut net, &sets.test)?;
+        let first = first_non_finite(&mut net, net_settings.feed(), &sets.test)?;
         let got = first.map_or_else(|| "NaN".into(), |first| first.to_string());
         return Err(Error::argument("checkpoint", "a network that gives numbers", got));
     };

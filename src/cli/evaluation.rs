@@ -9,7 +9,7 @@ use kiln::{NonFiniteValue, Result};
 
 use super::interrupt::Interrupt;
 use super::metrics::Scores;
-use super::network::AnyNet;
+use super::network::{AnyNet, Feed};
 
 /// Samples per batch; large enough for full speed.
 const BATCH: usize = 256;
@@ -17,6 +17,7 @@ const BATCH: usize = 256;
 /// Loss and accuracy; `None` if a signal came first.
 pub(super) fn evaluate(
     net: &mut AnyNet,
+    feed: Feed,
     set: &Arc<dyn Dataset>,
     interrupt: &Interrupt,
 ) -> Result<Option<Scores>> {
@@ -26,7 +27,7 @@ pub(super) fn evaluate(
         if interrupt.caught().is_some() {
             return Ok(None);
         }
-        let (x, labels) = batch?.into_rows()?;
+        let (x, labels) = feed.tensors(batch?)?;
         let (mean, scores) = net.eval().loss_and_output(&criterion, &x, &labels)?;
         let labels = labels.integers()?;
         loss += f64::from(mean.item()?) * labels.len() as f64;
@@ -45,10 +46,11 @@ pub(super) fn evaluate(
 /// The first layer's output that is not finite, on the first batch with such a one.
 pub(super) fn first_non_finite(
     net: &mut AnyNet,
+    feed: Feed,
     set: &Arc<dyn Dataset>,
 ) -> Result<Option<NonFiniteValue>> {
     for batch in loader(set)?.epoch() {
-        let (x, _) = batch?.into_rows()?;
+        let (x, _) = feed.tensors(batch?)?;
         let found = net.eval().first_non_finite(&x)?;
         if found.is_some() {
             return Ok(found);

@@ -4,10 +4,14 @@
 use std::num::NonZeroUsize;
 
 use kiln::backend::cuda::{Capture, CudaImage, CudaOptions};
+use kiln::data::{Batch, Dataset};
 use kiln::loss::CrossEntropy;
-use kiln::models::{SimpleNet, VariableDropoutNet};
+use kiln::models::{
+    Cnn, ImageClassifier, ResidualNet, ResnetSmall, SimpleNet, SpatialDropoutCnn,
+    VariableDropoutNet,
+};
 use kiln::nn::Module;
-use kiln::{Device, Error, Net, Precision, Result, Seed, Trainer};
+use kiln::{Device, Error, Net, Precision, Result, Seed, Shape, Tensor, Trainer};
 
 use super::args::{CaptureName, Common, DeviceName, ImageName, NetName, PrecisionName};
 use super::settings::{NetSettings, StepSettings};
@@ -18,11 +22,45 @@ pub(super) type AnyNet = Net<Box<dyn Module>>;
 /// A trainer of a network of any kind.
 pub(super) type AnyTrainer = Trainer<Box<dyn Module>>;
 
-/// Elements of a sample that both networks take: 28 x 28 pixels.
-pub(super) const FEATURES: usize = 784;
+/// Elements of a sample that fully connected networks take: 28 x 28 pixels.
+const FEATURES: usize = 784;
 
-/// Classes that both networks tell apart.
-pub(super) const CLASSES: usize = 10;
+/// A sample that networks with convolutions take.
+const IMAGE: [usize; 3] = [3, 32, 32];
+
+/// Classes that all networks tell apart.
+const CLASSES: usize = 10;
+
+/// Side of the squares over which the feature maps of a network without a head are averaged.
+const SQUARE: usize = 4;
+
+/// How a network takes samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Feed {
+    /// Each as one row.
+    Rows,
+    /// As the images that they are.
+    Images,
+}
+
+impl Feed {
+    /// A batch's inputs and labels.
+    pub(super) fn tensors(self, batch: Batch) -> Result<(Tensor, Tensor)> {
+        match self {
+            Feed::Rows => batch.into_rows(),
+            Feed::Images => batch.into_tensors(),
+        }
+    }
+
+    /// The shape of so many samples of a data set.
+    pub(super) fn shape(self, samples: usize, set: &dyn Dataset) -> Shape {
+        let sample = set.sample_shape();
+        match self {
+            Feed::Rows => [samples, Shape::from(sample).elements()].into(),
+            Feed::Images => [&[samples], sample].concat().into(),
+        }
+    }
+}
 
 impl NetName {
     /// The name, as given on the command line.
@@ -30,6 +68,10 @@ impl NetName {
         match self {
             NetName::Simple => "simple",
             NetName::Variable => "variable",
+            NetName::Cnn => "cnn",
+            NetName::SpatialCnn => "spatial-cnn",
+            NetName::Residual => "residual",
+            NetName::ResnetSmall => "resnet-small",
         }
     }
 }
@@ -42,6 +84,29 @@ impl NetSettings {
                 format!("SimpleNet {FEATURES}-{hidden}-{hidden}-{CLASSES}")
             }
             NetSettings::Variable => format!("VariableDropoutNet {FEATURES}-1024-512-{CLASSES}"),
+            NetSettings::Cnn { .. } => format!("Cnn 3x32x32-64-128-512-{CLASSES}"),
+            NetSettings::SpatialCnn { .. } => format!("SpatialDropoutCnn 3x32x32-64-128-{CLASSES}"),
+            NetSettings::Residual { .. } => format!("ResidualNet 3x32x32-64-64-64-{CLASSES}"),
+            NetSettings::ResnetSmall { .. } => format!("ResnetSmall 3x32x32-16-32-64-{CLASSES}"),
+        }
+    }
+
+    /// How it takes samples.
+    pub(super) fn feed(&self) -> Feed {
+        match self {
+            NetSettings::Simple { .. } | NetSettings::Variable => Feed::Rows,
+            NetSettings::Cnn { .. }
+            | NetSettings::SpatialCnn { .. }
+            | NetSettings::Residual { .. }
+            | NetSettings::ResnetSmall { .. } => Feed::Images,
+        }
+    }
+
+    /// The shape of a batch of samples that it is made for.
+    pub(super) fn batch(&self, samples: usize) -> Shape {
+        match self.feed() {
+            Feed::Rows => [samples, FEATURES].into(),
+            Feed::Images => [samples, IMAGE[0], IMAGE[1], IMAGE[2]].into(),
         }
     }
 }
@@ -97,6 +162,17 @@ pub(super) fn net(settings: NetSettings, device: Device, seed: u64) -> Result<An
                 Box::new(SimpleNet::new(p, FEATURES, hidden.get(), CLASSES, rate))
             }
             NetSettings::Variable => Box::new(VariableDropoutNet::new(p)),
+            NetSettings::Cnn { p: rate } => {
+                let rates = rate.map_or(Cnn::RATES, |rate| [rate; 2]);
+                Box::new(Cnn::with_rates(p, CLASSES, rates))
+            }
+            NetSettings::SpatialCnn { p: rate } => {
+                let maps = [SpatialDropoutCnn::CHANNELS, IMAGE[1]];
+                let features = SpatialDropoutCnn::new(p, rate);
+                Box::new(ImageClassifier::new(p, features, maps, SQUARE, CLASSES))
+            }
+            NetSettings::Residual { p: rate } => Box::new(ResidualNet::new(p, CLASSES, rate)),
+            NetSettings::ResnetSmall { p: rate } => Box::new(ResnetSmall::new(p, CLASSES, rate)),
         }
     })
 }

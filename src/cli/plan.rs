@@ -13,17 +13,18 @@ use kiln::{grouped, Device, Error, Mode, Precision, Result};
 use serde_json::{json, Value};
 
 use super::args::{Common, DeviceName, GraphFormat, PlanArgs, PlanMode};
-use super::network::{self, FEATURES};
+use super::network;
 use super::output::Output;
 use super::settings::{NetSettings, StepSettings};
 
 pub(super) fn run(args: &PlanArgs, common: &Common, output: &mut Output) -> Result<()> {
-    let step = StepSettings::new(&args.step)?;
+    let settings = NetSettings::new(&args.net)?;
+    let step = StepSettings::new(&args.step, settings.feed())?;
     let target = Target::new(args, common)?;
-    let net = network::net(NetSettings::new(&args.net)?, target.device.clone(), 0)?;
+    let net = network::net(settings, target.device.clone(), 0)?;
     let mut trainer = network::trainer(net, &step, NonZeroUsize::MIN)?;
     let batch = step.batch.get();
-    let x = TensorType::f32([batch, FEATURES].into());
+    let x = TensorType::f32(settings.batch(batch));
     let plan = match args.mode {
         PlanMode::Train => trainer.plan(&x, &TensorType::i32([batch].into()))?,
         PlanMode::Eval => trainer.net().plan(Mode::Eval, &[x])?,

@@ -82,7 +82,7 @@ impl Session {
             .with_non_finite(conditions.non_finite);
         let mut trainer = trainer.with_schedule(settings.schedule(loader.len() as u64))?;
         let samples = settings.step.batch.get().min(sets.train.len());
-        let x = TensorType::f32([samples, sets.features()].into());
+        let x = TensorType::f32(settings.net.feed().shape(samples, &*sets.train));
         trainer.plan(&x, &TensorType::i32([samples].into()))?;
         let recipe = Recipe::new().with_loader(&loader)?;
         let recipe = recipe.with("test data", content_hash(&*sets.test)?);
@@ -203,7 +203,7 @@ impl Session {
             return Ok(Some(signal));
         }
         for batch in self.loader.epoch() {
-            let (x, labels) = batch?.into_rows()?;
+            let (x, labels) = self.settings.net.feed().tensors(batch?)?;
             let loss = self.trainer.step(&x, &labels)?;
             tracing::trace!(update = self.trainer.updates(), loss = loss.value()?, "step");
             output.advance();
@@ -218,9 +218,10 @@ impl Session {
     fn measure(&mut self, seconds: f64, output: &mut Output) -> Result<Option<Epoch>> {
         let number = self.history.len() + 1;
         let interrupt = &self.conditions.interrupt;
-        let net = self.trainer.net();
-        let Some(train) = evaluate(net, &self.sets.train, interrupt)? else { return Ok(None) };
-        let Some(test) = evaluate(net, &self.sets.test, interrupt)? else { return Ok(None) };
+        let (net, feed) = (self.trainer.net(), self.settings.net.feed());
+        let mut scores = |set| evaluate(net, feed, set, interrupt);
+        let Some(train) = scores(&self.sets.train)? else { return Ok(None) };
+        let Some(test) = scores(&self.sets.test)? else { return Ok(None) };
         output.finish();
         tracing::info!(epoch = number, train = train.loss, test = test.loss, seconds, "epoch");
         let measured =
@@ -232,7 +233,7 @@ impl Session {
                     update: self.trainer.updates(),
                     what: format!("the loss on the {name} set"),
                     value: loss as f32,
-                    first: first_non_finite(self.trainer.net(), set)?.map(Box::new),
+                    first: first_non_finite(self.trainer.net(), feed, set)?.map(Box::new),
                 });
             }
             tracing::warn!(epoch = number, loss, "training has diverged");
@@ -260,6 +261,7 @@ impl Session {
     ) -> Result<Option<NonFiniteValue>> {
         let Session { settings, device, mut conditions, sets, trainer, .. } = self;
         conditions.non_finite = NonFinite::Continue;
+        let feed = settings.net.feed();
         let interrupt = conditions.interrupt.clone();
         // A second trainer may not fit into memory beside it.
         drop(trainer);
@@ -268,7 +270,7 @@ impl Session {
             again.resume(directory, Stretch::No)?;
         }
         while interrupt.caught().is_none() && again.trainer.updates() < update {
-            let (x, labels) = again.loader.next_batch()?.into_rows()?;
+            let (x, labels) = feed.tensors(again.loader.next_batch()?)?;
             if again.trainer.updates() + 1 == update {
                 return again.trainer.first_non_finite(&x, &labels);
             }

@@ -3,6 +3,7 @@
 
 use std::num::NonZeroUsize;
 
+use kiln::models::{Cnn, ResidualBlock, ResnetSmall, SpatialDropoutCnn};
 use kiln::optim::{Adam, AdamW, Optimizer, Schedule, Sgd};
 use kiln::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use super::args::{
     FitArgs, NetArgs, NetName, OptimizerName, PrecisionName, ScheduleName, StepArgs,
 };
 use super::data::{Choice, Source};
+use super::network::Feed;
 
 /// Everything that a run's result depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,8 +47,24 @@ pub(super) enum Stretch {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "net", rename_all = "kebab-case")]
 pub(super) enum NetSettings {
-    Simple { hidden: NonZeroUsize, p: f32 },
+    Simple {
+        hidden: NonZeroUsize,
+        p: f32,
+    },
     Variable,
+    /// At its two own rates, unless one is given for both.
+    Cnn {
+        p: Option<f32>,
+    },
+    SpatialCnn {
+        p: f32,
+    },
+    Residual {
+        p: f32,
+    },
+    ResnetSmall {
+        p: f32,
+    },
 }
 
 /// What one training step depends on.
@@ -72,6 +90,8 @@ const HIDDEN: usize = 512;
 const RATE: f32 = 0.5;
 const MOMENTUM: f64 = 0.9;
 const SGD_RATE: f64 = 0.05;
+/// Batch norm makes up for little steps, and after few of them large ones still jump.
+const SGD_RATE_OF_IMAGES: f64 = 0.02;
 const ADAM_RATE: f64 = 1e-3;
 /// PyTorch's default for AdamW.
 const ADAMW_DECAY: f64 = 0.01;
@@ -84,10 +104,11 @@ const WARMUP_START: f64 = 0.1;
 impl Settings {
     /// Settings of a new run.
     pub(super) fn new(args: &FitArgs, precision: Option<PrecisionName>) -> Result<Self> {
+        let net = NetSettings::new(&args.net)?;
         Ok(Settings {
-            net: NetSettings::new(&args.net)?,
-            step: StepSettings::new(&args.step)?,
-            data: args.data.data.clone().unwrap_or(Source::Digits),
+            net,
+            step: StepSettings::new(&args.step, net.feed())?,
+            data: args.data.data.clone().unwrap_or(net.usual_data()),
             train_samples: args.data.train_samples,
             label_noise: args.label_noise.unwrap_or(0.0),
             epochs: args.epochs.unwrap_or(at_least_one(EPOCHS)),
@@ -108,16 +129,16 @@ impl Settings {
         stretch: Stretch,
     ) -> (Self, Vec<Error>) {
         let mut errors = Vec::new();
-        let (hidden, p) = match self.net {
-            NetSettings::Simple { hidden, p } => (Some(hidden), Some(p)),
-            NetSettings::Variable => (None, None),
+        let hidden = match self.net {
+            NetSettings::Simple { hidden, .. } => Some(hidden),
+            _ => None,
         };
         let (optimizer, momentum) = self.step.rule.parts();
         let data = args.data.data.as_ref();
         let began_with = self.precision.or(precision);
         errors.extend(conflict("net", args.net.net, Some(self.net.name())));
         errors.extend(conflict("hidden", args.net.hidden, hidden));
-        errors.extend(conflict("p", args.net.p, p));
+        errors.extend(conflict("p", args.net.p, self.net.rate()));
         // Their files may have moved; what is in them is compared by what they hold.
         errors.extend(conflict("data", data.map(Source::name), Some(self.data.name())));
         errors.extend(conflict("train-samples", args.data.train_samples, self.train_samples));
@@ -199,43 +220,90 @@ impl Settings {
 
 impl NetSettings {
     pub(super) fn new(args: &NetArgs) -> Result<Self> {
-        match args.net.unwrap_or(NetName::Simple) {
-            NetName::Simple => Ok(NetSettings::Simple {
-                hidden: args.hidden.unwrap_or(at_least_one(HIDDEN)),
-                p: args.p.unwrap_or(RATE),
-            }),
+        let net = match args.net.unwrap_or(NetName::Simple) {
+            NetName::Simple => {
+                let hidden = args.hidden.unwrap_or(at_least_one(HIDDEN));
+                return Ok(NetSettings::Simple { hidden, p: args.p.unwrap_or(RATE) });
+            }
             NetName::Variable => {
                 only_with("p", "--net simple", args.p)?;
-                only_with("hidden", "--net simple", args.hidden)?;
-                Ok(NetSettings::Variable)
+                NetSettings::Variable
             }
-        }
+            NetName::Cnn => NetSettings::Cnn { p: args.p },
+            NetName::SpatialCnn => {
+                NetSettings::SpatialCnn { p: args.p.unwrap_or(SpatialDropoutCnn::RATE) }
+            }
+            NetName::Residual => NetSettings::Residual { p: args.p.unwrap_or(ResidualBlock::RATE) },
+            NetName::ResnetSmall => {
+                NetSettings::ResnetSmall { p: args.p.unwrap_or(ResnetSmall::RATE) }
+            }
+        };
+        only_with("hidden", "--net simple", args.hidden)?;
+        Ok(net)
     }
 
     pub(super) fn name(&self) -> NetName {
         match self {
             NetSettings::Simple { .. } => NetName::Simple,
             NetSettings::Variable => NetName::Variable,
+            NetSettings::Cnn { .. } => NetName::Cnn,
+            NetSettings::SpatialCnn { .. } => NetName::SpatialCnn,
+            NetSettings::Residual { .. } => NetName::Residual,
+            NetSettings::ResnetSmall { .. } => NetName::ResnetSmall,
         }
     }
 
     /// The dropout rate, if there is but one.
     pub(super) fn rate(&self) -> Option<f32> {
-        match self {
-            NetSettings::Simple { p, .. } => Some(*p),
+        match *self {
             NetSettings::Variable => None,
+            NetSettings::Cnn { p } => p,
+            NetSettings::Simple { p, .. }
+            | NetSettings::SpatialCnn { p }
+            | NetSettings::Residual { p }
+            | NetSettings::ResnetSmall { p } => Some(p),
+        }
+    }
+
+    /// The same network at one dropout rate, if it takes one.
+    pub(super) fn with_rate(self, p: f32) -> Option<Self> {
+        match self {
+            NetSettings::Simple { hidden, .. } => Some(NetSettings::Simple { hidden, p }),
+            NetSettings::Variable => None,
+            NetSettings::Cnn { .. } => Some(NetSettings::Cnn { p: Some(p) }),
+            NetSettings::SpatialCnn { .. } => Some(NetSettings::SpatialCnn { p }),
+            NetSettings::Residual { .. } => Some(NetSettings::Residual { p }),
+            NetSettings::ResnetSmall { .. } => Some(NetSettings::ResnetSmall { p }),
+        }
+    }
+
+    /// The dropout rates, for people and names of directories.
+    pub(super) fn rates(&self) -> String {
+        match (self.rate(), self) {
+            (Some(p), _) => p.to_string(),
+            (None, NetSettings::Cnn { .. }) => Cnn::RATES.map(|rate| rate.to_string()).join("+"),
+            (None, _) => "0.2+0.5".into(),
+        }
+    }
+
+    /// What it is trained on unless told otherwise.
+    pub(super) fn usual_data(&self) -> Source {
+        match self.feed() {
+            Feed::Rows => Source::Digits,
+            Feed::Images => Source::Digits32,
         }
     }
 }
 
 impl StepSettings {
-    pub(super) fn new(args: &StepArgs) -> Result<Self> {
+    pub(super) fn new(args: &StepArgs, feed: Feed) -> Result<Self> {
         let rule = match args.optimizer.unwrap_or(OptimizerName::Sgd) {
             OptimizerName::Sgd => Rule::Sgd { momentum: args.momentum.unwrap_or(MOMENTUM) },
             OptimizerName::Adam => Rule::Adam,
             OptimizerName::Adamw => Rule::Adamw,
         };
         let (lr, weight_decay) = match rule {
+            Rule::Sgd { .. } if feed == Feed::Images => (SGD_RATE_OF_IMAGES, 0.0),
             Rule::Sgd { .. } => (SGD_RATE, 0.0),
             Rule::Adam => (ADAM_RATE, 0.0),
             Rule::Adamw => (ADAM_RATE, ADAMW_DECAY),

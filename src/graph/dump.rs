@@ -69,9 +69,7 @@ impl Graph {
             }
             Op::Input(input) => format!("input[{}]", input.index()),
             Op::Constant(value) => format!("constant[{value}]"),
-            Op::Dropout(dropout) => {
-                format!("dropout[p={}/32768]", dropout.drop15)
-            }
+            Op::Dropout(dropout) => dropout.to_string(),
             Op::Result(index) => format!("result[{index}]"),
             Op::MaskNonZero(scale) => format!("mask_nonzero[{scale}]"),
             Op::MatMul(product) => format!("matmul[{:?}, {:?}]", product.left, product.right),

@@ -5,7 +5,7 @@ use super::weight_gradient::{destination, Destination};
 use super::{linear, Bias, BiasGradient, Cluster, ConvWay, Finder};
 use super::{ImageKernels, Kernel, LinearTail, Sink};
 use crate::graph::{MemoryFormat, Node, NodeId};
-use crate::op::{is_per_channel, Binary, Op};
+use crate::op::{is_per_channel, Binary, Drops, Op};
 
 /// `conv(x, weight) [+ broadcast(bias)] [-> activation] [-> dropout]`; the activation only where nothing
 /// else needs its input.
@@ -37,7 +37,8 @@ pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
     }
     if let Some((user, &Op::Dropout(dropout))) = follows(finder, output) {
         // Channels innermost is how masks count the elements of images, and of nothing else.
-        if super::counts_as_stored(graph.node(user)) {
+        let by_pixels = matches!(dropout.drops, Drops::Elements | Drops::Channels);
+        if by_pixels && super::counts_as_stored(graph.node(user), dropout) {
             tail.dropout = Some(dropout);
             nodes.push(user);
             output = user;

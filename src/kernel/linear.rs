@@ -4,7 +4,7 @@
 
 use super::{Cluster, Finder, Kernel, LinearTail};
 use crate::graph::{NodeId, ParamUsage};
-use crate::op::{Binary, MatMul, Op, Unary};
+use crate::op::{Binary, Drops, MatMul, Op, Unary};
 use crate::Shape;
 
 /// Whether a layer adds a bias.
@@ -52,7 +52,8 @@ pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
     if let Some(user) = finder.only_user_past_views(cluster.outputs[0], &mut passed) {
         match graph.node(user).op {
             Op::Dropout(dropout)
-                if samples_are_rows(&graph.node(user).ty.shape, product.ty.shape.last()) =>
+                if dropout.drops == Drops::Elements
+                    && samples_are_rows(&graph.node(user).ty.shape, product.ty.shape.last()) =>
             {
                 tail.dropout = Some(dropout);
                 extend(&mut cluster, passed, user);

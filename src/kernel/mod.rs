@@ -32,8 +32,8 @@ pub use linear::Bias;
 
 use crate::graph::{Graph, MemoryFormat, Node, NodeId};
 use crate::op::{
-    is_per_channel, AvgPool, Conv, Dropout, MatMul, MaxPool, Nll, Normalize, Op, Over, Recurrent,
-    Softmax, StateRule, Store, Unary, UpdateRule, Upstream,
+    is_per_channel, AvgPool, Conv, Dropout, Drops, MatMul, MaxPool, Nll, Normalize, Op, Over,
+    Recurrent, Softmax, StateRule, Store, Unary, UpdateRule, Upstream,
 };
 use crate::{DType, Shape};
 
@@ -303,7 +303,7 @@ pub(crate) fn single(finder: &Finder<'_>, id: NodeId) -> Cluster {
         // Other kernels know numbers alone.
         Op::Transpose | Op::Broadcast(_) if node.ty.dtype != DType::F32 => moving(graph, id),
         Op::ToFormat(_) if node.ty.dtype != DType::F32 => Kernel::Plain,
-        Op::Dropout(dropout) if counts_as_stored(node) => Kernel::Dropout(*dropout),
+        Op::Dropout(dropout) if counts_as_stored(node, *dropout) => Kernel::Dropout(*dropout),
         Op::Softmax(kind) => Kernel::Softmax(*kind),
         Op::SoftmaxGrad(kind) => Kernel::SoftmaxGradient(*kind),
         Op::SumTo(shape) if shape.elements() == 1 => Kernel::Sum,
@@ -332,10 +332,14 @@ fn moving(graph: &Graph, id: NodeId) -> Kernel {
     copy::kernel(graph, id).or_else(|| indexed::kernel(graph, id)).unwrap_or(Kernel::Plain)
 }
 
-/// Whether a mask counts the elements of a sample as they lie in memory.
-pub(crate) fn counts_as_stored(node: &Node) -> bool {
-    let shape = &node.ty.shape;
-    shape.rank() < 4 || node.format == MemoryFormat::ChannelsLast || MemoryFormat::coincides(shape)
+/// Whether a mask counts what it drops of a sample as it lies in memory: single elements in their
+/// order, channels innermost, whole samples in any way.
+pub(crate) fn counts_as_stored(node: &Node, dropout: Dropout) -> bool {
+    match dropout.drops {
+        Drops::Elements => node.ty.shape.rank() < 4 || conv::lies_channels_last(node),
+        Drops::Channels => node.ty.shape.rank() >= 2 && conv::lies_channels_last(node),
+        Drops::Samples => true,
+    }
 }
 
 /// Whether a sum adds up the columns of what lies in memory.

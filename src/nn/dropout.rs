@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Element-wise dropout.
+//! Dropout of single elements.
 
 use super::{Module, Scope};
 use crate::graph::{LayerPath, Var};
+use crate::op::Drops;
 
 /// Drops each element with probability `p` in train mode and scales the others by `1 / (1 - p)`;
 /// does nothing in eval mode. As `torch.nn.Dropout` (Hinton et al. 2012, arXiv:1207.0580).
@@ -42,9 +43,7 @@ pub struct Dropout {
 impl Dropout {
     /// Dropout with probability `p` of dropping an element.
     pub fn new(scope: &Scope, p: f32) -> Self {
-        if !(0.0..=1.0).contains(&p) {
-            scope.reject("p", "a probability in [0, 1]", p);
-        }
+        check_rate(scope, p);
         Dropout { layer: scope.layer("Dropout"), p }
     }
 
@@ -56,6 +55,13 @@ impl Dropout {
 
 impl Module for Dropout {
     fn forward(&self, x: &Var) -> Var {
-        x.within(&self.layer, |x| x.dropout(self.p))
+        x.within(&self.layer, |x| x.dropout(self.p, Drops::Elements))
+    }
+}
+
+/// Rejects what is no probability.
+pub(super) fn check_rate(scope: &Scope, p: f32) {
+    if !(0.0..=1.0).contains(&p) {
+        scope.reject("p", "a probability in [0, 1]", p);
     }
 }

@@ -6,6 +6,7 @@
 
 mod activation;
 mod batch_norm;
+mod channel_dropout;
 mod conv;
 mod dropout;
 mod embedding;
@@ -22,6 +23,7 @@ pub use activation::{
     Gelu, GeluApproximation, LeakyRelu, LogSoftmax, Relu, Sigmoid, Silu, Softmax, Tanh,
 };
 pub use batch_norm::{Affine, BatchNorm, BatchNormOptions, Momentum, Tracking};
+pub use channel_dropout::{ChannelDropout, Dropout1d, Dropout2d, Dropout3d};
 pub use conv::{Conv, Conv1d, Conv2d, Conv3d, ConvOptions, Padding};
 pub use dropout::Dropout;
 pub use embedding::{Embedding, EmbeddingOptions};

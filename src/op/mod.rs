@@ -45,7 +45,7 @@ pub use matmul::{MatMul, Order};
 pub use normalize::{Normalize, Over};
 pub(crate) use pieces::around;
 pub use pool::{AvgPool, Divisor, MaxPool};
-pub use random::Dropout;
+pub use random::{Dropout, Drops};
 pub use record::Record;
 pub use recurrent::{Cell, Direction, Presence, Recurrent, Upstream};
 pub(crate) use recurrent::{Extents, Operand, Slope};
@@ -338,6 +338,8 @@ impl Op {
             Op::Unary(_) | Op::UnaryGrad(_) | Op::Binary(_) | Op::MaskNonZero(_) | Op::Where => {
                 Formats::Elementwise
             }
+            Op::Dropout(Dropout { drops: Drops::Samples, .. }) => Formats::Elementwise,
+            Op::Dropout(Dropout { drops: Drops::Channels, .. }) => Formats::Images(1),
             // Masks count the elements of a sample channels-last from rank 4 on.
             Op::Dropout(_) if inputs[0].shape.rank() >= 4 => Formats::Images(1),
             // Per channel: columns summed up.

@@ -17,12 +17,32 @@ pub struct Dropout {
     pub site: u32,
     /// Probability of dropping, in units of 1/32768; 32768 drops everything.
     pub drop15: u16,
+    /// What is dropped at once.
+    pub drops: Drops,
+}
+
+/// What a mask counts as its elements: what is dropped or kept as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Drops {
+    /// Each element by itself.
+    #[default]
+    Elements,
+    /// Whole channels, the second extent, of each sample.
+    Channels,
+    /// Whole samples.
+    Samples,
 }
 
 impl Dropout {
-    /// Dropout at `site` with probability `p`, rounded to the nearest 1/32768.
+    /// Dropout of elements at `site` with probability `p`, rounded to the nearest 1/32768.
     pub fn new(site: u32, p: f32) -> Self {
-        Dropout { site, drop15: (f64::from(p) * 32768.0).round() as u16 }
+        let drop15 = (f64::from(p) * 32768.0).round() as u16;
+        Dropout { site, drop15, drops: Drops::Elements }
+    }
+
+    /// The same site and probability for other pieces.
+    pub fn of(self, drops: Drops) -> Self {
+        Dropout { drops, ..self }
     }
 
     /// What kept elements are multiplied by: the reciprocal of the exact probability of keeping,
@@ -44,7 +64,7 @@ impl Dropout {
         let per_sample = x.shape.sample_elements();
         let value = |(index, &value): (usize, &f64)| {
             let sample = scalars.sample_offset.wrapping_add((index / per_sample) as u32);
-            let element = element_in_mask_order(&x.shape, index % per_sample);
+            let element = self.drops.number(&x.shape, index % per_sample);
             // Selected, not multiplied: a dropped infinity is 0, not NaN.
             if keep(&key, sample, element as u32) {
                 value * self.scale()
@@ -53,6 +73,29 @@ impl Dropout {
             }
         };
         Array::new(x.shape.clone(), x.data.iter().enumerate().map(value).collect())
+    }
+}
+
+impl Drops {
+    /// The number under which the mask function knows what an element of a sample belongs to.
+    fn number(self, shape: &Shape, element: usize) -> usize {
+        match self {
+            Drops::Elements => element_in_mask_order(shape, element),
+            Drops::Channels => element / shape.dims().iter().skip(2).product::<usize>().max(1),
+            Drops::Samples => 0,
+        }
+    }
+}
+
+/// `dropout[p=.../32768]`, with what is dropped if that is not single elements.
+impl std::fmt::Display for Dropout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let of = match self.drops {
+            Drops::Elements => "",
+            Drops::Channels => "channels, ",
+            Drops::Samples => "samples, ",
+        };
+        write!(f, "dropout[{of}p={}/32768]", self.drop15)
     }
 }
 

@@ -8,6 +8,7 @@ use super::program::Read;
 use super::simd::{Isa, PanelLayout};
 use crate::graph::NodeId;
 use crate::kernel::{ConvWay, Kernel, Sink};
+use crate::op::Drops;
 use crate::plan::{Plan, Step};
 use crate::{Precision, Shape};
 use std::fmt::{Display, Formatter};
@@ -112,10 +113,14 @@ impl Path {
             | Kernel::WeightGradient { .. } => {
                 Path::of_layer(&step.kernel, Layer::of(plan, step), readers, machine)
             }
-            Kernel::Dropout(_) => {
+            Kernel::Dropout(dropout) => {
+                let divided = match dropout.drops {
+                    Drops::Elements => Elements,
+                    Drops::Channels | Drops::Samples => Rows,
+                };
                 let is_large = shape(step.inputs[0]).elements() >= STREAMED_ELEMENTS;
                 let stores = if is_large { Stores::Streamed } else { Stores::Cached };
-                Path { stores, ..Path::new(Vectors, Elements) }
+                Path { stores, ..Path::new(Vectors, divided) }
             }
             Kernel::Chain(chain) => {
                 let divided = if is_small(chain) { Nothing } else { Elements };

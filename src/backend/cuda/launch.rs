@@ -84,6 +84,7 @@ params! {
     LinearCrossEntropy(KilnLinearCrossEntropyParams),
     CrossEntropy(KilnCrossEntropyParams),
     Dropout(KilnDropoutParams),
+    ChannelDropout(KilnChannelDropoutParams),
     Chain(KilnChainParams),
     Softmax(KilnSoftmaxParams),
     Reduce(KilnReduceParams),

@@ -4,7 +4,7 @@
 use super::{Directions, RecurrentOptions, RecurrentOutput, SequenceOrder, Sequences};
 use crate::graph::{LayerPath, Var};
 use crate::nn::{Bias, Init, Param, Scope};
-use crate::op::{Cell, Direction, Mismatch, Op, Presence, Recurrent};
+use crate::op::{Cell, Direction, Drops, Mismatch, Op, Presence, Recurrent};
 use crate::Shape;
 
 /// Layers of one kind of cell.
@@ -105,7 +105,7 @@ impl Stack {
             }
             x = Var::concat(&outputs, 2);
             if layer + 1 < self.options.layers {
-                x = x.dropout(self.options.dropout);
+                x = x.dropout(self.options.dropout, Drops::Elements);
             }
         }
         RecurrentOutput { output: self.in_order(&x), hidden, cell }

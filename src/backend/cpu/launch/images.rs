@@ -9,7 +9,9 @@ use super::elements::activation;
 use super::updates::updates;
 use super::{internal, write, Launch};
 use crate::kernel::{Bias, BiasGradient, ConvWay, LinearTail, Sink};
-use crate::op::{spatial, AvgPool, Conv, MaxPool, Normalize, Op, Over, Store, Window, SPATIAL};
+use crate::op::{
+    spatial, AvgPool, Conv, Drops, MaxPool, Normalize, Op, Over, Store, Window, SPATIAL,
+};
 use crate::{allocate, Result, Shape};
 
 impl<'a> Launch<'a> {
@@ -24,6 +26,10 @@ impl<'a> Launch<'a> {
             key: dropout.key(self.scalars),
             first_sample: self.scalars.sample_offset,
             rows_per_sample: shape.places().max(1),
+            rows: match dropout.drops {
+                Drops::Channels => simd::MaskRows::Shared,
+                Drops::Elements | Drops::Samples => simd::MaskRows::Own,
+            },
         });
         let activation = tail.activation.map_or(Ok(Activation::None), activation)?;
         let tail = ConvTail { bias, activation, dropout, mask: None };

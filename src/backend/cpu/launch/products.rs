@@ -24,6 +24,7 @@ impl Launch<'_> {
             key: dropout.key(self.scalars),
             first_sample: self.scalars.sample_offset,
             rows_per_sample: (output.sample_elements() / layout.outputs).max(1),
+            rows: simd::MaskRows::Own,
         });
         let forward = simd::Forward {
             layout,

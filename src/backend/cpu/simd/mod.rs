@@ -38,7 +38,7 @@ pub(crate) use products::{
     matmul, Forward, GradientTail, InputGradient, MaskNonZero, PanelLayout, Start, Strides,
     WeightGradient,
 };
-pub(crate) use random::{dropout, Dropout};
+pub(crate) use random::{dropout, dropout_columns, Columns, Dropout, MaskRows};
 pub(crate) use recurrent::{RecurrentBackward, RecurrentForward, Sequences, Slopes, Weights};
 pub(crate) use reductions::{
     column_sums, cross_entropy, log_softmax_rows, softmax_rows, sum_of_squares, target_weight,

@@ -7,7 +7,7 @@ use crate::backend::cuda::abi::*;
 use crate::backend::cuda::geometry::{column_sum_grid, divider, transpose_grid, vector, Grid};
 use crate::backend::cuda::launch::Launch;
 use crate::backend::cuda::memory::Address;
-use crate::op::{Dropout, Softmax, Store};
+use crate::op::{Dropout, Drops, Softmax, Store};
 use crate::philox::{round_keys, DROP_ALL, ELEMENTS_PER_BLOCK};
 use crate::{DType, Result, Shape};
 
@@ -16,7 +16,27 @@ impl Lowering<'_> {
         let shape = self.output_shape(0).clone();
         let dtype = self.element_type();
         let (y, x) = (self.write_as(0, dtype)?, self.read_as(0, dtype)?);
-        Ok(vec![self.dropout_of(dropout, &shape, dtype, [y, x])])
+        let per_sample = shape.sample_elements();
+        let channels = match dropout.drops {
+            Drops::Elements => return Ok(vec![self.dropout_of(dropout, &shape, dtype, [y, x])]),
+            Drops::Channels => shape.dims().get(1).copied().unwrap_or(1).max(1),
+            Drops::Samples => 1,
+        };
+        let (samples, positions) = (shape.samples(), per_sample / channels);
+        let blocks = channels.div_ceil(ELEMENTS_PER_BLOCK as usize);
+        let params = KilnChannelDropoutParams {
+            y,
+            x,
+            scalars: self.scratch.scalars(),
+            samples: samples as u32,
+            positions: positions as u32,
+            channels: channels as u32,
+            blocks: divider(blocks),
+            rows: divider(positions.max(1)),
+            mask: self.mask(dropout),
+        };
+        let grid = Grid::over(samples * positions * blocks);
+        Ok(vec![Launch::new(format!("dropout_channels_{dtype}"), grid, params)])
     }
 
     /// Dropout of a tensor `[samples, ...]`; `y` may be `x`.

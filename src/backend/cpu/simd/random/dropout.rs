@@ -25,6 +25,17 @@ pub(crate) struct Dropout {
     pub(crate) first_sample: u32,
     /// Rows per sample, at least 1.
     pub(crate) rows_per_sample: usize,
+    /// What rows of one sample have in common.
+    pub(crate) rows: MaskRows,
+}
+
+/// The masks of the rows of one sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MaskRows {
+    /// Each has its own.
+    Own,
+    /// All have the same: columns are dropped.
+    Shared,
 }
 
 impl Dropout {
@@ -41,9 +52,13 @@ impl Dropout {
             1 => (row, 0),
             rows => (row / rows, row % rows),
         };
+        let first = match self.rows {
+            MaskRows::Own => row * columns,
+            MaskRows::Shared => 0,
+        };
         Run {
             sample: self.first_sample.wrapping_add(sample as u32),
-            element: (row * columns + column) as u32,
+            element: (first + column) as u32,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::{
     Activation, Conv, ConvShape, ConvTail, ConvWay, ConvWeightGradient, Dropout, Extent,
-    GradientTail, MaskNonZero,
+    GradientTail, MaskNonZero, MaskRows,
 };
 use super::*;
 use crate::graph::MemoryFormat;
@@ -287,11 +287,16 @@ pub(super) fn applies_tails(case: &Case, [of_y, of_dx]: [f64; 2]) {
         let ConvShape { outputs, inputs, .. } = case.shape;
         let pixels = case.shape.places();
         let bias = noise(outputs, 5);
-        let dropout = Dropout { key, first_sample: 3, rows_per_sample: pixels.max(1) };
         let mask = images(&case.x);
         let y = case.y();
         let dx: Vec<f64> = case.dx();
-        for activation in [Activation::Relu, Activation::Tanh] {
+        let tails = [
+            (Activation::Relu, MaskRows::Own),
+            (Activation::Tanh, MaskRows::Own),
+            (Activation::Relu, MaskRows::Shared),
+        ];
+        for (activation, rows) in tails {
+            let dropout = Dropout { key, first_sample: 3, rows_per_sample: pixels.max(1), rows };
             let wanted: Vec<f64> = y
                 .iter()
                 .enumerate()
@@ -302,7 +307,10 @@ pub(super) fn applies_tails(case: &Case, [of_y, of_dx]: [f64; 2]) {
                         _ => sum.tanh(),
                     };
                     let sample = 3 + (at / (pixels * outputs)) as u32;
-                    let element = (at % (pixels * outputs)) as u32;
+                    let element = match rows {
+                        MaskRows::Own => (at % (pixels * outputs)) as u32,
+                        MaskRows::Shared => (at % outputs) as u32,
+                    };
                     match keep(&key, sample, element) {
                         true => value * f64::from(key.scale()),
                         false => 0.0,

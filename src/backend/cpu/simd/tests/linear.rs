@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-use super::super::{Activation, Dropout, Forward, PanelLayout, Start};
+use super::super::{Activation, Dropout, Forward, MaskRows, PanelLayout, Start};
 use super::*;
 use crate::philox::{keep, MaskKey};
 
@@ -126,7 +126,7 @@ fn dropout_selects_by_the_scalar_mask() {
         ] {
             let case = Case::new(size);
             let outputs = case.layout.outputs;
-            let dropout = Dropout { key, first_sample: 1000, rows_per_sample };
+            let dropout = Dropout { key, first_sample: 1000, rows_per_sample, rows: MaskRows::Own };
             everywhere(|pool, isa| {
                 let plain = case.run(pool, isa, activation, None);
                 let got = case.run(pool, isa, activation, Some(dropout));
@@ -151,7 +151,7 @@ fn nan_passes_relu_and_dropped_nan_is_zero() {
         let y = case.run(pool, isa, Activation::Relu, None);
         assert!(y[..128].iter().all(|value| value.is_nan()));
         assert!(y[128..].iter().all(|value| !value.is_nan()));
-        let dropout = Dropout { key, first_sample: 0, rows_per_sample: 1 };
+        let dropout = Dropout { key, first_sample: 0, rows_per_sample: 1, rows: MaskRows::Own };
         let y = case.run(pool, isa, Activation::Relu, Some(dropout));
         for (column, value) in y[..128].iter().enumerate() {
             assert_eq!(value.is_nan(), keep(&key, 0, column as u32));
@@ -165,7 +165,7 @@ fn infinite_weights_show_only_where_something_stays() {
     let mut case = Case::new((64, 100, 40));
     case.weight[5 * 100 + 99] = f32::INFINITY;
     let key = MaskKey { seed: 1, site: 7, step: 5, drop15: 1 << 14 };
-    let dropout = Dropout { key, first_sample: 0, rows_per_sample: 1 };
+    let dropout = Dropout { key, first_sample: 0, rows_per_sample: 1, rows: MaskRows::Own };
     everywhere(|pool, isa| {
         let y = case.run(pool, isa, Activation::None, Some(dropout));
         for (index, value) in y.iter().enumerate() {

@@ -4,8 +4,8 @@
 use super::super::products::CHAIN;
 use super::super::reductions::COLUMN_CHAIN;
 use super::super::{
-    Activation, Dropout, Forward, GradientTail, InputGradient, MaskNonZero, Readers, Start,
-    WeightGradient,
+    Activation, Dropout, Forward, GradientTail, InputGradient, MaskNonZero, MaskRows, Readers,
+    Start, WeightGradient,
 };
 use super::*;
 use crate::philox::{keep, MaskKey};
@@ -79,7 +79,7 @@ fn forward_skips_zero_inputs() {
         let x = thin(rows, inputs, density, 1);
         let (weight, bias) = (noise(inputs * outputs, 2), noise(outputs, 3));
         let key = MaskKey { seed: 9, site: 8, step: 7, drop15: 1 << 14 };
-        let dropout = Dropout { key, first_sample: 6, rows_per_sample: 1 };
+        let dropout = Dropout { key, first_sample: 6, rows_per_sample: 1, rows: MaskRows::Own };
         let mut want = vec![9.0; rows * (outputs + GAP)];
         for (row, x) in x.chunks(inputs + GAP).enumerate() {
             for (output, weights) in weight.chunks(inputs).enumerate() {
