@@ -4,6 +4,8 @@
 #[cfg(target_os = "linux")]
 #[path = "cli/hostile.rs"]
 mod hostile;
+#[path = "cli/images.rs"]
+mod images;
 #[path = "cli/non_finite.rs"]
 mod non_finite;
 #[path = "cli/resume.rs"]

@@ -4,6 +4,7 @@
 //! Each file finds in the graph what its kernel can compute. A kernel has no meaning of its own: it
 //! means the nodes that it replaces, and it is tested against them.
 
+mod blend;
 pub mod chain;
 mod conv;
 mod conv_way;
@@ -32,8 +33,8 @@ pub use linear::Bias;
 
 use crate::graph::{Graph, MemoryFormat, Node, NodeId};
 use crate::op::{
-    is_per_channel, AvgPool, Conv, Dropout, Drops, MatMul, MaxPool, Nll, Normalize, Op, Over,
-    Recurrent, Softmax, StateRule, Store, Unary, UpdateRule, Upstream,
+    is_per_channel, AvgPool, Blend, Conv, Dropout, Drops, MatMul, MaxPool, Nll, Normalize, Op,
+    Over, Recurrent, Softmax, StateRule, Store, Unary, UpdateRule, Upstream,
 };
 use crate::{DType, Shape};
 
@@ -169,6 +170,15 @@ pub enum Kernel {
     Normalize(Normalize),
     /// `(x, dy, mean, variance[, gamma]) -> dx[, sums...]`: the gradient of [`Kernel::Normalize`].
     NormalizeGradient(Normalize),
+    /// `x [outer, extent, inner] -> y`: weighted sums along the middle.
+    Blend {
+        /// The sums.
+        blend: Blend,
+        /// Product of the extents before, as they lie in memory.
+        outer: usize,
+        /// Product of the extents behind.
+        inner: usize,
+    },
     /// A recurrent layer over all steps; operands as [`Recurrent`] says, results as far as they are
     /// wanted.
     Recurrent(Recurrent),
@@ -320,7 +330,9 @@ pub(crate) fn single(finder: &Finder<'_>, id: NodeId) -> Cluster {
         Op::BatchMatMul(product) => Kernel::BatchMatMul(*product),
         Op::Recurrent(recurrent) => Kernel::Recurrent(*recurrent),
         Op::RecurrentGrad(recurrent, upstream) => Kernel::RecurrentGradient(*recurrent, *upstream),
-        _ => images::single(finder, id).unwrap_or_else(|| moving(graph, id)),
+        _ => images::single(finder, id)
+            .or_else(|| blend::kernel(finder, id))
+            .unwrap_or_else(|| moving(graph, id)),
     };
     let results = finder.results(id).iter().map(|(_, result)| *result);
     let nodes: Vec<NodeId> = std::iter::once(id).chain(results).collect();
@@ -410,6 +422,7 @@ impl Kernel {
             Kernel::StatisticsGradient(_) => "statistics_gradient",
             Kernel::Normalize(_) => "normalize",
             Kernel::NormalizeGradient(_) => "normalize_gradient",
+            Kernel::Blend { .. } => "blend",
             Kernel::Recurrent(_) => "recurrent",
             Kernel::RecurrentGradient(..) => "recurrent_gradient",
             Kernel::Plain => "plain",

@@ -5,30 +5,49 @@
 //! network. `forward` is called once per input shape to record a graph.
 
 mod activation;
+mod adaptive_pool;
+mod alpha_dropout;
 mod batch_norm;
 mod channel_dropout;
 mod conv;
+mod conv_transpose;
+mod drop_block;
 mod dropout;
 mod embedding;
 mod flatten;
+mod group_norm;
 pub(crate) mod init;
+mod instance_norm;
+mod layer_norm;
 mod linear;
 mod ops;
 mod pool;
 mod recurrent;
 mod scope;
 mod sequential;
+mod stochastic_depth;
+mod upsample;
+mod zero_pad;
 
 pub use activation::{
     Gelu, GeluApproximation, LeakyRelu, LogSoftmax, Relu, Sigmoid, Silu, Softmax, Tanh,
 };
+pub use adaptive_pool::AdaptiveAvgPool2d;
+pub use alpha_dropout::{AlphaDropout, FeatureAlphaDropout};
 pub use batch_norm::{Affine, BatchNorm, BatchNormOptions, Momentum, Tracking};
 pub use channel_dropout::{ChannelDropout, Dropout1d, Dropout2d, Dropout3d};
 pub use conv::{Conv, Conv1d, Conv2d, Conv3d, ConvOptions, Padding};
+pub use conv_transpose::{
+    ConvTranspose, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, ConvTransposeOptions,
+};
+pub use drop_block::DropBlock2d;
 pub use dropout::Dropout;
 pub use embedding::{Embedding, EmbeddingOptions};
 pub use flatten::Flatten;
+pub use group_norm::{GroupNorm, GroupNormOptions};
 pub use init::{Fan, Init};
+pub use instance_norm::{InstanceNorm2d, InstanceNormOptions};
+pub use layer_norm::{LayerNorm, LayerNormOptions};
 pub use linear::Linear;
 pub use ops::{Axis, Correction, Keep, Number, Operand};
 pub use pool::{
@@ -40,6 +59,9 @@ pub use recurrent::{
 };
 pub use scope::Scope;
 pub use sequential::Sequential;
+pub use stochastic_depth::StochasticDepth;
+pub use upsample::{Corners, Upsample, UpsampleMode};
+pub use zero_pad::ZeroPad2d;
 
 pub(crate) use scope::Registry;
 

@@ -8,6 +8,7 @@
 
 mod array;
 mod binary;
+mod blend;
 mod conv;
 mod extreme;
 mod format;
@@ -15,6 +16,7 @@ mod groups;
 mod id;
 mod loss;
 mod matmul;
+mod mode;
 mod movement;
 mod normalize;
 mod pieces;
@@ -33,6 +35,7 @@ mod window;
 pub use crate::error::Mismatch;
 pub use array::Array;
 pub use binary::Binary;
+pub use blend::{Blend, Term};
 pub use conv::Conv;
 pub use extreme::{ArgExtreme, Extreme, Extremum};
 pub(crate) use format::channels_last;
@@ -42,6 +45,7 @@ pub use id::{InputId, NodeId, ParamId};
 pub(crate) use loss::mean_divisor;
 pub use loss::{Nll, Reduction};
 pub use matmul::{MatMul, Order};
+pub use mode::When;
 pub use normalize::{Normalize, Over};
 pub(crate) use pieces::around;
 pub use pool::{AvgPool, Divisor, MaxPool};
@@ -185,6 +189,11 @@ pub enum Op {
     NllGrad(Nll, usize),
     /// Drops elements by the mask function and scales the rest.
     Dropout(Dropout),
+    /// `(then, otherwise) -> then` in some modes, else `otherwise`, both of one shape. The first pass
+    /// leaves one of them.
+    ByMode(When),
+    /// Weighted sums along one extent.
+    Blend(Blend),
     /// `(y, dy) -> y != 0 ? scale * dy : 0`, the gradient of ReLU and of ReLU with dropout: the
     /// zeros of the output are the mask.
     MaskNonZero(f64),
@@ -318,6 +327,8 @@ impl Op {
             Op::Nll(_) => "nll",
             Op::NllGrad(..) => "nll_grad",
             Op::Dropout(_) => "dropout",
+            Op::ByMode(_) => "by_mode",
+            Op::Blend(_) => "blend",
             Op::MaskNonZero(_) => "mask_nonzero",
             Op::Gradient(..) => "gradient",
             Op::GlobalNorm => "global_norm",
@@ -338,6 +349,7 @@ impl Op {
             Op::Unary(_) | Op::UnaryGrad(_) | Op::Binary(_) | Op::MaskNonZero(_) | Op::Where => {
                 Formats::Elementwise
             }
+            Op::ByMode(_) | Op::Blend(_) => Formats::Elementwise,
             Op::Dropout(Dropout { drops: Drops::Samples, .. }) => Formats::Elementwise,
             Op::Dropout(Dropout { drops: Drops::Channels, .. }) => Formats::Images(1),
             // Masks count the elements of a sample channels-last from rank 4 on.
@@ -384,6 +396,8 @@ impl Op {
             Op::Unary(_) => unary::infer(inputs)?,
             Op::Dropout(_) => unary::infer(inputs)?,
             Op::UnaryGrad(_) | Op::Binary(_) | Op::MaskNonZero(_) => binary::infer(inputs)?,
+            Op::ByMode(_) => binary::infer(inputs)?,
+            Op::Blend(blend) => blend.infer(inputs)?,
             Op::Reshape(shape) => movement::infer_reshape(inputs, shape)?,
             Op::Broadcast(shape) => movement::infer_broadcast(inputs, shape)?,
             Op::SumTo(shape) => movement::infer_sum_to(inputs, shape)?,
@@ -493,7 +507,9 @@ impl Op {
             Op::Normalize(normalize) => normalize.gradient(graph, &inputs, dy),
             Op::Nll(nll) => nll.gradient(graph, &inputs, dy),
             Op::Dropout(dropout) => one(graph.add(Op::Dropout(*dropout), &[dy])?),
+            Op::Blend(blend) => one(blend.gradient(graph, dy)?),
             Op::UnaryGrad(_)
+            | Op::ByMode(_)
             | Op::Statistics(_)
             | Op::StatisticsGrad(_)
             | Op::NormalizeGrad(_)
@@ -577,6 +593,8 @@ impl Op {
             Op::Nll(nll) => nll.eval(inputs),
             Op::NllGrad(nll, classes) => nll.eval_gradient(*classes, inputs),
             Op::Dropout(dropout) => dropout.eval(inputs[0], scalars),
+            Op::ByMode(_) => inputs[0].clone(),
+            Op::Blend(blend) => blend.eval(inputs[0]),
             Op::GlobalNorm => update::global_norm(inputs),
             Op::ClipCoefficient(max_norm) => {
                 inputs[0].map(|norm| update::clip_coefficient(*max_norm, norm))

@@ -39,7 +39,11 @@ impl Over {
 
     /// Number of elements in each group.
     pub fn group_elements(self, shape: &Shape) -> usize {
-        shape.elements().checked_div(self.groups(shape)).unwrap_or(0)
+        match self {
+            Over::Channels => shape.elements().checked_div(self.groups(shape)).unwrap_or(0),
+            // Of no rows too.
+            Over::Rows => shape.last(),
+        }
     }
 
     /// The group of the element with a row-major index.

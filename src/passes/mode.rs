@@ -3,10 +3,10 @@
 
 use super::{broken, Mode};
 use crate::graph::{Builder, Graph, Node, NodeId};
-use crate::op::{Op, Over};
+use crate::op::{Op, Over, When};
 use crate::{Error, Result};
 
-/// Removes dropout where nothing is dropped: everywhere in eval mode, else where p rounds to 0.
+/// Decides between values of modes. Removes dropout where nothing is dropped: everywhere in eval mode, else where p rounds to 0.
 /// Only train mode changes state.
 pub(super) fn specialise(graph: Graph, mode: Mode) -> Result<Graph> {
     let mut builder = Builder::rebuild(&graph);
@@ -16,6 +16,13 @@ pub(super) fn specialise(graph: Graph, mode: Mode) -> Result<Graph> {
         let inputs: Vec<NodeId> = node.inputs.iter().filter_map(|id| renamed[id.index()]).collect();
         let new = match &node.op {
             Op::Dropout(dropout) if mode == Mode::Eval || dropout.drop15 == 0 => Some(inputs[0]),
+            Op::ByMode(when) => {
+                let is_first = match when {
+                    When::Random => mode != Mode::Eval,
+                    When::Training => mode == Mode::Train,
+                };
+                Some(inputs[usize::from(!is_first)])
+            }
             Op::SetState(..) if mode != Mode::Train => None,
             Op::Statistics(over) => match (mode, inputs.as_slice()) {
                 (Mode::Train, _) | (_, [_]) => {

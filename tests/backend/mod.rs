@@ -3,6 +3,7 @@
 
 mod broadcast;
 mod chains;
+mod channels;
 mod elements;
 mod empty;
 mod fusion;

@@ -4,6 +4,7 @@
 pub(crate) mod close;
 pub(crate) mod golden;
 pub(crate) mod hazards;
+pub(crate) mod image_zoo;
 pub(crate) mod philox;
 pub(crate) mod reference;
 pub(crate) mod stepper;

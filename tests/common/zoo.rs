@@ -20,7 +20,7 @@ pub(crate) const SEED: u64 = 0x0123_4567_89ab_cdef;
 const ENTRY: usize = 5;
 
 /// Builds a layer; the number is the rate of its dropout, if it has any.
-type Build = fn(&Scope, &[usize], f32) -> Box<dyn Module>;
+pub(crate) type Build = fn(&Scope, &[usize], f32) -> Box<dyn Module>;
 
 /// A layer with an input to try it on.
 #[derive(Clone)]
@@ -91,6 +91,7 @@ pub(crate) fn layers() -> Vec<Layer> {
     add("rnn_stack", &[&[5, 4, 7]], |p, x, rate| {
         Box::new(Rnn::with_options(p, last(x), 17, Nonlinearity::Relu, stack(rate)))
     });
+    super::image_zoo::add_to(&mut add);
     add("simple_net", &[&[1, 31], &[33, 49]], |p, x, rate| {
         Box::new(SimpleNet::new(p, last(x), 33, 10, rate))
     });

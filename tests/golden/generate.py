@@ -22,6 +22,8 @@ import images
 import layers
 import losses
 import masks
+import more_layers
+import networks
 import ops
 import optimizers
 import philox
@@ -32,7 +34,7 @@ import steps
 import structures
 
 HERE = Path(__file__).resolve().parent
-SIZE_LIMIT = 1_200_000
+SIZE_LIMIT = 1_400_000
 
 
 def main() -> None:
@@ -46,7 +48,7 @@ def main() -> None:
 
     contents = {}
     modules = [layers, ops, images, losses, optimizers, schedules, steps, groups, structures]
-    for module in [*modules, masks, recurrent, classifier]:
+    for module in [*modules, masks, recurrent, classifier, networks, more_layers]:
         for fixture in module.fixtures():
             file_name = f"{fixture.stem}.safetensors"
             if file_name in contents:

@@ -35,6 +35,9 @@ def convolution() -> Iterator[Fixture]:
         ("2d_groups", (2, 4, 5, 5), 6, (3, 3), {"groups": 2, "bias": False}),
         ("2d_depthwise", (2, 3, 6, 5), 6, (3, 3), {"groups": 3, "padding": (1, 1)}),
         ("2d_one", (3, 5, 4, 3), 7, (1, 1), {}),
+        ("2d_seven", (1, 3, 15, 14), 4, (7, 7), {"stride": (2, 2), "padding": (3, 3)}),
+        ("2d_even", (2, 2, 6, 7), 3, (2, 4), {"stride": (1, 2), "padding": (1, 2)}),
+        ("2d_rows_over", (1, 2, 8, 8), 3, (3, 3), {"stride": (3, 3)}),
         ("1d", (2, 3, 11), 4, (5,), {"stride": (2,), "padding": (2,)}),
         ("3d", (1, 2, 4, 5, 3), 3, (2, 3, 2), {"padding": (1, 1, 0)}),
     ]

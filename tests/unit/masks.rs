@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 
 use kiln::loss::{Loss, Mse, Reduction};
 use kiln::mask::{site_of, Mask};
-use kiln::nn::{Dropout, Init, Linear, Module, Param, Relu, Scope, Sequential};
+use kiln::nn::{Dropout, Dropout2d, Init, Linear, Module, Param, Relu, Scope, Sequential};
 use kiln::optim::Sgd;
 use kiln::{Device, Error, Net, Result, Seed, Tensor, Trainer, Var};
 
@@ -258,5 +258,71 @@ fn rates_outside_of_probabilities_are_rejected() {
         let make = |s: &Scope| Dropout::new(&s.at("drop"), p);
         let error = Net::new(Device::cpu(), Seed(1), make).unwrap_err().to_string();
         assert_eq!(error, format!("drop: p: expected a probability in [0, 1], got {p}"));
+    }
+}
+
+/// Keep decisions of the channels of many samples: one row per channel.
+fn channels(p: f32, samples: usize, count: usize) -> Vec<Vec<bool>> {
+    let make = |s: &Scope| Dropout2d::new(&s.at("dropout"), p);
+    let mut net = Net::new(Device::cpu(), Seed(SEED), make).expect("a network");
+    let y = net.train().forward(&ones(&[samples, count, 1, 2])).expect("a pass");
+    let kept: Vec<bool> = y.values().expect("f32").chunks(2).map(|map| map[0] != 0.0).collect();
+    (0..count).map(|channel| kept.iter().skip(channel).step_by(count).copied().collect()).collect()
+}
+
+#[test]
+fn each_channel_is_kept_as_often_as_asked_for() {
+    const SAMPLES: usize = 4000;
+    for p in [0.1_f32, 0.25, 0.5, 0.9] {
+        let keep = f64::from(1.0 - p);
+        let sigma = (SAMPLES as f64 * keep * (1.0 - keep)).sqrt();
+        for (channel, kept) in channels(p, SAMPLES, 67).iter().enumerate() {
+            let count = kept.iter().filter(|kept| **kept).count() as f64;
+            let off = (count - keep * SAMPLES as f64).abs();
+            assert!(off <= 5.0 * sigma, "channel {channel} is kept {count} times at p = {p}");
+        }
+    }
+}
+
+#[test]
+fn no_two_channels_share_a_mask() {
+    const SAMPLES: usize = 400;
+    let masks = channels(0.5, SAMPLES, 130);
+    for (index, one) in masks.iter().enumerate() {
+        for (other, two) in masks.iter().enumerate().skip(index + 1) {
+            // Within 6 sigma of half: of 8385 pairs, the most unlikely one is near 4.
+            let equal = one.iter().zip(two).filter(|(a, b)| a == b).count();
+            assert!(equal.abs_diff(SAMPLES / 2) <= 60, "channels {index}, {other}: {equal}");
+        }
+    }
+}
+
+/// Micro-batches draw the channels of the whole batch.
+#[test]
+fn channels_do_not_depend_on_how_a_batch_is_divided() {
+    struct Scaled(Param, Dropout2d);
+    impl Module for Scaled {
+        fn forward(&self, x: &Var) -> Var {
+            self.1.forward(&(x * &x.parameter(&self.0)))
+        }
+    }
+    let x = Numbers::new(5).tensor(&[12, 10, 3, 2]);
+    let target = Numbers::new(6).tensor(&[12, 10, 3, 2]);
+    let trained = |parts| {
+        let make = |s: &Scope| {
+            let gain = s.parameter("gain", [10, 1, 1], Init::Ones);
+            Scaled(gain, Dropout2d::new(&s.at("dropout"), 0.5))
+        };
+        let net = Net::new(Device::cpu(), Seed(SEED), make).expect("a network");
+        let fit = Trainer::new(net, Mse::default(), Sgd::new(0.1)).expect("a trainer");
+        let mut fit = fit.with_micro_batches(parts).expect("parts");
+        fit.step(&x, &target).expect("a step");
+        fit.net().parameter("gain").expect("its name").values().expect("f32").to_vec()
+    };
+    let whole = trained(1);
+    for parts in [2, 3, 5, 12] {
+        for (a, b) in trained(parts).iter().zip(&whole) {
+            assert!((a - b).abs() <= 1e-6 * b.abs(), "{parts} parts: {a}, {b}");
+        }
     }
 }

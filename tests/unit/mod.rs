@@ -3,6 +3,7 @@
 
 mod golden;
 mod groups;
+mod image_mistakes;
 mod indices;
 mod initial_values;
 mod limits;

@@ -146,7 +146,8 @@ impl Path {
             | Kernel::Statistics(_)
             | Kernel::StatisticsGradient(_)
             | Kernel::Normalize(_)
-            | Kernel::NormalizeGradient(_) => Path::new(Vectors, Rows),
+            | Kernel::NormalizeGradient(_)
+            | Kernel::Blend { .. } => Path::new(Vectors, Rows),
             // Samples, each of which goes through all steps.
             Kernel::Recurrent(_) | Kernel::RecurrentGradient(..) => Path::new(Dense, Rows),
             Kernel::Copy(_)

@@ -84,16 +84,16 @@ fn build(fixture: &Fixture, p: &Scope) -> Box<dyn Module> {
             Box::new(Residual(Linear::new(&p.at("linear"), features, features)))
         }
         other => super::images::build(fixture, p)
+            .or_else(|| super::more_layers::build(fixture, p))
             .unwrap_or_else(|| panic!("{}: nothing builds a layer {other}", fixture.stem)),
     }
 }
 
 fn tolerance(fixture: &Fixture) -> Tolerance {
     match fixture.option("name") {
-        "linear" | "sequential" | "residual" | "conv" | "batch_norm" => {
-            Tolerance::balanced(DType::F32)
-        }
-        "relu" | "flatten" | "max_pool" => Tolerance::EXACT,
+        "linear" | "sequential" | "residual" | "conv" | "conv_transpose" | "batch_norm"
+        | "layer_norm" | "group_norm" | "instance_norm" => Tolerance::balanced(DType::F32),
+        "relu" | "flatten" | "max_pool" | "zero_pad" => Tolerance::EXACT,
         _ => Tolerance::strict(DType::F32),
     }
 }

@@ -7,6 +7,8 @@ mod images;
 mod layers;
 mod losses;
 mod masks;
+mod more_layers;
+mod networks;
 mod ops;
 mod optimizers;
 mod recurrent;
@@ -62,6 +64,9 @@ fn agree(fixture: &Fixture, device: &kiln::Device) -> f64 {
         "schedule" => schedules::agree(fixture),
         "step" if fixture.option("name") == "classifier" => classifier::agree(fixture, device),
         "step" => steps::agree(fixture, device),
+        "random" => more_layers::agree_on_random(fixture, device),
+        "instance_norm" => more_layers::agree_on_state(fixture, device),
+        "network" => networks::agree(fixture, device),
         "recurrent" => recurrent::agree(fixture, device),
         "embedding" => recurrent::agree_on_embedding(fixture, device),
         "groups" => groups::agree(fixture, device),

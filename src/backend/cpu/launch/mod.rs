@@ -151,6 +151,7 @@ impl<'a> Launch<'a> {
             Kernel::StatisticsGradient(over) => self.statistics_gradient(*over),
             Kernel::Normalize(normalize) => self.normalize(*normalize),
             Kernel::NormalizeGradient(normalize) => self.normalize_gradient(*normalize),
+            Kernel::Blend { blend, outer, inner } => self.blend(blend, [*outer, *inner]),
             Kernel::Copy(pieces) => self.copy(pieces),
             Kernel::Take(picks) => self.take(*picks),
             Kernel::TakeGradient(picks, padding) => self.take_gradient(*picks, *padding),

@@ -30,7 +30,7 @@ pub(crate) use images::{
     normalize, normalize_gradient, statistics, statistics_gradient, Affine, Conv, ConvShape,
     ConvTail, ConvWay, ConvWeightGradient, Extent, Groups, Pooling, Statistics, Sums,
 };
-pub(crate) use moving::{copy, gather, gather_gradient, take, take_gradient, transpose};
+pub(crate) use moving::{blend, copy, gather, gather_gradient, take, take_gradient, transpose};
 pub(crate) use optimiser::{
     average, update, Average, Decay, Moments, Nesterov, Step, UpdateRule, Updated,
 };

@@ -111,6 +111,7 @@ impl Lowering<'_> {
             | Kernel::StatisticsGradient(_)
             | Kernel::Normalize(_)
             | Kernel::NormalizeGradient(_)
+            | Kernel::Blend { .. }
             | Kernel::Recurrent(_)
             | Kernel::RecurrentGradient(..)
             | Kernel::Plain => return Ok(None),
