@@ -68,8 +68,10 @@ impl Module for DropBlock2d {
             let [rows, columns] = [height - side + 1, width - side + 1];
             let share = (height * width) as f64 / (side * side * rows * columns) as f64;
             let rate = (f64::from(self.p) * share).min(1.0) as f32;
-            let ones = x.leaf(Op::Constant(1.0)).expand([samples, channels, rows, columns]);
+            // Of rank 3, so that the mask counts them in the order in which ones are made.
+            let ones = x.leaf(Op::Constant(1.0)).expand([samples, channels, rows * columns]);
             let first = ones.dropout(rate, Drops::Elements).eq(0.0);
+            let first = first.reshape([samples, channels, rows, columns]);
             // A pixel is dropped if a square begins at it or less than a side before it.
             let beyond = side - 1;
             let first = first.pad(2, beyond, beyond).pad(3, beyond, beyond);

@@ -12,6 +12,7 @@ mod blend;
 mod conv;
 mod extreme;
 mod format;
+mod formats;
 mod groups;
 mod id;
 mod loss;
@@ -40,6 +41,8 @@ pub use conv::Conv;
 pub use extreme::{ArgExtreme, Extreme, Extremum};
 pub(crate) use format::channels_last;
 pub use format::MemoryFormat;
+pub(crate) use formats::is_per_channel;
+pub use formats::Formats;
 pub use groups::{GroupOptions, Groups, Training};
 pub use id::{InputId, NodeId, ParamId};
 pub(crate) use loss::mean_divisor;
@@ -218,23 +221,6 @@ pub enum Op {
     Result(usize),
 }
 
-/// What an operation asks of the memory format of images.
-///
-/// Channels are the second extent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Formats {
-    /// All are row-major.
-    Contiguous,
-    /// The result and this many of the first inputs lie as the backend's image kernels want them.
-    Images(usize),
-    /// This many of the first inputs do, and the result is row-major.
-    FromImages(usize),
-    /// All lie in one format, whichever.
-    Elementwise,
-    /// As the operation whose further result this is.
-    AsProducer,
-}
-
 /// Shape and element type of a value in the graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorType {
@@ -266,17 +252,6 @@ impl std::fmt::Display for TensorType {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}{}", self.dtype, self.shape)
     }
-}
-
-/// Whether a tensor has one element per channel of an image that it broadcasts to.
-pub(crate) fn is_per_channel(small: &Shape, image: &Shape) -> bool {
-    let [_, channels, ..] = image.dims() else { return false };
-    image.rank() >= 3
-        && small.broadcasts_to(image)
-        && small.elements() == *channels
-        && (small.rank() + 1)
-            .checked_sub(image.rank())
-            .is_some_and(|axis| small.dims()[axis] == *channels)
 }
 
 impl Op {
@@ -339,34 +314,6 @@ impl Op {
             Op::ToFormat(MemoryFormat::Contiguous) => "to_contiguous",
             Op::ToFormat(MemoryFormat::ChannelsLast) => "to_channels_last",
             Op::Result(_) => "result",
-        }
-    }
-
-    /// In which memory formats the operation takes and yields images, which are all values of rank 3
-    /// and more.
-    pub fn formats(&self, inputs: &[&TensorType]) -> Formats {
-        match self {
-            Op::Unary(_) | Op::UnaryGrad(_) | Op::Binary(_) | Op::MaskNonZero(_) | Op::Where => {
-                Formats::Elementwise
-            }
-            Op::ByMode(_) | Op::Blend(_) => Formats::Elementwise,
-            Op::Dropout(Dropout { drops: Drops::Samples, .. }) => Formats::Elementwise,
-            Op::Dropout(Dropout { drops: Drops::Channels, .. }) => Formats::Images(1),
-            // Masks count the elements of a sample channels-last from rank 4 on.
-            Op::Dropout(_) if inputs[0].shape.rank() >= 4 => Formats::Images(1),
-            // Per channel: columns summed up.
-            Op::SumTo(shape) if is_per_channel(shape, &inputs[0].shape) => Formats::Images(1),
-            Op::ToFormat(_) => Formats::Images(0),
-            Op::Conv(_) | Op::ConvInputGrad(..) => Formats::Images(1),
-            Op::ConvWeightGrad(..) => Formats::FromImages(2),
-            Op::MaxPool(_) | Op::AvgPool(_) | Op::AvgPoolGrad(..) => Formats::Images(1),
-            Op::MaxPoolGrad(..) => Formats::Images(2),
-            Op::Statistics(Over::Channels)
-            | Op::StatisticsGrad(Over::Channels)
-            | Op::Normalize(Normalize { over: Over::Channels, .. }) => Formats::Images(1),
-            Op::NormalizeGrad(Normalize { over: Over::Channels, .. }) => Formats::Images(2),
-            Op::Result(_) => Formats::AsProducer,
-            _ => Formats::Contiguous,
         }
     }
 

@@ -252,12 +252,12 @@ def stochastic_depth(x, rate, _side):
 
 
 def drop_block(x, rate, side):
-    """Squares by their first pixels; a square's pixels are channels-last in the mask."""
+    """Squares by their first pixels, which the mask counts channel by channel."""
     samples, channels, height, width = x.shape
     rows, columns = height - side + 1, width - side + 1
     seeds_rate = rate * height * width / (side * side * rows * columns)
     bits = keep(x, rows * columns * channels, seeds_rate)
-    first = ~bits.reshape(samples, rows, columns, channels).permute(0, 3, 1, 2)
+    first = ~bits.reshape(samples, channels, rows, columns)
     noise = torch.ones_like(x)
     for place in first.nonzero().tolist():
         sample, channel, row, column = place

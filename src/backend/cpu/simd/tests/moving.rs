@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Boxes copied and elements chosen, against plain loops over indices, with any number of threads.
 
-use super::{noise, pool};
-use crate::backend::cpu::simd::{copy, gather, gather_gradient, take, take_gradient};
+use super::{everywhere, noise, pool};
+use crate::backend::cpu::simd::{blend, copy, gather, gather_gradient, take, take_gradient};
 use crate::kernel::{Picks, Piece, Stretch};
+use crate::op::{Blend, Term};
 
 /// Extents, with the order in which they lie in the input.
 fn permuted(extents: &[usize], order: &[usize]) -> Vec<Stretch> {
@@ -121,5 +122,30 @@ fn indices_choose_and_gradients_add_up_in_their_order() {
             let (y_meant, dx_meant) = expected(&elements_of);
             assert_eq!((bits(&y), bits(&dx)), (bits(&y_meant), bits(&dx_meant)), "gather, {what}");
         }
+    }
+}
+
+#[test]
+fn weighted_sums_are_those_of_a_loop() {
+    for (outer, inner) in [(1, 1), (3, 7), (2, 16), (5, 33), (0, 4), (4, 0)] {
+        let places = (0..9).map(|place: usize| {
+            let term = |from: usize| Term { from, weight: 0.25 * (place + from) as f64 };
+            (0..place % 4).map(|step| term((place + 2 * step) % 5)).collect()
+        });
+        let rule = Blend::new(1, 5, places.collect());
+        let x = noise(outer * 5 * inner, 6);
+        everywhere(|pool, isa| {
+            let mut y = vec![f32::NAN; outer * 9 * inner];
+            blend(pool, isa, &rule, [outer, inner], &x, &mut y);
+            for (at, found) in y.iter().enumerate() {
+                let (row, column) = (at / inner, at % inner);
+                let (block, place) = (row / 9, row % 9);
+                let value = |term: &Term| {
+                    term.weight * f64::from(x[(block * 5 + term.from) * inner + column])
+                };
+                let wanted: f64 = rule.places[place].iter().map(value).sum();
+                assert!((f64::from(*found) - wanted).abs() <= 1e-6, "{isa} {at}: {found}");
+            }
+        });
     }
 }
