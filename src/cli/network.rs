@@ -57,7 +57,7 @@ impl Feed {
         let sample = set.sample_shape();
         match self {
             Feed::Rows => [samples, Shape::from(sample).elements()].into(),
-            Feed::Images => [&[samples], sample].concat().into(),
+            Feed::Images => [vec![samples], sample].concat().into(),
         }
     }
 }
