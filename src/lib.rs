@@ -50,6 +50,7 @@ mod device;
 mod dtype;
 mod error;
 mod files;
+mod linted;
 mod net;
 mod non_finite;
 mod non_finite_value;
@@ -74,6 +75,7 @@ pub mod op;
 mod philox;
 
 pub mod kernel;
+pub mod lint;
 pub mod passes;
 pub mod plan;
 

@@ -11,6 +11,7 @@ use crate::exec::{Numbers, Store};
 use crate::graph::{
     trace, Builder, Graph, LayerPath, ParamId, ParamRole, ParamSpec, Traced, Var, LOSS,
 };
+use crate::lint::Remarks;
 use crate::loss::Loss;
 use crate::nn::init::streams;
 use crate::nn::{Module, Registry, Scope};
@@ -49,6 +50,8 @@ pub struct Net<M> {
     seed: Seed,
     pass: u32,
     monte_carlo_pass: u32,
+    /// What its layers say to lint.
+    remarks: Remarks,
 }
 
 /// A run of a network, as views and trainers ask for it.
@@ -80,7 +83,7 @@ impl<M> Net<M> {
     pub fn new(device: Device, seed: Seed, make: impl FnOnce(&Scope) -> M) -> Result<Self> {
         let scope = Scope::root();
         let module = make(&scope);
-        let Registry { parameters, initialisers, errors, .. } = scope.into_registry();
+        let Registry { parameters, initialisers, errors, remarks, .. } = scope.into_registry();
         Error::check(errors)?;
         let mut backend = device.open()?;
         let store = Store::new(&mut *backend, Arc::new(parameters))?;
@@ -97,7 +100,7 @@ impl<M> Net<M> {
             }
         }
         let (module, runner) = (Arc::new(module), Runner::new(store, backend));
-        Ok(Net { module, device, runner, seed, pass: 0, monte_carlo_pass: 0 })
+        Ok(Net { module, device, runner, seed, pass: 0, monte_carlo_pass: 0, remarks })
     }
 
     /// The network in train mode: dropout draws masks. Each pass draws fresh ones.
@@ -277,6 +280,10 @@ impl<M> Net<M> {
         let wanted = Wanted { request: &request, loss: None, form, inputs };
         let specs = self.specs().clone();
         Ok(record::<M, I, O, T>(&self.module, specs, loss, &wanted)?.traced.graph)
+    }
+
+    pub(crate) fn remarks(&self) -> &Remarks {
+        &self.remarks
     }
 
     pub(crate) fn planned_as(&self, plan: PlanId) -> Result<&Plan> {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Init;
 use crate::graph::{LayerPath, Param, ParamId, ParamRole, ParamSpec, ParamUsage};
+use crate::lint::{Code, Finding, Remarks, Severity};
 use crate::{DType, Error, Shape};
 
 /// A place in the tree of layers, handed to each layer's constructor.
@@ -37,6 +38,7 @@ pub(crate) struct Registry {
     pub(crate) parameters: Vec<ParamSpec>,
     pub(crate) initialisers: Vec<Init>,
     pub(crate) errors: Vec<Error>,
+    pub(crate) remarks: Remarks,
     names: BTreeSet<String>,
 }
 
@@ -90,6 +92,32 @@ impl Scope {
             expected: expected.into(),
             got: got.to_string(),
         });
+    }
+
+    /// The same place, about which [`lint`](crate::lint) says nothing of this code, nor about the layers below
+    /// it, whatever files and options say.
+    ///
+    /// ```
+    /// use kiln::lint::Code;
+    /// use kiln::nn::Dropout;
+    /// use kiln::{op::TensorType, Device, Net, Seed};
+    ///
+    /// let net = Net::new(Device::cpu(), Seed(7), |p| {
+    ///     Dropout::new(&p.at("noise").allow(Code::RateLow), 0.05)
+    /// })?;
+    /// let report = net.lint(&[TensorType::f32([8, 1000].into())])?;
+    /// assert!(report.findings.iter().all(|finding| finding.code != Code::RateLow));
+    /// # Ok::<(), kiln::Error>(())
+    /// ```
+    pub fn allow(&self, code: Code) -> Scope {
+        self.registry().remarks.allowed.push((self.path.clone(), code));
+        self.clone()
+    }
+
+    /// Tells lint what the graph of this layer will not show.
+    pub(crate) fn remark(&self, code: Code, severity: Severity, reason: impl Into<String>) {
+        let (layer, reason) = (self.path.clone(), reason.into());
+        self.registry().remarks.found.push(Finding { code, severity, layer, reason });
     }
 
     /// The path of a layer of this kind, to record its operations under.

@@ -10,9 +10,10 @@ mod mode;
 mod precision;
 mod schedule;
 mod simplify;
+mod tripwire;
 mod update;
 
-use crate::graph::{Graph, Node, NodeId, ParamRole, Traced};
+use crate::graph::{Graph, Node, ParamRole, Traced};
 use crate::kernel::Facts;
 use crate::op::{Groups, InputId, Store, UpdateRule};
 use crate::plan::Plan;
@@ -117,7 +118,6 @@ pub fn compile(traced: Traced, request: &Request, facts: &Facts) -> Result<Plan>
     let (results, span) =
         (traced.results.len(), Span { inputs: traced.inputs, seeds: traced.seeds });
     let graph = verified("mode", mode::specialise(traced.graph, request.mode))?;
-    tripwire(&graph, request.mode)?;
     let (graph, gradients) = gradient::append(graph, &request.goal, span)?;
     let graph = verified("gradient", Ok(graph))?;
     let graph = verified("update", update::append(graph, &request.goal, results))?;
@@ -133,7 +133,15 @@ pub fn compile(traced: Traced, request: &Request, facts: &Facts) -> Result<Plan>
         return Err(Error::Internal { pass: "schedule", message });
     }
     let placement = memory::place(&graph, &schedule, facts);
-    assemble::plan(graph, schedule, placement, Returned { results, gradients }, facts)
+    let plan =
+        assemble::plan(graph, schedule, placement, Returned { results, gradients }, facts)?;
+    tripwire::check(&plan, request).map(|()| plan)
+}
+
+/// What a graph becomes in a mode: without dropout where nothing is dropped, and with changes of state
+/// in train mode alone.
+pub(crate) fn in_mode(graph: &Graph, mode: Mode) -> Result<Graph> {
+    verified("mode", mode::specialise(graph.clone(), mode))
 }
 
 /// What of a function is differentiated.
@@ -172,18 +180,6 @@ fn within_reach(graph: &Graph) -> Result<()> {
         expected: format!("values of at most {MOST_BYTES} bytes in all"),
         got: bytes.to_string(),
     })
-}
-
-/// An eval plan that would draw random numbers must never leave the compiler.
-fn tripwire(graph: &Graph, mode: Mode) -> Result<()> {
-    let random = |id: &NodeId| graph.node(*id).op.is_random();
-    match graph.nodes().map(|(id, _)| id).find(random) {
-        Some(id) if mode == Mode::Eval => Err(Error::Internal {
-            pass: "mode",
-            message: format!("layer {} draws random numbers in eval mode", graph.layer(id).path),
-        }),
-        _ => Ok(()),
-    }
 }
 
 /// Wraps a shape rule's complaint about a node that a pass appended.

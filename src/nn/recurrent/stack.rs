@@ -3,6 +3,7 @@
 
 use super::{Directions, RecurrentOptions, RecurrentOutput, SequenceOrder, Sequences};
 use crate::graph::{LayerPath, Var};
+use crate::lint::{Code, Severity};
 use crate::nn::{Bias, Init, Param, Scope};
 use crate::op::{Cell, Direction, Drops, Mismatch, Op, Presence, Recurrent};
 use crate::Shape;
@@ -258,6 +259,8 @@ fn checked(p: &Scope, sizes: Sizes, options: RecurrentOptions) -> (Sizes, Recurr
     if !(0.0..=1.0).contains(&options.dropout) {
         p.reject("dropout", "a probability in [0, 1]", options.dropout);
     } else if options.dropout > 0.0 && options.layers == 1 {
+        let reason = format!("drops {} between layers, and is one layer alone", options.dropout);
+        p.remark(Code::NoEffect, Severity::Warn, reason);
         tracing::warn!(
             layer = p.path(),
             dropout = options.dropout,
