@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kiln::backend::cuda::{Architecture, Capture, CudaImage};
+use kiln::lint::Code;
 use kiln::{Device, NonFinite, Precision};
 use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
@@ -110,6 +111,8 @@ pub(super) enum Command {
     Compare(CompareArgs),
     /// Print the compiled plan of a step, and which way each part of it takes
     Plan(PlanArgs),
+    /// Look for mistakes with dropout in a network, before it is trained
+    Lint(LintArgs),
     /// Show what the engine found on this machine
     Doctor(DoctorArgs),
 }
@@ -244,6 +247,53 @@ pub(super) struct PlanArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct LintArgs {
+    /// One of the networks that train knows, or rnn: embedding, two LSTM layers, scores of the last hidden
+    /// state
+    #[arg(long, value_parser = lint_net)]
+    pub(super) net: Option<LintNet>,
+    /// Width of the hidden layers of --net simple and rnn
+    #[arg(long, value_name = "N")]
+    pub(super) hidden: Option<NonZeroUsize>,
+    /// Dropout rate, of networks that have one
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
+    pub(super) p: Option<f32>,
+    /// Samples in a batch
+    #[arg(long, value_name = "N")]
+    pub(super) batch: Option<NonZeroUsize>,
+    /// Samples of the data set, to see what its last batch is left with
+    #[arg(long, value_name = "N")]
+    pub(super) samples: Option<NonZeroUsize>,
+    /// The network is also to predict with dropout left on
+    #[arg(long)]
+    pub(super) monte_carlo: bool,
+    /// Say nothing of this code, given by its number or its name; may be given again
+    #[arg(long, value_name = "CODE")]
+    pub(super) allow: Vec<Code>,
+    /// Warn of this code wherever it is found
+    #[arg(long, value_name = "CODE")]
+    pub(super) warn: Vec<Code>,
+    /// Fail where this code is found
+    #[arg(long, value_name = "CODE")]
+    pub(super) deny: Vec<Code>,
+    /// Settings in TOML; kiln.toml, if it is there, if not given
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Say what a code means, why it is a mistake, what to do and where the rule comes from
+    #[arg(long, value_name = "CODE")]
+    pub(super) explain: Option<Code>,
+}
+
+/// A network that lint knows by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LintNet {
+    /// One that the other commands know too.
+    Known(NetName),
+    /// A classifier of texts.
+    Rnn,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct DoctorArgs {
     /// Load every kernel on the GPU, run every layer, loss and optimiser and a training step of each
     /// network in all precisions, or in the --precision given, and compare with the CPU
@@ -362,6 +412,16 @@ impl ImageName {
             ImageName::Nvrtc => CudaImage::Nvrtc,
         }
     }
+}
+
+fn lint_net(text: &str) -> Result<LintNet, String> {
+    if text == "rnn" {
+        return Ok(LintNet::Rnn);
+    }
+    NetName::from_str(text, false).map(LintNet::Known).map_err(|_| {
+        let known: Vec<&str> = NetName::value_variants().iter().map(|net| net.as_str()).collect();
+        format!("expected {} or rnn", known.join(", "))
+    })
 }
 
 fn threads(text: &str) -> Result<NonZeroUsize, String> {

@@ -13,6 +13,7 @@ use serde_json::{json, Value};
 use super::args::{Common, CompareArgs, ScheduleName};
 use super::chart::{self, Curve};
 use super::interrupt::Signal;
+use super::lint;
 use super::metrics::{self, percent, Epoch};
 use super::network::{self, Feed};
 use super::outcome::{Ending, Failure, Outcome};
@@ -48,13 +49,17 @@ pub(super) fn run(args: &CompareArgs, common: &Common, output: &mut Output) -> O
     let device = network::device(common)?;
     let conditions = conditions(&args.fit);
     // A rate that no network takes is found before anything is written.
-    network::net(settings.net, device.clone(), settings.seed)?;
+    let net = network::net(settings.net, device.clone(), settings.seed)?;
+    let mut with_dropout = network::trainer(net, &settings.step, settings.micro_batches)?;
     let first = Settings { net: without, ..settings.clone() };
     let first = Session::new(first, device.clone(), conditions.clone())?;
+    let found = lint::before_training(&mut with_dropout, &settings, first.sets())?;
+    drop(with_dropout);
     let name = format!("compare-{}", settings.data.name());
     let directory = run_dir::create(args.out.as_deref(), &name)?;
     conditions.interrupt.watch()?;
     output.note(&headline(&first, &settings.net.rates()))?;
+    lint::show(&found, output)?;
     let described = first.device().to_owned();
     run_dir::record(&directory, &described)?;
     let without = match train(first, &directory, output)? {

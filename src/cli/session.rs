@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use kiln::checkpoint::{self, content_hash, Progress, Recipe, Resume};
 use kiln::data::{Loader, LoaderConfig, Position, Shuffle};
+use kiln::lint::Report;
 use kiln::op::TensorType;
 use kiln::{Device, Error, NonFinite, NonFiniteValue, Result};
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use serde_json::Value;
 use super::data::Sets;
 use super::evaluation::{evaluate, first_non_finite};
 use super::interrupt::{Interrupt, Signal};
+use super::lint;
 use super::metrics::{self, Epoch};
 use super::network::{self, AnyTrainer};
 use super::output::Output;
@@ -33,6 +35,8 @@ pub(super) struct Session {
     sets: Sets,
     /// What the results depend on beyond the trainer.
     recipe: Recipe,
+    /// What lint says of the network.
+    report: Report,
     history: Vec<Epoch>,
     /// Updates that this process found made.
     began: u64,
@@ -83,6 +87,7 @@ impl Session {
         let mut trainer = trainer.with_schedule(settings.schedule(loader.len() as u64))?;
         let samples = settings.step.batch.get().min(sets.train.len());
         let x = TensorType::f32(settings.net.feed().shape(samples, &*sets.train));
+        let report = lint::before_training(&mut trainer, &settings, &sets)?;
         trainer.plan(&x, &TensorType::i32([samples].into()))?;
         let recipe = Recipe::new().with_loader(&loader)?;
         let recipe = recipe.with("test data", content_hash(&*sets.test)?);
@@ -96,6 +101,7 @@ impl Session {
             loader,
             sets,
             recipe,
+            report,
             history,
             began,
             saved,
@@ -134,6 +140,11 @@ impl Session {
     /// The device, in words.
     pub(super) fn device(&self) -> &str {
         &self.described
+    }
+
+    /// What lint says of the network.
+    pub(super) fn report(&self) -> &Report {
+        &self.report
     }
 
     pub(super) fn settings(&self) -> &Settings {

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::args::{Common, FitArgs, TrainArgs};
 use super::chart::{self, Curve};
 use super::interrupt::{Interrupt, Signal};
+use super::lint;
 use super::metrics::{self, percent};
 use super::network;
 use super::outcome::{Ending, Failure, Outcome};
@@ -147,6 +148,7 @@ fn train(session: &mut Session, directory: &Path, output: &mut Output) -> Result
         directory.display(),
         session.device(),
     ))?;
+    lint::show(session.report(), output)?;
     run_dir::record(directory, session.device())?;
     let metrics_file = directory.join(METRICS_FILE);
     metrics::rewrite(&metrics_file, session.history())?;

@@ -4,10 +4,10 @@
 use super::part::Part;
 use super::report::Findings;
 use super::rule::Rule;
-use super::sight::{Drop, Pieces, Sight};
+use super::sight::{Drop, Sight};
 use super::{Code, Severity};
 use crate::graph::NodeId;
-use crate::op::{Op, Over};
+use crate::op::{Drops, Op, Over};
 
 pub(super) static DROPOUT_WITH_BATCH_NORM: Rule = Rule {
     code: Code::DropoutWithBatchNorm,
@@ -65,7 +65,7 @@ fn is_light(part: Part) -> bool {
 }
 
 fn dropout_with_batch_norm(sight: &Sight<'_>, findings: &mut Findings) {
-    let is_on = |drop: &&Drop| drop.p > 0.0 && drop.pieces != Pieces::Samples;
+    let is_on = |drop: &&Drop| drop.p > 0.0 && drop.pieces != Drops::Samples;
     for drop in sight.dropouts.iter().filter(is_on) {
         let layer = sight.layer(drop.id);
         let next = sight.behind(drop.id, is_light);

@@ -4,9 +4,9 @@
 use super::part::{Activation, Part};
 use super::report::Findings;
 use super::rule::{Rule, ARTICLE};
-use super::sight::{Drop, Pieces, Place, Sight};
+use super::sight::{Drop, Place, Sight};
 use super::{Code, Finding, Severity};
-use crate::op::Op;
+use crate::op::{Drops, Op};
 use crate::Error;
 
 pub(super) static DROPOUT_ON_OUTPUT: Rule = Rule {
@@ -154,7 +154,7 @@ fn dropout_before_activation(sight: &Sight<'_>, findings: &mut Findings) {
 
 fn dropout_before_max_pool(sight: &Sight<'_>, findings: &mut Findings) {
     let through = |part: Part| part.is_plain() || matches!(part, Part::Activation(_));
-    for drop in dropouts(sight).filter(|drop| drop.pieces == Pieces::Elements) {
+    for drop in dropouts(sight).filter(|drop| drop.pieces == Drops::Elements) {
         let behind = sight.behind(drop.id, through);
         if behind.iter().any(|user| sight.part(*user) == Part::MaxPool) {
             let reason = "drops elements of which a pool then takes the largest";
@@ -183,7 +183,7 @@ fn dropout_in_series(sight: &Sight<'_>, findings: &mut Findings) {
 }
 
 fn dropout_of_pixels(sight: &Sight<'_>, findings: &mut Findings) {
-    for drop in dropouts(sight).filter(|drop| drop.pieces == Pieces::Elements) {
+    for drop in dropouts(sight).filter(|drop| drop.pieces == Drops::Elements) {
         let shape = &sight.graph.node(drop.id).ty.shape;
         let has_pixels = shape.dims().iter().skip(2).any(|extent| *extent > 1);
         let of_conv = sight.origin(drop.id) == Part::Conv;
@@ -195,7 +195,7 @@ fn dropout_of_pixels(sight: &Sight<'_>, findings: &mut Findings) {
 }
 
 fn channel_dropout_of_rows(sight: &Sight<'_>, findings: &mut Findings) {
-    for drop in dropouts(sight).filter(|drop| drop.pieces == Pieces::Channels) {
+    for drop in dropouts(sight).filter(|drop| drop.pieces == Drops::Channels) {
         let node = sight.graph.node(drop.id);
         let mut before = sight.main(drop.id);
         while let Some(id) = before.filter(|id| sight.part(*id).is_plain()) {
@@ -233,7 +233,7 @@ pub(super) fn refused(error: &Error) -> Option<Vec<Finding>> {
 }
 
 fn dropout_on_skip(sight: &Sight<'_>, findings: &mut Findings) {
-    let is_on = |id| dropouts(sight).find(|drop| drop.id == id && drop.pieces != Pieces::Samples);
+    let is_on = |id| dropouts(sight).find(|drop| drop.id == id && drop.pieces != Drops::Samples);
     let is_norm = |part: Part| {
         part.is_plain() || matches!(part, Part::Activation(_) | Part::BatchNorm | Part::LayerNorm)
     };

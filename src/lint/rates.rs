@@ -4,9 +4,10 @@
 use super::part::Part;
 use super::report::Findings;
 use super::rule::{Rule, ARTICLE};
-use super::sight::{Drop, Pieces, Place, Sight, ROUNDING};
+use super::sight::{Drop, Place, Sight, ROUNDING};
 use super::{Code, Severity};
 use crate::graph::NodeId;
+use crate::op::Drops;
 
 pub(super) static RATE_HIGH: Rule = Rule {
     code: Code::RateHigh,
@@ -84,7 +85,7 @@ pub(super) static RATES_FALL: Rule = Rule {
 
 /// Dropouts of what can be spoken of by rate: stochastic depth is another thing.
 fn dropouts<'s>(sight: &'s Sight<'_>) -> impl Iterator<Item = &'s Drop> {
-    let is_on = |drop: &&Drop| drop.p > 0.0 && drop.pieces != Pieces::Samples;
+    let is_on = |drop: &&Drop| drop.p > 0.0 && drop.pieces != Drops::Samples;
     sight.dropouts.iter().filter(is_on)
 }
 

@@ -5,7 +5,7 @@ use super::part::{main, parts, Part};
 use super::residual::{residuals, Residual};
 use super::Case;
 use crate::graph::{Graph, Node, NodeId};
-use crate::op::Op;
+use crate::op::{Drops, Op};
 
 /// What rules look at.
 pub(super) struct Sight<'g> {
@@ -27,16 +27,8 @@ pub(super) struct Sight<'g> {
 pub(super) struct Drop {
     pub(super) id: NodeId,
     pub(super) p: f64,
-    pub(super) pieces: Pieces,
+    pub(super) pieces: Drops,
     pub(super) place: Place,
-}
-
-/// What is dropped at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pieces {
-    Elements,
-    Channels,
-    Samples,
 }
 
 /// Where a dropout stands.
@@ -159,14 +151,7 @@ impl<'g> Sight<'g> {
             false => self.place(id, node),
         };
         let p = f64::from(dropout.drop15) / 32768.0;
-        Some(Drop { id, p, pieces: self.pieces(id), place })
-    }
-
-    fn pieces(&self, id: NodeId) -> Pieces {
-        match self.graph.layer(id).kind {
-            "Dropout1d" | "Dropout2d" | "Dropout3d" => Pieces::Channels,
-            _ => Pieces::Elements,
-        }
+        Some(Drop { id, p, pieces: dropout.drops, place })
     }
 
     fn place(&self, id: NodeId, node: &Node) -> Place {
