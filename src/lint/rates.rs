@@ -48,8 +48,8 @@ pub(super) static RATE_FOR_LAYER: Rule = Rule {
           they overfit less than dense layers, and what is lost early is lost to all that follows. 0.2 to \
           0.3 is usual behind convolutions, between recurrent layers and behind embeddings.",
     grades: &[
-        (Severity::Warn, "above 0.5 on feature maps, above 0.6 between recurrent layers"),
-        (Severity::Note, "above 0.3 there and behind embeddings"),
+        (Severity::Warn, "above 0.5 on feature maps"),
+        (Severity::Note, "above 0.3 there, between recurrent layers and behind embeddings"),
     ],
     mend: "try a rate from 0.2 to 0.3",
     source: ARTICLE,
@@ -135,7 +135,7 @@ fn rate_for_layer(sight: &Sight<'_>, findings: &mut Findings) {
     for drop in dropouts(sight).filter(|drop| !is_above(drop.p, 0.7)) {
         let (what, bad) = match drop.place {
             Place::Maps => ("feature maps", 0.5),
-            Place::Steps => ("the steps of a recurrent layer", 0.6),
+            Place::Steps => ("the steps of a recurrent layer", 0.7),
             Place::Embedding => ("embeddings", 0.7),
             _ => continue,
         };
