@@ -8,4 +8,5 @@ mod harness;
 mod mutate;
 #[cfg(target_os = "linux")]
 mod program;
+mod settings;
 mod sizes;

@@ -6,6 +6,8 @@
 mod hostile;
 #[path = "cli/images.rs"]
 mod images;
+#[path = "cli/lint.rs"]
+mod lint;
 #[path = "cli/non_finite.rs"]
 mod non_finite;
 #[path = "cli/resume.rs"]

@@ -145,24 +145,45 @@ fn mutants_are_found() {
     assert!(graded.is_empty(), "graded otherwise:\n{}", graded.join("\n"));
 }
 
-/// The bound is that of a release build on a quiet machine; what is measured here is the best of
-/// several tries.
+/// Timings on a busy machine are compared with others of the same moment; in a build for speed the bound
+/// is that which users were promised.
 #[test]
 fn a_network_takes_a_few_milliseconds() {
-    let mut slowest = (Duration::ZERO, "");
-    for (name, time) in clean::timed() {
-        slowest = slowest.max((time, name));
+    for (name, Times { lint, plan }) in clean::timed() {
+        summary(&format!("lint: {lint:.1?} for {name}, whose plan takes {plan:.1?}"));
+        assert!(lint < plan, "{name}: {lint:?}, its plan {plan:?}");
+        assert!(cfg!(debug_assertions) || lint < Duration::from_millis(5), "{name}: {lint:?}");
     }
-    summary(&format!("lint: at most {:?} per network, for {}", slowest.0, slowest.1));
-    assert!(slowest.0 < Duration::from_millis(5), "{slowest:?}");
 }
 
-/// The shortest of several tries.
-fn shortest(mut body: impl FnMut()) -> Duration {
-    let once = |_| {
-        let begun = Instant::now();
-        body();
-        begun.elapsed()
+/// How long it takes to look at a network, and to plan a training step of it.
+struct Times {
+    lint: Duration,
+    plan: Duration,
+}
+
+/// The shortest of several tries, tracing included.
+fn timed<F>(x: &TensorType, of: impl Fn(&Scope) -> F) -> Times
+where
+    F: Fn(&Var) -> Var + Send + Sync,
+{
+    let labels = TensorType::i32([BATCH].into());
+    let trainer = || {
+        let net = make(|p| Function(of(p)));
+        Trainer::new(net, CrossEntropy::default(), Sgd::new(0.1)).expect("a trainer")
     };
-    (0..7).map(once).min().unwrap_or_default()
+    let shortest = |body: &mut dyn FnMut() -> Duration| (0..5).map(|_| body()).min();
+    let mut looked = trainer();
+    let lint = shortest(&mut || {
+        let begun = Instant::now();
+        looked.lint_in(&Case::default(), x, &labels).expect("a report");
+        begun.elapsed()
+    });
+    let plan = shortest(&mut || {
+        let mut fresh = trainer();
+        let begun = Instant::now();
+        fresh.plan(x, &labels).expect("a plan");
+        begun.elapsed()
+    });
+    Times { lint: lint.unwrap_or_default(), plan: plan.unwrap_or_default() }
 }

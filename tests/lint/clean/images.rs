@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Networks of convolutions.
 
-use std::time::Duration;
-
 use kiln::lint::{Case, Use};
 use kiln::models::{Cnn, ImageClassifier, ResidualNet, ResnetSmall, SpatialDropoutCnn};
 use kiln::nn::{
@@ -14,7 +12,7 @@ use kiln::Var;
 
 use super::Network;
 use crate::blocks::{bare, conv, dropout, halving, linear, means, norm, Block, Normed};
-use crate::{batch, classifier, found, found_in, shortest};
+use crate::{batch, classifier, found, found_in, Times};
 
 fn photo() -> TensorType {
     batch(&[3, 32, 32])
@@ -66,9 +64,8 @@ pub(super) fn networks() -> Vec<Network> {
     ]
 }
 
-pub(super) fn timed() -> (&'static str, Duration) {
-    let net = crate::make(|p| crate::Function(wide_resnet(p, 12, 0.3)));
-    ("a wide residual network of 28 layers", shortest(|| drop(net.lint(&[photo()]).unwrap())))
+pub(super) fn timed() -> (&'static str, Times) {
+    ("a wide residual network of 28 layers", crate::timed(&photo(), |p| wide_resnet(p, 12, 0.3)))
 }
 
 fn padded() -> ConvOptions<2> {

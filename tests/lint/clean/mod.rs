@@ -5,9 +5,9 @@ mod dense;
 mod images;
 mod sequences;
 
-use std::time::Duration;
-
 use kiln::lint::Report;
+
+use crate::Times;
 
 /// A network and what is found in it.
 pub(crate) type Network = (&'static str, Box<dyn Fn() -> Report>);
@@ -20,7 +20,7 @@ pub(crate) fn networks() -> Vec<Network> {
     networks
 }
 
-/// The time that lint takes for large ones, tracing included.
-pub(crate) fn timed() -> Vec<(&'static str, Duration)> {
+/// How long large ones take.
+pub(crate) fn timed() -> Vec<(&'static str, Times)> {
     vec![images::timed(), sequences::timed()]
 }

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Networks of sequences.
 
-use std::time::Duration;
-
 use kiln::loss::CrossEntropy;
 use kiln::models::RnnClassifier;
 use kiln::nn::{
@@ -14,7 +12,7 @@ use kiln::Var;
 
 use super::Network;
 use crate::blocks::{dropout, linear, Block, Norm, Normed};
-use crate::{classifier, found, make, shortest, tokens, trained, BATCH};
+use crate::{classifier, found, make, tokens, trained, Times, BATCH};
 
 /// Words that are known.
 const WORDS: usize = 1000;
@@ -51,9 +49,9 @@ pub(super) fn networks() -> Vec<Network> {
     ]
 }
 
-pub(super) fn timed() -> (&'static str, Duration) {
-    let net = make(|p| crate::Function(transformer(p, Normed::Before, 12)));
-    ("a Transformer of 12 blocks", shortest(|| drop(net.lint(&[tokens(16)]).unwrap())))
+pub(super) fn timed() -> (&'static str, Times) {
+    let times = crate::timed(&tokens(16), |p| transformer(p, Normed::Before, 12));
+    ("a Transformer of 12 blocks", times)
 }
 
 /// Merity et al. 2017, arXiv:1708.02182: dropout of rows of the embedding, its output, between layers and
