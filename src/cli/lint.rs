@@ -168,9 +168,7 @@ fn object(finding: &Finding) -> Value {
 
 fn page(code: Code) -> Value {
     let rule = code.rule();
-    let grade = |(severity, place): &(Severity, &str)| {
-        json!({ "severity": severity.name(), "where": place })
-    };
+    let grade = |(severity, place): &(Severity, &str)| json!({ "severity": severity.name(), "where": place });
     json!({
         "code": rule.id,
         "name": rule.name,

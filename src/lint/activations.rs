@@ -149,7 +149,8 @@ fn doubled_activation(sight: &Sight<'_>, findings: &mut Findings) {
     let through = |part: Part| matches!(part, Part::View | Part::Dropout);
     for id in sight.all(|part| matches!(part, Part::Activation(_))) {
         let Part::Activation(second) = sight.part(id) else { continue };
-        let Some(Part::Activation(first)) = sight.before(id, through).map(|id| sight.part(id)) else {
+        let Some(Part::Activation(first)) = sight.before(id, through).map(|id| sight.part(id))
+        else {
             continue;
         };
         // That the loss does it again is another mistake.

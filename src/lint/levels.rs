@@ -74,7 +74,8 @@ impl Levels {
 
     /// What a finding comes to; `None` if nothing is said of it.
     pub(super) fn grade(&self, code: Code, layer: &str, severity: Severity) -> Option<Severity> {
-        let of_layer = self.layers.iter().filter(|((of, path), _)| *of == code && is_in(layer, path));
+        let of_layer =
+            self.layers.iter().filter(|((of, path), _)| *of == code && is_in(layer, path));
         let nearest = of_layer.max_by_key(|((_, path), _)| path.len()).map(|(_, level)| *level);
         match nearest.or_else(|| self.everywhere.get(&code).copied()) {
             None => Some(severity),

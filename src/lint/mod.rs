@@ -54,9 +54,9 @@ pub use levels::{Level, Levels};
 pub use report::{Finding, Report, Severity};
 pub use rule::Rule;
 
-pub(crate) use levels::Remarks;
 use crate::graph::Graph;
 use crate::Error;
+pub(crate) use levels::Remarks;
 use report::Findings;
 use sight::Sight;
 

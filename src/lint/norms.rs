@@ -69,7 +69,8 @@ fn dropout_with_batch_norm(sight: &Sight<'_>, findings: &mut Findings) {
     for drop in sight.dropouts.iter().filter(is_on) {
         let layer = sight.layer(drop.id);
         let next = sight.behind(drop.id, is_light);
-        let norm_in = |ids: &[NodeId]| ids.iter().copied().find(|id| sight.part(*id) == Part::BatchNorm);
+        let norm_in =
+            |ids: &[NodeId]| ids.iter().copied().find(|id| sight.part(*id) == Part::BatchNorm);
         if let Some(norm) = norm_in(&next) {
             let reason = format!("stands right before {}", sight.layer(norm));
             findings.add(Severity::Warn, layer, reason);
@@ -124,7 +125,9 @@ fn is_bias(sight: &Sight<'_>, id: NodeId) -> bool {
 }
 
 fn batch_of_one(sight: &Sight<'_>, findings: &mut Findings) {
-    let Some(batches) = sight.case.batches.filter(|batches| batches.smallest() == 1) else { return };
+    let Some(batches) = sight.case.batches.filter(|batches| batches.smallest() == 1) else {
+        return;
+    };
     for norm in batch_norms(sight) {
         let Some(x) = sight.main(norm) else { continue };
         let shape = &sight.graph.node(x).ty.shape;

@@ -119,7 +119,8 @@ fn part(node: &Node, parts: &[Part]) -> Part {
         Op::Normalize(Normalize { over: Over::Channels, .. }) => Part::BatchNorm,
         Op::Normalize(_) => Part::LayerNorm,
         Op::MaxPool(_) => Part::MaxPool,
-        Op::AvgPool(_) => Part::AvgPool,
+        // Resampling takes means of neighbours, too.
+        Op::AvgPool(_) | Op::Blend(_) => Part::AvgPool,
         Op::SumTo(_) | Op::Extreme(_) => Part::Reduction,
         Op::Binary(function) => binary(*function, flowing),
         // Choosing between a value and a constant, by a mask.
@@ -138,6 +139,8 @@ fn part(node: &Node, parts: &[Part]) -> Part {
         | Op::Slice { .. }
         | Op::Pad { .. }
         | Op::ToFormat(_)
+        // What holds in train mode comes first.
+        | Op::ByMode(_)
         | Op::Result(_) => Part::View,
         _ => Part::Other,
     }

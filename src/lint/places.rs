@@ -99,7 +99,8 @@ pub(super) static DROPOUT_ON_SKIP: Rule = Rule {
     id: "D207",
     name: "dropout-on-skip",
     title: "what a skip connection carries is dropped",
-    why: "A skip connection lets values and gradients through however deep the network is. What is \
+    why:
+        "A skip connection lets values and gradients through however deep the network is. What is \
           dropped on it is lost to every layer behind, and losses multiply from block to block.",
     grades: &[
         (Severity::Warn, "on the way that skips, or between two blocks"),
@@ -223,7 +224,9 @@ pub(super) fn refused(error: &Error) -> Option<Vec<Finding>> {
             let found: Option<Vec<_>> = errors.iter().map(refused).collect();
             found.map(|found| found.concat())
         }
-        Error::Shape { layer, op, expected, got } if op == "dropout" && expected.contains("channels") => {
+        Error::Shape { layer, op, expected, got }
+            if op == "dropout" && expected.contains("channels") =>
+        {
             let reason = format!("takes {expected}, and is given {got}");
             let (code, severity) = (Code::ChannelDropoutOfRows, Severity::Deny);
             Some(vec![Finding { code, severity, layer: layer.clone(), reason }])

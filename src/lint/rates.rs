@@ -102,11 +102,23 @@ fn rate_high(sight: &Sight<'_>, findings: &mut Findings) {
         };
         let p = drop.p;
         if p >= 1.0 {
-            findings.add(Severity::Deny, layer, "drops everything: no value and no gradient passes");
+            findings.add(
+                Severity::Deny,
+                layer,
+                "drops everything: no value and no gradient passes",
+            );
         } else if is_above(p, 0.7) {
-            findings.add(Severity::Warn, layer, format!("drops {p:.2} of its input, far above 0.5"));
+            findings.add(
+                Severity::Warn,
+                layer,
+                format!("drops {p:.2} of its input, far above 0.5"),
+            );
         } else if drop.place == Place::Features && is_above(p, usual) {
-            findings.add(Severity::Note, layer, format!("drops {p:.2} of its input, above {usual}"));
+            findings.add(
+                Severity::Note,
+                layer,
+                format!("drops {p:.2} of its input, above {usual}"),
+            );
         }
     }
 }

@@ -27,7 +27,8 @@ pub(super) fn residuals(graph: &Graph, parts: &[Part]) -> (Vec<Residual>, Vec<bo
         }
         let [a, b] = [node.inputs[0], node.inputs[1]];
         let either = [(a, b), (b, a)].into_iter();
-        let mut either = either.filter_map(|(skip, branch)| residual(graph, parts, id, skip, branch));
+        let mut either =
+            either.filter_map(|(skip, branch)| residual(graph, parts, id, skip, branch));
         if let Some((residual, nodes)) = either.next() {
             nodes.into_iter().for_each(|node| in_branch[node] = true);
             found.push(residual);

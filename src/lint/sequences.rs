@@ -57,8 +57,7 @@ fn padded_last_state(sight: &Sight<'_>, findings: &mut Findings) {
 fn is_last_used(sight: &Sight<'_>, id: NodeId) -> bool {
     let graph = sight.graph;
     let steps = graph.node(id).ty.shape.dims().get(1).copied().unwrap_or(0);
-    let is_taken =
-        |id: NodeId| !sight.users(id).is_empty() || graph.outputs().contains(&id);
+    let is_taken = |id: NodeId| !sight.users(id).is_empty() || graph.outputs().contains(&id);
     let mut open = vec![id];
     while let Some(at) = open.pop() {
         for &user in sight.users(at) {
@@ -105,7 +104,8 @@ fn upstream(sight: &Sight<'_>, id: NodeId) -> Vec<NodeId> {
 }
 
 fn weight_dropout_with_zoneout(sight: &Sight<'_>, findings: &mut Findings) {
-    let zoneout = sight.all(|part| part == Part::Join).into_iter().find(|id| is_zoneout(sight, *id));
+    let zoneout =
+        sight.all(|part| part == Part::Join).into_iter().find(|id| is_zoneout(sight, *id));
     let Some(zoneout) = zoneout else { return };
     let is_weight = |id: &NodeId| {
         let node = sight.graph.node(*id);

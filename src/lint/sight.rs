@@ -62,7 +62,8 @@ impl<'g> Sight<'g> {
         let mut sight =
             Sight { graph, eval, case, dropouts: vec![], residuals, parts, users, origins };
         let dropouts = graph.nodes().filter(|(id, _)| sight.part(*id) == Part::Dropout);
-        sight.dropouts = dropouts.filter_map(|(id, node)| sight.drop(id, node, &in_branch)).collect();
+        sight.dropouts =
+            dropouts.filter_map(|(id, node)| sight.drop(id, node, &in_branch)).collect();
         sight
     }
 
@@ -160,7 +161,9 @@ impl<'g> Sight<'g> {
             Part::Embedding => Place::Embedding,
             // The last state is one vector, as features are.
             Part::Recurrent if dims.len() > 2 => Place::Steps,
-            Part::Conv if dims.len() > 2 && dims[2..].iter().any(|extent| *extent > 1) => Place::Maps,
+            Part::Conv if dims.len() > 2 && dims[2..].iter().any(|extent| *extent > 1) => {
+                Place::Maps
+            }
             Part::Given => Place::Input,
             _ => Place::Features,
         }

@@ -133,8 +133,7 @@ pub fn compile(traced: Traced, request: &Request, facts: &Facts) -> Result<Plan>
         return Err(Error::Internal { pass: "schedule", message });
     }
     let placement = memory::place(&graph, &schedule, facts);
-    let plan =
-        assemble::plan(graph, schedule, placement, Returned { results, gradients }, facts)?;
+    let plan = assemble::plan(graph, schedule, placement, Returned { results, gradients }, facts)?;
     tripwire::check(&plan, request).map(|()| plan)
 }
 

@@ -63,9 +63,8 @@ mod tests {
 
     /// A plan of one mode, as if it had been made for another.
     fn told(mode: Mode, layer: impl FnOnce(&crate::nn::Scope) -> Box<dyn Module>) -> Result<()> {
-        let mut net = Net::new(Device::cpu(), Seed(7), |p| {
-            Sequential::new(p).with(|p| layer(&p.at("own")))
-        })?;
+        let mut net =
+            Net::new(Device::cpu(), Seed(7), |p| Sequential::new(p).with(|p| layer(&p.at("own"))))?;
         let plan = net.plan(Mode::Train, &[TensorType::f32([4, 8].into())])?;
         check(plan, &Request { mode, goal: Goal::Forward })
     }
@@ -84,7 +83,10 @@ mod tests {
         let layer = |p: &crate::nn::Scope| -> Box<dyn Module> { Box::new(BatchNorm::new(p, 8)) };
         for mode in [Mode::Eval, Mode::MonteCarlo] {
             let error = told(mode, layer).unwrap_err().to_string();
-            assert_eq!(error, "internal: tripwire: layer 0.own changes state outside of train mode");
+            assert_eq!(
+                error,
+                "internal: tripwire: layer 0.own changes state outside of train mode"
+            );
         }
         told(Mode::Train, layer).unwrap();
     }

@@ -14,7 +14,10 @@ fn a_network_without_a_mistake_is_told_so() {
     let text = succeed(dir.path(), &["lint"]);
     assert_eq!(text, "0 denied, 0 warnings, 0 notes\n");
     let report = json(dir.path(), &["lint", "--net", "variable", "--json"]);
-    assert_eq!((report["net"].as_str(), &report["findings"]), (Some("variable"), &Value::from([0; 0])));
+    assert_eq!(
+        (report["net"].as_str(), &report["findings"]),
+        (Some("variable"), &Value::from([0; 0]))
+    );
 }
 
 #[test]
@@ -22,10 +25,7 @@ fn findings_say_where_why_and_what_to_do() {
     let dir = TempDir::new().unwrap();
     let text = succeed(dir.path(), &["lint", "--p", "0.8"]);
     let mut lines = text.lines();
-    assert_eq!(
-        lines.next(),
-        Some("warn[D101] dropout1: drops 0.80 of its input, far above 0.5")
-    );
+    assert_eq!(lines.next(), Some("warn[D101] dropout1: drops 0.80 of its input, far above 0.5"));
     assert_eq!(lines.next(), Some("  mend: lower the rate to 0.5 or less"));
     assert_eq!(lines.last(), Some("0 denied, 2 warnings, 0 notes"));
     let report = json(dir.path(), &["lint", "--net", "residual", "--json"]);
@@ -64,7 +64,9 @@ fn levels_come_from_options_and_from_a_file() {
     let dir = TempDir::new().unwrap();
     let at = dir.path();
     let high = ["lint", "--p", "0.8"];
-    let with = |more: &[&str]| [&high[..], more].concat();
+    fn with<'a>(more: &[&'a str]) -> Vec<&'a str> {
+        [&["lint", "--p", "0.8"], more].concat()
+    }
     assert_eq!(succeed(at, &with(&["--allow", "D101"])), "0 denied, 0 warnings, 0 notes\n");
     let output = run(at, &with(&["--deny", "rate-high"]));
     assert_eq!(output.status.code(), Some(1));

@@ -2,7 +2,8 @@
 //! What networks of the corpus are built of.
 
 use kiln::nn::{
-    BatchNorm, Bias, Conv2d, ConvOptions, Dropout, Init, Keep, Linear, Module, Padding, Param, Scope,
+    BatchNorm, Bias, Conv2d, ConvOptions, Dropout, Init, Keep, Linear, Module, Padding, Param,
+    Scope,
 };
 use kiln::Var;
 
@@ -24,11 +25,8 @@ fn with_bias(
     side: usize,
     bias: Bias,
 ) -> Conv2d {
-    let options = ConvOptions {
-        padding: Padding::Zeros([side / 2; 2]),
-        bias,
-        ..ConvOptions::default()
-    };
+    let options =
+        ConvOptions { padding: Padding::Zeros([side / 2; 2]), bias, ..ConvOptions::default() };
     Conv2d::with_options(&p.at(name), inputs, outputs, [side; 2], options)
 }
 

@@ -4,8 +4,8 @@
 use kiln::lint::{Case, Use};
 use kiln::models::{Cnn, ImageClassifier, ResidualNet, ResnetSmall, SpatialDropoutCnn};
 use kiln::nn::{
-    AvgPool2d, BatchNorm, Conv2d, ConvOptions, Dropout, Dropout2d, Flatten, Linear, MaxPool2d, Module, Padding, Relu,
-    Scope, Sequential,
+    AvgPool2d, BatchNorm, Conv2d, ConvOptions, DropBlock2d, Dropout, Dropout2d, Flatten, GroupNorm,
+    Linear, MaxPool2d, Module, Padding, Relu, Scope, Sequential, StochasticDepth,
 };
 use kiln::op::TensorType;
 use kiln::Var;
@@ -20,12 +20,15 @@ fn photo() -> TensorType {
 
 /// A classifier that is a module.
 fn of<M: Module + 'static>(name: &'static str, make: fn(&Scope) -> M) -> Network {
-    (name, Box::new(move || {
-        classifier(photo(), |p| {
-            let net = make(p);
-            move |x: &Var| net.forward(x)
-        })
-    }))
+    (
+        name,
+        Box::new(move || {
+            classifier(photo(), |p| {
+                let net = make(p);
+                move |x: &Var| net.forward(x)
+            })
+        }),
+    )
 }
 
 pub(super) fn networks() -> Vec<Network> {
@@ -43,6 +46,18 @@ pub(super) fn networks() -> Vec<Network> {
         of("Network in Network", network_in_network),
         of("All convolutional", all_convolutional),
         ("Wide ResNet", Box::new(|| classifier(photo(), |p| wide_resnet(p, 2, 0.3)))),
+        (
+            "stochastic depth",
+            Box::new(|| {
+                classifier(photo(), |p| {
+                    residual(p, |p, block| StochasticDepth::new(p, 0.25 * (1 + block) as f32))
+                })
+            }),
+        ),
+        (
+            "DropBlock",
+            Box::new(|| classifier(photo(), |p| residual(p, |p, _| DropBlock2d::new(p, 0.1, 5)))),
+        ),
         ("DenseNet", Box::new(|| classifier(photo(), dense_net))),
         ("SqueezeNet", Box::new(|| classifier(photo(), squeeze_net))),
         ("MobileNetV2", Box::new(|| classifier(photo(), mobile_net))),
@@ -50,17 +65,20 @@ pub(super) fn networks() -> Vec<Network> {
         ("Squeeze and excite", Box::new(|| classifier(photo(), squeeze_and_excite))),
         ("U-Net", Box::new(|| found(photo(), u_net))),
         ("Vision Transformer", Box::new(|| classifier(photo(), vision_transformer))),
-        ("Monte Carlo head on features", Box::new(|| {
-            let case = Case { used: Use::MonteCarlo, ..Case::default() };
-            found_in(&case, photo(), |p| {
-                let (a, b) = (conv(p, "a", 3, 32, 3), conv(p, "b", 32, 64, 3));
-                let (drop, fc) = (dropout(p, "drop", 0.5), linear(p, "fc", 64, 10));
-                move |x: &Var| {
-                    let x = b.forward(&a.forward(x).relu()).relu();
-                    fc.forward(&drop.forward(&means(&x)))
-                }
-            })
-        })),
+        (
+            "Monte Carlo head on features",
+            Box::new(|| {
+                let case = Case { used: Use::MonteCarlo, ..Case::default() };
+                found_in(&case, photo(), |p| {
+                    let (a, b) = (conv(p, "a", 3, 32, 3), conv(p, "b", 32, 64, 3));
+                    let (drop, fc) = (dropout(p, "drop", 0.5), linear(p, "fc", 64, 10));
+                    move |x: &Var| {
+                        let x = b.forward(&a.forward(x).relu()).relu();
+                        fc.forward(&drop.forward(&means(&x)))
+                    }
+                })
+            }),
+        ),
     ]
 }
 
@@ -204,6 +222,33 @@ fn wide_resnet(p: &Scope, blocks: usize, rate: f32) -> impl Fn(&Var) -> Var + Se
     }
 }
 
+/// Two blocks whose branches end with some dropout: of whole branches (Huang et al. 2016, arXiv:1603.09382) or
+/// of squares of pixels (Ghiasi et al. 2018, arXiv:1810.12890).
+fn residual<D: Module>(
+    p: &Scope,
+    drop: impl Fn(&Scope, usize) -> D,
+) -> impl Fn(&Var) -> Var + Send + Sync {
+    let stem = bare(p, "stem", 3, 64, 3);
+    let blocks: Vec<_> = (0..2)
+        .map(|number| {
+            let p = p.at(&format!("block{number}"));
+            let convs = [bare(&p, "conv1", 64, 64, 3), bare(&p, "conv2", 64, 64, 3)];
+            let norms =
+                [GroupNorm::new(&p.at("norm1"), 8, 64), GroupNorm::new(&p.at("norm2"), 8, 64)];
+            (convs, norms, drop(&p.at("drop"), number))
+        })
+        .collect();
+    let fc = linear(p, "fc", 64, 10);
+    move |x: &Var| {
+        let mut x = stem.forward(x).relu();
+        for (convs, norms, drop) in &blocks {
+            let y = norms[0].forward(&convs[0].forward(&x)).relu();
+            x = (&x + drop.forward(&norms[1].forward(&convs[1].forward(&y)))).relu();
+        }
+        fc.forward(&means(&x))
+    }
+}
+
 /// Huang et al. 2016, arXiv:1608.06993: 0.2 behind each convolution, whose result joins all before.
 fn dense_net(p: &Scope) -> impl Fn(&Var) -> Var + Send + Sync {
     const GROWTH: usize = 16;
@@ -212,7 +257,11 @@ fn dense_net(p: &Scope) -> impl Fn(&Var) -> Var + Send + Sync {
         .map(|number| {
             let p = p.at(&format!("layer{number}"));
             let channels = number * GROWTH;
-            (norm(&p, "bn", channels), bare(&p, "conv", channels, GROWTH, 3), dropout(&p, "drop", 0.2))
+            (
+                norm(&p, "bn", channels),
+                bare(&p, "conv", channels, GROWTH, 3),
+                dropout(&p, "drop", 0.2),
+            )
         })
         .collect();
     let (bn, fc) = (norm(p, "bn", 4 * GROWTH), linear(p, "fc", 4 * GROWTH, 10));
@@ -279,7 +328,8 @@ fn inception(p: &Scope) -> impl Fn(&Var) -> Var + Send + Sync {
     let (drop, fc) = (dropout(p, "drop", 0.4), linear(p, "fc", 128, 10));
     move |x: &Var| {
         let x = stem.forward(x).relu();
-        let tower = |[first, second]: &[Conv2d; 2]| second.forward(&first.forward(&x).relu()).relu();
+        let tower =
+            |[first, second]: &[Conv2d; 2]| second.forward(&first.forward(&x).relu()).relu();
         let x = Var::concat(&[a.forward(&x).relu(), tower(&b), tower(&c)], 1);
         fc.forward(&drop.forward(&means(&x)))
     }
@@ -334,9 +384,8 @@ fn vision_transformer(p: &Scope) -> impl Fn(&Var) -> Var + Send + Sync {
     let patches = Conv2d::with_options(&p.at("patches"), 3, 64, [8; 2], options);
     let places = p.parameter("places", [1, 16, 64], kiln::nn::Init::Constant(0.1));
     let drop = dropout(p, "drop", 0.1);
-    let blocks: Vec<_> = (0..3)
-        .map(|n| Block::new(p, &format!("block{n}"), 64, 0.1, Normed::Before))
-        .collect();
+    let blocks: Vec<_> =
+        (0..3).map(|n| Block::new(p, &format!("block{n}"), 64, 0.1, Normed::Before)).collect();
     let (norm, head) = (crate::blocks::Norm::new(p, "norm", 64), linear(p, "head", 64, 10));
     move |x: &Var| {
         let x = patches.forward(x).flatten(2).transpose(1, 2);

@@ -4,8 +4,8 @@
 use kiln::loss::CrossEntropy;
 use kiln::models::RnnClassifier;
 use kiln::nn::{
-    Conv1d, Directions, Dropout, Embedding, EmbeddingOptions, Gru, Init, Keep, Linear, Lstm, Module,
-    RecurrentOptions, Scope, Sequences,
+    Conv1d, Directions, Dropout, Embedding, EmbeddingOptions, Gru, Init, Keep, Linear, Lstm,
+    Module, RecurrentOptions, Scope, Sequences,
 };
 use kiln::op::TensorType;
 use kiln::Var;
@@ -19,31 +19,37 @@ const WORDS: usize = 1000;
 
 pub(super) fn networks() -> Vec<Network> {
     vec![
-        ("RNNClassifier", Box::new(|| {
-            let net = make(|p| RnnClassifier::new(p, WORDS, 64, 128, 4, 0.5));
-            let inputs = (tokens(20), TensorType::i32([BATCH].into()));
-            trained::<_, (Var, Var), Var, Var>(
-                net,
-                CrossEntropy::default(),
-                &inputs,
-                &TensorType::i32([BATCH].into()),
-            )
-        })),
+        (
+            "RNNClassifier",
+            Box::new(|| {
+                let net = make(|p| RnnClassifier::new(p, WORDS, 64, 128, 4, 0.5));
+                let inputs = (tokens(20), TensorType::i32([BATCH].into()));
+                trained::<_, (Var, Var), Var, Var>(
+                    net,
+                    CrossEntropy::default(),
+                    &inputs,
+                    &TensorType::i32([BATCH].into()),
+                )
+            }),
+        ),
         ("AWD-LSTM", Box::new(|| found(tokens(20), |p| awd_lstm(p, [0.1, 0.65, 0.3, 0.4])))),
-        ("AWD-LSTM for a small corpus", Box::new(|| {
-            found(tokens(20), |p| awd_lstm(p, [0.1, 0.4, 0.25, 0.4]))
-        })),
+        (
+            "AWD-LSTM for a small corpus",
+            Box::new(|| found(tokens(20), |p| awd_lstm(p, [0.1, 0.4, 0.25, 0.4]))),
+        ),
         ("a regularised LSTM", Box::new(|| found(tokens(20), |p| stacked(p, 0.5)))),
         ("a large regularised LSTM", Box::new(|| found(tokens(20), |p| stacked(p, 0.65)))),
         ("GRU in both directions", Box::new(|| classifier(tokens(20), both_directions))),
         ("LSTM with a row for padding", Box::new(padded)),
         ("TextCNN", Box::new(|| classifier(tokens(20), text_cnn))),
-        ("Transformer, normed before", Box::new(|| {
-            classifier(tokens(16), |p| transformer(p, Normed::Before, 2))
-        })),
-        ("Transformer, normed behind", Box::new(|| {
-            classifier(tokens(16), |p| transformer(p, Normed::After, 2))
-        })),
+        (
+            "Transformer, normed before",
+            Box::new(|| classifier(tokens(16), |p| transformer(p, Normed::Before, 2))),
+        ),
+        (
+            "Transformer, normed behind",
+            Box::new(|| classifier(tokens(16), |p| transformer(p, Normed::After, 2))),
+        ),
         ("a language model of blocks", Box::new(|| found(tokens(16), language_model))),
         ("BERT's head", Box::new(|| classifier(tokens(16), bert))),
     ]
@@ -56,7 +62,10 @@ pub(super) fn timed() -> (&'static str, Times) {
 
 /// Merity et al. 2017, arXiv:1708.02182: dropout of rows of the embedding, its output, between layers and
 /// of the output; the decoder is the embedding again.
-fn awd_lstm(p: &Scope, [rows, input, hidden, output]: [f32; 4]) -> impl Fn(&Var) -> Var + Send + Sync {
+fn awd_lstm(
+    p: &Scope,
+    [rows, input, hidden, output]: [f32; 4],
+) -> impl Fn(&Var) -> Var + Send + Sync {
     const WIDTH: usize = 64;
     let table = p.parameter("table", [WORDS, WIDTH], Init::Ones);
     let drops = [
@@ -132,7 +141,8 @@ fn text_cnn(p: &Scope) -> impl Fn(&Var) -> Var + Send + Sync {
     let (drop, fc) = (dropout(p, "drop", 0.5), linear(p, "fc", 150, 10));
     move |x: &Var| {
         let x = embedding.forward(x).transpose(1, 2);
-        let largest = convs.each_ref().map(|conv| conv.forward(&x).relu().max_over([2], Keep::Nothing));
+        let largest =
+            convs.each_ref().map(|conv| conv.forward(&x).relu().max_over([2], Keep::Nothing));
         fc.forward(&drop.forward(&Var::concat(&largest, 1)))
     }
 }

@@ -19,13 +19,14 @@ pub(super) fn mutants() -> Vec<Mutant> {
         mutant(SoftmaxBeforeLoss, Warn, "sigmoid before cross-entropy", || scores(Sigmoid)),
         mutant(SoftmaxBeforeLoss, Note, "log_softmax", || scores(LogSoftmax)),
         mutant(SoftmaxBeforeLoss, Warn, "sigmoid before BCE with logits", || {
-            let net = make(|p| {
-                Sequential::new(p).with(|p| Linear::new(p, 500, 30)).with(|_| Sigmoid)
-            });
+            let net =
+                make(|p| Sequential::new(p).with(|p| Linear::new(p, 500, 30)).with(|_| Sigmoid));
             trained(net, BceWithLogits::default(), &batch(&[500]), &batch(&[30]))
         }),
         mutant(MissingActivation, Warn, "two linear layers", || dense(|x, _| x.clone())),
-        mutant(MissingActivation, Warn, "only dropout between", || dense(|x, drop| drop.forward(x))),
+        mutant(MissingActivation, Warn, "only dropout between", || {
+            dense(|x, drop| drop.forward(x))
+        }),
         mutant(MissingActivation, Warn, "two convolutions", || {
             classifier(batch(&[3, 16, 16]), |p| {
                 let (a, b) = (conv(p, "a", 3, 32, 3), conv(p, "b", 32, 64, 3));

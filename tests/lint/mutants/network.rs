@@ -19,7 +19,8 @@ pub(super) fn mutants() -> Vec<Mutant> {
         mutant(SmallNetwork, Note, "20-48-48-3", || simple([20, 40, 3], 0.5)),
         mutant(SmallNetwork, Warn, "four features", || {
             classifier(batch(&[784]), |p| {
-                let layers = [linear(p, "a", 784, 128), linear(p, "b", 128, 4), linear(p, "c", 4, 10)];
+                let layers =
+                    [linear(p, "a", 784, 128), linear(p, "b", 128, 4), linear(p, "c", 4, 10)];
                 let drop = dropout(p, "drop", 0.5);
                 move |x: &Var| {
                     let x = layers[1].forward(&layers[0].forward(x).relu()).relu();
@@ -29,7 +30,8 @@ pub(super) fn mutants() -> Vec<Mutant> {
         }),
         mutant(SmallNetwork, Warn, "six maps", || {
             classifier(batch(&[3, 16, 16]), |p| {
-                let (a, b) = (Conv2d::new(&p.at("a"), 3, 6, [3, 3]), Conv2d::new(&p.at("b"), 6, 64, [5, 5]));
+                let (a, b) =
+                    (Conv2d::new(&p.at("a"), 3, 6, [3, 3]), Conv2d::new(&p.at("b"), 6, 64, [5, 5]));
                 let (drop, fc) = (Dropout2d::new(&p.at("drop"), 0.2), linear(p, "fc", 64, 10));
                 move |x: &Var| {
                     let x = b.forward(&drop.forward(&a.forward(x).relu())).relu();

@@ -37,9 +37,8 @@ fn images<M: Send + Sync + 'static>(
 }
 
 fn on_output() -> Vec<Mutant> {
-    let warn = |name, look: fn() -> Report| {
-        mutant(Code::DropoutOnOutput, Severity::Warn, name, look)
-    };
+    let warn =
+        |name, look: fn() -> Report| mutant(Code::DropoutOnOutput, Severity::Warn, name, look);
     vec![
         warn("scores", || {
             classifier(batch(&[784]), |p| {
@@ -99,9 +98,8 @@ fn before_activation() -> Vec<Mutant> {
 }
 
 fn before_max_pool() -> Vec<Mutant> {
-    let warn = |name, look: fn() -> Report| {
-        mutant(Code::DropoutBeforeMaxPool, Severity::Warn, name, look)
-    };
+    let warn =
+        |name, look: fn() -> Report| mutant(Code::DropoutBeforeMaxPool, Severity::Warn, name, look);
     vec![
         warn("behind ReLU", || {
             images(
@@ -129,17 +127,14 @@ fn before_max_pool() -> Vec<Mutant> {
 }
 
 fn in_series() -> Vec<Mutant> {
-    let warn = |name, look: fn() -> Report| {
-        mutant(Code::DropoutInSeries, Severity::Warn, name, look)
-    };
+    let warn =
+        |name, look: fn() -> Report| mutant(Code::DropoutInSeries, Severity::Warn, name, look);
     vec![
         warn("two in a row", || {
             classifier(batch(&[784]), |p| {
                 let (a, b) = (linear(p, "a", 784, 128), linear(p, "b", 128, 10));
                 let drops = [dropout(p, "d1", 0.5), dropout(p, "d2", 0.3)];
-                move |x: &Var| {
-                    b.forward(&drops[1].forward(&drops[0].forward(&a.forward(x).relu())))
-                }
+                move |x: &Var| b.forward(&drops[1].forward(&drops[0].forward(&a.forward(x).relu())))
             })
         }),
         warn("one called twice", || {

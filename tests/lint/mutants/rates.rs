@@ -35,7 +35,9 @@ pub(super) fn mutants() -> Vec<Mutant> {
         mutant(RateInBranch, Note, "0.4 in a Transformer", || transformer(0.4)),
         mutant(RatesFall, Note, "0.5 and then 0.2", || dense([0.5, 0.2])),
         mutant(RatesFall, Note, "half of maps and then 0.2 of features", || cnn([0.5, 0.2])),
-        mutant(RatesFall, Note, "more of embeddings than of hidden layers", || embedding([0.5, 0.2])),
+        mutant(RatesFall, Note, "more of embeddings than of hidden layers", || {
+            embedding([0.5, 0.2])
+        }),
     ]
 }
 

@@ -3,8 +3,8 @@
 
 use kiln::lint::{Code, Report, Severity};
 use kiln::nn::{
-    Directions, Dropout, Embedding, EmbeddingOptions, Gru, Init, Linear, Lstm, Module, Nonlinearity, Param,
-    RecurrentOptions, Rnn, Scope,
+    Directions, Dropout, Embedding, EmbeddingOptions, Gru, Init, Linear, Lstm, Module,
+    Nonlinearity, Param, RecurrentOptions, Rnn, Scope,
 };
 use kiln::Var;
 
@@ -13,9 +13,8 @@ use crate::blocks::{dropout, linear};
 use crate::{batch, classifier, tokens};
 
 pub(super) fn mutants() -> Vec<Mutant> {
-    let padded = |name, look: fn() -> Report| {
-        mutant(Code::PaddedLastState, Severity::Warn, name, look)
-    };
+    let padded =
+        |name, look: fn() -> Report| mutant(Code::PaddedLastState, Severity::Warn, name, look);
     let zoneout = |name, look: fn() -> Report| {
         mutant(Code::WeightDropoutWithZoneout, Severity::Warn, name, look)
     };
@@ -35,7 +34,8 @@ pub(super) fn mutants() -> Vec<Mutant> {
         }),
         padded("RNN in both directions", || {
             texts(|p| {
-                let options = RecurrentOptions { directions: Directions::Both, ..Default::default() };
+                let options =
+                    RecurrentOptions { directions: Directions::Both, ..Default::default() };
                 let rnn = Rnn::with_options(&p.at("rnn"), 64, 128, Nonlinearity::Tanh, options);
                 move |x: &Var| rnn.run(x).last_hidden().clone()
             })
