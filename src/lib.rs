@@ -54,6 +54,7 @@ mod linted;
 mod net;
 mod non_finite;
 mod non_finite_value;
+mod past_masks;
 mod precision;
 mod predictor;
 mod printable;

@@ -8,6 +8,8 @@ mod hostile;
 mod images;
 #[path = "cli/lint.rs"]
 mod lint;
+#[path = "cli/mask.rs"]
+mod mask;
 #[path = "cli/non_finite.rs"]
 mod non_finite;
 #[path = "cli/resume.rs"]

@@ -113,6 +113,8 @@ pub(super) enum Command {
     Plan(PlanArgs),
     /// Look for mistakes with dropout in a network, before it is trained
     Lint(LintArgs),
+    /// Write any mask of any pass, as it was or will be drawn
+    Mask(MaskArgs),
     /// Show what the engine found on this machine
     Doctor(DoctorArgs),
 }
@@ -291,6 +293,34 @@ pub(super) enum LintNet {
     Known(NetName),
     /// A classifier of texts.
     Rnn,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct MaskArgs {
+    /// Path of the layer that drops: dropout1
+    #[arg(long, value_name = "LAYER")]
+    pub(super) layer: String,
+    /// Number of the pass in train mode, counted from 0; a training makes one per batch, or one per part
+    /// of it
+    #[arg(long, value_name = "N")]
+    pub(super) pass: u32,
+    /// Which of the layer's dropouts, counted from 0
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) call: usize,
+    /// A run directory, whose network, seed and batch are meant
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["net", "hidden", "p"])]
+    pub(super) checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) net: NetArgs,
+    /// Samples in a batch
+    #[arg(long, value_name = "N")]
+    pub(super) batch: Option<NonZeroUsize>,
+    /// Seed of the network
+    #[arg(long)]
+    pub(super) seed: Option<u64>,
+    /// A file to write: .npy, one byte per element, or .png, one row per sample
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,7 @@ mod eval;
 mod evaluation;
 mod interrupt;
 mod lint;
+mod mask;
 mod metrics;
 mod network;
 mod outcome;
@@ -62,9 +63,11 @@ fn run(cli: Cli) -> Outcome {
     let command = cli.command.unwrap_or_else(|| Command::Compare(args::CompareArgs::default()));
     let purpose = match command {
         Command::Train(_) | Command::Compare(_) => Purpose::Files,
-        Command::Eval(_) | Command::Plan(_) | Command::Lint(_) | Command::Doctor(_) => {
-            Purpose::Printing
-        }
+        Command::Eval(_)
+        | Command::Plan(_)
+        | Command::Lint(_)
+        | Command::Mask(_)
+        | Command::Doctor(_) => Purpose::Printing,
     };
     let mut output = Output::new(common, purpose);
     let done = |()| Ending::Done;
@@ -74,6 +77,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Compare(args) => compare::run(&args, common, &mut output),
         Command::Plan(args) => Ok(plan::run(&args, common, &mut output).map(done)?),
         Command::Lint(args) => Ok(lint::run(&args, &mut output).map(done)?),
+        Command::Mask(args) => Ok(mask::run(&args, &mut output).map(done)?),
         Command::Doctor(args) => Ok(doctor::run(&args, common, &mut output).map(done)?),
     };
     output.finish();

@@ -11,6 +11,7 @@ mod masks;
 mod modes;
 mod non_finite;
 mod options;
+mod past_masks;
 mod plans;
 mod predictor;
 mod recurrent;

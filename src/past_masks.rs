@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The masks of passes that have been, and of those to come.
+
+use crate::error::list;
+use crate::graph::{Graph, NodeId};
+use crate::net::Net;
+use crate::nn::Module;
+use crate::op::{Array, Op, TensorType};
+use crate::scalars::Scalars;
+use crate::values::{structured, Flat, Values};
+use crate::{allocate, Error, Result, Tensor};
+
+impl<M> Net<M> {
+    /// The masks that a layer drew, or will draw, in a pass for inputs of these types: for each dropout that
+    /// it does, in order, 1 for what is kept and 0 for what is dropped, in the shape of the value. Nothing is
+    /// run, since a mask is a function of seed, layer, call, pass, sample and element.
+    ///
+    /// `pass` counts train-mode passes from 0; [`pass`](Net::pass) is the next. Those of Monte Carlo views
+    /// count on their own, with the bit [`MONTE_CARLO_PASS`](crate::MONTE_CARLO_PASS) set, and hold every
+    /// sample once per draw. A shorter batch has the first samples of a longer one.
+    ///
+    /// ```
+    /// use kiln::{nn::Dropout, op::TensorType, Device, Net, Seed, Tensor};
+    ///
+    /// let mut net = Net::new(Device::cpu(), Seed(7), |p| Dropout::new(&p.at("dropout1"), 0.5))?;
+    /// let ones = Tensor::new([2, 8], vec![1.0; 16])?;
+    /// net.train().forward(&ones)?;
+    /// let second = net.train().forward(&ones)?; // kept ones are doubled
+    /// let masks = net.mask("dropout1", 1, &[TensorType::f32([2, 8].into())])?;
+    /// let kept = masks[0].values()?.iter().map(|kept| 2.0 * kept);
+    /// assert!(kept.eq(second.values()?.iter().copied()));
+    /// # Ok::<(), kiln::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Argument`] with the layers that drop something if this is none of them; what tracing reports;
+    /// [`Error::Device`] if there is no memory for the masks.
+    pub fn mask<I: Values, O: Values>(
+        &self,
+        layer: &str,
+        pass: u32,
+        inputs: &[TensorType],
+    ) -> Result<Vec<Tensor>>
+    where
+        M: Module<I, O>,
+    {
+        let inputs = structured::<I, TensorType>("inputs", inputs.to_vec())?;
+        let graph = self.traced::<I, O, ()>(None, &Flat::of::<I>(inputs))?;
+        let mut scalars = Scalars::new(self.seed().0);
+        scalars.pass = pass;
+        let dropouts = dropouts(&graph);
+        let of_layer = dropouts.iter().filter(|id| graph.layer(**id).path == layer);
+        let masks: Result<Vec<Tensor>> = of_layer.map(|id| mask(&graph, *id, &scalars)).collect();
+        let masks = masks?;
+        if masks.is_empty() {
+            let mut layers: Vec<&str> =
+                dropouts.iter().map(|id| graph.layer(*id).path.as_str()).collect();
+            layers.dedup();
+            let expected = match layers.is_empty() {
+                true => "a network with dropout".into(),
+                false => format!("one of {}", list(layers, ", ")),
+            };
+            return Err(Error::argument("layer", expected, layer));
+        }
+        Ok(masks)
+    }
+}
+
+fn dropouts(graph: &Graph) -> Vec<NodeId> {
+    let drops = graph.nodes().filter(|(_, node)| matches!(node.op, Op::Dropout(_)));
+    drops.map(|(id, _)| id).collect()
+}
+
+fn mask(graph: &Graph, id: NodeId, scalars: &Scalars) -> Result<Tensor> {
+    let node = graph.node(id);
+    let elements = node.ty.shape.elements();
+    // Ones, and what their plain meaning makes of them.
+    allocate::probe(elements.saturating_mul(5 * size_of::<f64>()), "masks")?;
+    let ones = Array::new(node.ty.shape.clone(), vec![1.0; elements]);
+    let dropped = node.op.eval(&[&ones], scalars);
+    let values = dropped.iter().flat_map(|array| &array.data);
+    let kept = values.map(|value| if *value == 0.0 { 0.0 } else { 1.0 }).collect();
+    Tensor::new(node.ty.shape.clone(), kept)
+}
