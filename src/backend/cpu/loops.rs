@@ -3,9 +3,6 @@
 
 use crate::op::Softmax;
 
-/// Elements summed in `f32` before a sum goes on in `f64`.
-const SUM_CHUNK: usize = 64;
-
 /// The gradient of softmax or its logarithm, row by row.
 pub(super) fn softmax_gradient(kind: Softmax, width: usize, y: &[f32], dy: &[f32], dx: &mut [f32]) {
     let rows = y.chunks_exact(width).zip(dy.chunks_exact(width)).zip(dx.chunks_exact_mut(width));
@@ -22,9 +19,4 @@ pub(super) fn softmax_gradient(kind: Softmax, width: usize, y: &[f32], dy: &[f32
             }
         }
     }
-}
-
-/// Sum of all elements.
-pub(super) fn sum(x: &[f32]) -> f32 {
-    x.chunks(SUM_CHUNK).map(|chunk| f64::from(chunk.iter().sum::<f32>())).sum::<f64>() as f32
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which way each step of a plan takes, as far as shapes, facts and the machine decide it.
 
-use super::choice::{is_small, may_skip_columns, may_skip_rows, own_inputs, split_of, PANEL};
+use super::choice::{
+    is_short, is_small, may_skip_columns, may_skip_rows, own_inputs, split_of, PANEL,
+};
 use super::choice::{Split, STREAMED_ELEMENTS};
 use super::exchange::{LastCache, Readers, Stores};
 use super::program::Read;
@@ -128,6 +130,10 @@ impl Path {
             }
             Kernel::CrossEntropy { .. } | Kernel::Softmax(_) => Path::new(Vectors, Rows),
             Kernel::ColumnSum => Path::new(Vectors, Columns),
+            Kernel::Sum | Kernel::Reduce(_) => {
+                let is_short = is_short(shape(step.inputs[0]).elements());
+                Path::new(Vectors, if is_short { Nothing } else { Rows })
+            }
             Kernel::Transpose { .. } => Path::new(Scalars, Columns),
             Kernel::MatMul(_) | Kernel::BatchMatMul(_) => Path::new(Gemm, Rows),
             Kernel::Conv { way, .. } | Kernel::ConvInputGradient { way, .. } => {
@@ -149,10 +155,9 @@ impl Path {
             | Kernel::TakeGradient(..)
             | Kernel::Gather(_)
             | Kernel::GatherGradient(_) => Path::new(Scalars, Rows),
-            Kernel::SoftmaxGradient(_)
-            | Kernel::Sum
-            | Kernel::StoreGradient(_)
-            | Kernel::SetState(_) => Path::new(Scalars, Nothing),
+            Kernel::SoftmaxGradient(_) | Kernel::StoreGradient(_) | Kernel::SetState(_) => {
+                Path::new(Scalars, Nothing)
+            }
             Kernel::WeightGradients(_)
             | Kernel::LinearCrossEntropy(_)
             | Kernel::ClipNorm { .. }

@@ -126,6 +126,7 @@ impl<'a> Launch<'a> {
             Kernel::Sum => self.sum(),
             Kernel::MatMul(product) => self.matmul(*product),
             Kernel::ColumnSum => self.column_sum(),
+            Kernel::Reduce(reduce) => self.reduce(reduce),
             Kernel::StoreGradient(store) => self.store_gradient(*store),
             Kernel::GlobalNorm => self.global_norm(),
             Kernel::FlatUpdate { clip, .. } => self.flat_update(*clip),

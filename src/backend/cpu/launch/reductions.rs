@@ -4,14 +4,20 @@
 use super::super::operands::Operands;
 use super::super::{loops, simd};
 use super::{internal, write, Launch};
-use crate::kernel::LossGradient;
+use crate::kernel::{LossGradient, Reduce, Reducer};
 use crate::op::{mean_divisor, Nll, Reduction, Softmax};
 use crate::Result;
 
 impl Launch<'_> {
-    pub(super) fn sum(mut self) -> Result<()> {
+    pub(super) fn sum(self) -> Result<()> {
+        let elements = self.shape(self.step.inputs[0]).elements();
+        self.reduce(&Reduce::all(Reducer::Sum, elements))
+    }
+
+    pub(super) fn reduce(mut self, reduce: &Reduce) -> Result<()> {
         let x = self.operands.reads[0].values()?;
-        write(&mut self.operands, 0)?[0] = loops::sum(x);
+        let y = write(&mut self.operands, 0)?;
+        simd::reduce(&self.engine.pool, self.engine.isa, reduce, x, y);
         Ok(())
     }
 

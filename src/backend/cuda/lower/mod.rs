@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! From the steps of a plan to launches: plain data from plain data, without a device.
 
+mod along;
 mod chain;
 mod elements;
 mod linear;
@@ -83,6 +84,7 @@ impl Lowering<'_> {
             Kernel::SoftmaxGradient(kind) => self.softmax_gradient(*kind)?,
             Kernel::Sum => self.sum()?,
             Kernel::ColumnSum => self.column_sum()?,
+            Kernel::Reduce(reduce) => self.reduce(reduce)?,
             Kernel::StoreGradient(store) => self.store_gradient(*store)?,
             Kernel::GlobalNorm => self.norm(None)?,
             Kernel::ClipNorm { max_norm } => self.norm(Some(*max_norm))?,
