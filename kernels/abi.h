@@ -289,7 +289,8 @@ typedef struct KilnCrossEntropyLoss {
   enum KilnReduction reduction;
 } KilnCrossEntropyLoss;
 
-/* cross_entropy_T: loss and gradient in one launch. A label outside [0, classes) that is not ignored makes the loss NaN. */
+/* nll_T: the loss of logarithms in `scores`; nll_gradient_f32: its gradient, f32, to `d_scores`.
+ * cross_entropy_T: loss and gradient in one launch. A label outside [0, classes) that is not ignored makes the loss NaN. */
 typedef struct KilnCrossEntropyParams {
   KilnCrossEntropyLoss loss;
   const void* scores; /* T [rows, classes] */

@@ -72,6 +72,10 @@ pub enum Kernel {
         /// Whether the gradient is computed along.
         gradient: LossGradient,
     },
+    /// `(log_probabilities, labels[, class_weights]) -> loss`: likelihood alone.
+    Nll(Nll),
+    /// `(dloss, labels[, class_weights]) -> d_log_probabilities`: the gradient of [`Kernel::Nll`].
+    NllGradient(Nll),
     /// `x -> y`: dropout alone.
     Dropout(Dropout),
     /// `operands -> results`: a run of operations on each element.
@@ -307,6 +311,8 @@ pub(crate) fn single(finder: &Finder<'_>, id: NodeId) -> Cluster {
         // Other kernels know numbers alone.
         Op::Transpose | Op::Broadcast(_) if node.ty.dtype != DType::F32 => moving(graph, id),
         Op::Dropout(dropout) if counts_as_stored(node) => Kernel::Dropout(*dropout),
+        Op::Nll(nll) => Kernel::Nll(*nll),
+        Op::NllGrad(nll, _) => Kernel::NllGradient(*nll),
         Op::Softmax(kind) => Kernel::Softmax(*kind),
         Op::SoftmaxGrad(kind) => Kernel::SoftmaxGradient(*kind),
         Op::SumTo(shape) if shape.elements() == 1 => Kernel::Sum,
@@ -374,6 +380,8 @@ impl Kernel {
             Kernel::WeightGradients(_) => "linear_weight_gradients",
             Kernel::LinearCrossEntropy(_) => "linear_cross_entropy",
             Kernel::CrossEntropy { .. } => "cross_entropy",
+            Kernel::Nll(_) => "nll",
+            Kernel::NllGradient(_) => "nll_gradient",
             Kernel::Dropout(_) => "dropout",
             Kernel::Chain(_) => "chain",
             Kernel::Softmax(_) => "softmax",

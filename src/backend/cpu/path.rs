@@ -125,9 +125,10 @@ impl Path {
                 let stores = if is_large { Stores::Streamed } else { Stores::Cached };
                 Path { stores, ..Path::new(Vectors, divided) }
             }
-            Kernel::GlobalNorm | Kernel::FlatUpdate { .. } | Kernel::Average => {
-                Path::new(Vectors, Elements)
-            }
+            Kernel::GlobalNorm
+            | Kernel::ClipNorm { .. }
+            | Kernel::FlatUpdate { .. }
+            | Kernel::Average => Path::new(Vectors, Elements),
             Kernel::CrossEntropy { .. } | Kernel::Softmax(_) => Path::new(Vectors, Rows),
             Kernel::ColumnSum => Path::new(Vectors, Columns),
             Kernel::Sum | Kernel::Reduce(_) => {
@@ -155,13 +156,14 @@ impl Path {
             | Kernel::TakeGradient(..)
             | Kernel::Gather(_)
             | Kernel::GatherGradient(_) => Path::new(Scalars, Rows),
-            Kernel::SoftmaxGradient(_) | Kernel::StoreGradient(_) | Kernel::SetState(_) => {
-                Path::new(Scalars, Nothing)
+            Kernel::SoftmaxGradient(_)
+            | Kernel::Nll(_)
+            | Kernel::NllGradient(_)
+            | Kernel::StoreGradient(_)
+            | Kernel::SetState(_) => Path::new(Scalars, Nothing),
+            Kernel::WeightGradients(_) | Kernel::LinearCrossEntropy(_) | Kernel::Plain => {
+                Path::new(Plain, Nothing)
             }
-            Kernel::WeightGradients(_)
-            | Kernel::LinearCrossEntropy(_)
-            | Kernel::ClipNorm { .. }
-            | Kernel::Plain => Path::new(Plain, Nothing),
         }
     }
 
@@ -207,6 +209,11 @@ impl Path {
             false => Method::Dense,
         };
         Path { method, divided, stores }
+    }
+
+    /// Whether the step is computed by the plain meaning of its operations, since it has no loop.
+    pub fn is_plain(self) -> bool {
+        self.method == Method::Plain
     }
 
     fn new(method: Method, divided: Divided) -> Self {
@@ -289,13 +296,8 @@ impl Layer {
 /// Whether a kernel is computed by the plain meaning of its nodes: plain ones, and those that plans
 /// for the CPU do not contain.
 pub(super) fn is_interpreted(kernel: &Kernel) -> bool {
-    matches!(
-        kernel,
-        Kernel::Plain
-            | Kernel::WeightGradients(_)
-            | Kernel::LinearCrossEntropy(_)
-            | Kernel::ClipNorm { .. }
-    ) || rounds_within(kernel)
+    matches!(kernel, Kernel::Plain | Kernel::WeightGradients(_) | Kernel::LinearCrossEntropy(_))
+        || rounds_within(kernel)
 }
 
 /// Whether a kernel would have to round what it multiplies in every step of its own.

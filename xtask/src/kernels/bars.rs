@@ -147,6 +147,7 @@ const BARS: &[Bar] = &[
     Bar { parts: &["dropout_channels"], narrow: 18, why: ONE_BY_ONE, ..POINTWISE },
     Bar { parts: &["dropout"], narrow: 2, why: "pass and sample offset", ..POINTWISE },
     Bar { parts: &["sum_"], narrow: SCALARS, why: "sums are single numbers", ..POINTWISE },
+    Bar { parts: &["nll"], narrow: SCALARS, why: "labels, weights and losses are single numbers", ..POINTWISE },
     Bar { parts: &["fold_"], registers: 64, narrow: SCALARS, why: "sums and extremes are single numbers; two functions of up to eight lines", ..POINTWISE },
     Bar { parts: &["place_"], narrow: SCALARS, why: ONE_BY_ONE, ..POINTWISE },
     Bar { parts: &["sgd"], narrow: 5, why: "scalars, and 8 bytes of the bf16 shadow", ..POINTWISE },
