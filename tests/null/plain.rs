@@ -42,12 +42,13 @@ struct Target {
 
 fn targets() -> Vec<Target> {
     let mut targets = vec![Target { device: Device::cpu(), gpu: None }];
-    for &architecture in Architecture::known() {
-        for precision in [Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F16] {
-            let device = Device::on_paper(architecture).with_precision(precision);
-            targets.push(Target { device, gpu: Some((architecture, precision)) });
-        }
-    }
+    let every = Architecture::known().iter().map(|&architecture| (architecture, Precision::F32));
+    let others = [Precision::Tf32, Precision::Bf16, Precision::F16];
+    let others = others.map(|precision| (Architecture::SM_90, precision));
+    targets.extend(every.chain(others).map(|(architecture, precision)| {
+        let device = Device::on_paper(architecture).with_precision(precision);
+        Target { device, gpu: Some((architecture, precision)) }
+    }));
     targets
 }
 
@@ -217,7 +218,7 @@ const FUNCTIONS: &[(&str, Function)] = &[
         let places = x.argmax_over(2, Keep::Nothing);
         let turned = Var::concat(&[places.t().t().narrow(1, 0, 3), places.pad(1, 1, 0)], 1);
         let stacked = Var::stack(&[&turned, &turned], 1).permute([2, 0, 1]);
-        x.take(2, &stacked.reshape([84]))
+        x.take(2, &stacked.reshape([96]))
     }),
     ("integers that are repeated", |x| {
         x.take(1, &x.narrow(1, 0, 3).argmax_over(1, Keep::Extents).expand([6, 2, 5]))

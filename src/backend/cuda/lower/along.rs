@@ -159,7 +159,7 @@ mod tests {
         let columns = fold([1, 1 << 20, 64], DType::F32);
         assert_eq!((columns.family, columns.turns, columns.blocks()), ("fold_columns", 16, 1));
         assert_eq!(columns.parts, 256);
-        let images = fold([1 << 16, 4, 8], DType::Bf16);
+        let images = fold([1 << 17, 4, 8], DType::Bf16);
         assert_eq!((images.family, images.lines, images.turns), ("fold_columns", 8, 1));
         assert_eq!(fold([3, 0, 5], DType::F32).parts, 1);
     }

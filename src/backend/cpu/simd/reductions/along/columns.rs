@@ -2,12 +2,14 @@
 //! Extents that are reduced across rows: as many numbers as a row has.
 
 use super::{fold_parts, offset, Fold, Kernel, Outer, Over, SharedSlice, To, Vector, MANY_RESULTS};
-use crate::backend::cpu::simd::reductions::COLUMN_CHAIN;
 use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Columns that are folded side by side, in the nearest cache.
 const COLUMNS: usize = 256;
+
+/// Rows that are folded in f32. Equal terms are all rounded to one side, so chains are short.
+const CHAIN: usize = 64;
 
 /// Elements of a part, about: the least that a thread takes.
 const PART: usize = 1 << 16;
@@ -25,7 +27,7 @@ pub(super) fn fold<F: Fold>(
     let wide_rows = outer.reduced_count() * rows.div_ceil(together);
     let part = match outer.kept_count() * tiles {
         MANY_RESULTS.. => wide_rows,
-        _ => (PART / (together * columns).min(COLUMNS)).next_multiple_of(COLUMN_CHAIN),
+        _ => (PART / (together * columns).min(COLUMNS)).next_multiple_of(CHAIN),
     };
     let parts = wide_rows.div_ceil(part);
     let items = outer.kept_count() * tiles * parts;
@@ -122,9 +124,9 @@ impl<F: Fold> Columns<'_, F> {
         let per_matrix = rows.div_ceil(together);
         let count = self.outer.reduced_count() * per_matrix;
         let end = ((part + 1) * length).min(count);
-        for start in (part * length..end).step_by(COLUMN_CHAIN) {
+        for start in (part * length..end).step_by(CHAIN) {
             chain.fill(F::NOTHING);
-            for index in start..(start + COLUMN_CHAIN).min(end) {
+            for index in start..(start + CHAIN).min(end) {
                 let (matrix, row) = (index / per_matrix, index % per_matrix * together);
                 let from = base + offset(&self.outer.reduced, matrix) + row * columns;
                 // The last rows of a matrix may be fewer.
