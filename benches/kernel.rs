@@ -13,6 +13,8 @@
 mod common;
 #[path = "kernel/convolutions.rs"]
 mod convolutions;
+#[path = "kernel/functions.rs"]
+mod functions;
 #[path = "kernel/isolated.rs"]
 mod isolated;
 #[path = "kernel/peak.rs"]
@@ -63,6 +65,7 @@ fn main() -> Result<()> {
         }
         training_kernels(&mut criterion, threads)?;
         dropout(&mut criterion, threads)?;
+        functions(&mut criterion, threads)?;
         convolution_kernels(&mut criterion, threads)?;
         criterion.final_summary();
     }
@@ -157,7 +160,7 @@ fn training_kernels(criterion: &mut Criterion<Rates>, threads: NonZeroUsize) -> 
     let every = |_: &Step| true;
     let weights = |step: &Step| step.kernel.name() == "linear_weight_gradient";
     let clipping = |step: &Step| {
-        ["linear_weight_gradient", "global_norm", "flat_update"].contains(&step.kernel.name())
+        ["linear_weight_gradient", "clip_norm", "flat_update"].contains(&step.kernel.name())
     };
     let plan = step_plan(adam.into(), None, &inputs)?;
     measure(criterion, "adam", &plan, &inputs, every, threads)?;
@@ -174,6 +177,22 @@ fn dropout(criterion: &mut Criterion<Rates>, threads: NonZeroUsize) -> Result<()
     let mut net = Net::new(Device::cpu(), Seed(7), |p| Dropout::new(&p.at("dropout"), 0.5))?;
     let plan = net.plan(Mode::Train, &[x.ty()])?.clone();
     measure(criterion, "alone", &plan, &[x], |_| true, threads)
+}
+
+/// Functions that no layer needs, by themselves. What prepares their operands is not measured.
+fn functions(criterion: &mut Criterion<Rates>, threads: NonZeroUsize) -> Result<()> {
+    for function in functions::FUNCTIONS {
+        let (plan, x) = function.plan()?;
+        let outputs: Vec<NodeId> = plan.outputs.iter().map(|(node, _)| *node).collect();
+        // Reshapes of a result are the result.
+        let is_result = |id: &NodeId| {
+            let is_input = |output: &NodeId| plan.graph.node(*output).inputs.contains(id);
+            outputs.contains(id) || outputs.iter().any(is_input)
+        };
+        let last = |step: &Step| step.outputs.iter().any(is_result);
+        measure(criterion, function.name, &plan, &[x], last, threads)?;
+    }
+    Ok(())
 }
 
 /// Convolutions by themselves, and what surrounds them.

@@ -15,7 +15,12 @@ use kiln::nn::{Keep, Linear, Module, Relu, Scope, Sequential};
 use kiln::optim::Adam;
 use kiln::{Device, Net, Result, Seed, Trainer, Var};
 
-struct Siamese(Sequential);
+pub(crate) struct Siamese(Sequential);
+
+pub(crate) fn network(p: &Scope) -> Siamese {
+    let tower = Sequential::new(p).with(|p| Linear::new(p, 784, 64)).with(|_| Relu);
+    Siamese(tower.with(|p| Linear::new(p, 64, 8)))
+}
 
 impl Module<(Var, Var)> for Siamese {
     fn forward(&self, (a, b): &(Var, Var)) -> Var {
@@ -53,10 +58,8 @@ impl Dataset for Pairs {
     }
 }
 
-fn main() -> Result<()> {
-    let tower = |p: &Scope| Sequential::new(p).with(|p| Linear::new(p, 784, 64)).with(|_| Relu);
-    let make = |p: &Scope| Siamese(tower(p).with(|p| Linear::new(p, 64, 8)));
-    let net = Net::new(Device::best()?, Seed(7), make)?;
+pub(crate) fn main() -> Result<()> {
+    let net = Net::new(Device::best()?, Seed(7), network)?;
     let mut fit = Trainer::new(net, BceWithLogits::default(), Adam::new(1e-3))?;
     let shuffle = Shuffle::Seeded(7);
     let config = LoaderConfig { batch_size: 64, shuffle, seed: 7, ..LoaderConfig::default() };

@@ -215,6 +215,26 @@ typedef struct KilnReduceParams {
   enum KilnStore store;
 } KilnReduceParams;
 
+/* What becomes of the numbers along an extent. */
+enum KilnFold { KILN_FOLD_SUM = 0, KILN_FOLD_MAX = 1, KILN_FOLD_MIN = 2 };
+
+/* fold_rows_T, fold_columns_T, fold_any_T: sums or extremes along the middle of x. place_T: where the first of the most
+ * extreme ones is. NaN is more extreme than any number. */
+typedef struct KilnFoldParams {
+  void* y;               /* f32 [outer, inner], of place_T u32 */
+  const void* x;         /* T [outer, reduced, inner] */
+  float* partials;       /* [splits, outer, inner], if splits > 1 */
+  unsigned int* places;  /* the same, of place_T */
+  unsigned int* tickets; /* one per block of x, zero before and after, if splits > 1 */
+  enum KilnFold function;
+  unsigned int lines; /* outer * inner */
+  unsigned int reduced;
+  unsigned int inner;
+  unsigned int turns;  /* threads of a line, a power of two up to 256 */
+  unsigned int splits; /* grid.z: parts of the reduced extent */
+  KilnDivider columns; /* inner, of fold_columns_T inner / V */
+} KilnFoldParams;
+
 /* square_sum_f32: the Euclidean norm of one or more flat arrays, one launch each, and PyTorch's clipping factor
  * min(max_norm / (norm + 1e-6), 1). The last block of all launches writes both. Gaps between parameters count too and
  * must hold zeros. */
@@ -269,7 +289,8 @@ typedef struct KilnCrossEntropyLoss {
   enum KilnReduction reduction;
 } KilnCrossEntropyLoss;
 
-/* cross_entropy_T: loss and gradient in one launch. A label outside [0, classes) that is not ignored makes the loss NaN. */
+/* nll_T: the loss of logarithms in `scores`; nll_gradient_f32: its gradient, f32, to `d_scores`.
+ * cross_entropy_T: loss and gradient in one launch. A label outside [0, classes) that is not ignored makes the loss NaN. */
 typedef struct KilnCrossEntropyParams {
   KilnCrossEntropyLoss loss;
   const void* scores; /* T [rows, classes] */

@@ -9,6 +9,8 @@
 #[expect(dead_code, reason = "kernels and host agree on more than this one side uses")]
 #[path = "../src/backend/cuda/abi.rs"]
 mod abi;
+#[path = "kernels/along.rs"]
+mod along;
 #[path = "kernels/batches.rs"]
 mod batches;
 #[path = "kernels/chain.rs"]
@@ -59,6 +61,7 @@ fn run_all(mode: Mode) {
     chain::run(&gpu);
     dropout::run(&gpu);
     reduce::run(&gpu);
+    along::run(&gpu);
     softmax::run(&gpu);
     cross_entropy::run(&gpu);
     optimizer::run(&gpu);

@@ -19,7 +19,7 @@ struct LongSum {
   __device__ __forceinline__ void add(float term) {
     const float whole = term + missing, sum = value + whole;
     const float rest = whole - (sum - value);
-    missing = rest == rest ? rest : 0.0f;  // of an infinite sum nothing is missing
+    missing = sum - sum == 0.0f ? rest : 0.0f;  // of an infinite sum nothing is missing
     value = sum;
   }
 };

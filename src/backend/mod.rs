@@ -4,6 +4,7 @@
 pub mod cpu;
 pub mod cuda;
 mod layout;
+pub(crate) mod notice;
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -165,9 +165,19 @@ fn count(ways: &Ways) -> usize {
     }
 }
 
+/// The operations of steps that no loop and no kernel computes.
+fn plain(plan: &Plan, ways: &Ways) -> Vec<String> {
+    let is_plain = |index: usize| match ways {
+        Ways::Loops(paths) => paths[index].is_plain(),
+        Ways::Launches(launches) => launches[index].is_none(),
+    };
+    let steps = plan.steps.iter().enumerate().filter(|(index, _)| is_plain(*index));
+    steps.map(|(_, step)| ops(plan, step).join("+")).collect()
+}
+
 fn sums(plan: &Plan, ways: &Ways) -> String {
     let totals = plan.totals();
-    format!(
+    let mut text = format!(
         "steps {}, of them random {}, launches {}\nbytes moved {}\nflops {}\n\
          arena {} bytes, without sharing {}\nmasks {} bytes",
         totals.steps,
@@ -178,7 +188,12 @@ fn sums(plan: &Plan, ways: &Ways) -> String {
         grouped(totals.arena_bytes),
         grouped(totals.unshared_bytes),
         totals.mask_bytes,
-    )
+    );
+    let plain = plain(plan, ways);
+    if !plain.is_empty() {
+        let _ = write!(text, "\nby their plain meaning, which is slow: {}", plain.join(", "));
+    }
+    text
 }
 
 fn object(plan: &Plan, target: &Target, ways: &Ways) -> Value {
@@ -204,6 +219,7 @@ fn object(plan: &Plan, target: &Target, ways: &Ways) -> Value {
         "unshared_bytes": totals.unshared_bytes,
         "mask_bytes": totals.mask_bytes,
         "random_steps": totals.random_steps,
+        "plain_steps": plain(plan, ways),
         "lanes": plan.lanes,
         "plan": steps,
     })
@@ -272,5 +288,33 @@ fn place(plan: &Plan, id: BufferId) -> String {
         Place::Parameter(id) => parameter(id.index()).into(),
         Place::Gradient(id) => format!("gradient of {}", parameter(id.index())),
         Place::Average(id) => format!("average of {}", parameter(id.index())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kiln::kernel::Kernel;
+
+    /// What a kernel of one's own is missing for is named, in text and as JSON.
+    #[test]
+    fn steps_without_a_loop_are_named() -> Result<()> {
+        let net = |p: &kiln::nn::Scope| kiln::nn::Linear::new(&p.at("fc"), 3, 2);
+        let mut net = kiln::Net::new(Device::cpu(), kiln::Seed(7), net)?;
+        let mut plan = net.plan(Mode::Eval, &[TensorType::f32([4, 3].into())])?.clone();
+        let target = Target { device: Device::cpu(), gpu: None };
+        let fast = target.ways(&plan)?;
+        assert!(!sums(&plan, &fast).contains("plain"));
+        plan.steps[0].kernel = Kernel::Plain;
+        let ways = target.ways(&plan)?;
+        let named = "by their plain meaning, which is slow: matmul";
+        assert!(sums(&plan, &ways).contains(named), "{}", sums(&plan, &ways));
+        assert!(table(&plan, &ways).contains("plain meaning"));
+        let gpu = Some((Architecture::SM_90, Precision::F32));
+        let ways = Target { device: Device::cpu(), gpu }.ways(&plan)?;
+        assert!(sums(&plan, &ways).contains(named) && table(&plan, &ways).contains("(host)"));
+        let object = object(&plan, &target, &ways);
+        assert!(object["plain_steps"][0].as_str().is_some_and(|ops| ops.starts_with("matmul")));
+        Ok(())
     }
 }

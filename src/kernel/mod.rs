@@ -19,6 +19,7 @@ mod linear;
 mod linear_cross_entropy;
 mod optimizer;
 mod recurrent;
+mod reduce;
 mod weight_gradient;
 mod weight_gradients;
 
@@ -30,6 +31,7 @@ pub use facts::{Facts, Fusion, HostMemory, ImageKernels, Storage, UpdatePlace};
 pub(crate) use finder::{is_leaf, is_read_through, is_view, origin, Cluster, Finder};
 pub use indexed::Picks;
 pub use linear::Bias;
+pub use reduce::{Extent, Reduce, Reducer};
 
 use crate::graph::{Graph, MemoryFormat, Node, NodeId};
 use crate::op::{
@@ -71,6 +73,10 @@ pub enum Kernel {
         /// Whether the gradient is computed along.
         gradient: LossGradient,
     },
+    /// `(log_probabilities, labels[, class_weights]) -> loss`: likelihood alone.
+    Nll(Nll),
+    /// `(dloss, labels[, class_weights]) -> d_log_probabilities`: the gradient of [`Kernel::Nll`].
+    NllGradient(Nll),
     /// `x -> y`: dropout alone.
     Dropout(Dropout),
     /// `operands -> results`: a run of operations on each element.
@@ -85,6 +91,8 @@ pub enum Kernel {
     MatMul(MatMul),
     /// Column sums of a matrix.
     ColumnSum,
+    /// `x -> y`: sums, extremes or their places along any extents.
+    Reduce(Reduce),
     /// Stores a gradient in its slot.
     StoreGradient(Store),
     /// `gradients -> norm`.
@@ -312,13 +320,17 @@ pub(crate) fn single(finder: &Finder<'_>, id: NodeId) -> Cluster {
     let kernel = match &node.op {
         // Other kernels know numbers alone.
         Op::Transpose | Op::Broadcast(_) if node.ty.dtype != DType::F32 => moving(graph, id),
-        Op::ToFormat(_) if node.ty.dtype != DType::F32 => Kernel::Plain,
         Op::Dropout(dropout) if counts_as_stored(node, *dropout) => Kernel::Dropout(*dropout),
+        Op::Nll(nll) => Kernel::Nll(*nll),
+        Op::NllGrad(nll, _) => Kernel::NllGradient(*nll),
         Op::Softmax(kind) => Kernel::Softmax(*kind),
         Op::SoftmaxGrad(kind) => Kernel::SoftmaxGradient(*kind),
         Op::SumTo(shape) if shape.elements() == 1 => Kernel::Sum,
         Op::MatMul(product) => Kernel::MatMul(*product),
         Op::SumTo(_) if sums_columns(graph.node(node.inputs[0]), node) => Kernel::ColumnSum,
+        Op::SumTo(_) | Op::Extreme(_) | Op::ArgExtreme(_) => {
+            reduce::kernel(graph, id).unwrap_or(Kernel::Plain)
+        }
         Op::Transpose => {
             let [rows, columns] = graph.node(node.inputs[0]).matrix();
             Kernel::Transpose { extents: [1, rows, columns] }
@@ -384,6 +396,8 @@ impl Kernel {
             Kernel::WeightGradients(_) => "linear_weight_gradients",
             Kernel::LinearCrossEntropy(_) => "linear_cross_entropy",
             Kernel::CrossEntropy { .. } => "cross_entropy",
+            Kernel::Nll(_) => "nll",
+            Kernel::NllGradient(_) => "nll_gradient",
             Kernel::Dropout(_) => "dropout",
             Kernel::Chain(_) => "chain",
             Kernel::Softmax(_) => "softmax",
@@ -391,6 +405,7 @@ impl Kernel {
             Kernel::Sum => "sum",
             Kernel::MatMul(_) => "matmul",
             Kernel::ColumnSum => "column_sum",
+            Kernel::Reduce(reduce) => reduce.name(),
             Kernel::StoreGradient(_) => "store_gradient",
             Kernel::GlobalNorm => "global_norm",
             Kernel::ClipNorm { .. } => "clip_norm",

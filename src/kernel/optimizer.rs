@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The optimiser over all parameters in one flat pass.
 
-use super::Fusion;
 use super::{Clip, Kernel};
 use super::{Cluster, Finder};
 use crate::graph::NodeId;
@@ -10,7 +9,7 @@ use crate::op::{Op, Update};
 /// `global_norm -> clip_coefficient`: one pass over the gradients gives both.
 pub(super) fn find_clip_norm(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
     let graph = finder.graph;
-    if finder.facts.fusion != Fusion::AcrossLayers || graph.node(root).op != Op::GlobalNorm {
+    if graph.node(root).op != Op::GlobalNorm {
         return None;
     }
     let clips = |id: &NodeId| matches!(graph.node(*id).op, Op::ClipCoefficient(_));

@@ -59,7 +59,7 @@ pub(crate) use recurrent::{Extents, Operand, Slope};
 pub use softmax::Softmax;
 pub use state::StateRule;
 pub use unary::{Saved, Unary};
-pub(crate) use update::moved;
+pub(crate) use update::{clip_coefficient, moved};
 pub use update::{Decay, Nesterov, Store, Update, UpdateRule};
 pub(crate) use window::{spatial, SPATIAL};
 pub use window::{Rounding, Window};

@@ -3,7 +3,7 @@
 
 use super::{update::describe, Array, Mismatch, Op, TensorType};
 use super::{NodeId, Record};
-use crate::Shape;
+use crate::{DType, Shape};
 
 pub(super) fn infer_reshape(inputs: &[&TensorType], shape: &Shape) -> Result<TensorType, Mismatch> {
     let shape = &shape.clone().allowed()?;
@@ -32,9 +32,8 @@ pub(super) fn infer_broadcast(
 
 pub(super) fn infer_sum_to(inputs: &[&TensorType], shape: &Shape) -> Result<TensorType, Mismatch> {
     match inputs {
-        [x] if shape.broadcasts_to(&x.shape) => {
-            Ok(TensorType { shape: shape.clone(), dtype: x.dtype })
-        }
+        [x] if x.dtype != DType::F32 => Err(Mismatch::new("a floating-point tensor", x)),
+        [x] if shape.broadcasts_to(&x.shape) => Ok(TensorType::f32(shape.clone())),
         _ => Err(Mismatch::new(format!("a shape that {shape} broadcasts to"), describe(inputs))),
     }
 }

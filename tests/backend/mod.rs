@@ -10,6 +10,7 @@ mod fusion;
 mod groups;
 mod laws;
 mod losses;
+mod reductions;
 mod steps;
 
 use crate::common::summary;

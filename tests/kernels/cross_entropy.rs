@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! cross_entropy, cross_entropy_strided and linear_cross_entropy.
+//! cross_entropy, cross_entropy_strided, linear_cross_entropy, and nll with its gradient.
 
 use crate::abi::*;
 use crate::driver::{Gpu, Grid};
@@ -32,6 +32,7 @@ pub(crate) fn run(gpu: &Gpu) {
             }
             for variant in SHARP.into_iter().chain(SMOOTH) {
                 of_scores(gpu, "cross_entropy_strided", storage, rows, classes, variant);
+                of_logarithms(gpu, storage, [rows, classes], variant);
             }
         }
         // Scores far from 0, as far as the type tells them apart.
@@ -89,6 +90,30 @@ fn of_these(
     let kernel = format!("{family}_{}", storage.name());
     gpu.launch(&kernel, Grid::of(blocks), &params);
     loss.compare(gpu, &kernel, &scores.values, 3.0, (&d_scores.read(), storage));
+}
+
+fn of_logarithms(gpu: &Gpu, storage: Storage, [rows, classes]: [usize; 2], variant: Variant) {
+    let numbers = Numbers::new(rows * classes).between(-3.0, 0.0, rows * classes);
+    let logarithms = Array::new(storage, &numbers);
+    let gradient = Array::output(Storage::F32, rows * classes);
+    let blocks = rows.div_ceil(8);
+    let loss = Loss::new(variant, rows, classes, blocks).of_logarithms();
+    let forward = KilnCrossEntropyParams {
+        loss: loss.params(gpu),
+        scores: logarithms.address(),
+        ..KilnCrossEntropyParams::default()
+    };
+    let backward = KilnCrossEntropyParams {
+        loss: loss.params(gpu),
+        d_scores: gradient.address(),
+        ..KilnCrossEntropyParams::default()
+    };
+    let kernel = format!("nll_{}", storage.name());
+    gpu.launch(&kernel, Grid::of(blocks), &forward);
+    gpu.launch("nll_gradient_f32", Grid::of(blocks), &backward);
+    for kernel in [&kernel, "nll_gradient_f32"] {
+        loss.compare(gpu, kernel, &logarithms.values, 3.0, (&gradient.read(), Storage::F32));
+    }
 }
 
 /// `shape`: rows, features, classes. Without bias where the loss is weighted.

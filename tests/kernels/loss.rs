@@ -51,9 +51,19 @@ pub(crate) const SMOOTH: [Variant; 3] = [
     Variant { smoothing: 0.1, reduction: KILN_REDUCTION_SUM, labels: Labels::OneUnknown, ..MEAN },
 ];
 
+/// What the rows of a loss hold.
+#[derive(Clone, Copy, Debug)]
+enum Given {
+    /// Scores of any size.
+    Scores,
+    /// Logarithms of probabilities.
+    Logarithms,
+}
+
 /// A loss on the device: what it reads and where it writes.
 pub(crate) struct Loss {
     variant: Variant,
+    given: Given,
     rows: usize,
     classes: usize,
     labels: Vec<i32>,
@@ -78,6 +88,7 @@ impl Loss {
         let each_row = variant.reduction == KILN_REDUCTION_NONE;
         Loss {
             variant,
+            given: Given::Scores,
             rows,
             classes,
             labels,
@@ -88,6 +99,11 @@ impl Loss {
             partials: Memory::partials(blocks),
             tickets: Memory::tickets(1),
         }
+    }
+
+    /// The loss of rows that hold logarithms already.
+    pub(crate) fn of_logarithms(self) -> Self {
+        Loss { given: Given::Logarithms, ..self }
     }
 
     pub(crate) fn params(&self, gpu: &Gpu) -> KilnCrossEntropyLoss {
@@ -179,8 +195,14 @@ impl Loss {
         let smoothing = f64::from(self.variant.smoothing);
         let share = smoothing / self.classes as f64;
         // Relative to the largest score.
-        let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let log_sum = scores.iter().map(|score| (score - largest).exp()).sum::<f64>().ln();
+        let (largest, log_sum) = match self.given {
+            Given::Logarithms => (0.0, 0.0),
+            Given::Scores => {
+                let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let sum: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
+                (largest, sum.ln())
+            }
+        };
         let scale = match (self.variant.dloss, self.variant.reduction) {
             (true, KILN_REDUCTION_NONE) => self.dloss.values[row],
             (true, _) => self.dloss.values[0],
@@ -196,7 +218,11 @@ impl Loss {
             let probability = (score - largest - log_sum).exp();
             let hit = if class == label { target } else { 0.0 };
             let smooth = share * self.weight(class);
-            let pull = (target + share * weights) * probability;
+            let pull = match self.given {
+                Given::Scores => (target + share * weights) * probability,
+                // NaN where the label is unknown.
+                Given::Logarithms => 0.0 * target,
+            };
             // An error of a score is one of the probability, relative to it.
             let magnitude = scale.abs() * (pull * (1.0 + 2.0 * size) + hit + smooth);
             gradient.push(Want { value: scale * (pull - hit - smooth), magnitude });

@@ -133,7 +133,7 @@ fn the_flat_optimiser_is_one_step() {
         plan.steps.iter().filter(|step| step.kernel.name() == "flat_update").collect();
     assert_eq!(flat.len(), 1);
     assert_eq!(flat[0].outputs.len(), 6, "all parameters");
-    let norm = names(&plan).iter().position(|&name| name == "global_norm").expect("a norm");
+    let norm = names(&plan).iter().position(|&name| name == "clip_norm").expect("a norm");
     let last = plan.steps.iter().rposition(|step| ops(&plan, step).contains(&"gradient"));
     assert!(last.expect("gradients") < norm && norm + 1 < plan.steps.len());
     assert_eq!(names(&plan).last(), Some(&"flat_update"));

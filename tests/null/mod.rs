@@ -13,6 +13,7 @@ mod layout;
 mod memory;
 mod modes;
 mod networks;
+mod plain;
 mod recurrent;
 mod rejected;
 mod schedule;

@@ -13,6 +13,7 @@
 //! | a convolution by sums or by squares | extents, once per plan | [`ConvWay`](crate::kernel::ConvWay) |
 //! | the same for dropout alone and chains | the size | [`STREAMED_ELEMENTS`] |
 //! | one thread for a chain, or all | its elements and links | [`is_small`] |
+//! | one thread for a reduction, or all | the elements that it reads | [`is_short`] |
 //!
 //! None of them changes a bit of a result that is finite. `kiln plan` prints for each step what they
 //! come to; `path` asks the same functions as the loops do.
@@ -52,6 +53,14 @@ const SMALL_CHAIN: usize = 1 << 14;
 /// Whether one thread computes a chain.
 pub(crate) fn is_small(chain: &Chain) -> bool {
     chain.elements.saturating_mul(chain.links.len()) <= SMALL_CHAIN
+}
+
+/// Elements below which a second thread costs a reduction more than it saves.
+const SHORT_REDUCTION: usize = 1 << 14;
+
+/// Whether one thread reduces so many elements.
+pub(crate) fn is_short(elements: usize) -> bool {
+    elements <= SHORT_REDUCTION
 }
 
 /// Whether it can pay to skip the zeros of a factor of `[rows, steps]` in a product with so many

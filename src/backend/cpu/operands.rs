@@ -39,14 +39,6 @@ impl<'a> Read<'a> {
         }
     }
 
-    /// The integers.
-    pub(super) fn integers(self) -> Result<&'a [i32]> {
-        match self {
-            Read::I32(integers) => Ok(integers),
-            Read::F32(_) => Err(internal("a kernel expects integers")),
-        }
-    }
-
     /// The numbers or integers as the words of memory.
     pub(super) fn words(self) -> &'a [f32] {
         match self {

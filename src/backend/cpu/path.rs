@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which way each step of a plan takes, as far as shapes, facts and the machine decide it.
 
-use super::choice::{is_small, may_skip_columns, may_skip_rows, own_inputs, split_of, PANEL};
+use super::choice::{
+    is_short, is_small, may_skip_columns, may_skip_rows, own_inputs, split_of, PANEL,
+};
 use super::choice::{Split, STREAMED_ELEMENTS};
 use super::exchange::{LastCache, Readers, Stores};
 use super::program::Read;
@@ -128,11 +130,16 @@ impl Path {
                 let stores = if is_large { Stores::Streamed } else { Stores::Cached };
                 Path { stores, ..Path::new(Vectors, divided) }
             }
-            Kernel::GlobalNorm | Kernel::FlatUpdate { .. } | Kernel::Average => {
-                Path::new(Vectors, Elements)
-            }
+            Kernel::GlobalNorm
+            | Kernel::ClipNorm { .. }
+            | Kernel::FlatUpdate { .. }
+            | Kernel::Average => Path::new(Vectors, Elements),
             Kernel::CrossEntropy { .. } | Kernel::Softmax(_) => Path::new(Vectors, Rows),
             Kernel::ColumnSum => Path::new(Vectors, Columns),
+            Kernel::Sum | Kernel::Reduce(_) => {
+                let is_short = is_short(shape(step.inputs[0]).elements());
+                Path::new(Vectors, if is_short { Nothing } else { Rows })
+            }
             Kernel::Transpose { .. } => Path::new(Scalars, Columns),
             Kernel::MatMul(_) | Kernel::BatchMatMul(_) => Path::new(Gemm, Rows),
             Kernel::Conv { way, .. } | Kernel::ConvInputGradient { way, .. } => {
@@ -156,13 +163,13 @@ impl Path {
             | Kernel::Gather(_)
             | Kernel::GatherGradient(_) => Path::new(Scalars, Rows),
             Kernel::SoftmaxGradient(_)
-            | Kernel::Sum
+            | Kernel::Nll(_)
+            | Kernel::NllGradient(_)
             | Kernel::StoreGradient(_)
             | Kernel::SetState(_) => Path::new(Scalars, Nothing),
-            Kernel::WeightGradients(_)
-            | Kernel::LinearCrossEntropy(_)
-            | Kernel::ClipNorm { .. }
-            | Kernel::Plain => Path::new(Plain, Nothing),
+            Kernel::WeightGradients(_) | Kernel::LinearCrossEntropy(_) | Kernel::Plain => {
+                Path::new(Plain, Nothing)
+            }
         }
     }
 
@@ -208,6 +215,11 @@ impl Path {
             false => Method::Dense,
         };
         Path { method, divided, stores }
+    }
+
+    /// Whether the step is computed by the plain meaning of its operations, since it has no loop.
+    pub fn is_plain(self) -> bool {
+        self.method == Method::Plain
     }
 
     fn new(method: Method, divided: Divided) -> Self {
@@ -290,13 +302,8 @@ impl Layer {
 /// Whether a kernel is computed by the plain meaning of its nodes: plain ones, and those that plans
 /// for the CPU do not contain.
 pub(super) fn is_interpreted(kernel: &Kernel) -> bool {
-    matches!(
-        kernel,
-        Kernel::Plain
-            | Kernel::WeightGradients(_)
-            | Kernel::LinearCrossEntropy(_)
-            | Kernel::ClipNorm { .. }
-    ) || rounds_within(kernel)
+    matches!(kernel, Kernel::Plain | Kernel::WeightGradients(_) | Kernel::LinearCrossEntropy(_))
+        || rounds_within(kernel)
 }
 
 /// Whether a kernel would have to round what it multiplies in every step of its own.

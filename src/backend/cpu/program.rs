@@ -5,7 +5,7 @@ use super::exchange::Readers;
 use super::layouts::{foreign, Foreign};
 use super::operands::Located;
 use super::path::is_interpreted;
-use crate::backend::Memory;
+use crate::backend::{notice, Memory};
 use crate::graph::ParamId;
 use crate::kernel::{Kernel, Sink};
 use crate::plan::{Place, Plan, Step};
@@ -54,6 +54,7 @@ impl Ready {
         let rounded = |&id: &_| matches!(plan.buffer(id).rounded, DType::Bf16 | DType::F16);
         let rounds = step.writes.iter().any(rounded);
         if is_interpreted(&step.kernel) {
+            notice::of_plain_step("cpu", plan, step);
             return Ok(Ready::Interpreted { rounds });
         }
         let rule = match &step.kernel {

@@ -197,6 +197,26 @@ pub(crate) struct KilnReduceParams {
     pub(crate) scale: f32,
     pub(crate) store: KilnStore,
 }
+pub(crate) const KILN_FOLD_SUM: KilnFold = 0;
+pub(crate) const KILN_FOLD_MAX: KilnFold = 1;
+pub(crate) const KILN_FOLD_MIN: KilnFold = 2;
+pub(crate) type KilnFold = u32;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnFoldParams {
+    pub(crate) y: Address,
+    pub(crate) x: Address,
+    pub(crate) partials: Address,
+    pub(crate) places: Address,
+    pub(crate) tickets: Address,
+    pub(crate) function: KilnFold,
+    pub(crate) lines: u32,
+    pub(crate) reduced: u32,
+    pub(crate) inner: u32,
+    pub(crate) turns: u32,
+    pub(crate) splits: u32,
+    pub(crate) columns: KilnDivider,
+}
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub(crate) struct KilnNormParams {

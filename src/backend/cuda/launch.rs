@@ -88,6 +88,7 @@ params! {
     Chain(KilnChainParams),
     Softmax(KilnSoftmaxParams),
     Reduce(KilnReduceParams),
+    Fold(KilnFoldParams),
     Transpose(KilnTransposeParams),
     Norm(KilnNormParams),
     State(KilnStateParams),

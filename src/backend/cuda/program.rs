@@ -11,7 +11,7 @@ use super::kernels::Kernels;
 use super::launch::Launch;
 use super::lower::{Lowering, Places, Scratch};
 use super::memory::{Address, DeviceMemory};
-use crate::backend::Arena;
+use crate::backend::{notice, Arena};
 use crate::kernel::Kernel;
 use crate::op::UpdateRule;
 use crate::plan::Plan;
@@ -104,10 +104,13 @@ impl Program {
         };
         let prologue = ready(scratch.prologue)?;
         let mut steps = Vec::with_capacity(lowered.len());
-        for launches in lowered {
+        for (step, launches) in plan.steps.iter().zip(lowered) {
             steps.push(match launches {
                 Some(launches) => Work::Launches(ready(launches)?),
-                None => Work::Host,
+                None => {
+                    notice::of_plain_step(gpu.name(), plan, step);
+                    Work::Host
+                }
             });
         }
         let event = |_| gpu.context().new_event(None);

@@ -11,6 +11,7 @@ mod operand;
 mod view;
 
 pub(crate) use find::chains;
+pub(super) use view::order;
 pub use view::{Axis, View};
 
 use crate::op::{Binary, Op, Unary};

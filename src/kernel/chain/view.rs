@@ -91,7 +91,7 @@ impl View {
 }
 
 /// The extents of a shape by which they lie in memory, outermost first.
-fn order(rank: usize, format: MemoryFormat) -> impl Iterator<Item = usize> {
+pub(in crate::kernel) fn order(rank: usize, format: MemoryFormat) -> impl Iterator<Item = usize> {
     let channels_last = format == MemoryFormat::ChannelsLast && rank >= 3;
     (0..rank).map(move |place| match place {
         0 => 0,

@@ -39,7 +39,7 @@ impl Launch<'_> {
     }
 
     pub(super) fn transpose(mut self, extents: [usize; 3]) -> Result<()> {
-        let x = self.operands.reads[0].values()?;
+        let x = self.operands.reads[0].words();
         simd::transpose(&self.engine.pool, extents, x, write(&mut self.operands, 0)?);
         Ok(())
     }

@@ -119,6 +119,8 @@ impl<'a> Launch<'a> {
             Kernel::InputGradient { mask } => self.input_gradient(*mask),
             Kernel::WeightGradient { sink, bias } => self.weight_gradient(*sink, *bias),
             Kernel::CrossEntropy { nll, gradient } => self.cross_entropy(nll, *gradient),
+            Kernel::Nll(nll) => self.nll(nll),
+            Kernel::NllGradient(nll) => self.nll_gradient(nll),
             Kernel::Dropout(dropout) => self.dropout(*dropout),
             Kernel::Chain(chain) => self.chain(chain),
             Kernel::Softmax(kind) => self.softmax(*kind),
@@ -126,8 +128,10 @@ impl<'a> Launch<'a> {
             Kernel::Sum => self.sum(),
             Kernel::MatMul(product) => self.matmul(*product),
             Kernel::ColumnSum => self.column_sum(),
+            Kernel::Reduce(reduce) => self.reduce(reduce),
             Kernel::StoreGradient(store) => self.store_gradient(*store),
-            Kernel::GlobalNorm => self.global_norm(),
+            Kernel::GlobalNorm => self.global_norm(None),
+            Kernel::ClipNorm { max_norm } => self.global_norm(Some(*max_norm)),
             Kernel::FlatUpdate { clip, .. } => self.flat_update(*clip),
             Kernel::Average => self.average(),
             Kernel::SetState(rule) => self.set_state(*rule),
@@ -158,10 +162,9 @@ impl<'a> Launch<'a> {
             Kernel::Gather(picks) => self.gather(*picks),
             Kernel::GatherGradient(picks) => self.gather_gradient(*picks),
             Kernel::BatchMatMul(product) => self.batch_matmul(*product),
-            Kernel::WeightGradients(_)
-            | Kernel::LinearCrossEntropy(_)
-            | Kernel::ClipNorm { .. }
-            | Kernel::Plain => Err(internal("a step without a loop of its own is interpreted")),
+            Kernel::WeightGradients(_) | Kernel::LinearCrossEntropy(_) | Kernel::Plain => {
+                Err(internal("a step without a loop of its own is interpreted"))
+            }
         }
     }
 

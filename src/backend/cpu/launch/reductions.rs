@@ -1,17 +1,24 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Sums, softmax and the loss of classification.
 
+use super::super::loops::Likelihood;
 use super::super::operands::Operands;
 use super::super::{loops, simd};
 use super::{internal, write, Launch};
-use crate::kernel::LossGradient;
+use crate::kernel::{LossGradient, Reduce, Reducer};
 use crate::op::{mean_divisor, Nll, Reduction, Softmax};
 use crate::Result;
 
-impl Launch<'_> {
-    pub(super) fn sum(mut self) -> Result<()> {
+impl<'a> Launch<'a> {
+    pub(super) fn sum(self) -> Result<()> {
+        let elements = self.shape(self.step.inputs[0]).elements();
+        self.reduce(&Reduce::all(Reducer::Sum, elements))
+    }
+
+    pub(super) fn reduce(mut self, reduce: &Reduce) -> Result<()> {
         let x = self.operands.reads[0].values()?;
-        write(&mut self.operands, 0)?[0] = loops::sum(x);
+        let y = write(&mut self.operands, 0)?;
+        simd::reduce(&self.engine.pool, self.engine.isa, reduce, x, y);
         Ok(())
     }
 
@@ -45,7 +52,7 @@ impl Launch<'_> {
     pub(super) fn cross_entropy(self, nll: &Nll, gradient: LossGradient) -> Result<()> {
         let classes = self.shape(self.step.inputs[0]).last();
         let Operands { reads, writes, .. } = self.operands;
-        let (scores, labels) = (reads[0].values()?, reads[1].integers()?);
+        let (scores, labels) = (reads[0].values()?, reads[1].indices());
         let class_weights = reads.get(2).map(|weights| weights.values()).transpose()?;
         let loss = simd::CrossEntropy {
             ignore_index: nll.ignore_index,
@@ -72,5 +79,25 @@ impl Launch<'_> {
         simd::cross_entropy(pool, isa, &loss, classes, scores, labels, &mut losses, gradient);
         total[0] = (losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / divisor) as f32;
         Ok(())
+    }
+
+    pub(super) fn nll(mut self, nll: &Nll) -> Result<()> {
+        let classes = self.shape(self.step.inputs[0]).last();
+        let likelihood = self.likelihood()?;
+        loops::nll(nll, classes, likelihood, write(&mut self.operands, 0)?);
+        Ok(())
+    }
+
+    pub(super) fn nll_gradient(mut self, nll: &Nll) -> Result<()> {
+        let classes = self.shape(self.step.outputs[0]).last();
+        let likelihood = self.likelihood()?;
+        loops::nll_gradient(nll, classes, likelihood, write(&mut self.operands, 0)?);
+        Ok(())
+    }
+
+    fn likelihood(&self) -> Result<Likelihood<'a>> {
+        let reads = &self.operands.reads;
+        let class_weights = reads.get(2).map(|weights| weights.values()).transpose()?;
+        Ok((reads[0].values()?, reads[1].indices(), class_weights))
     }
 }

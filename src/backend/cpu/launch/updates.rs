@@ -6,7 +6,7 @@ use super::super::simd::{self, Moments, Updated};
 use super::super::state;
 use super::{internal, write, Launch};
 use crate::kernel::Clip;
-use crate::op::{Decay, Nesterov, Op, StateRule, Store, Update, UpdateRule};
+use crate::op::{clip_coefficient, Decay, Nesterov, Op, StateRule, Store, Update, UpdateRule};
 use crate::plan::{Place, Plan, Step};
 use crate::scalars::Scalars;
 use crate::{allocate, Result};
@@ -30,13 +30,19 @@ impl Launch<'_> {
         Ok(())
     }
 
-    pub(super) fn global_norm(mut self) -> Result<()> {
+    /// The norm and, with its largest value, the factor that clips it.
+    pub(super) fn global_norm(mut self, max_norm: Option<f64>) -> Result<()> {
         let mut squares = 0.0;
         for read in &self.operands.reads {
             let values = read.values()?;
             squares += simd::sum_of_squares(&self.engine.pool, self.engine.isa, values);
         }
-        write(&mut self.operands, 0)?[0] = squares.sqrt() as f32;
+        let norm = squares.sqrt() as f32;
+        write(&mut self.operands, 0)?[0] = norm;
+        if let Some(max_norm) = max_norm {
+            let coefficient = clip_coefficient(max_norm, f64::from(norm));
+            write(&mut self.operands, 1)?[0] = coefficient as f32;
+        }
         Ok(())
     }
 

@@ -41,8 +41,8 @@ pub(crate) use products::{
 pub(crate) use random::{dropout, dropout_columns, Columns, Dropout, MaskRows};
 pub(crate) use recurrent::{RecurrentBackward, RecurrentForward, Sequences, Slopes, Weights};
 pub(crate) use reductions::{
-    column_sums, cross_entropy, log_softmax_rows, softmax_rows, sum_of_squares, target_weight,
-    CrossEntropy,
+    column_sums, cross_entropy, log_softmax_rows, reduce, softmax_rows, sum_of_squares,
+    target_weight, CrossEntropy,
 };
 
 use super::choice;

@@ -51,6 +51,17 @@ impl Lowering<'_> {
         Ok(vec![launch(params, &[link], DType::F32)?])
     }
 
+    /// One number that is the same in every run, as the step's first result.
+    pub(super) fn number(&mut self, value: f32) -> Result<Launch> {
+        let (from, to) = (self.scratch.constant(value), self.write_as(0, DType::F32)?);
+        let mut params = KilnChainParams { count: 1, ..Default::default() };
+        params.operands[0] = operand(&View::dense(1), from, KILN_CHAIN_T, DType::F32);
+        params.results[0] = KilnChainResult { y: to, storage: KILN_CHAIN_T };
+        let arguments = vec![Source::Operand(0)];
+        let link = Link { function: Function::Copy, arguments, keep: None, store: Some(0) };
+        launch(params, &[link], DType::F32)
+    }
+
     /// The type of a chain's elements: that of 16 bits if any value is stored so.
     fn chain_type(&self) -> DType {
         let low = self.product_type();

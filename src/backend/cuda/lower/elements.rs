@@ -116,22 +116,13 @@ impl Lowering<'_> {
 
     /// Rows become columns in each matrix of a batch.
     pub(super) fn transpose(&mut self, extents: [usize; 3]) -> Result<Vec<Launch>> {
-        let dtype = self.element_type();
-        let [_, rows, columns] = extents;
-        let params = KilnTransposeParams {
-            y: self.write_as(0, dtype)?,
-            x: self.read_as(0, dtype)?,
-            rows: rows as u32,
-            columns: columns as u32,
+        let is_integer = self.plan.graph.node(self.step.outputs[0]).ty.dtype == DType::I32;
+        let dtype = if is_integer { DType::I32 } else { self.element_type() };
+        let (y, x) = match is_integer {
+            true => (self.write(0)?, self.read(0)?),
+            false => (self.write_as(0, dtype)?, self.read_as(0, dtype)?),
         };
-        let kernel = format!("transpose_{}", 8 * dtype.bytes());
-        Ok(vec![Launch::new(kernel, transpose_grid(extents), params)])
-    }
-
-    pub(super) fn sum(&mut self) -> Result<Vec<Launch>> {
-        let count = self.input_shape(0).elements();
-        let params = self.reduce_params([1, count, 1])?;
-        Ok(vec![Launch::new(format!("sum_rows_{}", self.stored_type(0)), Grid::of(1), params)])
+        Ok(transposes([y, x], extents, dtype.bytes()))
     }
 
     pub(super) fn column_sum(&mut self) -> Result<Vec<Launch>> {
@@ -148,7 +139,10 @@ impl Lowering<'_> {
         Ok(vec![Launch::new(format!("sum_middle{variant}_{dtype}"), grid, params)])
     }
 
-    fn reduce_params(&mut self, [outer, reduced, inner]: [usize; 3]) -> Result<KilnReduceParams> {
+    pub(super) fn reduce_params(
+        &mut self,
+        [outer, reduced, inner]: [usize; 3],
+    ) -> Result<KilnReduceParams> {
         Ok(KilnReduceParams {
             y: self.write_as(0, DType::F32)?,
             x: self.read(0)?,
@@ -162,6 +156,29 @@ impl Lowering<'_> {
         })
     }
 }
+
+/// `y = x^T` for each matrix of a batch, whose elements have so many bytes.
+pub(super) fn transposes(
+    [y, x]: [Address; 2],
+    [matrices, rows, columns]: [usize; 3],
+    bytes: usize,
+) -> Vec<Launch> {
+    let transpose = |first: usize| {
+        let skipped = first * rows * columns * bytes;
+        let params = KilnTransposeParams {
+            y: y.plus(skipped),
+            x: x.plus(skipped),
+            rows: rows as u32,
+            columns: columns as u32,
+        };
+        let grid = transpose_grid([MOST_MATRICES.min(matrices - first), rows, columns]);
+        Launch::new(format!("transpose_{}", 8 * bytes), grid, params)
+    };
+    (0..matrices).step_by(MOST_MATRICES).map(transpose).collect()
+}
+
+/// Most matrices that one launch transposes: grids are no longer along z.
+const MOST_MATRICES: usize = 65_535;
 
 /// The variant of a kernel that gives each row a warp: held in registers by vectors, or strided.
 pub(super) fn row_variant(columns: usize, longest: usize, dtype: DType) -> &'static str {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Matrix products: linear layers forward and backward.
 
+use super::elements::transposes;
 use super::{internal, unary, Lowering};
 use crate::backend::cuda::abi::*;
 use crate::backend::cuda::geometry::{Extents, Form, Tile, Tiling};
@@ -82,8 +83,8 @@ impl Lowering<'_> {
         Ok(groups.into_iter().map(|group| self.tn(group)).collect())
     }
 
-    /// A product of two matrices; `None` where both are transposed.
-    pub(super) fn matmul(&mut self, product: MatMul) -> Result<Option<Vec<Launch>>> {
+    /// A product of two matrices. Where both are transposed, one is turned first.
+    pub(super) fn matmul(&mut self, product: MatMul) -> Result<Vec<Launch>> {
         let output = self.output_shape(0);
         let (m, n) = (output.rows(), output.last());
         let left = self.input_shape(0);
@@ -101,18 +102,29 @@ impl Lowering<'_> {
                 let params = self.input_gradient_params(extents)?;
                 self.nn(extents, params)
             }
-            (Order::Transposed, Order::Plain) => {
+            (Order::Transposed, right) => {
                 let (a, b) = self.factors()?;
+                let b = self.turned(right, b, [1, n, k]);
                 let (d, store) = (self.write_as(0, DType::F32)?, Store::Overwrite);
                 self.tn(&[Product { extents, d, d_bias: Address::NONE, a, b, store }])
             }
-            (Order::Transposed, Order::Transposed) => return Ok(None),
         };
-        Ok(Some(vec![launch]))
+        Ok(vec![launch])
+    }
+
+    /// A right factor as it is where it is not transposed, else a copy of its matrices that is not.
+    fn turned(&mut self, order: Order, x: Address, extents: [usize; 3]) -> Address {
+        if order == Order::Plain {
+            return x;
+        }
+        let bytes = self.product_type().bytes();
+        let y = self.scratch.take(bytes * extents.iter().product::<usize>());
+        self.before.extend(transposes([y, x], extents, bytes));
+        y
     }
 
     /// Products of two batches of matrices, as [`matmul`](Lowering::matmul).
-    pub(super) fn batch_matmul(&mut self, product: MatMul) -> Result<Option<Vec<Launch>>> {
+    pub(super) fn batch_matmul(&mut self, product: MatMul) -> Result<Vec<Launch>> {
         let matrix = |shape: &Shape| [shape.dims()[1], shape.dims()[2]];
         let [m, n] = matrix(self.output_shape(0));
         let left = matrix(self.input_shape(0));
@@ -125,8 +137,7 @@ impl Lowering<'_> {
         let form = match (product.left, product.right) {
             (Order::Plain, Order::Transposed) => Form::Nt,
             (Order::Plain, Order::Plain) => Form::Nn,
-            (Order::Transposed, Order::Plain) => Form::Tn,
-            (Order::Transposed, Order::Transposed) => return Ok(None),
+            (Order::Transposed, _) => Form::Tn,
         };
         // As many blocks as all pairs have; none is split.
         let alike = vec![extents; pairs.min(self.machine.multiprocessors)];
@@ -154,6 +165,7 @@ impl Lowering<'_> {
             }
             Form::Tn => {
                 let (a, b) = self.factors()?;
+                let b = self.turned(product.right, b, [pairs, n, k]);
                 let (d, store) = (self.write_as(0, DType::F32)?, Store::Overwrite);
                 let only = Product { extents, d, d_bias: Address::NONE, a, b, store };
                 let mut params =
@@ -168,7 +180,7 @@ impl Lowering<'_> {
             launch.grid.blocks[2] = MOST_PAIRS.min(pairs - first) as u32;
             launches.push(self.of_pair(&launch, first));
         }
-        Ok(Some(launches))
+        Ok(launches)
     }
 
     /// A launch of products as it begins with a later pair of the batch.

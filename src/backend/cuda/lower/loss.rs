@@ -70,6 +70,39 @@ impl Lowering<'_> {
         Ok(vec![Launch::new(kernel, grid, params)])
     }
 
+    /// The likelihood of logarithms that another step computed.
+    pub(super) fn nll(&mut self, nll: &Nll) -> Result<Vec<Launch>> {
+        let logarithms = self.input_shape(0);
+        let extents = [logarithms.rows(), logarithms.last()];
+        let (grid, dtype) = (Grid::over_rows(extents[0]), self.stored_type(0));
+        let mut loss = self.loss(nll, extents, 1, &grid)?;
+        loss.loss = self.write_as(0, DType::F32)?;
+        let scores = self.read(0)?;
+        let params = KilnCrossEntropyParams { loss, scores, d_scores: Address::NONE };
+        Ok(vec![Launch::new(format!("nll_{dtype}"), grid, params)])
+    }
+
+    pub(super) fn nll_gradient(&mut self, nll: &Nll) -> Result<Vec<Launch>> {
+        let gradient = self.output_shape(0);
+        let extents = [gradient.rows(), gradient.last()];
+        let grid = Grid::over_rows(extents[0]);
+        let mut loss = self.loss(nll, extents, 1, &grid)?;
+        (loss.loss, loss.dloss) = (Address::NONE, self.read_as(0, DType::F32)?);
+        let d_scores = self.write_as(0, DType::F32)?;
+        let params = KilnCrossEntropyParams { loss, scores: Address::NONE, d_scores };
+        Ok(vec![Launch::new("nll_gradient_f32", grid, params)])
+    }
+
+    /// The loss of no rows: a mean divides by nothing, and one loss per row is none.
+    pub(super) fn loss_of_nothing(&mut self, nll: &Nll) -> Result<Vec<Launch>> {
+        let value = match nll.reduction {
+            Reduction::Mean => f32::NAN,
+            Reduction::Sum => 0.0,
+            Reduction::None => return Ok(vec![]),
+        };
+        Ok(vec![self.number(value)?])
+    }
+
     /// The loss's part of the parameters; `labels` is the index of the labels among the inputs,
     /// class weights follow them.
     fn loss(

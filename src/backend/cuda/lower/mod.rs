@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! From the steps of a plan to launches: plain data from plain data, without a device.
 
+mod along;
 mod chain;
 mod elements;
 mod linear;
@@ -16,7 +17,7 @@ use super::launch::Launch;
 use super::memory::Address;
 use crate::backend::Slot;
 use crate::graph::{NodeId, ParamId, ParamRole};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, LinearCrossEntropy};
 use crate::op::Unary;
 use crate::plan::{BufferId, Place, Plan, Step};
 use crate::{Error, Precision, Result, Shape};
@@ -60,10 +61,12 @@ impl Lowering<'_> {
         let step = self.step;
         let launches = match &step.kernel {
             // Without rows there is no block to write the loss.
-            Kernel::LinearCrossEntropy(_) | Kernel::CrossEntropy { .. }
-                if self.input_shape(0).elements() == 0 =>
+            Kernel::LinearCrossEntropy(LinearCrossEntropy { nll, .. })
+            | Kernel::CrossEntropy { nll, .. }
+            | Kernel::Nll(nll)
+                if self.input_shape(0).samples() == 0 =>
             {
-                return Ok(None)
+                self.loss_of_nothing(nll)?
             }
             Kernel::Linear { tail } => self.linear(tail)?,
             Kernel::InputGradient { mask } => self.input_gradient(*mask)?,
@@ -73,16 +76,16 @@ impl Lowering<'_> {
             Kernel::WeightGradients(layers) => self.weight_gradients(layers)?,
             Kernel::LinearCrossEntropy(options) => self.linear_cross_entropy(options)?,
             Kernel::CrossEntropy { nll, gradient } => self.cross_entropy(nll, *gradient)?,
-            Kernel::MatMul(product) => match self.matmul(*product)? {
-                Some(launches) => launches,
-                None => return Ok(None),
-            },
+            Kernel::Nll(nll) => self.nll(nll)?,
+            Kernel::NllGradient(nll) => self.nll_gradient(nll)?,
+            Kernel::MatMul(product) => self.matmul(*product)?,
             Kernel::Dropout(dropout) => self.dropout(*dropout)?,
             Kernel::Chain(chain) => self.chain(chain)?,
             Kernel::Softmax(kind) => self.softmax(*kind)?,
             Kernel::SoftmaxGradient(kind) => self.softmax_gradient(*kind)?,
             Kernel::Sum => self.sum()?,
             Kernel::ColumnSum => self.column_sum()?,
+            Kernel::Reduce(reduce) => self.reduce(reduce)?,
             Kernel::StoreGradient(store) => self.store_gradient(*store)?,
             Kernel::GlobalNorm => self.norm(None)?,
             Kernel::ClipNorm { max_norm } => self.norm(Some(*max_norm))?,
@@ -94,10 +97,7 @@ impl Lowering<'_> {
             Kernel::TakeGradient(picks, padding) => self.take_gradient(*picks, *padding)?,
             Kernel::Gather(picks) => self.gather(*picks)?,
             Kernel::GatherGradient(picks) => self.gather_gradient(*picks)?,
-            Kernel::BatchMatMul(product) => match self.batch_matmul(*product)? {
-                Some(launches) => launches,
-                None => return Ok(None),
-            },
+            Kernel::BatchMatMul(product) => self.batch_matmul(*product)?,
             Kernel::SetState(rule) => self.set_state(*rule)?,
             // Plans for this backend hold none of them.
             Kernel::Conv { .. }

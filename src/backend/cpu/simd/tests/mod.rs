@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The kernels against plain loops, on every instruction set that the machine has.
 
+mod along;
 mod chain;
 mod conv;
 mod dropout;
