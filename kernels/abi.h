@@ -27,20 +27,26 @@
 
 #define KILN_PHILOX_ROUNDS 10
 
-/* Everything that changes from run to run while a captured graph stays: read from device memory by each kernel. What
- * every optimiser needs lies in 16 bytes. */
+/* What the host gives with each run while a captured graph stays: read from device memory by each kernel. What every
+ * optimiser needs lies in 16 bytes. */
 typedef struct KilnScalars {
+  float learning_rate;
+  float momentum;           /* of SGD; Adam's beta1 */
+  float one_minus_momentum; /* rounded once: 1 - momentum in f32 is off by 2e-7 of itself at 0.9 */
+  float share;              /* this micro-batch's share of the whole batch's loss */
+  double exact_momentum;    /* what momentum was rounded from */
   unsigned int pass;          /* number of this train-mode pass; Monte Carlo passes set bit 31 */
   unsigned int sample_offset; /* index in the global batch of this run's first sample */
-  unsigned int update;        /* number of this parameter update, counted from 1 */
-  float share;                /* this micro-batch's share of the whole batch's loss */
-  float learning_rate;
-  float momentum;               /* of SGD; Adam's beta1 */
-  float one_minus_momentum;     /* rounded once: 1 - momentum in f32 is off by 2e-7 of itself at 0.9 */
-  float moment1_correction;     /* 1 / (1 - momentum^update) */
-  float moment2_correction_root; /* 1 / sqrt(1 - beta2^update) */
-  float average;                 /* weight of new values in their moving averages; 1 where these begin */
+  float average;              /* weight of new values in their moving averages; 1 where these begin */
 } KilnScalars;
+
+/* What the device keeps of a training and advances by itself, once per update. Zeros before the first. */
+typedef struct KilnProgress {
+  unsigned int updates;   /* made so far */
+  unsigned int found_inf; /* not 0: a gradient of the update under way is not finite, so nothing is updated */
+  int loss_scale;         /* gradients are those of 2^loss_scale times the loss */
+  unsigned int growth;    /* updates since loss_scale was changed */
+} KilnProgress;
 
 /* The mask function of one dropout site. Its seed is fixed for a network's life, so the round keys are launch parameters
  * and lie in constant memory; pass and sample offset are in KilnScalars. */
@@ -259,6 +265,7 @@ typedef struct KilnCrossEntropyLoss {
   const float* class_weights; /* [classes] or null */
   const float* dloss;         /* [1], [rows] for KILN_REDUCTION_NONE, or null for scalars->share */
   const KilnScalars* scalars; /* share, if dloss is null; may be null where no gradient is wanted */
+  const float* divisor;       /* [1] what a mean divides by, NaN for 0; or null: it is summed up */
   float* loss;                /* [1], or [rows] for KILN_REDUCTION_NONE */
   float* partials;            /* [grid.x], unused for KILN_REDUCTION_NONE */
   unsigned int* tickets;      /* [1], zero before and after, unused for KILN_REDUCTION_NONE */
@@ -301,7 +308,8 @@ typedef struct KilnStretch {
   float weight_decay;       /* 0: values do not count, not even infinite ones */
 } KilnStretch;
 
-/* sgd, sgd_momentum, adam over stretches of flat arrays, with PyTorch's rules. average_f32: the moving averages alone. */
+/* sgd, sgd_momentum, adam over stretches of flat arrays, with PyTorch's rules. All launches of an update read the same
+ * progress; the last of their blocks to have read it advances it. average_f32: the moving averages alone. */
 typedef struct KilnOptimizerParams {
   float* values;
   const float* gradients;
@@ -310,7 +318,11 @@ typedef struct KilnOptimizerParams {
   float* averages;         /* moving averages of the values, or null */
   unsigned short* shadow;  /* bf16 copy of the new values, or null */
   const float* coefficient; /* [1] factor of all gradients, or null */
-  const KilnScalars* scalars; /* learning_rate, update, momentum, corrections, average */
+  const KilnScalars* scalars; /* learning_rate, momentum, average */
+  KilnProgress* progress;     /* updates, found_inf; unused by average_f32, as the next three */
+  unsigned int* tickets;      /* [1] of all launches of the update, zero before and after */
+  double exact_beta2;         /* what beta2 was rounded from */
+  unsigned int blocks;        /* of all launches of the update */
   float dampening;
   float beta2;
   float one_minus_beta2; /* rounded once: 1 - beta2 in f32 is off by 5e-5 of itself at 0.999 */

@@ -23,6 +23,8 @@ mod precision;
 mod predictor;
 #[path = "cuda/program.rs"]
 mod program;
+#[path = "cuda/state.rs"]
+mod state;
 #[path = "cuda/threads.rs"]
 mod threads;
 #[path = "cuda/training.rs"]

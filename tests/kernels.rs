@@ -9,12 +9,16 @@
 #[expect(dead_code, reason = "kernels and host agree on more than this one side uses")]
 #[path = "../src/backend/cuda/abi.rs"]
 mod abi;
+#[path = "kernels/attributes.rs"]
+mod attributes;
 #[path = "kernels/batches.rs"]
 mod batches;
 #[path = "kernels/chain.rs"]
 mod chain;
 #[path = "kernels/copies.rs"]
 mod copies;
+#[path = "../src/op/corrections.rs"]
+mod corrections;
 #[path = "kernels/cross_entropy.rs"]
 mod cross_entropy;
 #[path = "kernels/driver.rs"]
@@ -29,6 +33,9 @@ mod function;
 mod gradients;
 #[path = "kernels/indexed.rs"]
 mod indexed;
+#[expect(dead_code, reason = "the backend puts more than launches on streams")]
+#[path = "../src/backend/cuda/launch.rs"]
+mod launch;
 #[path = "kernels/ledger.rs"]
 mod ledger;
 #[path = "kernels/linear.rs"]
@@ -80,4 +87,8 @@ fn every_kernel_computes_its_equations() {
 #[test]
 fn every_kernel_touches_only_its_memory() {
     run_all(Mode::Checked);
+}
+#[test]
+fn launches_ask_for_what_they_need() {
+    attributes::run();
 }

@@ -9,6 +9,7 @@
 mod array;
 mod binary;
 mod conv;
+mod corrections;
 mod extreme;
 mod format;
 mod groups;
@@ -34,6 +35,7 @@ pub use crate::error::Mismatch;
 pub use array::Array;
 pub use binary::Binary;
 pub use conv::Conv;
+pub(crate) use corrections::weight_so_far;
 pub use extreme::{ArgExtreme, Extreme, Extremum};
 pub(crate) use format::channels_last;
 pub use format::MemoryFormat;

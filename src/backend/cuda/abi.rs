@@ -38,16 +38,22 @@ pub(crate) const KILN_GEMM_BIAS_COLUMNS: u32 = 64;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub(crate) struct KilnScalars {
-    pub(crate) pass: u32,
-    pub(crate) sample_offset: u32,
-    pub(crate) update: u32,
-    pub(crate) share: f32,
     pub(crate) learning_rate: f32,
     pub(crate) momentum: f32,
     pub(crate) one_minus_momentum: f32,
-    pub(crate) moment1_correction: f32,
-    pub(crate) moment2_correction_root: f32,
+    pub(crate) share: f32,
+    pub(crate) exact_momentum: f64,
+    pub(crate) pass: u32,
+    pub(crate) sample_offset: u32,
     pub(crate) average: f32,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnProgress {
+    pub(crate) updates: u32,
+    pub(crate) found_inf: u32,
+    pub(crate) loss_scale: i32,
+    pub(crate) growth: u32,
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
@@ -241,6 +247,7 @@ pub(crate) struct KilnCrossEntropyLoss {
     pub(crate) class_weights: Address,
     pub(crate) dloss: Address,
     pub(crate) scalars: Address,
+    pub(crate) divisor: Address,
     pub(crate) loss: Address,
     pub(crate) partials: Address,
     pub(crate) tickets: Address,
@@ -296,6 +303,10 @@ pub(crate) struct KilnOptimizerParams {
     pub(crate) shadow: Address,
     pub(crate) coefficient: Address,
     pub(crate) scalars: Address,
+    pub(crate) progress: Address,
+    pub(crate) tickets: Address,
+    pub(crate) exact_beta2: f64,
+    pub(crate) blocks: u32,
     pub(crate) dampening: f32,
     pub(crate) beta2: f32,
     pub(crate) one_minus_beta2: f32,

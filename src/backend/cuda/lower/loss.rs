@@ -4,8 +4,8 @@
 use super::elements::row_variant;
 use super::Lowering;
 use crate::backend::cuda::abi::*;
-use crate::backend::cuda::geometry::{linear_loss_grid, Grid};
-use crate::backend::cuda::launch::Launch;
+use crate::backend::cuda::geometry::linear_loss_grid;
+use crate::backend::cuda::launch::{Grid, Launch};
 use crate::backend::cuda::memory::Address;
 use crate::kernel::Bias;
 use crate::kernel::{LinearCrossEntropy, LossGradient, Scores};
@@ -88,6 +88,7 @@ impl Lowering<'_> {
             class_weights,
             dloss: Address::NONE,
             scalars: self.scratch.scalars(),
+            divisor: self.divisor(nll, classes, labels),
             loss: self.write(0)?,
             partials: self.scratch.numbers(grid.blocks[0] as usize),
             tickets: self.scratch.numbers(1),
