@@ -407,6 +407,11 @@ fn updated(case: &Case, own: &KilnStretch, value: f64, gradient: f64, moments: [
     }
 }
 
+/// Updates that a stretch has seen with this one.
+fn seen_by(case: &Case, own: &KilnStretch) -> u32 {
+    case.update.saturating_sub(own.skipped).max(1)
+}
+
 /// A number and the size of what it was made of.
 fn want(value: f64, parts: &[f64]) -> Want {
     Want { value, magnitude: parts.iter().map(|part| part.abs()).sum() }
@@ -417,7 +422,7 @@ fn sgd(case: &Case, own: &KilnStretch, value: f64, gradient: f64, moments: [f64;
     let (rate, momentum) = (f64::from(RATE) * f64::from(own.rate_factor), f64::from(MOMENTUM));
     let slope = gradient + f64::from(own.weight_decay) * value;
     let [held, unused] = moments;
-    let buffer = match (case.kernel, case.update - own.skipped) {
+    let buffer = match (case.kernel, seen_by(case, own)) {
         ("sgd", _) => held,
         (_, 1) => slope,
         _ => momentum * held + (1.0 - f64::from(case.dampening)) * slope,
@@ -443,7 +448,7 @@ fn adam(case: &Case, own: &KilnStretch, value: f64, gradient: f64, moments: [f64
     let slope = gradient + penalty * value;
     let first = beta1 * moments[0] + (1.0 - beta1) * slope;
     let second = beta2 * moments[1] + (1.0 - beta2) * slope * slope;
-    let count = (case.update - own.skipped) as i32;
+    let count = seen_by(case, own) as i32;
     let denominator = (second / (1.0 - beta2.powi(count))).sqrt() + f64::from(EPS);
     let rate = rate / (1.0 - beta1.powi(count));
     let moment1 = want(first, &[moments[0], gradient, value]);
