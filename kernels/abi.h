@@ -415,6 +415,105 @@ typedef struct KilnChoiceGradientParams {
   KilnDivider groups;  /* of take: ceil(rows, group) */
 } KilnChoiceGradientParams;
 
+/* ---- images: [samples, depth, height, width, channels], leading extents of flat ones 1 ---- */
+
+/* How a window moves along one extent of an image. */
+typedef struct KilnWindowAxis {
+  KilnDivider image;  /* elements of the image */
+  KilnDivider places; /* places of the window */
+  KilnDivider stride; /* distance between places */
+  unsigned int kernel; /* taps */
+  unsigned int dilation; /* distance between taps */
+  unsigned int before; /* padding before the image */
+  unsigned int after;
+} KilnWindowAxis;
+
+/* Depth, height, width. */
+typedef struct KilnWindow {
+  KilnWindowAxis axes[3];
+} KilnWindow;
+
+/* What the sum under a window is divided by. */
+enum KilnPoolDivisor {
+  KILN_POOL_PADDED = 0, /* elements under the window, those of the padding included */
+  KILN_POOL_VALID = 1,  /* elements of the image under the window */
+  KILN_POOL_FIXED = 2   /* a number */
+};
+
+/* max_pool_T, avg_pool_T: x -> y; max_pool_gradient_T, avg_pool_gradient_T: y (dy) -> x (dx). */
+typedef struct KilnPoolParams {
+  void* y;    /* T [samples, places, channels] */
+  void* x;    /* T [samples, image, channels] */
+  int* index; /* of max_pool_T, like y: the largest element's number in its image, or null */
+  unsigned int samples;
+  unsigned int channels;
+  KilnDivider chunks; /* ceil(channels, V) */
+  KilnWindow window;
+  enum KilnPoolDivisor divisor; /* of avg_pool_T */
+  unsigned int fixed;
+} KilnPoolParams;
+
+/* A matrix whose columns or rows are normalised. */
+typedef struct KilnGroups {
+  unsigned int rows;
+  unsigned int columns;
+  unsigned int width;  /* of _columns_T: threads along the columns, a power of two up to 256 */
+  unsigned int splits; /* of _columns_T: parts of the rows, grid.y */
+  KilnDivider chunks;  /* ceil(columns, V) */
+} KilnGroups;
+
+/* What the parts of columns found, to be merged by the last block. */
+typedef struct KilnGroupParts {
+  float* partials;       /* [grid.x, splits, 2 V + 1, width], if splits > 1 */
+  unsigned int* tickets; /* [grid.x], zero before and after, if splits > 1 */
+} KilnGroupParts;
+
+/* statistics_columns_T, statistics_rows_T, statistics_long_rows_T: mean and biased variance of each group. */
+typedef struct KilnStatisticsParams {
+  const void* x; /* T [rows, columns] */
+  float* mean;
+  float* variance; /* or null */
+  KilnGroups groups;
+  KilnGroupParts parts;
+} KilnStatisticsParams;
+
+/* Whether a straight line through each group normalises it or is the gradient of its statistics. */
+enum KilnLine {
+  KILN_LINE_NORMALIZE = 0, /* (x - mean) * (gamma or 1) / sqrt(slope + eps) + (shift or 0) */
+  KILN_LINE_GRADIENT = 1   /* (2 * slope * (x - mean) + shift) / elements of a group */
+};
+
+/* line_columns_T, line_rows_T. */
+typedef struct KilnLineParams {
+  void* y;       /* T [rows, columns] */
+  const void* x; /* T [rows, columns] */
+  const float* mean;
+  const float* slope; /* variance, or its gradient */
+  const float* gamma; /* or null */
+  const float* shift; /* beta, or the mean's gradient; or null */
+  float eps;
+  enum KilnLine line;
+  KilnGroups groups;
+} KilnLineParams;
+
+/* normalize_gradient_columns_T, normalize_gradient_rows_T, normalize_gradient_long_rows_T: gradients of what
+ * KILN_LINE_NORMALIZE computes, each with all other operands held. */
+typedef struct KilnNormalizeGradientParams {
+  void* dx;       /* T [rows, columns]; may be dy */
+  const void* x;  /* T [rows, columns] */
+  const void* dy; /* T [rows, columns] */
+  const float* mean;
+  const float* variance;
+  const float* gamma; /* or null */
+  float* d_mean;      /* or null, as the others */
+  float* d_variance;
+  float* d_gamma;
+  float* d_beta;
+  float eps;
+  KilnGroups groups;
+  KilnGroupParts parts;
+} KilnNormalizeGradientParams;
+
 /* ---- matrix products ---- */
 
 /* Tiles: rows x columns of the output per block. The 128 and 64 tiles need aligned operands and extents no smaller than
@@ -514,5 +613,58 @@ typedef struct KilnWeightGradientParams {
   KilnBatch batch;
   int count;
 } KilnWeightGradientParams;
+
+/* Where the elements of an operand of a convolution lie in a tensor that is channels-last. A row of the operand is a
+ * position, a column a tap and, innermost, a channel of the group. The element is in the tensor where, along each extent,
+ * (position * scale + offset + tap * reach) / step is a whole number within it. */
+typedef struct KilnGather {
+  KilnDivider positions[3]; /* extents that rows count, within their sample: depth, height, width */
+  KilnDivider taps[3];
+  KilnDivider steps[3];
+  int scales[3];
+  int offsets[3];
+  int reaches[3];
+  unsigned int extents[3]; /* of the tensor */
+  unsigned int stride;     /* its channels, those of all groups */
+  KilnDivider channels;    /* those of a group */
+} KilnGather;
+
+/* What conv_T does with a sum before it is stored: bias, activation, dropout. */
+typedef struct KilnConvTail {
+  const float* bias;          /* [ldd] or null */
+  const KilnScalars* scalars; /* pass, sample_offset, if there is dropout */
+  enum KilnUnary activation;
+  float activation_parameter;
+  unsigned int dropout; /* 0: off. 1: on; channels of a group are a multiple of 8 */
+  KilnDivider places;   /* rows of a sample */
+  KilnMask mask;
+} KilnConvTail;
+
+/* conv_T: y from x; conv_input_gradient_T: dx from dy. Grid: (ceil(m, 64), column_tiles * groups, splits). */
+typedef struct KilnConvParams {
+  void* d;       /* T [m, ldd] */
+  const void* a; /* T, gathered as [m, k] of each group */
+  const void* b; /* T [outputs, taps, inputs of a group] */
+  KilnGather gather;
+  int m, n, k; /* of a group */
+  int ldd;
+  KilnDivider column_tiles; /* ceil(n, 64) */
+  KilnSplitK split;
+  KilnConvTail tail;          /* of conv_T */
+  KilnInputGradientTail mask; /* of conv_input_gradient_T; no residual */
+} KilnConvParams;
+
+/* conv_weight_gradient_T: d = dy^T * gathered x, for each group. Grid: (ceil(m, 64), column_tiles * groups, splits). */
+typedef struct KilnConvWeightGradientParams {
+  float* d;      /* [outputs, inputs of a group, taps] */
+  const void* a; /* T [k, lda]: dy */
+  const void* b; /* T, gathered as [k, n] of each group: x */
+  KilnGather gather;
+  int m, n, k; /* outputs of a group, taps * inputs of a group, positions of all samples */
+  int lda;
+  KilnDivider column_tiles;
+  KilnSplitK split;
+  enum KilnStore store;
+} KilnConvWeightGradientParams;
 
 #endif

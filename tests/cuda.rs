@@ -7,6 +7,8 @@
 
 #[path = "cuda/common.rs"]
 mod common;
+#[path = "cuda/convolutions.rs"]
+mod convolutions;
 #[path = "cuda/failures.rs"]
 mod failures;
 #[path = "cuda/images.rs"]

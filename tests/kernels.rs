@@ -15,6 +15,8 @@ mod attributes;
 mod batches;
 #[path = "kernels/chain.rs"]
 mod chain;
+#[path = "kernels/conv.rs"]
+mod conv;
 #[path = "kernels/copies.rs"]
 mod copies;
 #[path = "../src/op/corrections.rs"]
@@ -44,10 +46,14 @@ mod linear;
 mod loss;
 #[path = "kernels/memory.rs"]
 mod memory;
+#[path = "kernels/normalize.rs"]
+mod normalize;
 #[path = "kernels/optimizer.rs"]
 mod optimizer;
 #[path = "kernels/pieces.rs"]
 mod pieces;
+#[path = "kernels/pooling.rs"]
+mod pooling;
 #[path = "kernels/product.rs"]
 mod product;
 #[path = "kernels/reduce.rs"]
@@ -76,6 +82,9 @@ fn run_all(mode: Mode) {
     linear::run(&gpu);
     gradients::run(&gpu);
     batches::run(&gpu);
+    pooling::run(&gpu);
+    normalize::run(&gpu);
+    conv::run(&gpu);
     gpu.finish();
 }
 

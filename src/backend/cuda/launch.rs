@@ -232,4 +232,10 @@ params! {
     Norm(KilnNormParams),
     State(KilnStateParams),
     Optimizer(KilnOptimizerParams),
+    Pool(KilnPoolParams),
+    Statistics(KilnStatisticsParams),
+    Line(KilnLineParams),
+    NormalizeGradient(KilnNormalizeGradientParams),
+    Conv(KilnConvParams),
+    ConvWeightGradient(KilnConvWeightGradientParams),
 }

@@ -11,6 +11,7 @@
 #[expect(dead_code, reason = "kernels and host agree on more than this one side uses")]
 mod abi;
 mod capture;
+mod gather;
 mod geometry;
 mod gpu;
 mod host;
@@ -27,6 +28,7 @@ mod system;
 mod transfer;
 mod turns;
 mod verdict;
+mod windows;
 mod work;
 
 use std::collections::BTreeMap;
@@ -76,7 +78,7 @@ pub fn facts(ordinal: usize, precision: Precision) -> Facts {
         precision,
         storage: Storage::Typed,
         image_format: MemoryFormat::ChannelsLast,
-        images: ImageKernels::Absent,
+        images: ImageKernels::Precise,
     }
 }
 

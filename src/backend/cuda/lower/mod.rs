@@ -3,8 +3,10 @@
 //! device.
 
 mod chain;
+mod conv;
 mod divisor;
 mod elements;
+mod images;
 mod linear;
 mod loss;
 mod moves;
@@ -113,21 +115,24 @@ impl Lowering<'_> {
                 None => return Ok(None),
             },
             Kernel::SetState(rule) => self.set_state(*rule)?,
-            // Plans for this backend hold none of them.
-            Kernel::Conv { .. }
-            | Kernel::ConvInputGradient { .. }
-            | Kernel::ConvWeightGradient { .. }
-            | Kernel::MaxPool(_)
-            | Kernel::MaxPoolGradient(_)
-            | Kernel::AvgPool(_)
-            | Kernel::AvgPoolGradient(_)
-            | Kernel::Statistics(_)
-            | Kernel::StatisticsGradient(_)
-            | Kernel::Normalize(_)
-            | Kernel::NormalizeGradient(_)
-            | Kernel::Recurrent(_)
-            | Kernel::RecurrentGradient(..)
-            | Kernel::Plain => return Ok(None),
+            Kernel::Conv { conv, tail, .. } => self.conv(conv, tail)?,
+            Kernel::ConvInputGradient { conv, mask, .. } => {
+                self.conv_input_gradient(conv, *mask)?
+            }
+            Kernel::ConvWeightGradient { conv, sink, bias, .. } => {
+                self.conv_weight_gradient(conv, *sink, *bias)?
+            }
+            Kernel::MaxPool(pool) => self.max_pool(*pool)?,
+            Kernel::MaxPoolGradient(pool) => self.max_pool_gradient(*pool)?,
+            Kernel::AvgPool(pool) => self.avg_pool(*pool)?,
+            Kernel::AvgPoolGradient(pool) => self.avg_pool_gradient(*pool)?,
+            Kernel::Statistics(over) => self.statistics(*over)?,
+            Kernel::StatisticsGradient(over) => self.statistics_gradient(*over)?,
+            Kernel::Normalize(normalize) => self.normalize(*normalize)?,
+            Kernel::NormalizeGradient(normalize) => self.normalize_gradient(*normalize)?,
+            Kernel::Recurrent(_) | Kernel::RecurrentGradient(..) | Kernel::Plain => {
+                return Ok(None)
+            }
         };
         let items = launches.into_iter().map(Item::from).collect();
         Ok(Some(self.surrounded(items)))

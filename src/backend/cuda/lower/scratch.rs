@@ -2,7 +2,8 @@
 //! Memory that belongs to a plan's launches alone.
 
 use super::divisor::Divisor;
-use crate::backend::cuda::abi::{KilnCastParams, KilnScalars};
+use crate::backend::cuda::abi::{KilnCastParams, KilnScalars, KilnTransposeParams};
+use crate::backend::cuda::geometry::transpose_grid;
 use crate::backend::cuda::launch::{Grid, Launch};
 use crate::backend::cuda::memory::Address;
 use crate::DType;
@@ -23,6 +24,8 @@ pub(crate) struct Scratch {
     pub(crate) prologue: Vec<Launch>,
     /// Casts that the prologue makes: from, to which type, where to.
     casts: Vec<(Address, DType, Address)>,
+    /// Turned weights that the prologue makes: from, where to.
+    turned: Vec<(Address, Address)>,
 }
 
 /// Alignment of what kernels share no cache line of.
@@ -42,6 +45,7 @@ impl Scratch {
             update_ticket: None,
             prologue: Vec::new(),
             casts: Vec::new(),
+            turned: Vec::new(),
         };
         scratch.take(GIVEN);
         scratch
@@ -122,6 +126,26 @@ impl Scratch {
         self.casts.push((from, dtype, copy));
         copy
     }
+
+    /// A batch of matrices that no step writes with rows as columns, made once before the first step.
+    pub(crate) fn turned(&mut self, from: Address, extents: [usize; 3], dtype: DType) -> Address {
+        if let Some((_, copy)) = self.turned.iter().find(|(known, _)| *known == from) {
+            return *copy;
+        }
+        let copy = self.take(dtype.bytes() * extents.iter().product::<usize>());
+        self.prologue.push(turn([copy, from], extents, dtype));
+        self.turned.push((from, copy));
+        copy
+    }
+}
+
+/// `y = x^T` for each of a batch of matrices `[batch, rows, columns]`.
+pub(crate) fn turn([y, x]: [Address; 2], extents: [usize; 3], dtype: DType) -> Launch {
+    let [_, rows, columns] = extents;
+    let params = KilnTransposeParams { y, x, rows: rows as u32, columns: columns as u32 };
+    let kernel = format!("transpose_{}", 8 * dtype.bytes());
+    let extra_bytes = 2 * dtype.bytes() * extents.iter().product::<usize>();
+    Launch { extra_bytes, ..Launch::new(kernel, transpose_grid(extents), params) }
 }
 
 /// `y = x` in another type.
