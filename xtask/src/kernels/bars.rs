@@ -145,8 +145,8 @@ const BARS: &[Bar] = &[
     Bar { parts: &["gemm", "64x64"], ..GEMM_SMALL },
     Bar { parts: &["gemm", "any"], ..GEMM_ANY },
 
-    Bar { parts: &["conv", "_f32"], registers: 120, narrow: SCALARS, dynamic: Dynamic::Bytes(17408), main: None, why: FOUND, ..GEMM_SMALL },
-    Bar { parts: &["conv"], registers: 136, occupancy: 3, narrow: SCALARS, main: None, why: FOUND, ..GEMM_SMALL },
+    Bar { parts: &["conv", "_f32"], code: 68 * 1024, registers: 120, narrow: SCALARS, dynamic: Dynamic::Bytes(17408), main: None, why: FOUND, ..GEMM_SMALL },
+    Bar { parts: &["conv"], code: 68 * 1024, registers: 136, occupancy: 3, narrow: SCALARS, main: None, why: FOUND, ..GEMM_SMALL },
     Bar { parts: &["pool"], registers: 48, narrow: SCALARS, why: CHANNELS, ..POINTWISE },
     Bar { parts: &["normalize_gradient_columns"], registers: 80, occupancy: 3, narrow: SCALARS, why: COLUMNS, ..POINTWISE },
     Bar { parts: &["statistics_columns"], registers: 64, narrow: SCALARS, why: COLUMNS, ..POINTWISE },
