@@ -4,7 +4,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use kiln::backend::cuda::{launches, Architecture};
+use kiln::backend::cuda::{self, Architecture};
 use kiln::data::{
     Array, Arrays, Batch, Dataset, Field, Fields, LastBatch, Loader, LoaderConfig, MemoryDataset,
     Pass, Position, Sample, Shuffle,
@@ -210,7 +210,7 @@ fn sizes_of_networks() {
             if let Some(plan) = judged(net.plan(Mode::Eval, std::slice::from_ref(&ty))) {
                 let _ = plan.totals();
                 if on_paper {
-                    let _ = judged(launches(plan, Architecture::SM_90, Precision::Bf16));
+                    let _ = judged(cuda::work(plan, Architecture::SM_90, Precision::Bf16));
                 }
             }
             if x.elements() == 0 {

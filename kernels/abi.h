@@ -27,20 +27,26 @@
 
 #define KILN_PHILOX_ROUNDS 10
 
-/* Everything that changes from run to run while a captured graph stays: read from device memory by each kernel. What
- * every optimiser needs lies in 16 bytes. */
+/* What the host gives with each run while a captured graph stays: read from device memory by each kernel. What every
+ * optimiser needs lies in 16 bytes. */
 typedef struct KilnScalars {
+  float learning_rate;
+  float momentum;           /* of SGD; Adam's beta1 */
+  float one_minus_momentum; /* rounded once: 1 - momentum in f32 is off by 2e-7 of itself at 0.9 */
+  float share;              /* this micro-batch's share of the whole batch's loss */
+  double exact_momentum;    /* what momentum was rounded from */
   unsigned int pass;          /* number of this train-mode pass; Monte Carlo passes set bit 31 */
   unsigned int sample_offset; /* index in the global batch of this run's first sample */
-  unsigned int update;        /* number of this parameter update, counted from 1 */
-  float share;                /* this micro-batch's share of the whole batch's loss */
-  float learning_rate;
-  float momentum;               /* of SGD; Adam's beta1 */
-  float one_minus_momentum;     /* rounded once: 1 - momentum in f32 is off by 2e-7 of itself at 0.9 */
-  float moment1_correction;     /* 1 / (1 - momentum^update) */
-  float moment2_correction_root; /* 1 / sqrt(1 - beta2^update) */
-  float average;                 /* weight of new values in their moving averages; 1 where these begin */
+  float average;              /* weight of new values in their moving averages; 1 where these begin */
 } KilnScalars;
+
+/* What the device keeps of a training and advances by itself, once per update. Zeros before the first. */
+typedef struct KilnProgress {
+  unsigned int updates;   /* made so far */
+  unsigned int found_inf; /* not 0: a gradient of the update under way is not finite, so nothing is updated */
+  int loss_scale;         /* gradients are those of 2^loss_scale times the loss */
+  unsigned int growth;    /* updates since loss_scale was changed */
+} KilnProgress;
 
 /* The mask function of one dropout site. Its seed is fixed for a network's life, so the round keys are launch parameters
  * and lie in constant memory; pass and sample offset are in KilnScalars. */
@@ -279,6 +285,7 @@ typedef struct KilnCrossEntropyLoss {
   const float* class_weights; /* [classes] or null */
   const float* dloss;         /* [1], [rows] for KILN_REDUCTION_NONE, or null for scalars->share */
   const KilnScalars* scalars; /* share, if dloss is null; may be null where no gradient is wanted */
+  const float* divisor;       /* [1] what a mean divides by, NaN for 0; or null: it is summed up */
   float* loss;                /* [1], or [rows] for KILN_REDUCTION_NONE */
   float* partials;            /* [grid.x], unused for KILN_REDUCTION_NONE */
   unsigned int* tickets;      /* [1], zero before and after, unused for KILN_REDUCTION_NONE */
@@ -322,7 +329,8 @@ typedef struct KilnStretch {
   float weight_decay;       /* 0: values do not count, not even infinite ones */
 } KilnStretch;
 
-/* sgd, sgd_momentum, adam over stretches of flat arrays, with PyTorch's rules. average_f32: the moving averages alone. */
+/* sgd, sgd_momentum, adam over stretches of flat arrays, with PyTorch's rules. All launches of an update read the same
+ * progress; the last of their blocks to have read it advances it. average_f32: the moving averages alone. */
 typedef struct KilnOptimizerParams {
   float* values;
   const float* gradients;
@@ -331,7 +339,11 @@ typedef struct KilnOptimizerParams {
   float* averages;         /* moving averages of the values, or null */
   unsigned short* shadow;  /* bf16 copy of the new values, or null */
   const float* coefficient; /* [1] factor of all gradients, or null */
-  const KilnScalars* scalars; /* learning_rate, update, momentum, corrections, average */
+  const KilnScalars* scalars; /* learning_rate, momentum, average */
+  KilnProgress* progress;     /* updates, found_inf; unused by average_f32, as the next three */
+  unsigned int* tickets;      /* [1] of all launches of the update, zero before and after */
+  double exact_beta2;         /* what beta2 was rounded from */
+  unsigned int blocks;        /* of all launches of the update */
   float dampening;
   float beta2;
   float one_minus_beta2; /* rounded once: 1 - beta2 in f32 is off by 5e-5 of itself at 0.999 */
@@ -423,6 +435,105 @@ typedef struct KilnChoiceGradientParams {
   unsigned int group;  /* of take: rows of a block; group * width <= KILN_CHOICE_SUMS */
   KilnDivider groups;  /* of take: ceil(rows, group) */
 } KilnChoiceGradientParams;
+
+/* ---- images: [samples, depth, height, width, channels], leading extents of flat ones 1 ---- */
+
+/* How a window moves along one extent of an image. */
+typedef struct KilnWindowAxis {
+  KilnDivider image;  /* elements of the image */
+  KilnDivider places; /* places of the window */
+  KilnDivider stride; /* distance between places */
+  unsigned int kernel; /* taps */
+  unsigned int dilation; /* distance between taps */
+  unsigned int before; /* padding before the image */
+  unsigned int after;
+} KilnWindowAxis;
+
+/* Depth, height, width. */
+typedef struct KilnWindow {
+  KilnWindowAxis axes[3];
+} KilnWindow;
+
+/* What the sum under a window is divided by. */
+enum KilnPoolDivisor {
+  KILN_POOL_PADDED = 0, /* elements under the window, those of the padding included */
+  KILN_POOL_VALID = 1,  /* elements of the image under the window */
+  KILN_POOL_FIXED = 2   /* a number */
+};
+
+/* max_pool_T, avg_pool_T: x -> y; max_pool_gradient_T, avg_pool_gradient_T: y (dy) -> x (dx). */
+typedef struct KilnPoolParams {
+  void* y;    /* T [samples, places, channels] */
+  void* x;    /* T [samples, image, channels] */
+  int* index; /* of max_pool_T, like y: the largest element's number in its image, or null */
+  unsigned int samples;
+  unsigned int channels;
+  KilnDivider chunks; /* ceil(channels, V) */
+  KilnWindow window;
+  enum KilnPoolDivisor divisor; /* of avg_pool_T */
+  unsigned int fixed;
+} KilnPoolParams;
+
+/* A matrix whose columns or rows are normalised. */
+typedef struct KilnGroups {
+  unsigned int rows;
+  unsigned int columns;
+  unsigned int width;  /* of _columns_T: threads along the columns, a power of two up to 256 */
+  unsigned int splits; /* of _columns_T: parts of the rows, grid.y */
+  KilnDivider chunks;  /* ceil(columns, V) */
+} KilnGroups;
+
+/* What the parts of columns found, to be merged by the last block. */
+typedef struct KilnGroupParts {
+  float* partials;       /* [grid.x, splits, 2 V + 1, width], if splits > 1 */
+  unsigned int* tickets; /* [grid.x], zero before and after, if splits > 1 */
+} KilnGroupParts;
+
+/* statistics_columns_T, statistics_rows_T, statistics_long_rows_T: mean and biased variance of each group. */
+typedef struct KilnStatisticsParams {
+  const void* x; /* T [rows, columns] */
+  float* mean;
+  float* variance; /* or null */
+  KilnGroups groups;
+  KilnGroupParts parts;
+} KilnStatisticsParams;
+
+/* Whether a straight line through each group normalises it or is the gradient of its statistics. */
+enum KilnLine {
+  KILN_LINE_NORMALIZE = 0, /* (x - mean) * (gamma or 1) / sqrt(slope + eps) + (shift or 0) */
+  KILN_LINE_GRADIENT = 1   /* (2 * slope * (x - mean) + shift) / elements of a group */
+};
+
+/* line_columns_T, line_rows_T. */
+typedef struct KilnLineParams {
+  void* y;       /* T [rows, columns] */
+  const void* x; /* T [rows, columns] */
+  const float* mean;
+  const float* slope; /* variance, or its gradient */
+  const float* gamma; /* or null */
+  const float* shift; /* beta, or the mean's gradient; or null */
+  float eps;
+  enum KilnLine line;
+  KilnGroups groups;
+} KilnLineParams;
+
+/* normalize_gradient_columns_T, normalize_gradient_rows_T, normalize_gradient_long_rows_T: gradients of what
+ * KILN_LINE_NORMALIZE computes, each with all other operands held. */
+typedef struct KilnNormalizeGradientParams {
+  void* dx;       /* T [rows, columns]; may be dy */
+  const void* x;  /* T [rows, columns] */
+  const void* dy; /* T [rows, columns] */
+  const float* mean;
+  const float* variance;
+  const float* gamma; /* or null */
+  float* d_mean;      /* or null, as the others */
+  float* d_variance;
+  float* d_gamma;
+  float* d_beta;
+  float eps;
+  KilnGroups groups;
+  KilnGroupParts parts;
+} KilnNormalizeGradientParams;
 
 /* ---- matrix products ---- */
 
@@ -523,5 +634,58 @@ typedef struct KilnWeightGradientParams {
   KilnBatch batch;
   int count;
 } KilnWeightGradientParams;
+
+/* Where the elements of an operand of a convolution lie in a tensor that is channels-last. A row of the operand is a
+ * position, a column a tap and, innermost, a channel of the group. The element is in the tensor where, along each extent,
+ * (position * scale + offset + tap * reach) / step is a whole number within it. */
+typedef struct KilnGather {
+  KilnDivider positions[3]; /* extents that rows count, within their sample: depth, height, width */
+  KilnDivider taps[3];
+  KilnDivider steps[3];
+  int scales[3];
+  int offsets[3];
+  int reaches[3];
+  unsigned int extents[3]; /* of the tensor */
+  unsigned int stride;     /* its channels, those of all groups */
+  KilnDivider channels;    /* those of a group */
+} KilnGather;
+
+/* What conv_T does with a sum before it is stored: bias, activation, dropout. */
+typedef struct KilnConvTail {
+  const float* bias;          /* [ldd] or null */
+  const KilnScalars* scalars; /* pass, sample_offset, if there is dropout */
+  enum KilnUnary activation;
+  float activation_parameter;
+  unsigned int dropout; /* 0: off. 1: on; channels of a group are a multiple of 8 */
+  KilnDivider places;   /* rows of a sample */
+  KilnMask mask;
+} KilnConvTail;
+
+/* conv_T: y from x; conv_input_gradient_T: dx from dy. Grid: (ceil(m, 64), column_tiles * groups, splits). */
+typedef struct KilnConvParams {
+  void* d;       /* T [m, ldd] */
+  const void* a; /* T, gathered as [m, k] of each group */
+  const void* b; /* T [outputs, taps, inputs of a group] */
+  KilnGather gather;
+  int m, n, k; /* of a group */
+  int ldd;
+  KilnDivider column_tiles; /* ceil(n, 64) */
+  KilnSplitK split;
+  KilnConvTail tail;          /* of conv_T */
+  KilnInputGradientTail mask; /* of conv_input_gradient_T; no residual */
+} KilnConvParams;
+
+/* conv_weight_gradient_T: d = dy^T * gathered x, for each group. Grid: (ceil(m, 64), column_tiles * groups, splits). */
+typedef struct KilnConvWeightGradientParams {
+  float* d;      /* [outputs, inputs of a group, taps] */
+  const void* a; /* T [k, lda]: dy */
+  const void* b; /* T, gathered as [k, n] of each group: x */
+  KilnGather gather;
+  int m, n, k; /* outputs of a group, taps * inputs of a group, positions of all samples */
+  int lda;
+  KilnDivider column_tiles;
+  KilnSplitK split;
+  enum KilnStore store;
+} KilnConvWeightGradientParams;
 
 #endif

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // Optimisers over flat arrays of parameters, with PyTorch's rules, moving averages, and the norm that clipping needs.
 //   SGD (torch.optim.SGD); Adam (Kingma & Ba 2014, arXiv:1412.6980); AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101)
-// One thread per four parameters. Learning rate, momentum and bias corrections come from device memory.
+// One thread per four parameters. Learning rate, momentum and the number of the update come from device memory.
 #include "abi.h"
 #include "lib/pack.cuh"
+#include "lib/progress.cuh"
 #include "lib/reduce.cuh"
 
 constexpr int kStep = KILN_OPTIMIZER_VECTOR;
 using Values = Chunk<kStep>;
 
-// Learning rate, momentum, one less the momentum, correction of the first moment: 16 bytes, as the host asserts.
+// Learning rate, momentum, one less the momentum: 16 bytes, as the host asserts.
 KILN_DEVICE Chunk<4> load_rates(const KilnOptimizerParams& p) { return load_chunk<4>(&p.scalars->learning_rate); }
 
 KILN_DEVICE size_t first_of_thread(u32 block) {
@@ -73,10 +74,14 @@ KILN_DEVICE float decayed(float gradient, float decay, float value) {
 // value -= rate * (gradient + decay * value)
 KILN_DEVICE void sgd_step(const KilnOptimizerParams& p) {
   const Own own = own_elements(p);
-  if (!own.any) return;
-  Values values = load_chunk<kStep>(p.values + own.first);
-  const Values gradients = load_gradients(p, own.first);
-  const float rate = p.scalars->learning_rate * own.stretch.rate_factor, decay = own.stretch.weight_decay;
+  Values values, gradients;
+  if (own.any) {
+    values = load_chunk<kStep>(p.values + own.first);
+    gradients = load_gradients(p, own.first);
+  }
+  const float rate = load_rates(p).v[0] * own.stretch.rate_factor, decay = own.stretch.weight_decay;
+  const Update update = begin_update<Moments::Plain>(p, own.stretch.skipped);
+  if (!own.any || update.skipped) return;
 #pragma unroll
   for (int i = 0; i < kStep; ++i) values.v[i] -= rate * decayed(gradients.v[i], decay, values.v[i]);
   store_values(p, own.first, values);
@@ -85,17 +90,20 @@ KILN_DEVICE void sgd_step(const KilnOptimizerParams& p) {
 // buffer = first ? g : momentum * buffer + (1 - dampening) * g;  value -= rate * (nesterov ? g + momentum * buffer : buffer)
 KILN_DEVICE void sgd_momentum_step(const KilnOptimizerParams& p) {
   const Own own = own_elements(p);
-  if (!own.any) return;
-  Values values = load_chunk<kStep>(p.values + own.first);
-  Values buffers = load_chunk<kStep, float, Reuse::Late>(p.moment1 + own.moment);
-  const Values gradients = load_gradients(p, own.first);
+  Values values, buffers, gradients;
+  if (own.any) {
+    values = load_chunk<kStep>(p.values + own.first);
+    buffers = load_chunk<kStep, float, Reuse::Late>(p.moment1 + own.moment);
+    gradients = load_gradients(p, own.first);
+  }
   const Chunk<4> rates = load_rates(p);
   const float rate = rates.v[0] * own.stretch.rate_factor, momentum = rates.v[1];
-  const bool starts = p.scalars->update <= own.stretch.skipped + 1;
+  const Update update = begin_update<Moments::Plain>(p, own.stretch.skipped);
+  if (!own.any || update.skipped) return;
 #pragma unroll
   for (int i = 0; i < kStep; ++i) {
     const float gradient = decayed(gradients.v[i], own.stretch.weight_decay, values.v[i]);
-    buffers.v[i] = starts ? gradient : momentum * buffers.v[i] + (1.0f - p.dampening) * gradient;
+    buffers.v[i] = update.first ? gradient : momentum * buffers.v[i] + (1.0f - p.dampening) * gradient;
     const float step = p.nesterov == KILN_NESTEROV_ON ? gradient + momentum * buffers.v[i] : buffers.v[i];
     values.v[i] -= rate * step;
   }
@@ -103,36 +111,21 @@ KILN_DEVICE void sgd_momentum_step(const KilnOptimizerParams& p) {
   store_values(p, own.first, values);
 }
 
-// 1 - beta^count, from 1 - beta as the host rounds it, by halving the count. No term cancels another, so the result is
-// exact to a few units in the last place, however small it is.
-KILN_DEVICE float grown(float one_minus_beta, u32 count) {
-  float sum = 0.0f;
-#pragma unroll 1
-  for (u32 bit = 1u << 31; bit != 0; bit >>= 1) {
-    sum *= 2.0f - sum;
-    if ((count & bit) != 0) sum += (1.0f - sum) * one_minus_beta;
-  }
-  return sum;
-}
-
 // m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  value -= rate / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)
 KILN_DEVICE void adam_step(const KilnOptimizerParams& p) {
   const Own own = own_elements(p);
-  if (!own.any) return;
-  const Chunk<4> rates = load_rates(p);
-  const float rate = rates.v[0] * own.stretch.rate_factor, beta1 = rates.v[1], one_minus_beta1 = rates.v[2];
-  float correction = rates.v[3], root_scale = p.scalars->moment2_correction_root;
-  if (own.stretch.skipped != 0) {
-    // The host's corrections count all updates; these parameters have seen fewer.
-    const u32 count = p.scalars->update - own.stretch.skipped;
-    correction = 1.0f / grown(one_minus_beta1, count);
-    root_scale = 1.0f / sqrtf(grown(p.one_minus_beta2, count));
+  Values values, means, squares, gradients;
+  if (own.any) {
+    values = load_chunk<kStep>(p.values + own.first);
+    means = load_chunk<kStep, float, Reuse::Late>(p.moment1 + own.moment);
+    squares = load_chunk<kStep, float, Reuse::Late>(p.moment2 + own.moment);
+    gradients = load_gradients(p, own.first);
   }
-  Values values = load_chunk<kStep>(p.values + own.first);
-  Values means = load_chunk<kStep, float, Reuse::Late>(p.moment1 + own.moment);
-  Values squares = load_chunk<kStep, float, Reuse::Late>(p.moment2 + own.moment);
-  const Values gradients = load_gradients(p, own.first);
-  const float step = rate * correction;
+  const Chunk<4> rates = load_rates(p);
+  const Update update = begin_update<Moments::Corrected>(p, own.stretch.skipped);
+  if (!own.any || update.skipped) return;
+  const float rate = rates.v[0] * own.stretch.rate_factor, beta1 = rates.v[1], one_minus_beta1 = rates.v[2];
+  const float step = rate * update.correction1;
   const bool decoupled = p.decay == KILN_DECAY_DECOUPLED;
   const float shrink = decoupled ? 1.0f - rate * own.stretch.weight_decay : 1.0f;
   const float penalty = decoupled ? 0.0f : own.stretch.weight_decay;
@@ -141,7 +134,7 @@ KILN_DEVICE void adam_step(const KilnOptimizerParams& p) {
     const float gradient = decayed(gradients.v[i], penalty, values.v[i]);
     means.v[i] = beta1 * means.v[i] + one_minus_beta1 * gradient;
     squares.v[i] = p.beta2 * squares.v[i] + p.one_minus_beta2 * gradient * gradient;
-    const float denominator = sqrtf(squares.v[i]) * root_scale + p.eps;
+    const float denominator = sqrtf(squares.v[i]) * update.correction2_root + p.eps;
     values.v[i] = shrink * values.v[i] - step * (means.v[i] / denominator);
   }
   store_chunk<kStep, float, Reuse::Late>(p.moment1 + own.moment, means);

@@ -101,7 +101,7 @@ pub use passes::Mode;
 pub use precision::{Convolutions, Precision};
 pub use predictor::Predictor;
 pub use printable::{grouped, Printable, PrintableLines};
-pub use scalars::{Scalar, Scalars, MONTE_CARLO_PASS};
+pub use scalars::{Scalar, Scalars, TrainingState, MONTE_CARLO_PASS};
 pub use shape::Shape;
 pub use summary::{LayerSummary, Summary};
 pub use tensor::Tensor;

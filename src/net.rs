@@ -21,7 +21,7 @@ use crate::passes::{self, Goal, Mode, Request};
 use crate::plan::Plan;
 use crate::predictor::Predictor;
 use crate::runner::{Recorded, Runner, Types, Wanted};
-use crate::scalars::{Scalars, MONTE_CARLO_PASS};
+use crate::scalars::{Scalars, TrainingState, MONTE_CARLO_PASS};
 use crate::values::{join, structured, Flat, Form, Given, Values};
 use crate::view::View;
 use crate::{DType, Error, Result, Shape, Tensor};
@@ -320,6 +320,18 @@ impl<M> Net<M> {
 
     pub(crate) fn state(&mut self) -> (&mut Store, &mut dyn Backend) {
         self.runner.state()
+    }
+
+    /// What the device keeps of the training, when all that was issued is done.
+    pub(crate) fn training_state(&mut self) -> Result<TrainingState> {
+        let (store, backend) = self.runner.state();
+        store.training_state(backend)
+    }
+
+    /// Lets the device count on from here.
+    pub(crate) fn set_training_state(&mut self, state: TrainingState) -> Result<()> {
+        let (store, backend) = self.runner.state();
+        store.set_training_state(backend, state)
     }
 
     /// Scalars of the next pass in a mode, which counts it.

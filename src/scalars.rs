@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The numbers that change from run to run while the plan stays: kept in one block of memory, so
-//! that a captured plan reads them afresh each time it is replayed.
+//! The numbers that change from run to run while the plan stays. Some the host gives with each run;
+//! others a device keeps and advances by itself, so that a captured step needs nobody to count.
+//! Both lie in memory that a replayed plan reads afresh.
+
+use serde::{Deserialize, Serialize};
 
 /// Bit of [`Scalars::pass`] that sets Monte Carlo passes apart from training passes.
 pub const MONTE_CARLO_PASS: u32 = 1 << 31;
 
-/// Everything about a run that is not a tensor.
+/// What the host gives with a run beside its tensors.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scalars {
     /// The network's seed: the key of every mask.
@@ -15,8 +18,6 @@ pub struct Scalars {
     pub pass: u32,
     /// Index in the global batch of the first sample of this run.
     pub sample_offset: u32,
-    /// Number of this parameter update, counted from 1.
-    pub update: u32,
     /// Learning rate of this update.
     pub learning_rate: f32,
     /// Momentum of this update (Adam: decay of the first moment) where a schedule moves it; else
@@ -26,6 +27,55 @@ pub struct Scalars {
     pub share: f32,
     /// Weight of this update's values in their moving averages; 1 where the averages begin.
     pub average: f32,
+}
+
+/// What a device keeps of a training, beside the parameters. It is the device that advances it, at the
+/// end of each update, and what it says is what a checkpoint saves.
+///
+/// Zeros, as reserved memory holds them, are a training that begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrainingState {
+    /// Number of updates made so far.
+    pub updates: u32,
+    /// Not 0 if a gradient of the update under way is not finite: then nothing is updated, and the
+    /// update does not count. 0 between updates.
+    #[serde(skip)]
+    pub found_inf: u32,
+    /// Gradients are those of the loss times 2 to this power, 0 for the loss itself. Nothing
+    /// changes it yet.
+    pub loss_scale: i32,
+    /// Number of updates since `loss_scale` was changed. Nothing counts it yet.
+    pub growth: u32,
+}
+
+impl TrainingState {
+    /// Its size in memory, in bytes.
+    pub const BYTES: usize = 16;
+
+    /// The state that words of memory hold, as [`words`](TrainingState::words) makes them.
+    pub fn of_words(words: &[f32]) -> Self {
+        let word = |index: usize| words.get(index).map_or(0, |word| word.to_bits());
+        let (updates, found_inf, growth) = (word(0), word(1), word(3));
+        TrainingState { updates, found_inf, loss_scale: word(2) as i32, growth }
+    }
+
+    /// Its words in memory: those of `KilnProgress` in `kernels/abi.h`, by their bits.
+    pub fn words(self) -> [f32; 4] {
+        let TrainingState { updates, found_inf, loss_scale, growth } = self;
+        [updates, found_inf, loss_scale as u32, growth].map(f32::from_bits)
+    }
+
+    /// Number of the update under way, counted from 1.
+    pub fn update(self) -> u32 {
+        self.updates.saturating_add(1)
+    }
+
+    /// What it is when the update under way is done.
+    #[must_use]
+    pub fn advanced(self) -> Self {
+        let updates = if self.found_inf == 0 { self.update() } else { self.updates };
+        TrainingState { updates, found_inf: 0, ..self }
+    }
 }
 
 /// A scalar that a graph can name as a value.
@@ -42,7 +92,6 @@ impl Scalars {
             seed,
             pass: 0,
             sample_offset: 0,
-            update: 1,
             learning_rate: 0.0,
             momentum: None,
             share: 1.0,
@@ -55,5 +104,22 @@ impl Scalars {
         match scalar {
             Scalar::Share => f64::from(self.share),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_training_begins_with_zeros_and_counts_what_it_updates() {
+        let begun = TrainingState::of_words(&[0.0; 4]);
+        assert_eq!((begun, begun.update()), (TrainingState::default(), 1));
+        assert_eq!(begun.advanced(), TrainingState { updates: 1, ..begun });
+        let kept = TrainingState { updates: 7, found_inf: 1, loss_scale: -3, growth: 5 };
+        assert_eq!(TrainingState::of_words(&kept.words()), kept);
+        assert_eq!(kept.advanced(), TrainingState { found_inf: 0, ..kept });
+        let last = TrainingState { updates: u32::MAX, ..begun };
+        assert_eq!(last.advanced(), last);
     }
 }

@@ -16,6 +16,7 @@ use crate::optim::{Average, Optimizer, Schedule, Tuning};
 use crate::passes::{Averages, Goal, Mode, Request, StepGoal, UpdateGoal};
 use crate::plan::Plan;
 use crate::runner::Types;
+use crate::scalars::TrainingState;
 use crate::values::{Flat, Form, Given, Tensors, Values};
 use crate::{Error, NonFiniteValue, Result, Tensor};
 use parts::{check_divisible, Part};
@@ -102,6 +103,7 @@ where
         let optimizer = optimizer.into();
         optimizer.check()?;
         net.forget_moments()?;
+        net.set_training_state(TrainingState::default())?;
         Ok(Trainer {
             tuning: Tuning::new(net.specs().clone()),
             net,
@@ -182,7 +184,6 @@ where
         let batch = self.batch_of(inputs, targets)?;
         let (rate, momentum) = (self.rate() as f32, self.momentum());
         let average = self.average.map_or(1.0, |average| average.weight(self.averaged));
-        let update = u32::try_from(self.updates + 1).unwrap_or(u32::MAX);
         let parts = Part::of::<Out, Target, In>(&batch, &*self.loss, self.micro_batches)?;
         let requests: Vec<Request> = (0..parts.len())
             .map(|index| self.request(index == 0, index + 1 == parts.len()))
@@ -193,8 +194,7 @@ where
         let loss = &*self.loss;
         let step = self.net.attempt(|net| {
             let mut scalars = net.begin_pass(Mode::Train);
-            (scalars.update, scalars.learning_rate) = (update, rate);
-            scalars.momentum = momentum;
+            (scalars.learning_rate, scalars.momentum) = (rate, momentum);
             scalars.average = average;
             if parts.len() > 1 && batch.has_integers() {
                 // One that names nothing must not come to light when other parts have run.
@@ -300,6 +300,15 @@ where
         self.updates
     }
 
+    /// What the device keeps of the training: its own count of updates, of which bias corrections are
+    /// made and which a checkpoint saves. Waits for the steps that were issued.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device failed meanwhile.
+    pub fn training_state(&mut self) -> Result<TrainingState> {
+        self.net.training_state()
+    }
+
     /// The learning rate of the next update.
     pub fn rate(&self) -> f64 {
         self.schedule.rate(self.optimizer.rate, self.updates)
@@ -365,10 +374,11 @@ where
         self.net.traced::<In, Out, Target>(Some(&*self.loss), &given)
     }
 
-    /// Sets the number of updates that the parameters, which were just replaced, have seen.
-    pub(crate) fn set_updates(&mut self, updates: u64) {
+    /// Goes on where the training was of which the parameters are, which were just replaced.
+    pub(crate) fn go_on(&mut self, updates: u64, state: TrainingState) -> Result<()> {
         self.updates = updates;
         self.watch.forget();
+        self.net.set_training_state(state)
     }
 
     /// A batch that a step can take.

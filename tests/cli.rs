@@ -284,15 +284,31 @@ fn gpus_are_planned_for_on_paper() {
                 assert!(number("arena_bytes") > 0);
                 let steps = plan["plan"].as_array().unwrap();
                 assert_eq!(steps.len() as u64, number("steps"));
-                let kernels = |step: &Value| step["kernels"].as_array().unwrap().clone();
-                let kernels: Vec<Value> = steps.iter().flat_map(kernels).collect();
+                let works = steps.iter().map(|step| &step["work"]);
+                let items = std::iter::once(&plan["before"]).chain(works);
+                let items = items.flat_map(|items| items.as_array().unwrap());
+                let kernels: Vec<&Value> = items.filter_map(|item| item.get("kernel")).collect();
                 assert_eq!(kernels.len() as u64, most);
-                let names = || kernels.iter().filter_map(Value::as_str);
+                let names = || kernels.iter().filter_map(|kernel| kernel.as_str());
                 let products: Vec<&str> =
                     names().filter(|name| name.starts_with("gemm_")).collect();
                 assert!(products.iter().all(|name| name.contains(precision)), "{products:?}");
                 assert_eq!(products.len(), 5);
-                assert_eq!(kernels.last(), Some(&Value::from("adam")));
+                assert_eq!(kernels.last(), Some(&&Value::from("adam")));
+                // One batch and what the host gives go up, each to its place; the loss comes down.
+                let images = 256 * 784 * 4;
+                let counted = |way: &str| {
+                    let moved = &plan["copies"][way];
+                    (moved["count"].as_u64().unwrap(), moved["bytes"].as_u64().unwrap())
+                };
+                assert_eq!(counted("up"), (1, images + 256 * 4 + 256));
+                assert_eq!(counted("within"), (3, images + 256 * 4 + 32 + 4));
+                assert_eq!(counted("down"), (1, 4));
+                assert_eq!(
+                    (&plan["fills"]["count"], &plan["host"]["count"]),
+                    (&0.into(), &0.into())
+                );
+                assert_eq!(number("cast_bytes") > 0, most == 10);
             }
         }
     }

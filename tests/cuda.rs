@@ -7,6 +7,8 @@
 
 #[path = "cuda/common.rs"]
 mod common;
+#[path = "cuda/convolutions.rs"]
+mod convolutions;
 #[path = "cuda/failures.rs"]
 mod failures;
 #[path = "cuda/images.rs"]
@@ -23,6 +25,8 @@ mod precision;
 mod predictor;
 #[path = "cuda/program.rs"]
 mod program;
+#[path = "cuda/state.rs"]
+mod state;
 #[path = "cuda/threads.rs"]
 mod threads;
 #[path = "cuda/training.rs"]

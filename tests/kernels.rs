@@ -11,12 +11,18 @@
 mod abi;
 #[path = "kernels/along.rs"]
 mod along;
+#[path = "kernels/attributes.rs"]
+mod attributes;
 #[path = "kernels/batches.rs"]
 mod batches;
 #[path = "kernels/chain.rs"]
 mod chain;
+#[path = "kernels/conv.rs"]
+mod conv;
 #[path = "kernels/copies.rs"]
 mod copies;
+#[path = "../src/op/corrections.rs"]
+mod corrections;
 #[path = "kernels/cross_entropy.rs"]
 mod cross_entropy;
 #[path = "kernels/driver.rs"]
@@ -31,6 +37,9 @@ mod function;
 mod gradients;
 #[path = "kernels/indexed.rs"]
 mod indexed;
+#[expect(dead_code, reason = "the backend puts more than launches on streams")]
+#[path = "../src/backend/cuda/launch.rs"]
+mod launch;
 #[path = "kernels/ledger.rs"]
 mod ledger;
 #[path = "kernels/linear.rs"]
@@ -39,10 +48,14 @@ mod linear;
 mod loss;
 #[path = "kernels/memory.rs"]
 mod memory;
+#[path = "kernels/normalize.rs"]
+mod normalize;
 #[path = "kernels/optimizer.rs"]
 mod optimizer;
 #[path = "kernels/pieces.rs"]
 mod pieces;
+#[path = "kernels/pooling.rs"]
+mod pooling;
 #[path = "kernels/product.rs"]
 mod product;
 #[path = "kernels/reduce.rs"]
@@ -72,6 +85,9 @@ fn run_all(mode: Mode) {
     linear::run(&gpu);
     gradients::run(&gpu);
     batches::run(&gpu);
+    pooling::run(&gpu);
+    normalize::run(&gpu);
+    conv::run(&gpu);
     gpu.finish();
 }
 
@@ -83,4 +99,8 @@ fn every_kernel_computes_its_equations() {
 #[test]
 fn every_kernel_touches_only_its_memory() {
     run_all(Mode::Checked);
+}
+#[test]
+fn launches_ask_for_what_they_need() {
+    attributes::run();
 }

@@ -79,6 +79,7 @@ fn reserve(cpu: &mut Cpu, plan: &Plan) -> Result<Memory> {
         gradients: Some(cpu.reserve(size)?),
         moments: (0..MOMENTS).map(|_| cpu.reserve(size)).collect::<Result<_>>()?,
         averages: [None; 2],
+        training: None,
         slots: Arc::new(slots),
     })
 }

@@ -18,9 +18,11 @@ KILN_DEVICE bool names_class(const KilnCrossEntropyLoss& p, int label) {
   return static_cast<u32>(label) < p.classes;
 }
 
-// What a mean divides by. All threads of a block call it; each block sums all labels, which are few, in the same order.
+// What a mean divides by. All threads of a block call it; unless the host knows it, each block sums all labels, in the
+// same order.
 template <int Threads> KILN_DEVICE float loss_divisor(const KilnCrossEntropyLoss& p) {
   if (p.reduction != KILN_REDUCTION_MEAN) return 1.0f;
+  if (p.divisor != nullptr) return *p.divisor;
   float sum = 0.0f;
   for (u32 row = threadIdx.x; row < p.rows; row += Threads) {
     const int label = p.labels[row];

@@ -15,6 +15,7 @@ static inline float __frcp_rn(float a) { return 1.0f / a; }
 static inline float __fdividef(float a, float b) { return a / b; }
 static inline float __frsqrt_rn(float a) { return 1.0f / std::sqrt(a); }
 static inline float rcp(float a) { return 1.0f / a; }
+static inline double __dmul_rn(double a, double b) { return a * b; }
 static inline float __saturatef(float a) {
   return a < 0.0f ? 0.0f : a > 1.0f ? 1.0f : a == a ? a : 0.0f;
 }

@@ -15,6 +15,10 @@ use crate::status::{put, Status};
 pub struct Counters {
     /// Kernels run, those in graphs too.
     pub launches: u64,
+    /// Of these, those all of whose blocks were to be on the device at the same time.
+    pub cooperative_launches: u64,
+    /// Of these, those with blocks in clusters.
+    pub cluster_launches: u64,
     /// Graphs launched.
     pub graph_launches: u64,
     /// Copies run, in any direction.

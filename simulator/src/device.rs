@@ -91,10 +91,12 @@ impl DeviceFacts {
             75 => self.major,
             76 => self.minor,
             81 => self.shared_per_multiprocessor,
+            95 => 1, // cooperative launches
             97 => self.shared_per_block,
             106 => self.blocks_per_multiprocessor,
             111 => 1024, // shared memory the system keeps per block
             115 => 1,    // memory pools
+            120 => u32::from(self.version() >= 90), // clusters
             _ => 0,
         }
     }

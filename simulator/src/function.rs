@@ -67,7 +67,7 @@ impl Function {
         }
     }
 
-    fn blocks_per_multiprocessor(
+    pub(crate) fn blocks_per_multiprocessor(
         &self,
         device: &DeviceFacts,
         threads: u32,

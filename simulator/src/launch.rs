@@ -2,9 +2,11 @@
 //! Kernel launches: the checks at the call, and running the kernel when its stream reaches it.
 
 use std::ffi::{c_uint, c_void};
+use std::slice;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::attributes::{Attributes, LaunchAttribute};
 use crate::driver::{call, Driver, Handle};
 use crate::engine::{
     Engine, FailureKind, KernelFailure, KernelRace, Outcome, Parameter, ParameterKind, Request,
@@ -26,6 +28,7 @@ pub(crate) struct KernelLaunch {
     dynamic_bytes: usize,
     /// What the kernel may use of both kinds of shared memory.
     shared_limit: u32,
+    attributes: Attributes,
     arguments: Vec<Vec<u128>>,
 }
 
@@ -37,7 +40,7 @@ struct LaunchConfig {
     block: [c_uint; 3],
     dynamic_bytes: c_uint,
     stream: StreamHandle,
-    attributes: *const c_void,
+    attributes: *const LaunchAttribute,
     attribute_count: c_uint,
 }
 
@@ -51,7 +54,8 @@ impl Driver {
     }
 
     /// # Safety
-    /// `parameters` holds a pointer to each of the kernel's parameters.
+    /// `parameters` holds a pointer to each of the kernel's parameters, and the configuration one to
+    /// as many attributes as it says.
     unsafe fn launch(
         &mut self,
         function: Handle,
@@ -59,13 +63,28 @@ impl Driver {
         parameters: *const *const c_void,
     ) -> Result<()> {
         let Some(found) = self.functions.get(&function) else { return Err(Status::INVALID_HANDLE) };
-        let shape =
-            found.check_shape(self.device(), config.grid, config.block, config.dynamic_bytes);
+        let attributes: &[LaunchAttribute] = match config.attributes.is_null() {
+            true => &[],
+            // SAFETY: by the caller's promise.
+            false => unsafe {
+                slice::from_raw_parts(config.attributes, config.attribute_count as usize)
+            },
+        };
+        let (device, extents) = (self.device(), [config.grid, config.block]);
+        let shape = found
+            .check_shape(device, config.grid, config.block, config.dynamic_bytes)
+            .and_then(|()| Attributes::of(attributes))
+            .and_then(|asked| {
+                asked.check(found, device, extents, config.dynamic_bytes).map(|()| asked)
+            });
         let (name, sizes, shared_limit) =
             (found.name.clone(), found.parameters, found.shared_limit(self.device()));
-        if let Err((status, problem)) = shape {
-            return self.refuse(status, format!("launch of {name}: {problem}"));
-        }
+        let attributes = match shape {
+            Ok(attributes) => attributes,
+            Err((status, problem)) => {
+                return self.refuse(status, format!("launch of {name}: {problem}"))
+            }
+        };
         if let Some(status) = self.refusal() {
             return self
                 .refuse(status, format!("launch of {name}: a refusal that a test asked for"));
@@ -78,6 +97,7 @@ impl Driver {
             block: config.block,
             dynamic_bytes: config.dynamic_bytes as usize,
             shared_limit,
+            attributes,
             arguments,
         };
         self.enqueue(config.stream, Work::Launch(Arc::new(launch)))
@@ -170,6 +190,8 @@ impl Driver {
         outcome: Outcome,
     ) -> std::result::Result<(), Failure> {
         self.counters.launches += 1;
+        self.counters.cooperative_launches += u64::from(launch.attributes.cooperative);
+        self.counters.cluster_launches += u64::from(launch.attributes.cluster.is_some());
         self.counters.switches += outcome.switches;
         self.counters.collectives += outcome.collectives;
         self.counters.static_shared_bytes = outcome.static_shared_bytes;
@@ -269,8 +291,8 @@ unsafe extern "C" fn cuLaunchKernel(
     })
 }
 
-/// Launch attributes (clusters, programmatic launch) are refused, since nothing here would honour
-/// them.
+/// Cooperative launches and clusters are checked; other attributes are refused, since nothing here
+/// would honour them.
 #[no_mangle]
 unsafe extern "C" fn cuLaunchKernelEx(
     config: *const LaunchConfig,
@@ -281,10 +303,8 @@ unsafe extern "C" fn cuLaunchKernelEx(
     call(|driver| {
         // SAFETY: the caller gives a configuration or null.
         let Some(config) = (unsafe { config.as_ref() }) else { return Err(Status::INVALID_VALUE) };
-        if config.attribute_count > 0 {
-            return driver.refuse(Status::NOT_SUPPORTED, "launch attributes are not simulated");
-        }
-        // SAFETY: the caller gives the parameters that the function has.
+        // SAFETY: the caller gives the parameters that the function has, and the attributes that
+        // the configuration counts.
         unsafe { driver.launch(function, config, parameters) }
     })
 }

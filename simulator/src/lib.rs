@@ -35,6 +35,7 @@ pub use settings::{DeviceModel, ImageKind, Mode, StreamOrder, ThreadOrder};
 mod driver;
 mod status;
 
+mod attributes;
 mod capture;
 mod context;
 mod device;

@@ -16,7 +16,7 @@ pub use layout::{counters_of, slots, words_of, Layout, Slot};
 
 use crate::graph::{ParamId, ParamRole, ParamSpec};
 use crate::plan::{Bytes, Event, Lane, Plan};
-use crate::scalars::Scalars;
+use crate::scalars::{Scalars, TrainingState};
 use crate::{Result, Tensor};
 
 /// Memory that a backend reserved.
@@ -49,11 +49,19 @@ pub struct Memory {
     pub moments: Vec<Arena>,
     /// Moving averages of the trained parameters and of the state, where they are kept.
     pub averages: [Option<Arena>; 2],
+    /// The [`TrainingState`], once a plan updates parameters.
+    pub training: Option<Arena>,
     /// Layout of each parameter and its place in the arenas.
     pub slots: std::sync::Arc<Vec<Slot>>,
 }
 
 impl Memory {
+    /// Where the [`TrainingState`] lies, if there is one.
+    pub fn training_state(&self) -> Option<Span> {
+        let (start, length) = (Bytes(0), Bytes(TrainingState::BYTES));
+        self.training.map(|arena| Span { arena, start, length })
+    }
+
     /// The arena that holds a parameter's value.
     pub fn home(&self, parameter: ParamId) -> Arena {
         match self.slots[parameter.index()].role {

@@ -222,8 +222,8 @@ where
     net.set_seed(Seed(state.seed));
     net.set_pass(state.pass);
     net.set_monte_carlo_pass(state.monte_carlo_pass);
-    trainer.set_updates(state.updates);
     let tuning = trainer.tuning().clone().with_skipped(&state.skipped);
     trainer.set_counts(tuning, state.averaged);
+    trainer.go_on(state.updates, state.training())?;
     Ok(())
 }

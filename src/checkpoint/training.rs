@@ -16,7 +16,7 @@ use crate::data::Position;
 use crate::exec::Role;
 use crate::graph::{ParamId, ParamRole};
 use crate::nn::Module;
-use crate::scalars::MONTE_CARLO_PASS;
+use crate::scalars::{TrainingState, MONTE_CARLO_PASS};
 use crate::values::Values;
 use crate::{DType, Error, Result, Trainer};
 
@@ -58,6 +58,9 @@ pub(super) struct State {
     pub(super) pass: u32,
     pub(super) monte_carlo_pass: u32,
     pub(super) updates: u64,
+    /// What the device kept of the training; in files from before, it had counted all updates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) training: Option<TrainingState>,
     /// Updates that the moving averages have seen.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) averaged: u64,
@@ -99,6 +102,7 @@ where
     let directory = directory.as_ref();
     let batch = trainer.batch().cloned();
     let recipe = Recipe::of_trainer(trainer, batch.as_ref())?;
+    let (updates, training) = (trainer.updates(), trainer.training_state()?);
     let net = trainer.net();
     let (seed, pass, monte_carlo_pass) = (net.seed().0, net.pass(), net.monte_carlo_pass());
     let state = State {
@@ -106,7 +110,8 @@ where
         seed,
         pass,
         monte_carlo_pass,
-        updates: trainer.updates(),
+        updates,
+        training: Some(training),
         averaged: trainer.averages_seen(),
         skipped: trainer.tuning().skipped(),
         batch: batch.as_ref().map(|batch| SavedTypes::of::<I>(&batch.inputs)),
@@ -236,5 +241,11 @@ impl State {
             return Err(invalid("the number of an epoch", &state.progress.position.epoch));
         }
         Ok(state)
+    }
+
+    /// What the device kept of the training.
+    pub(super) fn training(&self) -> TrainingState {
+        let updates = u32::try_from(self.updates).unwrap_or(u32::MAX);
+        self.training.unwrap_or(TrainingState { updates, ..TrainingState::default() })
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::num::NonZeroUsize;
 
 use kiln::backend::cpu::{self, Path};
-use kiln::backend::cuda::{launches, Architecture, KernelLaunch};
+use kiln::backend::cuda::{work, Architecture, CopyWay, Moved, PlanWork, WorkItem};
 use kiln::graph::NodeId;
 use kiln::op::TensorType;
 use kiln::plan::{BufferId, Place, Plan, Step};
@@ -52,8 +52,8 @@ struct Target {
 enum Ways {
     /// Loops of the CPU.
     Loops(Vec<Path>),
-    /// The kernels that a step launches; none where the host computes it.
-    Launches(Vec<Option<Vec<KernelLaunch>>>),
+    /// What a GPU is given to do.
+    Work(PlanWork),
 }
 
 impl Target {
@@ -80,9 +80,7 @@ impl Target {
 
     fn ways(&self, plan: &Plan) -> Result<Ways> {
         Ok(match self.gpu {
-            Some((architecture, precision)) => {
-                Ways::Launches(launches(plan, architecture, precision)?)
-            }
+            Some((architecture, precision)) => Ways::Work(work(plan, architecture, precision)?),
             None => {
                 Ways::Loops(cpu::paths(plan, self.device.threads().unwrap_or(NonZeroUsize::MIN)))
             }
@@ -97,7 +95,9 @@ fn table(plan: &Plan, ways: &Ways) -> String {
             index.to_string(),
             match ways {
                 Ways::Loops(_) => step.kernel.name().into(),
-                Ways::Launches(launches) => kernels(&launches[index]).join(" "),
+                Ways::Work(work) => {
+                    work.steps[index].iter().map(item_name).collect::<Vec<_>>().join(" ")
+                }
             },
             ops(plan, step).join("+"),
             step.layer.clone(),
@@ -108,11 +108,11 @@ fn table(plan: &Plan, ways: &Ways) -> String {
             step.writes.iter().map(|&buffer| place(plan, buffer)).collect::<Vec<_>>().join(" "),
             match ways {
                 Ways::Loops(paths) => paths[index].to_string(),
-                Ways::Launches(_) => String::new(),
+                Ways::Work(_) => String::new(),
             },
         ]);
     }
-    if let Ways::Launches(_) = ways {
+    if let Ways::Work(_) = ways {
         rows[0][HEADINGS.len() - 1].clear(); // the kernel's name says it
     }
     let mut widths = [0; HEADINGS.len()];
@@ -149,19 +149,23 @@ const ALIGNMENTS: [Alignment; 10] = {
     [Right, Left, Left, Left, Left, Right, Right, Right, Left, Left]
 };
 
-/// Names of the kernels that a step launches.
-fn kernels(launches: &Option<Vec<KernelLaunch>>) -> Vec<&str> {
-    match launches {
-        Some(launches) => launches.iter().map(|launch| launch.kernel.as_str()).collect(),
-        None => vec!["(host)"],
+/// What a piece of work is called: a launch by its kernel.
+fn item_name(item: &WorkItem) -> &str {
+    match item {
+        WorkItem::Launch(launch) => &launch.kernel,
+        WorkItem::Copy { way: CopyWay::Up, .. } => "(copy up)",
+        WorkItem::Copy { way: CopyWay::Within, .. } => "(copy)",
+        WorkItem::Copy { way: CopyWay::Down, .. } => "(copy down)",
+        WorkItem::Fill { .. } => "(fill)",
+        WorkItem::Host { .. } => "(host)",
     }
 }
 
-/// Number of launches of a step: on the CPU each step is one.
-fn count(ways: &Ways) -> usize {
+/// Number of launches: on the CPU each step is one.
+fn launches(ways: &Ways) -> usize {
     match ways {
         Ways::Loops(paths) => paths.len(),
-        Ways::Launches(launches) => launches.iter().flatten().map(Vec::len).sum(),
+        Ways::Work(work) => work.totals().launches,
     }
 }
 
@@ -169,7 +173,9 @@ fn count(ways: &Ways) -> usize {
 fn plain(plan: &Plan, ways: &Ways) -> Vec<String> {
     let is_plain = |index: usize| match ways {
         Ways::Loops(paths) => paths[index].is_plain(),
-        Ways::Launches(launches) => launches[index].is_none(),
+        Ways::Work(work) => {
+            work.steps[index].iter().any(|item| matches!(item, WorkItem::Host { .. }))
+        }
     };
     let steps = plan.steps.iter().enumerate().filter(|(index, _)| is_plain(*index));
     steps.map(|(_, step)| ops(plan, step).join("+")).collect()
@@ -177,12 +183,16 @@ fn plain(plan: &Plan, ways: &Ways) -> Vec<String> {
 
 fn sums(plan: &Plan, ways: &Ways) -> String {
     let totals = plan.totals();
+    let beside = match ways {
+        Ways::Loops(_) => String::new(),
+        Ways::Work(work) => beside_steps(work),
+    };
     let mut text = format!(
-        "steps {}, of them random {}, launches {}\nbytes moved {}\nflops {}\n\
+        "steps {}, of them random {}, launches {}\nbytes moved {}\n{beside}flops {}\n\
          arena {} bytes, without sharing {}\nmasks {} bytes",
         totals.steps,
         totals.random_steps,
-        count(ways),
+        launches(ways),
         grouped(totals.bytes),
         grouped(totals.flops),
         grouped(totals.arena_bytes),
@@ -196,23 +206,33 @@ fn sums(plan: &Plan, ways: &Ways) -> String {
     text
 }
 
+/// What a device does beside the steps' kernels.
+fn beside_steps(work: &PlanWork) -> String {
+    let totals = work.totals();
+    let text = |moved: Moved| format!("{} of {} bytes", moved.count, grouped(moved.bytes));
+    let [up, within, down] = totals.copies.map(text);
+    let (fills, host) = (text(totals.fills), text(totals.host));
+    format!(
+        "bytes of casts {}\ncopies up {up}, within the device {within}, down {down}\n\
+         fills {fills}, steps on the host {host}\n",
+        grouped(totals.extra_bytes)
+    )
+}
+
 fn object(plan: &Plan, target: &Target, ways: &Ways) -> Value {
     let totals = plan.totals();
     let mut steps: Vec<Value> = plan.steps.iter().map(|step| step_object(plan, step)).collect();
     for (index, step) in steps.iter_mut().enumerate() {
         match ways {
             Ways::Loops(paths) => step["path"] = paths[index].to_string().into(),
-            Ways::Launches(launches) => {
-                step["kernels"] = json!(kernels(&launches[index]));
-                step["launches"] = launches[index].iter().flatten().map(launch_object).collect();
-            }
+            Ways::Work(work) => step["work"] = item_objects(&work.steps[index]),
         }
     }
-    json!({
+    let mut object = json!({
         "device": target.device.to_string(),
         "arch": target.gpu.map(|(architecture, _)| architecture.to_string()),
         "steps": totals.steps,
-        "launches": count(ways),
+        "launches": launches(ways),
         "bytes": totals.bytes,
         "flops": totals.flops,
         "arena_bytes": totals.arena_bytes,
@@ -222,7 +242,19 @@ fn object(plan: &Plan, target: &Target, ways: &Ways) -> Value {
         "plain_steps": plain(plan, ways),
         "lanes": plan.lanes,
         "plan": steps,
-    })
+    });
+    if let Ways::Work(work) = ways {
+        let totals = work.totals();
+        let moved = |moved: Moved| json!({ "count": moved.count, "bytes": moved.bytes });
+        let [up, within, down] = totals.copies.map(moved);
+        object["before"] = item_objects(&work.before);
+        object["after"] = item_objects(&work.after);
+        object["copies"] = json!({ "up": up, "within": within, "down": down });
+        object["fills"] = moved(totals.fills);
+        object["host"] = moved(totals.host);
+        object["cast_bytes"] = totals.extra_bytes.into();
+    }
+    object
 }
 
 fn step_object(plan: &Plan, step: &Step) -> Value {
@@ -256,13 +288,31 @@ fn step_object(plan: &Plan, step: &Step) -> Value {
     })
 }
 
-fn launch_object(launch: &KernelLaunch) -> Value {
-    json!({
-        "kernel": launch.kernel,
-        "blocks": launch.blocks,
-        "threads": launch.threads,
-        "shared_bytes": launch.shared,
-    })
+fn item_objects(items: &[WorkItem]) -> Value {
+    items.iter().map(item_object).collect()
+}
+
+fn item_object(item: &WorkItem) -> Value {
+    match item {
+        WorkItem::Launch(launch) => json!({
+            "kernel": launch.kernel,
+            "blocks": launch.blocks,
+            "threads": launch.threads,
+            "shared_bytes": launch.shared,
+            "cooperative": launch.cooperative,
+            "cluster": launch.cluster,
+        }),
+        WorkItem::Copy { way, bytes } => {
+            let way = match way {
+                CopyWay::Up => "up",
+                CopyWay::Within => "within",
+                CopyWay::Down => "down",
+            };
+            json!({ "copy": way, "bytes": bytes })
+        }
+        WorkItem::Fill { bytes } => json!({ "fill": true, "bytes": bytes }),
+        WorkItem::Host { bytes } => json!({ "host": true, "bytes": bytes }),
+    }
 }
 
 fn ops(plan: &Plan, step: &Step) -> Vec<&'static str> {

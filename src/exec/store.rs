@@ -76,6 +76,7 @@ impl Store {
             gradients: self.training.gradients,
             moments: self.training.moments.clone(),
             averages: self.training.averages,
+            training: self.training.state,
             slots: self.slots.clone(),
         }
     }

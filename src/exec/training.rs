@@ -2,9 +2,10 @@
 //! What training keeps beside the values: gradients, moments of what is not frozen, and averages.
 
 use super::Store;
-use crate::backend::{with_moments, Arena, Backend, Slot};
+use crate::backend::{with_moments, Arena, Backend, Slot, Span};
 use crate::graph::{ParamId, ParamRole, ParamSpec};
 use crate::plan::Bytes;
+use crate::scalars::TrainingState;
 use crate::{Result, Tensor};
 
 /// Arenas that only training needs.
@@ -14,6 +15,8 @@ pub(super) struct Training {
     pub(super) moments: Vec<Arena>,
     /// Of trained parameters and of the state.
     pub(super) averages: [Option<Arena>; 2],
+    /// What the device counts.
+    pub(super) state: Option<Arena>,
     /// Which parameters have moments.
     keeps: Vec<bool>,
 }
@@ -25,7 +28,7 @@ impl Training {
     /// Nothing reserved yet.
     pub(super) fn new(specs: &[ParamSpec]) -> Self {
         let keeps = specs.iter().map(|spec| spec.role == ParamRole::Trained).collect();
-        Training { gradients: None, moments: vec![], averages: [None; 2], keeps }
+        Training { gradients: None, moments: vec![], averages: [None; 2], state: None, keeps }
     }
 }
 
@@ -60,6 +63,35 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Makes sure that the device can count updates.
+    pub(crate) fn ensure_training_state(&mut self, backend: &mut dyn Backend) -> Result<Span> {
+        let arena = match self.training.state {
+            Some(arena) => arena,
+            None => *self.training.state.insert(backend.reserve(Bytes(TrainingState::BYTES))?),
+        };
+        Ok(Span { arena, start: Bytes(0), length: Bytes(TrainingState::BYTES) })
+    }
+
+    /// What the device says of the training.
+    pub(crate) fn training_state(&self, backend: &mut dyn Backend) -> Result<TrainingState> {
+        let Some(arena) = self.training.state else { return Ok(TrainingState::default()) };
+        let span = Span { arena, start: Bytes(0), length: Bytes(TrainingState::BYTES) };
+        Ok(TrainingState::of_words(&backend.read(span)?))
+    }
+
+    /// Sets from where the device counts on.
+    pub(crate) fn set_training_state(
+        &mut self,
+        backend: &mut dyn Backend,
+        state: TrainingState,
+    ) -> Result<()> {
+        if self.training.state.is_none() && state == TrainingState::default() {
+            return Ok(());
+        }
+        let span = self.ensure_training_state(backend)?;
+        backend.write(span, &state.words())
     }
 
     /// Whether moments are kept of exactly these parameters.

@@ -15,6 +15,8 @@ pub trait State {
     fn gradient(&self, parameter: ParamId) -> Array;
     /// A parameter's moments.
     fn moments(&self, parameter: ParamId) -> Vec<Array>;
+    /// Number of the update under way, counted from 1.
+    fn update(&self) -> u32;
     /// A parameter's moving average.
     fn average(&self, parameter: ParamId) -> Array;
     /// Stores a gradient.
@@ -109,10 +111,11 @@ fn compute(
             let factor = inputs.get(1).map_or(1.0, |coefficient| coefficient.data[0]);
             let mut value = state.value(*parameter);
             let mut moments = state.moments(*parameter);
+            let number = state.update();
             for (index, element) in value.data.iter_mut().enumerate() {
                 let mut local: Vec<f64> = moments.iter().map(|m| m.data[index]).collect();
                 let gradient = factor * inputs[0].data[index];
-                *element = update.apply(*element, gradient, &mut local, scalars);
+                *element = update.apply(*element, gradient, &mut local, (scalars, number));
                 for (moment, new) in moments.iter_mut().zip(local) {
                     moment.data[index] = new;
                 }

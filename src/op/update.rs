@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What changes a network's state: stored gradients, clipping and the optimisers' rules.
 
+use super::corrections::weight_so_far;
 use super::{Array, Mismatch, TensorType};
 use crate::error::list;
 use crate::scalars::Scalars;
@@ -17,8 +18,8 @@ pub enum Store {
 
 /// An optimiser's rule for one element, with PyTorch's semantics.
 ///
-/// What changes from step to step (learning rate, bias corrections) is read from the run's
-/// [`Scalars`].
+/// What changes from step to step is read from the run's [`Scalars`] (learning rate, momentum) and
+/// follows from the number of the update (bias corrections), which the device keeps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum UpdateRule {
     /// Stochastic gradient descent (`torch.optim.SGD`).
@@ -132,15 +133,21 @@ impl Update {
         f64::from(run.learning_rate) * self.rate_factor
     }
 
-    /// The number of this update among those of the parameter, counted from 1.
-    pub fn count(&self, run: &Scalars) -> u32 {
-        run.update.saturating_sub(self.skipped).max(1)
+    /// The number of an update among those of the parameter, counted from 1.
+    pub fn count(&self, update: u32) -> u32 {
+        update.saturating_sub(self.skipped).max(1)
     }
 
-    /// The plain meaning: the new value and new moments of one element. `moments` holds as many
-    /// entries as [`Update::moments`] says.
-    pub fn apply(&self, value: f64, gradient: f64, moments: &mut [f64], run: &Scalars) -> f64 {
-        let (rate, count) = (self.rate(run), self.count(run));
+    /// The plain meaning: the new value and new moments of one element in update number `update`,
+    /// counted from 1. `moments` holds as many entries as [`Update::moments`] says.
+    pub fn apply(
+        &self,
+        value: f64,
+        gradient: f64,
+        moments: &mut [f64],
+        (run, update): (&Scalars, u32),
+    ) -> f64 {
+        let (rate, count) = (self.rate(run), self.count(update));
         match self.rule {
             UpdateRule::Sgd { momentum, dampening, nesterov, weight_decay } => {
                 let momentum = run.momentum.unwrap_or(momentum);
@@ -164,9 +171,8 @@ impl Update {
                 };
                 moments[0] = beta1 * moments[0] + (1.0 - beta1) * gradient;
                 moments[1] = beta2 * moments[1] + (1.0 - beta2) * gradient * gradient;
-                let step = count as i32;
-                let denominator = (moments[1] / (1.0 - beta2.powi(step))).sqrt() + eps;
-                value - rate / (1.0 - beta1.powi(step)) * moments[0] / denominator
+                let denominator = (moments[1] / weight_so_far(beta2, count)).sqrt() + eps;
+                value - rate / weight_so_far(beta1, count) * moments[0] / denominator
             }
         }
     }

@@ -87,6 +87,9 @@ impl Runner {
                     step.update.as_ref().map_or(&[][..], |update| update.averages.roles());
                 self.store.ensure_moments(&mut *self.backend, moments)?;
                 self.store.ensure_averages(&mut *self.backend, averages)?;
+                if step.update.is_some() {
+                    self.store.ensure_training_state(&mut *self.backend)?;
+                }
             }
         }
         self.ensure_arena(plan.arena)?;

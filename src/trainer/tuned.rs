@@ -73,7 +73,8 @@ where
     /// # Errors
     /// As [`freeze`](Trainer::freeze).
     pub fn unfreeze(&mut self, pattern: &str) -> Result<()> {
-        self.tune(self.tuning.clone().with_thawed(pattern, self.updates)?)
+        let updates = u64::from(self.training_state()?.updates);
+        self.tune(self.tuning.clone().with_thawed(pattern, updates)?)
     }
 
     /// Keeps moving averages of the parameters, which each step moves on the device; see [`Average`]

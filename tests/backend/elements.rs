@@ -141,6 +141,7 @@ fn check(seed: u64, target: &Target) -> Result<f64, String> {
             gradients: vec![],
             moments: vec![],
             averages: vec![],
+            update: 1,
         };
         let mut stepper = Stepper::new(&mut *backend, &plan, &parameters);
         let judged =

@@ -23,6 +23,8 @@ pub(crate) struct Parameters {
     pub(crate) gradients: Vec<Array>,
     pub(crate) moments: Vec<Vec<Array>>,
     pub(crate) averages: Vec<Array>,
+    /// Number of the update under way, counted from 1.
+    pub(crate) update: u32,
 }
 
 impl State for Parameters {
@@ -36,6 +38,10 @@ impl State for Parameters {
 
     fn moments(&self, parameter: ParamId) -> Vec<Array> {
         self.moments[parameter.index()].clone()
+    }
+
+    fn update(&self) -> u32 {
+        self.update
     }
 
     fn average(&self, parameter: ParamId) -> Array {
@@ -77,7 +83,7 @@ impl Parameters {
         let values: Vec<Array> = specs.iter().map(read).collect();
         let gradients: Vec<Array> = specs.iter().map(|spec| Array::zeros(&spec.shape)).collect();
         let (moments, averages) = (vec![vec![]; specs.len()], gradients.clone());
-        Parameters { specs, values, gradients, moments, averages }
+        Parameters { specs, values, gradients, moments, averages, update: 1 }
     }
 }
 

@@ -12,7 +12,7 @@ use kiln::graph::reference::interpret;
 use kiln::graph::{NodeId, ParamId, ParamRole, ParamSpec};
 use kiln::op::{Array, Op, TensorType};
 use kiln::plan::{Bytes, Place, Plan};
-use kiln::{DType, Scalars, Shape, Tensor};
+use kiln::{DType, Scalars, Shape, Tensor, TrainingState};
 
 use super::close::{compare, Tolerance};
 use super::reference::{array, Parameters};
@@ -25,6 +25,8 @@ pub(crate) struct Stepper<'a> {
     id: PlanId,
     plan: &'a Plan,
     memory: Memory,
+    /// Number of the update under way in every run.
+    update: u32,
     specs: Arc<Vec<ParamSpec>>,
 }
 
@@ -48,9 +50,10 @@ impl<'a> Stepper<'a> {
         let alignment = backend.facts().alignment;
         let (slots, [size, of_state]) = slots(&specs, alignment, |spec| backend.layout(spec));
         let mut reserve = |bytes| backend.reserve(bytes).expect("memory");
-        let sizes = [plan.arena, size, of_state, size, size, size, size, of_state];
+        let counters = Bytes(TrainingState::BYTES);
+        let sizes = [plan.arena, size, of_state, size, size, size, size, of_state, counters];
         let arenas = sizes.map(&mut reserve);
-        let [arena, values, state, gradients, first, second, averages, of_state] = arenas;
+        let [arena, values, state, gradients, first, second, averages, of_state, training] = arenas;
         let memory = Memory {
             plan: arena,
             values,
@@ -58,10 +61,11 @@ impl<'a> Stepper<'a> {
             gradients: Some(gradients),
             moments: vec![first, second],
             averages: [Some(averages), Some(of_state)],
+            training: Some(training),
             slots: Arc::new(slots),
         };
-        let mut stepper =
-            Stepper { backend, id: PlanId::fresh(), plan, memory, specs: specs.clone() };
+        let (id, update) = (PlanId::fresh(), parameters.update);
+        let mut stepper = Stepper { backend, id, plan, memory, update, specs: specs.clone() };
         for (index, value) in parameters.values.iter().enumerate() {
             stepper.write(stepper.home(index), index, value);
         }
@@ -94,6 +98,9 @@ impl<'a> Stepper<'a> {
                 values.insert(id, array(&inputs[input.index()]));
             }
         }
+        let counted = TrainingState { updates: self.update - 1, ..TrainingState::default() };
+        let at = self.memory.training_state().expect("reserved");
+        self.backend.write(at, &counted.words()).expect("a span of an arena");
         let mut judged = Judged::default();
         let (id, plan, memory) = (self.id, self.plan, self.memory.clone());
         let run = Run { id, plan, memory: &memory, scalars, inputs, outputs: &mut outputs };
@@ -171,6 +178,7 @@ impl<'a> Stepper<'a> {
         let rule_moments = self.moments_in_use();
         Parameters {
             specs: self.specs.clone(),
+            update: self.update,
             values: (0..count).map(|index| self.read(self.home(index), index)).collect(),
             gradients: (0..count).map(|index| self.read_trained(gradients, index)).collect(),
             averages: (0..count).map(|index| self.read_average(index)).collect(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use cudarc::driver::sys::{CUfunction, CUfunction_attribute_enum, CUmodule};
 use cudarc::driver::{result, CudaContext, CudaStream};
-use kiln_simcuda::{Exclusive, Mode};
+use kiln_simcuda::{DeviceModel, Exclusive, Mode};
 
 use crate::abi::{KilnDivider, KilnScalars};
 use crate::ledger::{kernel_names, Ledger};
@@ -43,23 +43,27 @@ pub(crate) struct Gpu {
 
 /// Numbers of the run that every launch reads.
 pub(crate) const SCALARS: KilnScalars = KilnScalars {
-    pass: 3,
-    sample_offset: 1000,
-    update: 2,
     learning_rate: 0.01,
-    share: 0.5,
-    moment1_correction: 0.0,
-    moment2_correction_root: 0.0,
     momentum: 0.0,
     one_minus_momentum: 1.0,
+    share: 0.5,
+    exact_momentum: 0.0,
+    pass: 3,
+    sample_offset: 1000,
     average: 1.0,
 };
 
 impl Gpu {
     /// Waits for a turn, starts the driver in a mode and loads every kernel.
     pub(crate) fn open(mode: Mode) -> Self {
+        Self::open_model(mode, DeviceModel::Sm90)
+    }
+
+    /// The same with a device of this model.
+    pub(crate) fn open_model(mode: Mode, model: DeviceModel) -> Self {
         let turn = kiln_simcuda::load().expect("built with this test").exclusive();
         turn.set_mode(mode);
+        turn.set_device(model);
         let context = CudaContext::new(0).expect("the simulated driver has a device");
         context.bind_to_thread().expect("a context");
         let stream = context.new_stream().expect("a stream");
@@ -129,6 +133,19 @@ impl Gpu {
         self.ledger().launched(kernel);
     }
 
+    /// A kernel by its name.
+    pub(crate) fn function(&self, kernel: &str) -> CUfunction {
+        self.functions[kernel]
+    }
+
+    pub(crate) fn stream(&self) -> &Arc<CudaStream> {
+        &self.stream
+    }
+
+    pub(crate) fn turn(&self) -> &Exclusive {
+        &self.turn
+    }
+
     /// Where results are compared.
     pub(crate) fn ledger(&self) -> RefMut<'_, Ledger> {
         self.ledger.borrow_mut()
@@ -152,18 +169,15 @@ impl Drop for Gpu {
 
 /// Scalars in device memory.
 pub(crate) fn scalars_memory(scalars: &KilnScalars) -> Memory {
-    Memory::of_words(&[
-        scalars.pass,
-        scalars.sample_offset,
-        scalars.update,
-        scalars.share.to_bits(),
-        scalars.learning_rate.to_bits(),
-        scalars.momentum.to_bits(),
-        scalars.one_minus_momentum.to_bits(),
-        scalars.moment1_correction.to_bits(),
-        scalars.moment2_correction_root.to_bits(),
-        scalars.average.to_bits(),
-    ])
+    let rates = [scalars.learning_rate, scalars.momentum, scalars.one_minus_momentum];
+    let mut bytes: Vec<u8> = rates.iter().flat_map(|rate| rate.to_ne_bytes()).collect();
+    bytes.extend(scalars.share.to_ne_bytes());
+    bytes.extend(scalars.exact_momentum.to_ne_bytes());
+    bytes.extend(scalars.pass.to_ne_bytes());
+    bytes.extend(scalars.sample_offset.to_ne_bytes());
+    bytes.extend(scalars.average.to_ne_bytes());
+    bytes.extend([0; 4]);
+    Memory::of_bytes(&bytes)
 }
 
 /// The constants of a division by a number that is not zero, by their definition in `abi.h`.

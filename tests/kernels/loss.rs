@@ -18,6 +18,8 @@ pub(crate) struct Variant {
     pub(crate) weighted: bool,
     /// Whether the gradient of the loss is given, else it is the micro-batch's share.
     pub(crate) dloss: bool,
+    /// Whether what a mean divides by is given, else it is summed up.
+    pub(crate) divisor: bool,
 }
 
 /// Which labels rows have.
@@ -36,10 +38,12 @@ const MEAN: Variant = Variant {
     labels: Labels::Known,
     weighted: false,
     dloss: false,
+    divisor: false,
 };
 /// Without smoothing, which some kernels do not have.
-pub(crate) const SHARP: [Variant; 5] = [
+pub(crate) const SHARP: [Variant; 6] = [
     MEAN,
+    Variant { labels: Labels::SomeIgnored, weighted: true, divisor: true, ..MEAN },
     Variant { labels: Labels::SomeIgnored, weighted: true, ..MEAN },
     Variant { reduction: KILN_REDUCTION_SUM, weighted: true, dloss: true, ..MEAN },
     Variant { reduction: KILN_REDUCTION_NONE, labels: Labels::SomeIgnored, dloss: true, ..MEAN },
@@ -71,6 +75,7 @@ pub(crate) struct Loss {
     weights: Array,
     dloss: Array,
     loss: Array,
+    divisor: Array,
     partials: Memory,
     tickets: Memory,
 }
@@ -86,14 +91,21 @@ impl Loss {
         }
         let words: Vec<u32> = labels.iter().map(|&label| label as u32).collect();
         let each_row = variant.reduction == KILN_REDUCTION_NONE;
+        let weights = numbers.between(0.2, 2.0, classes);
+        let weight = |&label: &i32| match weights.get(label as usize) {
+            Some(&weight) => f64::from(if variant.weighted { weight } else { 1.0 }),
+            None => 0.0,
+        };
+        let divisor: f64 = labels.iter().map(weight).sum();
         Loss {
             variant,
             given: Given::Scores,
             rows,
             classes,
+            divisor: Array::new(Storage::F32, &[divisor as f32]),
             labels,
             labels_memory: Memory::of_words(&words),
-            weights: Array::new(Storage::F32, &numbers.between(0.2, 2.0, classes)),
+            weights: Array::new(Storage::F32, &weights),
             dloss: Array::new(Storage::F32, &numbers.nonzero(if each_row { rows } else { 1 })),
             loss: Array::output(Storage::F32, if each_row { rows } else { 1 }),
             partials: Memory::partials(blocks),
@@ -117,6 +129,7 @@ impl Loss {
             },
             dloss: if variant.dloss { self.dloss.address() } else { Default::default() },
             scalars: gpu.scalars(),
+            divisor: if variant.divisor { self.divisor.address() } else { Default::default() },
             loss: self.loss.address(),
             partials: self.partials.address(),
             tickets: self.tickets.address(),

@@ -2,10 +2,11 @@
 //! sgd, sgd_momentum and adam by PyTorch's rules, over stretches, and moving averages.
 
 use crate::abi::*;
+use crate::corrections::weight_so_far;
 use crate::driver::{scalars_memory, Gpu, Grid};
 use crate::float::{Numbers, Storage};
 use crate::ledger::{Exactness, Want};
-use crate::memory::{Array, Memory};
+use crate::memory::{Address, Array, Memory};
 
 const MOMENTUM: f32 = 0.8;
 const BETA1: f32 = 0.9;
@@ -18,7 +19,7 @@ const EPS: f32 = 1e-8;
 #[derive(Clone, Copy, Debug)]
 struct Case {
     kernel: &'static str,
-    update: i32,
+    update: u32,
     dampening: f32,
     nesterov: KilnNesterov,
     decay: KilnDecay,
@@ -75,7 +76,9 @@ pub(crate) fn run(gpu: &Gpu) {
     ];
     for kernel in ["sgd", "sgd_momentum", "adam"] {
         without_decay(gpu, kernel);
+        in_several_launches(gpu, kernel);
     }
+    corrected_as_by_the_host(gpu);
     for case in [plain, Case { update: 5, ..momentum }, Case { update: 5, ..adam }] {
         several(gpu, case);
         several(gpu, Case { decay: KILN_DECAY_DECOUPLED, ..case });
@@ -93,33 +96,149 @@ fn without_decay(gpu: &Gpu, kernel: &str) {
     let one = |value: f32| Array::new(Storage::F32, &[value, -value, 1.0, 0.0]);
     let (values, gradients) = (one(f32::INFINITY), one(0.5));
     let (moment1, moment2) = (one(0.0), one(0.0));
-    let scalars_memory = scalars_memory(&scalars(kernel, 2));
+    let (scalars_memory, progress) = (scalars_memory(&scalars(kernel)), Progress::before(2));
     let mut params = KilnOptimizerParams {
         values: values.address(),
         gradients: gradients.address(),
         moment1: moment1.address(),
         moment2: moment2.address(),
         scalars: scalars_memory.address(),
-        beta2: BETA2,
-        one_minus_beta2: (1.0 - f64::from(BETA2)) as f32,
         eps: EPS,
-        ..KilnOptimizerParams::default()
+        ..progress.params(1)
     };
     stretched(&mut params, &[KilnStretch { weight_decay: 0.0, ..whole(4) }]);
     gpu.launch(kernel, Grid::of(1), &params);
+    progress.assert(kernel, 2);
     assert_eq!(values.read()[..2], [f64::INFINITY, f64::NEG_INFINITY], "{kernel}");
     assert!(moment1.read().iter().chain(&moment2.read()).all(|x| x.is_finite()), "{kernel}");
 }
 
-fn scalars(kernel: &str, update: i32) -> KilnScalars {
+/// All launches of an update read how far the training is before one of their blocks advances it; where
+/// a gradient is not finite, nothing is updated, averaged or counted.
+fn in_several_launches(gpu: &Gpu, kernel: &'static str) {
+    let count = 2100;
+    for found_inf in [0, 1] {
+        let one = |value: f32| Array::new(Storage::F32, &vec![value; count]);
+        let (arrays, gradients) = ([one(0.5), one(0.25), one(0.125), one(0.0)], one(1.0));
+        let begun = [6, found_inf, 5, 6];
+        let rates = KilnScalars { average: 0.5, ..scalars(kernel) };
+        let (scalars_memory, progress) = (scalars_memory(&rates), Progress::of(begun));
+        let at = |array: &Array, first: usize| Address(array.address().0 + 4 * first as u64);
+        for (first, length) in [(0, 1024usize), (1024, 1076)] {
+            let [values, moment1, moment2, averages] = [0, 1, 2, 3].map(|i| at(&arrays[i], first));
+            let mut params = KilnOptimizerParams {
+                values,
+                moment1,
+                moment2,
+                averages,
+                gradients: at(&gradients, first),
+                scalars: scalars_memory.address(),
+                eps: EPS,
+                ..progress.params(3)
+            };
+            let blocks = stretched(&mut params, &[whole(length)]);
+            progress.assert_holds(kernel, begun);
+            gpu.launch(kernel, Grid::of(blocks), &params);
+        }
+        progress.assert(kernel, if found_inf == 0 { 7 } else { 6 });
+        let values = arrays[0].read();
+        assert!(values.iter().all(|&value| value == values[0]), "{kernel}");
+        let changed = arrays.iter().any(|array| array.read() != array.values);
+        assert_eq!(changed, found_inf == 0, "{kernel}");
+    }
+}
+
+/// Corrections of Adam's moments have the bits of the host's, also those of parameters that were left
+/// out at first. The momentum that moments are made with is 1 here, so that they stay what they are
+/// and the corrections alone are seen.
+fn corrected_as_by_the_host(gpu: &Gpu) {
+    let seen = |exact: [f64; 2], update: u32, skipped: u32| {
+        let one = |value: f32| Array::new(Storage::F32, &[value; 4]);
+        let (values, gradients, moment1, moment2) = (one(0.0), one(0.0), one(1.0), one(1.0));
+        let rates = KilnScalars {
+            learning_rate: 1.0,
+            momentum: 1.0,
+            exact_momentum: exact[0],
+            ..KilnScalars::default()
+        };
+        let (scalars_memory, progress) = (scalars_memory(&rates), Progress::before(update));
+        let mut params = KilnOptimizerParams {
+            values: values.address(),
+            gradients: gradients.address(),
+            moment1: moment1.address(),
+            moment2: moment2.address(),
+            scalars: scalars_memory.address(),
+            beta2: 1.0,
+            exact_beta2: exact[1],
+            one_minus_beta2: 0.0,
+            ..progress.params(1)
+        };
+        stretched(&mut params, &[KilnStretch { skipped, weight_decay: 0.0, ..whole(4) }]);
+        gpu.launch("adam", Grid::of(1), &params);
+        progress.assert("adam", update);
+        values.read()[0] as f32
+    };
+    for update in [1, 2, 3, 10, 999, 1000, 4097, 100_000, u32::MAX] {
+        for beta in [0.0, 0.5, 0.85, 0.9, 0.95, 0.999, 0.999_99] {
+            for skipped in [0, 7] {
+                let count = update.saturating_sub(skipped).max(1);
+                let first = (1.0 / weight_so_far(beta, count)) as f32;
+                assert_eq!(seen([beta, 0.0], update, skipped), -first, "{beta}^{count}");
+                let second = (1.0 / weight_so_far(beta, count).sqrt()) as f32;
+                assert_eq!(seen([0.0, beta], update, skipped), -(1.0 / second), "{beta}^{count}");
+            }
+        }
+    }
+}
+
+/// How far a training is, in device memory, with the ticket of its optimisers.
+struct Progress {
+    memory: Memory,
+    tickets: Memory,
+}
+
+impl Progress {
+    /// Before the update of this number.
+    fn before(update: u32) -> Self {
+        Self::of([update - 1, 0, 5, 6])
+    }
+
+    fn of(words: [u32; 4]) -> Self {
+        Progress { memory: Memory::of_words(&words), tickets: Memory::tickets(1) }
+    }
+
+    /// What concerns it of the parameters of launches with so many blocks in all, and Adam's decay.
+    fn params(&self, blocks: u32) -> KilnOptimizerParams {
+        KilnOptimizerParams {
+            progress: self.memory.address(),
+            tickets: self.tickets.address(),
+            blocks,
+            beta2: BETA2,
+            exact_beta2: f64::from(BETA2),
+            one_minus_beta2: (1.0 - f64::from(BETA2)) as f32,
+            ..KilnOptimizerParams::default()
+        }
+    }
+
+    /// Fails unless so many updates are counted now and everything else is as it was at first.
+    fn assert(&self, kernel: &str, updates: u32) {
+        self.assert_holds(kernel, [updates, 0, 5, 6]);
+        self.tickets.assert_zero(kernel);
+    }
+
+    fn assert_holds(&self, kernel: &str, words: [u32; 4]) {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        assert_eq!(self.memory.read(), bytes, "{kernel}");
+    }
+}
+
+fn scalars(kernel: &str) -> KilnScalars {
     let momentum = if kernel == "adam" { BETA1 } else { MOMENTUM };
     KilnScalars {
-        update: update as u32,
         learning_rate: RATE,
-        moment1_correction: (1.0 / (1.0 - f64::from(BETA1).powi(update))) as f32,
-        moment2_correction_root: (1.0 / (1.0 - f64::from(BETA2).powi(update)).sqrt()) as f32,
         momentum,
         one_minus_momentum: (1.0 - f64::from(momentum)) as f32,
+        exact_momentum: f64::from(momentum),
         ..KilnScalars::default()
     }
 }
@@ -130,8 +249,8 @@ fn update(gpu: &Gpu, count: usize, case: Case) {
     let (values, gradients, moment1, moment2) = (array(-1.0), array(-1.0), array(-1.0), array(0.0));
     let shadow = Array::output(Storage::Bf16, count);
     let coefficient = Memory::of_words(&[case.coefficient.unwrap_or(1.0).to_bits()]);
-    let scalars = scalars(case.kernel, case.update);
-    let scalars_memory = scalars_memory(&scalars);
+    let (scalars_memory, progress) =
+        (scalars_memory(&scalars(case.kernel)), Progress::before(case.update));
     let mut params = KilnOptimizerParams {
         values: values.address(),
         gradients: gradients.address(),
@@ -141,15 +260,14 @@ fn update(gpu: &Gpu, count: usize, case: Case) {
         coefficient: case.coefficient.map(|_| coefficient.address()).unwrap_or_default(),
         scalars: scalars_memory.address(),
         dampening: case.dampening,
-        beta2: BETA2,
-        one_minus_beta2: (1.0 - f64::from(BETA2)) as f32,
         eps: EPS,
         nesterov: case.nesterov,
         decay: case.decay,
-        ..KilnOptimizerParams::default()
+        ..progress.params(count.div_ceil(1024) as u32)
     };
     let blocks = stretched(&mut params, &[whole(count)]);
     gpu.launch(case.kernel, Grid::of(blocks), &params);
+    progress.assert(case.kernel, case.update);
     let element = |at: usize| {
         let [value, gradient] = [&values, &gradients].map(|array| array.values[at]);
         let moments = [&moment1, &moment2].map(|array| array.values[at]);
@@ -203,8 +321,8 @@ fn several(gpu: &Gpu, case: Case) {
     let (values, gradients) = (array(-1.0, VALUES), array(-1.0, VALUES));
     let (moment1, moment2) = (array(-1.0, MOMENTS), array(0.1, MOMENTS));
     let averages = array(-1.0, VALUES);
-    let scalars = KilnScalars { average: 0.25, ..scalars(case.kernel, case.update) };
-    let scalars_memory = scalars_memory(&scalars);
+    let scalars = KilnScalars { average: 0.25, ..scalars(case.kernel) };
+    let (scalars_memory, progress) = (scalars_memory(&scalars), Progress::before(case.update));
     let mut params = KilnOptimizerParams {
         values: values.address(),
         gradients: gradients.address(),
@@ -213,16 +331,15 @@ fn several(gpu: &Gpu, case: Case) {
         averages: averages.address(),
         scalars: scalars_memory.address(),
         dampening: case.dampening,
-        beta2: BETA2,
-        one_minus_beta2: (1.0 - f64::from(BETA2)) as f32,
         eps: EPS,
         nesterov: case.nesterov,
         decay: case.decay,
-        ..KilnOptimizerParams::default()
+        ..progress.params(6)
     };
     let blocks = stretched(&mut params, &stretches);
     assert_eq!(blocks, 6);
     gpu.launch(case.kernel, Grid::of(blocks), &params);
+    progress.assert(case.kernel, case.update);
     let plain = |array: &Array| array.values.iter().map(|&x| Want::plain(x)).collect::<Vec<_>>();
     let (mut value, mut average) = (plain(&values), plain(&averages));
     let (mut first, mut second) = (plain(&moment1), plain(&moment2));
@@ -290,6 +407,11 @@ fn updated(case: &Case, own: &KilnStretch, value: f64, gradient: f64, moments: [
     }
 }
 
+/// Updates that a stretch has seen with this one.
+fn seen_by(case: &Case, own: &KilnStretch) -> u32 {
+    case.update.saturating_sub(own.skipped).max(1)
+}
+
 /// A number and the size of what it was made of.
 fn want(value: f64, parts: &[f64]) -> Want {
     Want { value, magnitude: parts.iter().map(|part| part.abs()).sum() }
@@ -300,7 +422,7 @@ fn sgd(case: &Case, own: &KilnStretch, value: f64, gradient: f64, moments: [f64;
     let (rate, momentum) = (f64::from(RATE) * f64::from(own.rate_factor), f64::from(MOMENTUM));
     let slope = gradient + f64::from(own.weight_decay) * value;
     let [held, unused] = moments;
-    let buffer = match (case.kernel, case.update - own.skipped as i32) {
+    let buffer = match (case.kernel, seen_by(case, own)) {
         ("sgd", _) => held,
         (_, 1) => slope,
         _ => momentum * held + (1.0 - f64::from(case.dampening)) * slope,
@@ -326,7 +448,7 @@ fn adam(case: &Case, own: &KilnStretch, value: f64, gradient: f64, moments: [f64
     let slope = gradient + penalty * value;
     let first = beta1 * moments[0] + (1.0 - beta1) * slope;
     let second = beta2 * moments[1] + (1.0 - beta2) * slope * slope;
-    let count = case.update - own.skipped as i32;
+    let count = seen_by(case, own) as i32;
     let denominator = (second / (1.0 - beta2.powi(count))).sqrt() + f64::from(EPS);
     let rate = rate / (1.0 - beta1.powi(count));
     let moment1 = want(first, &[moments[0], gradient, value]);

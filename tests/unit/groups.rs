@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use kiln::backend::cuda::{launches, Architecture};
+use kiln::backend::cuda::{work, Architecture, WorkItem};
 use kiln::loss::Mse;
 use kiln::nn::{BatchNorm, Linear, Module, Scope};
 use kiln::optim::{Adam, AdamW, Average, Group, Schedule, Sgd};
@@ -242,14 +242,18 @@ fn launched(tune: impl FnOnce(Trainer<Deep>) -> Trainer<Deep>) -> BTreeMap<Strin
     let types = [Tensor::zeros([8, 16]).ty(), Tensor::zeros([8, 16]).ty()];
     let plan = fit.plan(&types[0], &types[1]).expect("a plan");
     let mut found = BTreeMap::new();
-    let steps = launches(plan, Architecture::SM_90, Precision::F32).expect("launches");
-    for (step, launches) in plan.steps.iter().zip(steps) {
+    let work = work(plan, Architecture::SM_90, Precision::F32).expect("the plan's work");
+    for (step, items) in plan.steps.iter().zip(work.steps) {
         let name = step.kernel.name();
         if !["clip_norm", "global_norm", "flat_update", "average"].contains(&name) {
             continue;
         }
-        for launch in launches.unwrap_or_else(|| panic!("{name} is left to the host")) {
-            *found.entry(launch.kernel).or_insert(0) += 1;
+        for item in items {
+            match item {
+                WorkItem::Launch(launch) => *found.entry(launch.kernel).or_insert(0) += 1,
+                WorkItem::Host { .. } => panic!("{name} is left to the host"),
+                WorkItem::Copy { .. } | WorkItem::Fill { .. } => {}
+            }
         }
     }
     found

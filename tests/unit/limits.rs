@@ -4,7 +4,7 @@
 
 use std::num::NonZeroUsize;
 
-use kiln::backend::cuda::{launches, Architecture};
+use kiln::backend::cuda::{work, Architecture};
 use kiln::data::{Array, Arrays, Batch, Dataset, Fields, Pass, Sample};
 use kiln::loss::Mse;
 use kiln::nn::{Conv2d, ConvOptions, Init, Linear, MaxPool, Module, Padding, Scope};
@@ -192,7 +192,7 @@ fn plans() {
     let mut net = Net::new(on_paper(), Seed(1), |p| Linear::new(&p.at("fc"), 4, 2)).expect("ok");
     let mut lowered = |samples: usize| {
         let plan = net.plan(Mode::Eval, &[TensorType::f32([samples, 4].into())]).expect("a plan");
-        refusal(launches(plan, Architecture::SM_90, Precision::F32))
+        refusal(work(plan, Architecture::SM_90, Precision::F32))
     };
     assert_eq!(lowered((1 << 29) - 1), "no error");
     let elements = "fc: linear: expected at most 2147483647 elements on a GPU, got [536870912, 4]";

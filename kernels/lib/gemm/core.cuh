@@ -19,7 +19,9 @@ template <class T> KILN_DEVICE Range split_range(int k, int splits, int split) {
   return Range{min(k, split * depth), min(k, (split + 1) * depth)};
 }
 
-template <class T, class Tile, Along along_a, Along along_b, Bounds bounds> class Product {
+template <class T, class Tile, Along along_a, Along along_b, Bounds bounds, class LoaderA = Loader<T, Tile::kM, along_a, bounds>,
+          class LoaderB = Loader<T, Tile::kN, along_b, bounds>>
+class Product {
   using SharedA = SharedTile<T, Tile::kM, along_a>;
   using SharedB = SharedTile<T, Tile::kN, along_b>;
   static constexpr u32 kStageBytes = SharedA::kBytes + SharedB::kBytes;
@@ -35,6 +37,14 @@ template <class T, class Tile, Along along_a, Along along_b, Bounds bounds> clas
                                      Range k)
       : from_a_(a, row, k.begin, m, k.end),
         from_b_(b, column, k.begin, n, k.end),
+        to_a_(shared, warp() % Tile::kWarpsM * Tile::kWarpM),
+        to_b_(shared + SharedA::kBytes, warp() / Tile::kWarpsM * Tile::kWarpN),
+        tiles_(ceil_div(k.end - k.begin, kDepth<T>)) {}
+
+  // The same with loaders that stand where the tile and its part of k begin.
+  __device__ __forceinline__ Product(u8* shared, const LoaderA& a, const LoaderB& b, Range k)
+      : from_a_(a),
+        from_b_(b),
         to_a_(shared, warp() % Tile::kWarpsM * Tile::kWarpM),
         to_b_(shared + SharedA::kBytes, warp() / Tile::kWarpsM * Tile::kWarpN),
         tiles_(ceil_div(k.end - k.begin, kDepth<T>)) {}
@@ -122,8 +132,8 @@ template <class T, class Tile, Along along_a, Along along_b, Bounds bounds> clas
     }
   }
 
-  Loader<T, Tile::kM, along_a, bounds> from_a_;
-  Loader<T, Tile::kN, along_b, bounds> from_b_;
+  LoaderA from_a_;
+  LoaderB from_b_;
   Fragments<T, Tile::kM, along_a, Side::A> to_a_;
   Fragments<T, Tile::kN, along_b, Side::B> to_b_;
   u32 a_[kSteps][kM][4], b_[kSteps][kN / 2][4];

@@ -69,9 +69,9 @@ template <int Extent, Along along, int Threads, Side side> class UprightLoader {
   int to_, outer_;           // where it goes in a stage
 };
 
-template <class Tile, Along along_a, Along along_b> class FfmaProduct {
-  using LoaderA = UprightLoader<Tile::kM, along_a, Tile::kThreads, Side::A>;
-  using LoaderB = UprightLoader<Tile::kN, along_b, Tile::kThreads, Side::B>;
+template <class Tile, Along along_a, Along along_b, class LoaderA = UprightLoader<Tile::kM, along_a, Tile::kThreads, Side::A>,
+          class LoaderB = UprightLoader<Tile::kN, along_b, Tile::kThreads, Side::B>>
+class FfmaProduct {
   static constexpr int kStage = KILN_GEMM_F32_DEPTH * (LoaderA::kPitch + LoaderB::kPitch);  // floats
 
  public:
@@ -84,6 +84,8 @@ template <class Tile, Along along_a, Along along_b> class FfmaProduct {
       : from_a_(a, row, k.begin, m, k.end),
         from_b_(b, column, k.begin, n, k.end),
         tiles_(ceil_div(k.end - k.begin, KILN_GEMM_F32_DEPTH)) {}
+  __device__ __forceinline__ FfmaProduct(u8*, const LoaderA& a, const LoaderB& b, Range k)
+      : from_a_(a), from_b_(b), tiles_(ceil_div(k.end - k.begin, KILN_GEMM_F32_DEPTH)) {}
 
   // Two stages: a step is a thousand multiplications long, so one tile in flight hides the memory's latency.
   __device__ __forceinline__ Sums<Tile> run(u8* shared) {

@@ -23,6 +23,22 @@ template <class T, Bounds bounds> struct ReluDropoutTail {
   }
 };
 
+// Half of the elements per turn, changing places: twelve functions of eight elements would not fit the instruction cache.
+KILN_DEVICE void activate(Chunk<8>& sum, u32 activation, float parameter) {
+  if (activation == KILN_UNARY_NONE) return;
+  with_function(activation, parameter, [&](auto function) {
+#pragma unroll 1
+    for (int turn = 0; turn < 2; ++turn) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float y = function.f(sum.v[i]);
+        sum.v[i] = sum.v[i + 4];
+        sum.v[i + 4] = y;
+      }
+    }
+  });
+}
+
 // Everything that KilnLinearTail can say.
 template <class T, Bounds bounds> struct LinearTail {
   static constexpr int kUnroll = 1;
@@ -39,7 +55,7 @@ template <class T, Bounds bounds> struct LinearTail {
 #pragma unroll
     for (int i = 0; i < 8; ++i) sum.v[i] += bias.v[i];
     if (p.pre_activation != nullptr) access.store(static_cast<T*>(p.pre_activation) + spot.at, sum, spot.count);
-    activate(sum);
+    activate(sum, p.activation, p.activation_parameter);
     if (p.dropout) {
 #pragma unroll
       for (float& x : sum.v) x *= p.mask.scale;
@@ -52,23 +68,6 @@ template <class T, Bounds bounds> struct LinearTail {
       for (int i = 0; i < 8; ++i) sum.v[i] += residual.v[i];
     }
     access.store(d + spot.at, sum, spot.count);
-  }
-
- private:
-  // Half of the elements per turn, changing places: twelve functions of eight elements would not fit the instruction cache.
-  __device__ __forceinline__ void activate(Chunk<8>& sum) const {
-    if (p.activation == KILN_UNARY_NONE) return;
-    with_function(p.activation, p.activation_parameter, [&](auto function) {
-#pragma unroll 1
-      for (int turn = 0; turn < 2; ++turn) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const float y = function.f(sum.v[i]);
-          sum.v[i] = sum.v[i + 4];
-          sum.v[i + 4] = y;
-        }
-      }
-    });
   }
 };
 

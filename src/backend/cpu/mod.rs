@@ -147,6 +147,13 @@ impl Backend for Cpu {
         launch::launch(&self.engine, &mut self.arenas, program, run, step)
     }
 
+    fn finish(&mut self, run: &mut Run<'_>) -> Result<()> {
+        match self.programs.get(&run.id).is_some_and(|program| program.updates) {
+            true => state::count_update(&mut self.arenas, run.memory),
+            false => Ok(()),
+        }
+    }
+
     fn record(&mut self, _lane: Lane, _event: Event) -> Result<()> {
         Ok(()) // one lane: everything runs in issue order
     }

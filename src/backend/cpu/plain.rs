@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::memory::Arenas;
+use super::state::training_state;
 use crate::backend::{counters_of, words_of, Arena, Memory, Run, Span};
 use crate::graph::reference::{interpret, State};
 use crate::graph::{Graph, MemoryFormat, NodeId, ParamId, ParamSpec};
@@ -159,6 +160,10 @@ impl State for Parameters<'_> {
     fn moments(&self, parameter: ParamId) -> Vec<Array> {
         let moment = |&arena| unpack(self.arenas, self.memory, arena, parameter, self.specs);
         self.memory.moments.iter().map(moment).collect()
+    }
+
+    fn update(&self) -> u32 {
+        training_state(self.arenas, self.memory).update()
     }
 
     fn average(&self, parameter: ParamId) -> Array {

@@ -8,6 +8,7 @@ use super::path::is_interpreted;
 use crate::backend::{notice, Memory};
 use crate::graph::ParamId;
 use crate::kernel::{Kernel, Sink};
+use crate::op::Op;
 use crate::plan::{Place, Plan, Step};
 use crate::{DType, Result};
 
@@ -15,6 +16,8 @@ use crate::{DType, Result};
 #[derive(Debug)]
 pub(super) struct Program {
     steps: Vec<Ready>,
+    /// Whether it ends in an update of parameters, which is counted.
+    pub(super) updates: bool,
 }
 
 /// A step, ready.
@@ -41,7 +44,8 @@ impl Program {
     pub(super) fn new(plan: &Plan, memory: &Memory) -> Result<Self> {
         let read = Read::of(plan);
         let steps = plan.steps.iter().map(|step| Ready::new(plan, memory, step, &read));
-        Ok(Program { steps: steps.collect::<Result<_>>()? })
+        let updates = plan.graph.nodes().any(|(_, node)| matches!(node.op, Op::Update(..)));
+        Ok(Program { steps: steps.collect::<Result<_>>()?, updates })
     }
 
     pub(super) fn step(&self, index: usize) -> &Ready {

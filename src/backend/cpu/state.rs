@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Changes of state that is not trained: a few numbers per layer.
+//! Changes of state that is not trained: a few numbers per layer, and the count of updates.
 
+use super::memory::Arenas;
 use super::operands::Read;
-use crate::backend::{counters_of, words_of};
+use crate::backend::{counters_of, words_of, Memory};
 use crate::op::StateRule;
+use crate::scalars::TrainingState;
 use crate::Result;
 
 /// Changes `state` as the rule says.
@@ -26,5 +28,19 @@ pub(super) fn change(rule: StateRule, state: &mut [f32], inputs: &[Read<'_>]) ->
             }
         }
     }
+    Ok(())
+}
+
+/// What the training has come to; one that begins, where nothing keeps count.
+pub(super) fn training_state(arenas: &Arenas, memory: &Memory) -> TrainingState {
+    let words = memory.training_state().map(|span| arenas.slice(span));
+    words.map_or_else(TrainingState::default, TrainingState::of_words)
+}
+
+/// Counts the update that is done.
+pub(super) fn count_update(arenas: &mut Arenas, memory: &Memory) -> Result<()> {
+    let Some(span) = memory.training_state() else { return Ok(()) };
+    let words = training_state(arenas, memory).advanced().words();
+    arenas.slice_mut(span)?.copy_from_slice(&words);
     Ok(())
 }

@@ -38,16 +38,22 @@ pub(crate) const KILN_GEMM_BIAS_COLUMNS: u32 = 64;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub(crate) struct KilnScalars {
-    pub(crate) pass: u32,
-    pub(crate) sample_offset: u32,
-    pub(crate) update: u32,
-    pub(crate) share: f32,
     pub(crate) learning_rate: f32,
     pub(crate) momentum: f32,
     pub(crate) one_minus_momentum: f32,
-    pub(crate) moment1_correction: f32,
-    pub(crate) moment2_correction_root: f32,
+    pub(crate) share: f32,
+    pub(crate) exact_momentum: f64,
+    pub(crate) pass: u32,
+    pub(crate) sample_offset: u32,
     pub(crate) average: f32,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnProgress {
+    pub(crate) updates: u32,
+    pub(crate) found_inf: u32,
+    pub(crate) loss_scale: i32,
+    pub(crate) growth: u32,
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
@@ -261,6 +267,7 @@ pub(crate) struct KilnCrossEntropyLoss {
     pub(crate) class_weights: Address,
     pub(crate) dloss: Address,
     pub(crate) scalars: Address,
+    pub(crate) divisor: Address,
     pub(crate) loss: Address,
     pub(crate) partials: Address,
     pub(crate) tickets: Address,
@@ -316,6 +323,10 @@ pub(crate) struct KilnOptimizerParams {
     pub(crate) shadow: Address,
     pub(crate) coefficient: Address,
     pub(crate) scalars: Address,
+    pub(crate) progress: Address,
+    pub(crate) tickets: Address,
+    pub(crate) exact_beta2: f64,
+    pub(crate) blocks: u32,
     pub(crate) dampening: f32,
     pub(crate) beta2: f32,
     pub(crate) one_minus_beta2: f32,
@@ -400,6 +411,96 @@ pub(crate) struct KilnChoiceGradientParams {
     pub(crate) width: u32,
     pub(crate) group: u32,
     pub(crate) groups: KilnDivider,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnWindowAxis {
+    pub(crate) image: KilnDivider,
+    pub(crate) places: KilnDivider,
+    pub(crate) stride: KilnDivider,
+    pub(crate) kernel: u32,
+    pub(crate) dilation: u32,
+    pub(crate) before: u32,
+    pub(crate) after: u32,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnWindow {
+    pub(crate) axes: [KilnWindowAxis; 3usize],
+}
+pub(crate) const KILN_POOL_PADDED: KilnPoolDivisor = 0;
+pub(crate) const KILN_POOL_VALID: KilnPoolDivisor = 1;
+pub(crate) const KILN_POOL_FIXED: KilnPoolDivisor = 2;
+pub(crate) type KilnPoolDivisor = u32;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnPoolParams {
+    pub(crate) y: Address,
+    pub(crate) x: Address,
+    pub(crate) index: Address,
+    pub(crate) samples: u32,
+    pub(crate) channels: u32,
+    pub(crate) chunks: KilnDivider,
+    pub(crate) window: KilnWindow,
+    pub(crate) divisor: KilnPoolDivisor,
+    pub(crate) fixed: u32,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnGroups {
+    pub(crate) rows: u32,
+    pub(crate) columns: u32,
+    pub(crate) width: u32,
+    pub(crate) splits: u32,
+    pub(crate) chunks: KilnDivider,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnGroupParts {
+    pub(crate) partials: Address,
+    pub(crate) tickets: Address,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnStatisticsParams {
+    pub(crate) x: Address,
+    pub(crate) mean: Address,
+    pub(crate) variance: Address,
+    pub(crate) groups: KilnGroups,
+    pub(crate) parts: KilnGroupParts,
+}
+pub(crate) const KILN_LINE_NORMALIZE: KilnLine = 0;
+pub(crate) const KILN_LINE_GRADIENT: KilnLine = 1;
+pub(crate) type KilnLine = u32;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnLineParams {
+    pub(crate) y: Address,
+    pub(crate) x: Address,
+    pub(crate) mean: Address,
+    pub(crate) slope: Address,
+    pub(crate) gamma: Address,
+    pub(crate) shift: Address,
+    pub(crate) eps: f32,
+    pub(crate) line: KilnLine,
+    pub(crate) groups: KilnGroups,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnNormalizeGradientParams {
+    pub(crate) dx: Address,
+    pub(crate) x: Address,
+    pub(crate) dy: Address,
+    pub(crate) mean: Address,
+    pub(crate) variance: Address,
+    pub(crate) gamma: Address,
+    pub(crate) d_mean: Address,
+    pub(crate) d_variance: Address,
+    pub(crate) d_gamma: Address,
+    pub(crate) d_beta: Address,
+    pub(crate) eps: f32,
+    pub(crate) groups: KilnGroups,
+    pub(crate) parts: KilnGroupParts,
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
@@ -490,4 +591,59 @@ pub(crate) struct KilnWeightGradientParams {
     pub(crate) split: KilnSplitK,
     pub(crate) batch: KilnBatch,
     pub(crate) count: i32,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnGather {
+    pub(crate) positions: [KilnDivider; 3usize],
+    pub(crate) taps: [KilnDivider; 3usize],
+    pub(crate) steps: [KilnDivider; 3usize],
+    pub(crate) scales: [i32; 3usize],
+    pub(crate) offsets: [i32; 3usize],
+    pub(crate) reaches: [i32; 3usize],
+    pub(crate) extents: [u32; 3usize],
+    pub(crate) stride: u32,
+    pub(crate) channels: KilnDivider,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnConvTail {
+    pub(crate) bias: Address,
+    pub(crate) scalars: Address,
+    pub(crate) activation: KilnUnary,
+    pub(crate) activation_parameter: f32,
+    pub(crate) dropout: u32,
+    pub(crate) places: KilnDivider,
+    pub(crate) mask: KilnMask,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnConvParams {
+    pub(crate) d: Address,
+    pub(crate) a: Address,
+    pub(crate) b: Address,
+    pub(crate) gather: KilnGather,
+    pub(crate) m: i32,
+    pub(crate) n: i32,
+    pub(crate) k: i32,
+    pub(crate) ldd: i32,
+    pub(crate) column_tiles: KilnDivider,
+    pub(crate) split: KilnSplitK,
+    pub(crate) tail: KilnConvTail,
+    pub(crate) mask: KilnInputGradientTail,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnConvWeightGradientParams {
+    pub(crate) d: Address,
+    pub(crate) a: Address,
+    pub(crate) b: Address,
+    pub(crate) gather: KilnGather,
+    pub(crate) m: i32,
+    pub(crate) n: i32,
+    pub(crate) k: i32,
+    pub(crate) lda: i32,
+    pub(crate) column_tiles: KilnDivider,
+    pub(crate) split: KilnSplitK,
+    pub(crate) store: KilnStore,
 }

@@ -2,16 +2,8 @@
 //! Grids, tiles and shared memory from shapes and device facts: pure arithmetic.
 
 use super::abi::*;
+use super::launch::Grid;
 use crate::{DType, Precision};
-
-/// Blocks, threads and shared memory of a launch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Grid {
-    pub(super) blocks: [u32; 3],
-    pub(super) threads: [u32; 3],
-    /// Dynamic shared memory in bytes.
-    pub(super) shared: u32,
-}
 
 impl Grid {
     /// Enough blocks of [`KILN_BLOCK_THREADS`] threads for this many threads.
@@ -28,11 +20,6 @@ impl Grid {
     /// A warp per row.
     pub(super) fn over_rows(rows: usize) -> Self {
         Self::of(rows.div_ceil(KILN_ROWS_PER_BLOCK as usize))
-    }
-
-    /// Whether there is nothing to run.
-    pub(super) fn is_empty(&self) -> bool {
-        self.blocks.contains(&0)
     }
 }
 

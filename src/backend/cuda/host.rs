@@ -107,6 +107,9 @@ impl State for Untouched {
         Array::scalar(f64::NAN)
     }
     fn set_average(&mut self, _: ParamId, _: &Array) {}
+    fn update(&self) -> u32 {
+        1
+    }
     fn set_gradient(&mut self, _: ParamId, _: &Array) {}
     fn set_state(&mut self, _: ParamId, _: &Array) {}
     fn set_value(&mut self, _: ParamId, _: &Array, _: &[Array]) {}

@@ -11,6 +11,7 @@
 #[expect(dead_code, reason = "kernels and host agree on more than this one side uses")]
 mod abi;
 mod capture;
+mod gather;
 mod geometry;
 mod gpu;
 mod host;
@@ -27,6 +28,8 @@ mod system;
 mod transfer;
 mod turns;
 mod verdict;
+mod windows;
+mod work;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -44,10 +47,11 @@ use memory::{Address, DeviceMemory};
 pub use nvrtc::nvrtc_version;
 pub use options::{Capture, CudaImage, CudaOptions};
 pub(crate) use paper::Paper;
-pub use paper::{launches, Architecture, KernelLaunch};
+pub use paper::{work, Architecture};
 use program::{Program, Ready, Replay, Work};
 use transfer::{bytes_of, tensor_bytes, Downloads, Part, Uploads};
 pub use verdict::{kernel_hash, Check, Verdict};
+pub use work::{CopyWay, KernelLaunch, Moved, PlanWork, WorkItem, WorkTotals};
 
 use super::{
     Arena, Backend, Begun, Facts, Fusion, HostMemory, ImageKernels, Layout, Memory, Pending,
@@ -74,7 +78,7 @@ pub fn facts(ordinal: usize, precision: Precision) -> Facts {
         precision,
         storage: Storage::Typed,
         image_format: MemoryFormat::ChannelsLast,
-        images: ImageKernels::Absent,
+        images: ImageKernels::Precise,
     }
 }
 
@@ -204,9 +208,8 @@ impl Cuda {
     /// Brings scalars and inputs to the device.
     fn upload(&mut self, run: &Run<'_>) -> Result<()> {
         let program = self.program(run)?;
-        let scalars = program.scalars(run.scalars);
-        let scalars = transfer::scalars_bytes(&scalars);
-        let mut parts: Vec<(Address, &[u8])> = vec![(program.scalars_address(), &scalars)];
+        let given = program.given(run)?;
+        let mut parts: Vec<(Address, &[u8])> = vec![(program.given_address(), &given)];
         let base = self.arenas[run.memory.plan.0 as usize].address();
         for buffer in &run.plan.buffers {
             if let Place::Uploaded(input, offset) = buffer.place {
@@ -301,6 +304,10 @@ impl Cuda {
         if self.phase == Phase::Issuing {
             // Whatever it says, the error that led here says more.
             let _ = self.wait_for_lanes();
+            // Blocks that ran are counted in tickets where others were to follow.
+            if let Some(plan) = self.current {
+                self.forget_program(plan);
+            }
         }
         self.noted.clear();
         self.phase = Phase::Idle;
@@ -316,11 +323,11 @@ impl Cuda {
     fn issue(&self, run: &mut Run<'_>, index: usize) -> Result<()> {
         let step = &run.plan.steps[index];
         let lane = self.lanes[step.lane.index()].clone();
-        let Work::Launches(launches) = &self.program(run)?.steps[index] else {
+        let Work::Device(items) = &self.program(run)?.steps[index] else {
             let places = places(&self.arenas, run.memory, run.scalars.seed);
             return host::compute(&self.gpu, &lane, run, &places, step);
         };
-        self.put(launches, &step.layer, &lane)
+        self.put(items, &step.layer, &lane)
     }
 
     /// Makes the copies of parameters and inputs that products take in 16 bits.
@@ -328,19 +335,17 @@ impl Cuda {
         self.put(&self.program(run)?.prologue, "", &self.lanes[0])
     }
 
-    /// Puts launches on a stream.
-    fn put(&self, launches: &[Ready], layer: &str, lane: &Arc<CudaStream>) -> Result<()> {
-        for ready in launches {
+    /// Puts work on a stream.
+    fn put(&self, items: &[Ready], layer: &str, lane: &CudaStream) -> Result<()> {
+        self.gpu.bind()?;
+        items.iter().try_for_each(|ready| {
             // SAFETY: the lowering fills the structure that the kernel's header names, with
             // addresses in arenas that live as long as this backend, which waits for its lanes
             // before it frees them.
-            unsafe { ready.launch.params.launch(&ready.function, &ready.launch.grid, lane) }
-                .map_err(|error| {
-                    let kernel = &ready.launch.kernel;
-                    self.gpu.error(format_args!("kernel {kernel} of layer {layer:?}"), error)
-                })?;
-        }
-        Ok(())
+            unsafe { ready.issue(lane.cu_stream()) }.map_err(|error| {
+                self.gpu.error(format_args!("{} of layer {layer:?}", ready.name()), error)
+            })
+        })
     }
 
     /// An event of the plan that is running.
@@ -578,6 +583,7 @@ fn places<'a>(arenas: &[Arc<DeviceMemory>], memory: &'a Memory, seed: u64) -> Pl
         gradients: memory.gradients.map(address),
         moments: memory.moments.iter().map(|&arena| address(arena)).collect(),
         averages: memory.averages.map(|arena| arena.map(address)),
+        training: memory.training.map_or(Address::NONE, address),
         slots: &memory.slots,
         seed,
     }

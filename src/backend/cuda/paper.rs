@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Planning for a GPU that is not there: a backend that takes plans and runs none, and the launches
-//! that a plan would be lowered to.
+//! Planning for a GPU that is not there: a backend that takes plans and runs none, and the work that
+//! a plan would be lowered to.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::geometry::Machine;
 use super::lower::{Places, Scratch};
 use super::memory::Address;
+use super::work::PlanWork;
 use super::{facts, program, DeviceInfo, ALIGNMENT};
 use crate::backend::{slots, Arena, Backend, Facts, Layout, Run, Snapshot, Span};
 use crate::graph::ParamSpec;
@@ -20,19 +21,6 @@ use crate::{Error, Precision, Result};
 pub struct Architecture {
     number: u32,
     multiprocessors: usize,
-}
-
-/// A kernel launch of a plan.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KernelLaunch {
-    /// The kernel's name.
-    pub kernel: String,
-    /// Blocks of the grid along x, y and z.
-    pub blocks: [u32; 3],
-    /// Threads of a block.
-    pub threads: u32,
-    /// Dynamic shared memory of a block, in bytes.
-    pub shared: u32,
 }
 
 /// Architectures that machine code is built for, with the multiprocessors of a GPU of each: A100,
@@ -86,16 +74,11 @@ impl FromStr for Architecture {
     }
 }
 
-/// The kernels that each step of a plan launches, in order; `None` for steps that the host
-/// computes, since there is no kernel for them.
+/// What a run of a plan gives a GPU to do, without one.
 ///
 /// # Errors
 /// [`Error::Internal`] if the plan contradicts itself.
-pub fn launches(
-    plan: &Plan,
-    architecture: Architecture,
-    precision: Precision,
-) -> Result<Vec<Option<Vec<KernelLaunch>>>> {
+pub fn work(plan: &Plan, architecture: Architecture, precision: Precision) -> Result<PlanWork> {
     let (slots, _) = slots(plan.graph.parameters(), ALIGNMENT, |_| Layout::RowMajor);
     // Addresses are not told, but arenas must not look like one another.
     let arena = |number: u64| Address((number + 1) << 40);
@@ -104,29 +87,15 @@ pub fn launches(
         values: arena(1),
         state: arena(2),
         gradients: Some(arena(3)),
-        moments: (0..MOST_MOMENTS).map(|index| arena(4 + index)).collect(),
+        training: arena(4),
+        moments: (0..MOST_MOMENTS).map(|index| arena(5 + index)).collect(),
         averages: [0, 1].map(|index| Some(arena(5 + MOST_MOMENTS + index))),
         slots: &slots,
         seed: 0,
     };
-    let mut scratch = Scratch::at(arena(4 + MOST_MOMENTS));
+    let mut scratch = Scratch::at(arena(5 + MOST_MOMENTS));
     let lowered = program::lower(plan, &places, &architecture.machine(), precision, &mut scratch)?;
-    let told = |launches: Vec<super::launch::Launch>| {
-        let real = launches.into_iter().filter(|launch| !launch.grid.is_empty());
-        real.map(|launch| KernelLaunch {
-            blocks: launch.grid.blocks,
-            threads: launch.grid.threads.iter().product(),
-            shared: launch.grid.shared,
-            kernel: launch.kernel,
-        })
-        .collect::<Vec<_>>()
-    };
-    let mut all: Vec<_> = lowered.into_iter().map(|launches| launches.map(told)).collect();
-    // What runs before the first step counts as a part of it.
-    if let Some(Some(first)) = all.first_mut() {
-        first.splice(0..0, told(scratch.prologue));
-    }
-    Ok(all)
+    Ok(PlanWork::new(plan, scratch, lowered))
 }
 
 /// Adam has two.

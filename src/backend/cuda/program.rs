@@ -1,24 +1,26 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A plan made ready for a device: its launches, the memory that they share, its events.
+//! A plan made ready for a device: its work, the memory that its kernels share, its events.
 
-use cudarc::driver::{CudaEvent, CudaFunction, CudaStream};
+use cudarc::driver::sys::CUstream;
+use cudarc::driver::{CudaEvent, CudaFunction, CudaStream, DriverError};
 
 use super::abi::KilnScalars;
 use super::capture::Graph;
 use super::geometry::Machine;
 use super::gpu::Gpu;
 use super::kernels::Kernels;
-use super::launch::Launch;
-use super::lower::{Lowering, Places, Scratch};
+use super::launch::{Copy, Fill, Item, Launch};
+use super::lower::{Divisor, Lowering, Places, Scratch};
 use super::memory::{Address, DeviceMemory};
-use crate::backend::{notice, Arena};
+use super::transfer::scalars_bytes;
+use crate::backend::{notice, Arena, Run};
 use crate::kernel::Kernel;
 use crate::op::UpdateRule;
 use crate::plan::Plan;
 use crate::scalars::Scalars;
 use crate::{Error, Precision, Result};
 
-/// A plan's launches with their kernels.
+/// A plan's work with its kernels.
 #[derive(Debug)]
 pub(super) struct Program {
     /// The plan's arena, whose address is part of the launches.
@@ -35,6 +37,7 @@ pub(super) struct Program {
     pub(super) replay: Replay,
     scratch: DeviceMemory,
     rule: Option<UpdateRule>,
+    divisors: Vec<Divisor>,
 }
 
 /// How far a program is on its way to being replayed.
@@ -59,17 +62,45 @@ impl Replay {
 /// What a step does.
 #[derive(Debug)]
 pub(super) enum Work {
-    /// It launches kernels.
-    Launches(Vec<Ready>),
+    /// The device does it.
+    Device(Vec<Ready>),
     /// It has no kernel: the host computes it from what it reads.
     Host,
 }
 
-/// A launch with its kernel.
+/// An item, a launch with its kernel.
 #[derive(Debug)]
-pub(super) struct Ready {
-    pub(super) launch: Launch,
-    pub(super) function: CudaFunction,
+pub(super) enum Ready {
+    Launch(Launch, CudaFunction),
+    Copy(Copy),
+    Fill(Fill),
+}
+
+impl Ready {
+    /// What errors call it.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Ready::Launch(launch, _) => format!("kernel {}", launch.kernel),
+            Ready::Copy(copy) => format!("a copy of {} bytes", copy.bytes),
+            Ready::Fill(fill) => format!("a fill of {} bytes", fill.bytes()),
+        }
+    }
+
+    /// Puts it on a stream of the context that is current.
+    ///
+    /// # Safety
+    /// What is named by address is memory of the device that outlives the work, and a launch's
+    /// parameters are those of its kernel.
+    pub(super) unsafe fn issue(&self, stream: CUstream) -> std::result::Result<(), DriverError> {
+        // SAFETY: the caller's promise is passed on.
+        unsafe {
+            match self {
+                Ready::Launch(launch, function) => launch.issue(function.cu_function(), stream),
+                Ready::Copy(copy) => copy.issue(stream),
+                Ready::Fill(fill) => fill.issue(stream),
+            }
+        }
+    }
 }
 
 /// Optimisers load what begins there as one vector.
@@ -94,19 +125,24 @@ impl Program {
         for (address, value) in &scratch.constants {
             super::transfer::write_now(gpu, stream, *address, &value.to_ne_bytes())?;
         }
-        let mut ready = |launches: Vec<Launch>| -> Result<Vec<Ready>> {
-            let launches = launches.into_iter().filter(|launch| !launch.grid.is_empty());
-            let load = |launch: Launch| {
-                let function = kernels.get(gpu, &launch.kernel, launch.grid.shared)?;
-                Ok(Ready { launch, function })
+        let mut ready = |items: Vec<Item>| -> Result<Vec<Ready>> {
+            let load = |item: Item| {
+                Ok(match item {
+                    Item::Launch(launch) => {
+                        let function = kernels.get(gpu, &launch.kernel, launch.grid.shared)?;
+                        Ready::Launch(launch, function)
+                    }
+                    Item::Copy(copy) => Ready::Copy(copy),
+                    Item::Fill(fill) => Ready::Fill(fill),
+                })
             };
-            launches.map(load).collect()
+            items.into_iter().filter(|item| !item.is_empty()).map(load).collect()
         };
-        let prologue = ready(scratch.prologue)?;
+        let prologue = ready(scratch.prologue.into_iter().map(Item::from).collect())?;
         let mut steps = Vec::with_capacity(lowered.len());
-        for (step, launches) in plan.steps.iter().zip(lowered) {
-            steps.push(match launches {
-                Some(launches) => Work::Launches(ready(launches)?),
+        for (step, items) in plan.steps.iter().zip(lowered) {
+            steps.push(match items {
+                Some(items) => Work::Device(ready(items)?),
                 None => {
                     notice::of_plain_step(gpu.name(), plan, step);
                     Work::Host
@@ -123,6 +159,7 @@ impl Program {
             events: events.map_err(|error| gpu.error("making an event", error))?,
             replay: Replay::NotRun,
             scratch: memory,
+            divisors: scratch.divisors,
             rule: plan.steps.iter().find_map(|step| match step.kernel {
                 Kernel::FlatUpdate { rule, .. } => Some(rule),
                 _ => None,
@@ -130,61 +167,63 @@ impl Program {
         })
     }
 
-    /// Whether all steps are kernels.
+    /// Whether the device does all steps.
     pub(super) fn is_on_device(&self) -> bool {
-        self.steps.iter().all(|work| matches!(work, Work::Launches(_)))
+        self.steps.iter().all(|work| matches!(work, Work::Device(_)))
     }
 
-    /// Where kernels read a run's scalars.
-    pub(super) fn scalars_address(&self) -> Address {
+    /// Where kernels read what the host gives with a run.
+    pub(super) fn given_address(&self) -> Address {
         self.scratch.address()
     }
 
-    /// A run's scalars as kernels read them.
-    pub(super) fn scalars(&self, run: &Scalars) -> KilnScalars {
+    /// What the host gives with a run: its scalars, and behind them what its losses divide by.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the inputs are not those of the plan.
+    pub(super) fn given(&self, run: &Run<'_>) -> Result<Vec<u8>> {
+        let mut bytes = scalars_bytes(&self.scalars(run.scalars)).to_vec();
+        for divisor in &self.divisors {
+            bytes.extend(divisor.of(run.inputs)?.to_ne_bytes());
+        }
+        Ok(bytes)
+    }
+
+    fn scalars(&self, run: &Scalars) -> KilnScalars {
         let own = match self.rule {
             Some(UpdateRule::Adam { beta1, .. }) => beta1,
             Some(UpdateRule::Sgd { momentum, .. }) => momentum,
             None => 0.0,
         };
         let momentum = run.momentum.unwrap_or(own);
-        let (correction1, correction2_root) = match self.rule {
-            Some(UpdateRule::Adam { beta2, .. }) => {
-                let update = f64::from(run.update);
-                (1.0 / (1.0 - momentum.powf(update)), 1.0 / (1.0 - beta2.powf(update)).sqrt())
-            }
-            _ => (1.0, 1.0),
-        };
         KilnScalars {
-            pass: run.pass,
-            sample_offset: run.sample_offset,
-            update: run.update,
             learning_rate: run.learning_rate,
-            share: run.share,
-            moment1_correction: correction1 as f32,
-            moment2_correction_root: correction2_root as f32,
             momentum: momentum as f32,
             one_minus_momentum: (1.0 - momentum) as f32,
+            share: run.share,
+            exact_momentum: momentum,
+            pass: run.pass,
+            sample_offset: run.sample_offset,
             average: run.average,
         }
     }
 }
 
-/// The launches of every step; `None` for steps without a kernel.
+/// What the device does for every step; `None` for steps that the host computes.
 pub(super) fn lower(
     plan: &Plan,
     places: &Places<'_>,
     machine: &Machine,
     precision: Precision,
     scratch: &mut Scratch,
-) -> Result<Vec<Option<Vec<Launch>>>> {
+) -> Result<Vec<Option<Vec<Item>>>> {
     countable(plan)?;
     let mut lowered = Vec::with_capacity(plan.steps.len());
     for step in &plan.steps {
         let scratch = &mut *scratch;
         let (before, after) = (Vec::new(), Vec::new());
         let lowering = Lowering { plan, step, places, machine, precision, scratch, before, after };
-        lowered.push(lowering.launches()?);
+        lowered.push(lowering.items()?);
     }
     Ok(lowered)
 }

@@ -2,6 +2,7 @@
 //! Copies between host and device.
 
 use std::collections::VecDeque;
+use std::mem::offset_of;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -397,7 +398,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn padded(bytes: usize) -> usize {
+pub(super) fn padded(bytes: usize) -> usize {
     bytes.next_multiple_of(super::ALIGNMENT)
 }
 
@@ -418,8 +419,29 @@ pub(super) fn tensor_bytes(tensor: &Tensor) -> Result<&[u8]> {
     }
 }
 
-/// The bytes of a run's scalars.
+/// The bytes of a run's scalars; zeros where nothing lies between them.
 pub(super) fn scalars_bytes(scalars: &KilnScalars) -> [u8; std::mem::size_of::<KilnScalars>()] {
-    // SAFETY: ten numbers of four bytes each, without padding.
-    unsafe { std::mem::transmute_copy(scalars) }
+    let mut bytes = [0; std::mem::size_of::<KilnScalars>()];
+    let mut put = |at: usize, number: &[u8]| {
+        bytes[at..at + number.len()].copy_from_slice(number);
+    };
+    let KilnScalars {
+        learning_rate,
+        momentum,
+        one_minus_momentum,
+        share,
+        exact_momentum,
+        pass,
+        sample_offset,
+        average,
+    } = *scalars;
+    put(offset_of!(KilnScalars, learning_rate), &learning_rate.to_ne_bytes());
+    put(offset_of!(KilnScalars, momentum), &momentum.to_ne_bytes());
+    put(offset_of!(KilnScalars, one_minus_momentum), &one_minus_momentum.to_ne_bytes());
+    put(offset_of!(KilnScalars, share), &share.to_ne_bytes());
+    put(offset_of!(KilnScalars, exact_momentum), &exact_momentum.to_ne_bytes());
+    put(offset_of!(KilnScalars, pass), &pass.to_ne_bytes());
+    put(offset_of!(KilnScalars, sample_offset), &sample_offset.to_ne_bytes());
+    put(offset_of!(KilnScalars, average), &average.to_ne_bytes());
+    bytes
 }

@@ -78,6 +78,12 @@ const LAST_FEW: &str = "the last elements of an array, fewer than 16 bytes, go o
 const EVERY_FUNCTION: &str =
     "every function of elements, of which a launch runs a few; operands of any stride";
 const ONE_BY_ONE: &str = "rows are not aligned to 16 bytes: element by element";
+const FOUND: &str =
+    "operands are found element by element where channels are not aligned; any window";
+const CHANNELS: &str = "channels that are not aligned go one by one; indices are 4 bytes";
+const COLUMNS: &str =
+    "numbers of eight columns in registers; columns that are not aligned go one by one";
+const ROWS: &str = "numbers of a row are single; rows that are not aligned go one by one";
 const FFMA: &str = "copies of 4 bytes put rows upright and take any alignment; FFMA dominates";
 
 const POINTWISE: Bar = Bar {
@@ -139,6 +145,15 @@ const BARS: &[Bar] = &[
     Bar { parts: &["gemm", "64x64"], ..GEMM_SMALL },
     Bar { parts: &["gemm", "any"], ..GEMM_ANY },
 
+    Bar { parts: &["conv", "_f32"], code: 68 * 1024, registers: 120, narrow: SCALARS, dynamic: Dynamic::Bytes(17408), main: None, why: FOUND, ..GEMM_SMALL },
+    Bar { parts: &["conv"], code: 68 * 1024, registers: 136, occupancy: 3, narrow: SCALARS, main: None, why: FOUND, ..GEMM_SMALL },
+    Bar { parts: &["pool"], registers: 48, narrow: SCALARS, why: CHANNELS, ..POINTWISE },
+    Bar { parts: &["normalize_gradient_columns"], registers: 80, occupancy: 3, narrow: SCALARS, why: COLUMNS, ..POINTWISE },
+    Bar { parts: &["statistics_columns"], registers: 64, narrow: SCALARS, why: COLUMNS, ..POINTWISE },
+    Bar { parts: &["line_columns"], registers: 52, narrow: SCALARS, why: COLUMNS, ..POINTWISE },
+    Bar { parts: &["normalize_gradient"], narrow: SCALARS, why: ROWS, ..POINTWISE },
+    Bar { parts: &["statistics"], narrow: SCALARS, why: ROWS, ..POINTWISE },
+    Bar { parts: &["line_rows"], narrow: SCALARS, why: ROWS, ..POINTWISE },
     Bar { parts: &["_strided"], narrow: SCALARS, why: ONE_BY_ONE, ..POINTWISE },
     Bar { parts: &["cross_entropy"], registers: 64, narrow: 56, why: "labels, weights and losses are single numbers", ..POINTWISE },
     Bar { parts: &["softmax_gradient"], ..POINTWISE },

@@ -73,12 +73,12 @@ impl<'a> Launch<'a> {
     ) -> Result<()> {
         let (y, x) = (self.shape(self.step.inputs[0]), self.shape(self.step.inputs[1]));
         let shape = conv_shape(&conv, x, y);
-        let (plan, step, scalars) = (self.plan, self.step, self.scalars);
+        let (plan, step, run) = (self.plan, self.step, (self.scalars, self.update));
         let Operands { reads, writes, moments } = self.operands;
         let summed = self.summed.unwrap_or(reads[0]);
         let tails: Vec<GradientTail<'_>> = match sink {
             Some(Sink::Update(_)) => {
-                let updates = updates(plan, step, scalars, (writes, moments)).into_iter();
+                let updates = updates(plan, step, run, (writes, moments)).into_iter();
                 let tail = |(rule, updated)| GradientTail::Update { rule, scale: 1.0, updated };
                 updates.map(tail).collect()
             }

@@ -19,7 +19,7 @@ use super::operands::{Located, Operands, Read};
 use super::pool::Pool;
 use super::program::{Program, Ready};
 use super::simd::Isa;
-use super::{plain, rounding};
+use super::{plain, rounding, state};
 use crate::backend::{Memory, Run};
 use crate::graph::NodeId;
 use crate::kernel::Kernel;
@@ -68,6 +68,7 @@ fn launch_loop(
     let (plan, memory, scalars) = (run.plan, run.memory, run.scalars);
     let step = &plan.steps[index];
     let numbers = located.numbers(plan, scalars);
+    let update = state::training_state(arenas, memory).update();
     let mut operands = located.borrow(arenas, run, &numbers)?;
     let row_major = row_major(plan, step, foreign, &operands)?;
     for (foreign, values) in foreign.iter().zip(&row_major) {
@@ -80,7 +81,7 @@ fn launch_loop(
     for (read, rounded) in operands.reads.iter_mut().zip(&factors) {
         *read = Read::F32(rounded);
     }
-    Launch { engine, plan, scalars, memory, step, operands, readers, summed }.dispatch()
+    Launch { engine, plan, scalars, update, memory, step, operands, readers, summed }.dispatch()
 }
 
 /// Parameters in the order that all kernels know.
@@ -103,6 +104,8 @@ struct Launch<'a> {
     engine: &'a Engine,
     plan: &'a Plan,
     scalars: &'a Scalars,
+    /// Number of the update under way.
+    update: u32,
     memory: &'a Memory,
     step: &'a Step,
     operands: Operands<'a>,

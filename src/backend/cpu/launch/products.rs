@@ -67,7 +67,7 @@ impl Launch<'_> {
 
     pub(super) fn weight_gradient(self, sink: Sink, bias: BiasGradient) -> Result<()> {
         let Layer { rows, layout } = Layer::of(self.plan, self.step);
-        let (plan, step, scalars) = (self.plan, self.step, self.scalars);
+        let (plan, step, run) = (self.plan, self.step, (self.scalars, self.update));
         let Operands { reads, writes, moments } = self.operands;
         let summed = self.summed.unwrap_or(reads[0]);
         let tails: Vec<GradientTail<'_>> = match sink {
@@ -78,7 +78,7 @@ impl Launch<'_> {
                 writes.into_iter().map(GradientTail::Accumulate).collect()
             }
             Sink::Update(_) => {
-                let updates = updates(plan, step, scalars, (writes, moments)).into_iter();
+                let updates = updates(plan, step, run, (writes, moments)).into_iter();
                 let tail = |(rule, updated)| GradientTail::Update { rule, scale: 1.0, updated };
                 updates.map(tail).collect()
             }

@@ -6,7 +6,8 @@ use super::super::simd::{self, Moments, Updated};
 use super::super::state;
 use super::{internal, write, Launch};
 use crate::kernel::Clip;
-use crate::op::{clip_coefficient, Decay, Nesterov, Op, StateRule, Store, Update, UpdateRule};
+use crate::op::{clip_coefficient, weight_so_far};
+use crate::op::{Decay, Nesterov, Op, StateRule, Store, Update, UpdateRule};
 use crate::plan::{Place, Plan, Step};
 use crate::scalars::Scalars;
 use crate::{allocate, Result};
@@ -47,13 +48,13 @@ impl Launch<'_> {
     }
 
     pub(super) fn flat_update(self, clip: Clip) -> Result<()> {
-        let (plan, step, scalars) = (self.plan, self.step, self.scalars);
+        let (plan, step, run) = (self.plan, self.step, (self.scalars, self.update));
         let Operands { reads, writes, moments } = self.operands;
         let scale = match (clip, reads.last()) {
             (Clip::ByCoefficient, Some(coefficient)) => coefficient.values()?[0],
             _ => 1.0,
         };
-        let updates = updates(plan, step, scalars, (writes, moments));
+        let updates = updates(plan, step, run, (writes, moments));
         for ((rule, updated), gradient) in updates.into_iter().zip(&reads) {
             let (pool, isa) = (&self.engine.pool, self.engine.isa);
             simd::update(pool, isa, &rule, gradient.values()?, scale, updated);
@@ -76,11 +77,12 @@ impl Launch<'_> {
     }
 }
 
-/// What a step updates, in the order of its outputs, with the rules of its parameters worked out.
+/// What a step updates, in the order of its outputs, with the rules of its parameters worked out for a
+/// run and the number of its update.
 pub(super) fn updates<'a>(
     plan: &Plan,
     step: &Step,
-    scalars: &Scalars,
+    run: (&Scalars, u32),
     (writes, moments): (Vec<&'a mut [f32]>, Vec<Vec<&'a mut [f32]>>),
 ) -> Vec<(simd::UpdateRule, Updated<'a>)> {
     let mut updates: Vec<(simd::UpdateRule, Updated<'a>)> = Vec::with_capacity(writes.len());
@@ -91,7 +93,7 @@ pub(super) fn updates<'a>(
                 // Neighbours mostly have one rule, and powers take their time.
                 let rule = match (updates.last(), last == Some(update)) {
                     (Some((rule, _)), true) => *rule,
-                    _ => vector_rule(&update, scalars),
+                    _ => vector_rule(&update, run),
                 };
                 let moments = moments_of(moments);
                 updates.push((rule, Updated { values, moments, average: None }));
@@ -99,7 +101,7 @@ pub(super) fn updates<'a>(
             }
             Op::Average(_) => {
                 if let Some((_, updated)) = updates.last_mut() {
-                    let weight = scalars.average;
+                    let weight = run.0.average;
                     updated.average = Some(simd::Average { averages: values, weight });
                 }
             }
@@ -119,8 +121,8 @@ fn moments_of(moments: Vec<&mut [f32]>) -> Moments<'_> {
 }
 
 /// What is done to a parameter, with this run's scalars worked out.
-fn vector_rule(own: &Update, run: &Scalars) -> simd::UpdateRule {
-    let rate = own.rate(run);
+fn vector_rule(own: &Update, (run, update): (&Scalars, u32)) -> simd::UpdateRule {
+    let (rate, count) = (own.rate(run), own.count(update));
     match own.rule {
         UpdateRule::Sgd { momentum, dampening, nesterov, weight_decay } => simd::UpdateRule::Sgd {
             learning_rate: rate as f32,
@@ -131,16 +133,15 @@ fn vector_rule(own: &Update, run: &Scalars) -> simd::UpdateRule {
                 Nesterov::On => simd::Nesterov::On,
             },
             weight_decay: weight_decay as f32,
-            step: if own.count(run) <= 1 { simd::Step::First } else { simd::Step::Later },
+            step: if count <= 1 { simd::Step::First } else { simd::Step::Later },
         },
         UpdateRule::Adam { beta1, beta2, eps, weight_decay, decay } => {
             let beta1 = run.momentum.unwrap_or(beta1);
-            let update = f64::from(own.count(run));
             simd::UpdateRule::Adam {
                 decays: [beta1, beta2].map(|beta| beta as f32),
                 shares: [beta1, beta2].map(|beta| (1.0 - beta) as f32),
-                step_size: (rate / (1.0 - beta1.powf(update))) as f32,
-                inv_sqrt_bias2: (1.0 / (1.0 - beta2.powf(update)).sqrt()) as f32,
+                step_size: (rate / weight_so_far(beta1, count)) as f32,
+                inv_sqrt_bias2: (1.0 / weight_so_far(beta2, count).sqrt()) as f32,
                 eps: eps as f32,
                 decay: match decay {
                     Decay::Gradient => simd::Decay::Coupled(weight_decay as f32),

@@ -4,8 +4,8 @@
 
 use super::Lowering;
 use crate::backend::cuda::abi::*;
-use crate::backend::cuda::geometry::{divider, vector, Grid, Machine};
-use crate::backend::cuda::launch::Launch;
+use crate::backend::cuda::geometry::{divider, vector, Machine};
+use crate::backend::cuda::launch::{Grid, Launch};
 use crate::kernel::{Extent, Reduce, Reducer};
 use crate::op::Extremum;
 use crate::{DType, Result};

@@ -3,11 +3,11 @@
 
 use super::{internal, unary, Lowering};
 use crate::backend::cuda::abi::*;
-use crate::backend::cuda::geometry::{divider, vector, Grid};
-use crate::backend::cuda::launch::Launch;
+use crate::backend::cuda::geometry::{divider, vector};
+use crate::backend::cuda::launch::{Grid, Launch};
 use crate::backend::cuda::memory::Address;
 use crate::kernel::chain::{Axis, Chain, Function, Link, Source, View};
-use crate::op::{Binary, Store};
+use crate::op::Binary;
 use crate::{DType, Result};
 
 impl Lowering<'_> {
@@ -33,33 +33,19 @@ impl Lowering<'_> {
         Ok(vec![launch(params, &chain.links, dtype)?])
     }
 
-    /// A gradient into its slot: a copy, or a sum with what the slot holds.
-    pub(super) fn store_gradient(&mut self, store: Store) -> Result<Vec<Launch>> {
+    /// A gradient added to what its slot holds.
+    pub(super) fn add_gradient(&mut self) -> Result<Vec<Launch>> {
         let (slot, gradient) = (self.write(0)?, self.read_as(0, DType::F32)?);
         let count = self.output_shape(0).elements();
-        let function = match store {
-            Store::Overwrite => Function::Copy,
-            Store::Accumulate => Function::Binary(Binary::Add),
-        };
         let mut params = KilnChainParams { count: count as u32, ..Default::default() };
         for (place, at) in params.operands.iter_mut().zip([gradient, slot]) {
             *place = operand(&View::dense(count), at, KILN_CHAIN_T, DType::F32);
         }
         params.results[0] = KilnChainResult { y: slot, storage: KILN_CHAIN_T };
         let arguments = vec![Source::Operand(0), Source::Operand(1)];
+        let function = Function::Binary(Binary::Add);
         let link = Link { function, arguments, keep: None, store: Some(0) };
         Ok(vec![launch(params, &[link], DType::F32)?])
-    }
-
-    /// One number that is the same in every run, as the step's first result.
-    pub(super) fn number(&mut self, value: f32) -> Result<Launch> {
-        let (from, to) = (self.scratch.constant(value), self.write_as(0, DType::F32)?);
-        let mut params = KilnChainParams { count: 1, ..Default::default() };
-        params.operands[0] = operand(&View::dense(1), from, KILN_CHAIN_T, DType::F32);
-        params.results[0] = KilnChainResult { y: to, storage: KILN_CHAIN_T };
-        let arguments = vec![Source::Operand(0)];
-        let link = Link { function: Function::Copy, arguments, keep: None, store: Some(0) };
-        launch(params, &[link], DType::F32)
     }
 
     /// The type of a chain's elements: that of 16 bits if any value is stored so.

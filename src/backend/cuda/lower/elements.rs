@@ -4,8 +4,8 @@
 use super::linear::store;
 use super::Lowering;
 use crate::backend::cuda::abi::*;
-use crate::backend::cuda::geometry::{column_sum_grid, divider, transpose_grid, vector, Grid};
-use crate::backend::cuda::launch::Launch;
+use crate::backend::cuda::geometry::{column_sum_grid, divider, transpose_grid, vector};
+use crate::backend::cuda::launch::{Grid, Launch};
 use crate::backend::cuda::memory::Address;
 use crate::op::{Dropout, Drops, Softmax, Store};
 use crate::philox::{round_keys, DROP_ALL, ELEMENTS_PER_BLOCK};

@@ -4,8 +4,8 @@
 use super::elements::row_variant;
 use super::Lowering;
 use crate::backend::cuda::abi::*;
-use crate::backend::cuda::geometry::{linear_loss_grid, Grid};
-use crate::backend::cuda::launch::Launch;
+use crate::backend::cuda::geometry::linear_loss_grid;
+use crate::backend::cuda::launch::{Grid, Launch};
 use crate::backend::cuda::memory::Address;
 use crate::kernel::Bias;
 use crate::kernel::{LinearCrossEntropy, LossGradient, Scores};
@@ -93,16 +93,6 @@ impl Lowering<'_> {
         Ok(vec![Launch::new("nll_gradient_f32", grid, params)])
     }
 
-    /// The loss of no rows: a mean divides by nothing, and one loss per row is none.
-    pub(super) fn loss_of_nothing(&mut self, nll: &Nll) -> Result<Vec<Launch>> {
-        let value = match nll.reduction {
-            Reduction::Mean => f32::NAN,
-            Reduction::Sum => 0.0,
-            Reduction::None => return Ok(vec![]),
-        };
-        Ok(vec![self.number(value)?])
-    }
-
     /// The loss's part of the parameters; `labels` is the index of the labels among the inputs,
     /// class weights follow them.
     fn loss(
@@ -121,6 +111,7 @@ impl Lowering<'_> {
             class_weights,
             dloss: Address::NONE,
             scalars: self.scratch.scalars(),
+            divisor: self.divisor(nll, classes, labels),
             loss: self.write(0)?,
             partials: self.scratch.numbers(grid.blocks[0] as usize),
             tickets: self.scratch.numbers(1),

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! From the steps of a plan to launches: plain data from plain data, without a device.
+//! From the steps of a plan to launches, copies and fills: plain data from plain data, without a
+//! device.
 
 mod along;
 mod chain;
+mod conv;
+mod divisor;
 mod elements;
+mod images;
 mod linear;
 mod loss;
+mod moves;
 mod moving;
 mod operands;
 mod scratch;
@@ -13,14 +18,15 @@ mod update;
 
 use super::abi::*;
 use super::geometry::Machine;
-use super::launch::Launch;
+use super::launch::{Item, Launch};
 use super::memory::Address;
 use crate::backend::Slot;
 use crate::graph::{NodeId, ParamId, ParamRole};
 use crate::kernel::{Kernel, LinearCrossEntropy};
-use crate::op::Unary;
+use crate::op::{Store, Unary};
 use crate::plan::{BufferId, Place, Plan, Step};
 use crate::{Error, Precision, Result, Shape};
+pub(super) use divisor::Divisor;
 pub(super) use scratch::Scratch;
 
 /// Where everything that a plan touches lies on the device.
@@ -33,6 +39,8 @@ pub(super) struct Places<'a> {
     pub(super) moments: Vec<Address>,
     /// Of trained parameters and of the state.
     pub(super) averages: [Option<Address>; 2],
+    /// What the device keeps of the training; none before a plan updates parameters.
+    pub(super) training: Address,
     pub(super) slots: &'a [Slot],
     /// The network's seed, which makes the keys of masks.
     pub(super) seed: u64,
@@ -53,11 +61,11 @@ pub(super) struct Lowering<'a> {
 }
 
 impl Lowering<'_> {
-    /// The launches of the step, in order; `None` if no kernel computes it.
+    /// What the device does for the step, in order; `None` if the host computes it.
     ///
     /// # Errors
     /// [`Error::Internal`] if the plan contradicts itself.
-    pub(super) fn launches(mut self) -> Result<Option<Vec<Launch>>> {
+    pub(super) fn items(mut self) -> Result<Option<Vec<Item>>> {
         let step = self.step;
         let launches = match &step.kernel {
             // Without rows there is no block to write the loss.
@@ -66,7 +74,11 @@ impl Lowering<'_> {
             | Kernel::Nll(nll)
                 if self.input_shape(0).samples() == 0 =>
             {
-                self.loss_of_nothing(nll)?
+                return self.loss_of_nothing(nll).map(|item| Some(vec![item]));
+            }
+            Kernel::StoreGradient(Store::Overwrite) => {
+                let item = self.copy_gradient()?;
+                return Ok(Some(self.surrounded(vec![item])));
             }
             Kernel::Linear { tail } => self.linear(tail)?,
             Kernel::InputGradient { mask } => self.input_gradient(*mask)?,
@@ -86,7 +98,7 @@ impl Lowering<'_> {
             Kernel::Sum => self.sum()?,
             Kernel::ColumnSum => self.column_sum()?,
             Kernel::Reduce(reduce) => self.reduce(reduce)?,
-            Kernel::StoreGradient(store) => self.store_gradient(*store)?,
+            Kernel::StoreGradient(Store::Accumulate) => self.add_gradient()?,
             Kernel::GlobalNorm => self.norm(None)?,
             Kernel::ClipNorm { max_norm } => self.norm(Some(*max_norm))?,
             Kernel::FlatUpdate { rule, clip } => self.flat_update(rule, *clip)?,
@@ -99,25 +111,35 @@ impl Lowering<'_> {
             Kernel::GatherGradient(picks) => self.gather_gradient(*picks)?,
             Kernel::BatchMatMul(product) => self.batch_matmul(*product)?,
             Kernel::SetState(rule) => self.set_state(*rule)?,
-            // Plans for this backend hold none of them.
-            Kernel::Conv { .. }
-            | Kernel::ConvInputGradient { .. }
-            | Kernel::ConvWeightGradient { .. }
-            | Kernel::MaxPool(_)
-            | Kernel::MaxPoolGradient(_)
-            | Kernel::AvgPool(_)
-            | Kernel::AvgPoolGradient(_)
-            | Kernel::Statistics(_)
-            | Kernel::StatisticsGradient(_)
-            | Kernel::Normalize(_)
-            | Kernel::NormalizeGradient(_)
-            | Kernel::Blend { .. }
+            Kernel::Conv { conv, tail, .. } => self.conv(conv, tail)?,
+            Kernel::ConvInputGradient { conv, mask, .. } => {
+                self.conv_input_gradient(conv, *mask)?
+            }
+            Kernel::ConvWeightGradient { conv, sink, bias, .. } => {
+                self.conv_weight_gradient(conv, *sink, *bias)?
+            }
+            Kernel::MaxPool(pool) => self.max_pool(*pool)?,
+            Kernel::MaxPoolGradient(pool) => self.max_pool_gradient(*pool)?,
+            Kernel::AvgPool(pool) => self.avg_pool(*pool)?,
+            Kernel::AvgPoolGradient(pool) => self.avg_pool_gradient(*pool)?,
+            Kernel::Statistics(over) => self.statistics(*over)?,
+            Kernel::StatisticsGradient(over) => self.statistics_gradient(*over)?,
+            Kernel::Normalize(normalize) => self.normalize(*normalize)?,
+            Kernel::NormalizeGradient(normalize) => self.normalize_gradient(*normalize)?,
+            Kernel::Blend { .. }
             | Kernel::Recurrent(_)
             | Kernel::RecurrentGradient(..)
             | Kernel::Plain => return Ok(None),
         };
+        let items = launches.into_iter().map(Item::from).collect();
+        Ok(Some(self.surrounded(items)))
+    }
+
+    /// Items with the copies of operands that they need.
+    fn surrounded(self, items: Vec<Item>) -> Vec<Item> {
         let Lowering { before, after, .. } = self;
-        Ok(Some(before.into_iter().chain(launches).chain(after).collect()))
+        let [before, after] = [before, after].map(|casts| casts.into_iter().map(Item::from));
+        before.chain(items).chain(after).collect()
     }
 
     fn shape(&self, node: NodeId) -> &Shape {

@@ -3,8 +3,8 @@
 
 use super::Lowering;
 use crate::backend::cuda::abi::*;
-use crate::backend::cuda::geometry::{divider, vector, Grid};
-use crate::backend::cuda::launch::Launch;
+use crate::backend::cuda::geometry::{divider, vector};
+use crate::backend::cuda::launch::{Grid, Launch};
 use crate::backend::cuda::memory::Address;
 use crate::kernel::{Picks, Piece, Stretch};
 use crate::{DType, Result};

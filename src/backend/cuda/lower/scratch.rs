@@ -1,28 +1,38 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Memory that belongs to a plan's launches alone.
 
-use crate::backend::cuda::abi::{KilnCastParams, KilnScalars};
-use crate::backend::cuda::geometry::Grid;
-use crate::backend::cuda::launch::Launch;
+use super::divisor::Divisor;
+use crate::backend::cuda::abi::{KilnCastParams, KilnScalars, KilnTransposeParams};
+use crate::backend::cuda::geometry::transpose_grid;
+use crate::backend::cuda::launch::{Grid, Launch};
 use crate::backend::cuda::memory::Address;
 use crate::DType;
 
-/// Memory of a plan that only its kernels know: the run's scalars first, then partial sums, tickets
-/// and constants. It is zero at first.
+/// Memory of a plan that only its kernels know: what the host gives with each run first, then partial
+/// sums, tickets and constants. It is zero at first.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     base: Address,
     bytes: usize,
     /// Constants of the graph and where they lie.
     pub(crate) constants: Vec<(Address, f32)>,
+    /// What losses divide by, behind the scalars.
+    pub(crate) divisors: Vec<Divisor>,
+    /// The ticket of all optimisers.
+    update_ticket: Option<Address>,
     /// What runs before the first step: casts of what no step writes.
     pub(crate) prologue: Vec<Launch>,
     /// Casts that the prologue makes: from, to which type, where to.
     casts: Vec<(Address, DType, Address)>,
+    /// Turned weights that the prologue makes: from, where to.
+    turned: Vec<(Address, Address)>,
 }
 
 /// Alignment of what kernels share no cache line of.
 const SCRATCH_ALIGNMENT: usize = 256;
+/// Bytes that the host may give with a run: scalars, then divisors.
+const GIVEN: usize = SCRATCH_ALIGNMENT;
+const SCALARS: usize = std::mem::size_of::<KilnScalars>();
 
 impl Scratch {
     /// Scratch memory at `base`; counting alone does not need a base that exists.
@@ -31,10 +41,13 @@ impl Scratch {
             base,
             bytes: 0,
             constants: Vec::new(),
+            divisors: Vec::new(),
+            update_ticket: None,
             prologue: Vec::new(),
             casts: Vec::new(),
+            turned: Vec::new(),
         };
-        scratch.take(std::mem::size_of::<KilnScalars>());
+        scratch.take(GIVEN);
         scratch
     }
 
@@ -46,6 +59,36 @@ impl Scratch {
     /// The run's scalars.
     pub(crate) fn scalars(&self) -> Address {
         self.base
+    }
+
+    /// What a loss divides by, which the host works out of a run's inputs; none where a plan has more
+    /// losses than there is room for.
+    pub(crate) fn divisor(&mut self, divisor: Divisor) -> Address {
+        let known = self.divisors.iter().position(|known| *known == divisor);
+        let index = known.unwrap_or(self.divisors.len());
+        if SCALARS + 4 * (index + 1) > GIVEN {
+            return Address::NONE;
+        }
+        if known.is_none() {
+            self.divisors.push(divisor);
+        }
+        self.base.plus(SCALARS + 4 * index)
+    }
+
+    /// Bytes that the host gives with a run.
+    pub(crate) fn given_bytes(&self) -> usize {
+        SCALARS + 4 * self.divisors.len()
+    }
+
+    /// Counts the blocks of all optimisers that have read how far the training is.
+    pub(crate) fn update_ticket(&mut self) -> Address {
+        match self.update_ticket {
+            Some(ticket) => ticket,
+            None => {
+                let ticket = self.take(4);
+                *self.update_ticket.insert(ticket)
+            }
+        }
     }
 
     pub(crate) fn take(&mut self, bytes: usize) -> Address {
@@ -83,6 +126,26 @@ impl Scratch {
         self.casts.push((from, dtype, copy));
         copy
     }
+
+    /// A batch of matrices that no step writes with rows as columns, made once before the first step.
+    pub(crate) fn turned(&mut self, from: Address, extents: [usize; 3], dtype: DType) -> Address {
+        if let Some((_, copy)) = self.turned.iter().find(|(known, _)| *known == from) {
+            return *copy;
+        }
+        let copy = self.take(dtype.bytes() * extents.iter().product::<usize>());
+        self.prologue.push(turn([copy, from], extents, dtype));
+        self.turned.push((from, copy));
+        copy
+    }
+}
+
+/// `y = x^T` for each of a batch of matrices `[batch, rows, columns]`.
+pub(crate) fn turn([y, x]: [Address; 2], extents: [usize; 3], dtype: DType) -> Launch {
+    let [_, rows, columns] = extents;
+    let params = KilnTransposeParams { y, x, rows: rows as u32, columns: columns as u32 };
+    let kernel = format!("transpose_{}", 8 * dtype.bytes());
+    let extra_bytes = 2 * dtype.bytes() * extents.iter().product::<usize>();
+    Launch { extra_bytes, ..Launch::new(kernel, transpose_grid(extents), params) }
 }
 
 /// `y = x` in another type.
@@ -90,5 +153,7 @@ pub(crate) fn cast([y, x]: [Address; 2], count: usize, [from, to]: [DType; 2]) -
     /// Elements that a block of `cast_S_T` copies.
     const PER_BLOCK: usize = 2048;
     let params = KilnCastParams { y, x, count: count as u32 };
-    Launch::new(format!("cast_{from}_{to}"), Grid::of(count.div_ceil(PER_BLOCK)), params)
+    let grid = Grid::of(count.div_ceil(PER_BLOCK));
+    let extra_bytes = count * (from.bytes() + to.bytes());
+    Launch { extra_bytes, ..Launch::new(format!("cast_{from}_{to}"), grid, params) }
 }

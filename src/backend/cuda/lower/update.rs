@@ -3,13 +3,13 @@
 
 use super::{internal, Lowering};
 use crate::backend::cuda::abi::*;
-use crate::backend::cuda::geometry::{norm_blocks, Grid};
-use crate::backend::cuda::launch::Launch;
+use crate::backend::cuda::geometry::norm_blocks;
+use crate::backend::cuda::launch::{Grid, Launch};
 use crate::backend::cuda::memory::Address;
 use crate::graph::{ParamId, ParamRole};
-use crate::kernel::Clip;
+use crate::kernel::{Clip, Kernel};
 use crate::op::{Decay, Nesterov, Op, StateRule, Update, UpdateRule};
-use crate::plan::Place;
+use crate::plan::{Place, Step};
 use crate::{DType, Result};
 
 /// Elements of a block of the optimisers.
@@ -81,6 +81,11 @@ impl Lowering<'_> {
     pub(super) fn flat_update(&mut self, rule: &UpdateRule, clip: Clip) -> Result<Vec<Launch>> {
         let (kernel, mut params) = optimizer(rule);
         params.scalars = self.scratch.scalars();
+        params.progress = match self.places.training {
+            Address::NONE => return Err(internal("nothing was reserved to count updates")),
+            training => training,
+        };
+        (params.tickets, params.blocks) = (self.scratch.update_ticket(), self.update_blocks()?);
         if clip == Clip::ByCoefficient {
             params.coefficient = self.read(self.step.inputs.len() - 1)?;
         }
@@ -93,19 +98,40 @@ impl Lowering<'_> {
             let place = self.places.moments.get(index).copied();
             *moment = place.ok_or_else(|| internal("too few moments were reserved"))?;
         }
-        let mut parameters = Vec::with_capacity(self.step.outputs.len());
         for &node in &self.step.outputs {
+            if let Op::Average(_) = self.plan.graph.node(node).op {
+                params.averages = self.averages(ParamRole::Trained)?;
+            }
+        }
+        Ok(launches(kernel, &params, &self.updated(self.step)?))
+    }
+
+    /// What an optimiser's step updates.
+    fn updated(&self, step: &Step) -> Result<Vec<KilnStretch>> {
+        let mut parameters = Vec::with_capacity(step.outputs.len());
+        for &node in &step.outputs {
             match self.plan.graph.node(node).op {
                 Op::Update(id, Update { rule, rate_factor, skipped }) => {
                     let weight_decay = rule.weight_decay() as f32;
                     let rate_factor = rate_factor as f32;
                     parameters.push((id, Alike { skipped, rate_factor, weight_decay }));
                 }
-                Op::Average(_) => params.averages = self.averages(ParamRole::Trained)?,
+                Op::Average(_) => {}
                 _ => return Err(internal("an optimiser yields parameters and their averages")),
             }
         }
-        Ok(launches(kernel, &params, &self.stretches(parameters)))
+        Ok(self.stretches(parameters))
+    }
+
+    /// Blocks of all optimisers of the plan: the last of them counts the update.
+    fn update_blocks(&self) -> Result<u32> {
+        let mut blocks = 0;
+        for step in &self.plan.steps {
+            if matches!(step.kernel, Kernel::FlatUpdate { .. }) {
+                blocks += self.updated(step)?.iter().map(blocks_of).sum::<u32>();
+            }
+        }
+        Ok(blocks)
     }
 
     /// Moving averages of what no optimiser changes.
@@ -198,6 +224,11 @@ struct Alike {
     weight_decay: f32,
 }
 
+/// Blocks of an optimiser over a stretch.
+fn blocks_of(stretch: &KilnStretch) -> u32 {
+    stretch.count.div_ceil(PER_BLOCK)
+}
+
 /// Launches over stretches, as many as one takes in each.
 fn launches(
     kernel: &'static str,
@@ -209,7 +240,7 @@ fn launches(
         let mut blocks = 0;
         for (place, stretch) in params.stretches.iter_mut().zip(stretches) {
             *place = KilnStretch { first_block: blocks, ..*stretch };
-            blocks += stretch.count.div_ceil(PER_BLOCK);
+            blocks += blocks_of(stretch);
         }
         params.stretch_count = stretches.len() as u32;
         Launch::new(kernel, Grid::of(blocks as usize), params)
@@ -230,7 +261,7 @@ fn optimizer(rule: &UpdateRule) -> (&'static str, KilnOptimizerParams) {
             (if rule.moments() == 0 { "sgd" } else { "sgd_momentum" }, params)
         }
         UpdateRule::Adam { beta2, eps, decay, .. } => {
-            params.beta2 = beta2 as f32;
+            (params.beta2, params.exact_beta2) = (beta2 as f32, beta2);
             params.one_minus_beta2 = (1.0 - beta2) as f32;
             params.eps = eps as f32;
             params.decay = match decay {

@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! conv, conv_input_gradient and conv_weight_gradient: flat images and volumes, strides that leave rows
+//! over, dilation, groups, few channels and many, edges of tiles, parts of sums.
+
+use crate::abi::*;
+use crate::driver::{divider, Gpu, Grid};
+use crate::dropout::Site;
+use crate::float::{Numbers, Storage};
+use crate::function::value;
+use crate::ledger::{Exactness, Want};
+use crate::memory::{Array, Memory};
+use crate::pooling::{add, Case};
+use crate::product::cut;
+
+/// f32 additions that lie between a product and a sum in any order.
+const ROUNDINGS: f64 = 8.0;
+const TILE: usize = 64;
+const MASK_SCALE: f32 = 2.0;
+
+/// A convolution of images.
+#[derive(Clone, Copy, Debug)]
+struct Conv {
+    images: Case,
+    outputs: usize,
+    groups: usize,
+}
+
+/// How products are computed.
+#[derive(Clone, Copy, Debug)]
+struct Method {
+    name: &'static str,
+    storage: Storage,
+    shared: usize,
+}
+
+/// A window of 3 x 3 that keeps extents.
+const SAME: Case = Case {
+    samples: 2,
+    channels: 8,
+    image: [1, 6, 5],
+    places: [1, 6, 5],
+    kernel: [1, 3, 3],
+    stride: [1; 3],
+    dilation: [1; 3],
+    before: [0, 1, 1],
+    after: [0, 1, 1],
+};
+const CONVS: [Conv; 6] = [
+    Conv { images: SAME, outputs: 16, groups: 1 },
+    // Few channels, strides that leave rows over, dilation.
+    Conv {
+        images: Case {
+            samples: 3,
+            channels: 3,
+            image: [1, 9, 8],
+            places: [1, 4, 3],
+            kernel: [1, 3, 2],
+            stride: [1, 2, 3],
+            dilation: [1, 1, 2],
+            before: [0, 1, 1],
+            after: [0, 0, 1],
+        },
+        outputs: 5,
+        groups: 1,
+    },
+    // A volume in two groups, of which one result has 12 channels.
+    Conv {
+        images: Case {
+            samples: 1,
+            channels: 16,
+            image: [4, 5, 3],
+            places: [2, 5, 2],
+            kernel: [2, 1, 2],
+            stride: [2, 1, 1],
+            dilation: [1; 3],
+            before: [0; 3],
+            after: [0; 3],
+        },
+        outputs: 24,
+        groups: 2,
+    },
+    // More rows, columns and sums than a tile.
+    Conv {
+        images: Case { samples: 3, channels: 72, image: [1, 5, 6], places: [1, 5, 6], ..SAME },
+        outputs: 72,
+        groups: 1,
+    },
+    // Depthwise, with single taps further down.
+    Conv { images: Case { channels: 6, ..SAME }, outputs: 6, groups: 6 },
+    Conv {
+        images: Case {
+            channels: 16,
+            places: [1, 3, 3],
+            kernel: [1; 3],
+            stride: [1, 2, 2],
+            before: [0; 3],
+            after: [0; 3],
+            ..SAME
+        },
+        outputs: 8,
+        groups: 1,
+    },
+];
+
+pub(crate) fn run(gpu: &Gpu) {
+    let shared = KILN_GEMM_STAGES as usize * 2 * TILE * KILN_GEMM_DEPTH_BYTES as usize;
+    let methods = [
+        Method { name: "f32", storage: Storage::F32, shared: 17408 },
+        Method { name: "tf32", storage: Storage::F32, shared },
+        Method { name: "bf16", storage: Storage::Bf16, shared },
+        Method { name: "f16", storage: Storage::F16, shared },
+    ];
+    for method in methods {
+        for conv in gpu.cases(&CONVS, &CONVS[..3]) {
+            for &splits in gpu.cases(&[1, 3], &[2]) {
+                let run = Run { gpu, method, conv: *conv, splits };
+                run.forward(false);
+                run.forward(true);
+                run.input_gradient(false);
+                run.input_gradient(true);
+                run.weight_gradient(KILN_STORE_OVERWRITE);
+                run.weight_gradient(KILN_STORE_ACCUMULATE);
+            }
+        }
+    }
+}
+
+struct Run<'g> {
+    gpu: &'g Gpu,
+    method: Method,
+    conv: Conv,
+    splits: usize,
+}
+
+/// One multiplication: indices of the image's element, the weight and the result.
+struct Product {
+    x: usize,
+    /// In `[outputs, taps, inputs of a group]`.
+    packed: usize,
+    /// In `[outputs, inputs of a group, taps]`.
+    weight: usize,
+    y: usize,
+}
+
+impl Run<'_> {
+    fn forward(&self, fused: bool) {
+        let Conv { images, outputs, groups } = self.conv;
+        let kernel = format!("conv_{}", self.method.name);
+        let (x, weights) = (self.numbers(self.images(), 1), self.numbers(self.weights(), 2));
+        let bias = Array::new(Storage::F32, &Numbers::new(3).between(-1.0, 1.0, outputs));
+        let y = Array::output(self.method.storage, self.results());
+        let dropped = fused && (outputs / groups) % 8 == 0;
+        let site = Site::new("conv1.dropout#0", 0.3);
+        let places = images.spots();
+        let (m, n) = (images.samples * places, outputs / groups);
+        let split = self.split(m, n);
+        let mut params = KilnConvParams {
+            d: y.address(),
+            a: x.address(),
+            b: weights.address(),
+            gather: self.from_images(),
+            m: m as i32,
+            n: n as i32,
+            k: (self.taps() * images.channels / groups) as i32,
+            ldd: outputs as i32,
+            column_tiles: divider(n.div_ceil(TILE)),
+            split: split.params,
+            ..KilnConvParams::default()
+        };
+        params.tail.places = divider(places);
+        if fused {
+            params.tail.bias = bias.address();
+            params.tail.activation = KILN_UNARY_RELU;
+        }
+        if dropped {
+            params.tail.dropout = 1;
+            params.tail.scalars = self.gpu.scalars();
+            params.tail.mask = site.params;
+        }
+        self.gpu.launch(&kernel, self.grid(m, n), &params);
+        split.tickets.assert_zero(&kernel);
+        let mut sums = vec![Want { value: 0.0, magnitude: 0.0 }; self.results()];
+        self.each(|at| add(&mut sums[at.y], self.seen(&x, at.x) * self.seen(&weights, at.packed)));
+        for (at, sum) in sums.iter_mut().enumerate().filter(|_| fused) {
+            let (row, channel) = (at / outputs, at % outputs);
+            add(sum, bias.values[channel]);
+            sum.value = value(KILN_UNARY_RELU, sum.value, 0.0);
+            if dropped {
+                let kept = site.keeps(row / places, row % places * outputs + channel);
+                let scale = if kept { f64::from(site.params.scale) } else { 0.0 };
+                *sum = Want { value: sum.value * scale, magnitude: sum.magnitude * scale };
+            }
+        }
+        self.compare(&kernel, fused, &y, &sums);
+    }
+
+    fn input_gradient(&self, masked: bool) {
+        let Conv { images, outputs, groups } = self.conv;
+        let kernel = format!("conv_input_gradient_{}", self.method.name);
+        let (dy, weights) = (self.numbers(self.results(), 4), self.numbers(self.weights(), 5));
+        let source = Numbers::new(6).sparse(self.images());
+        let source = Array::new(self.method.storage, &source);
+        let dx = Array::output(self.method.storage, self.images());
+        let (m, n) = (images.samples * images.pixels(), images.channels / groups);
+        let split = self.split(m, n);
+        let mut params = KilnConvParams {
+            d: dx.address(),
+            a: dy.address(),
+            b: weights.address(),
+            gather: self.from_results(),
+            m: m as i32,
+            n: n as i32,
+            k: (self.taps() * outputs / groups) as i32,
+            ldd: images.channels as i32,
+            column_tiles: divider(n.div_ceil(TILE)),
+            split: split.params,
+            ..KilnConvParams::default()
+        };
+        if masked {
+            params.mask.mask_source = source.address();
+            params.mask.mask_scale = MASK_SCALE;
+        }
+        self.gpu.launch(&kernel, self.grid(m, n), &params);
+        split.tickets.assert_zero(&kernel);
+        let mut sums = vec![Want { value: 0.0, magnitude: 0.0 }; self.images()];
+        self.each(|at| {
+            let scale = match masked {
+                true if source.values[at.x] == 0.0 => 0.0,
+                true => f64::from(MASK_SCALE),
+                false => 1.0,
+            };
+            let term = self.seen(&dy, at.y) * self.seen(&weights, at.packed);
+            add(&mut sums[at.x], scale * term);
+        });
+        self.compare(&kernel, masked, &dx, &sums);
+    }
+
+    fn weight_gradient(&self, store: KilnStore) {
+        let Conv { images, outputs, groups } = self.conv;
+        let kernel = format!("conv_weight_gradient_{}", self.method.name);
+        let (dy, x) = (self.numbers(self.results(), 7), self.numbers(self.images(), 8));
+        let held = Numbers::new(9).between(-1.0, 1.0, self.weights());
+        let accumulates = store == KILN_STORE_ACCUMULATE;
+        let dw = match accumulates {
+            true => Array::new(Storage::F32, &held),
+            false => Array::output(Storage::F32, self.weights()),
+        };
+        let (m, n) = (outputs / groups, self.taps() * images.channels / groups);
+        let split = self.split(m, n);
+        let params = KilnConvWeightGradientParams {
+            d: dw.address(),
+            a: dy.address(),
+            b: x.address(),
+            gather: self.from_images(),
+            m: m as i32,
+            n: n as i32,
+            k: (images.samples * images.spots()) as i32,
+            lda: outputs as i32,
+            column_tiles: divider(n.div_ceil(TILE)),
+            split: split.params,
+            store,
+        };
+        self.gpu.launch(&kernel, self.grid(m, n), &params);
+        split.tickets.assert_zero(&kernel);
+        let begun = |&held: &f32| Want::plain(if accumulates { f64::from(held) } else { 0.0 });
+        let mut sums: Vec<Want> = held.iter().map(begun).collect();
+        self.each(|at| add(&mut sums[at.weight], self.seen(&dy, at.y) * self.seen(&x, at.x)));
+        let exactness = Exactness::new(Storage::F32, ROUNDINGS);
+        let case = format!("{:?} in {} parts, {store}", self.conv, self.splits);
+        self.gpu.ledger().compare(&kernel, &case, &dw.read(), &sums, exactness);
+    }
+
+    fn compare(&self, kernel: &str, fused: bool, got: &Array, want: &[Want]) {
+        let exactness = Exactness::new(self.method.storage, ROUNDINGS);
+        let case = format!("{:?} in {} parts, with a tail: {fused}", self.conv, self.splits);
+        self.gpu.ledger().compare(kernel, &case, &got.read(), want, exactness);
+    }
+
+    /// Hands out every multiplication.
+    fn each(&self, mut take: impl FnMut(Product)) {
+        let Conv { images, outputs, groups } = self.conv;
+        let (inputs, of_group, taps) = (images.channels / groups, outputs / groups, self.taps());
+        for sample in 0..images.samples {
+            for (number, place) in images.each_place().into_iter().enumerate() {
+                for (tap, element) in images.sources(place) {
+                    for output in 0..outputs {
+                        for input in 0..inputs {
+                            let channel = output / of_group * inputs + input;
+                            take(Product {
+                                x: (sample * images.pixels() + element) * images.channels + channel,
+                                packed: (output * taps + tap) * inputs + input,
+                                weight: (output * inputs + input) * taps + tap,
+                                y: (sample * images.spots() + number) * outputs + output,
+                            });
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn from_images(&self) -> KilnGather {
+        let Conv { images, groups, .. } = self.conv;
+        KilnGather {
+            positions: images.places.map(divider),
+            taps: images.kernel.map(divider),
+            steps: [divider(1); 3],
+            scales: images.stride.map(|stride| stride as i32),
+            offsets: images.before.map(|before| -(before as i32)),
+            reaches: images.dilation.map(|dilation| dilation as i32),
+            extents: images.image.map(|extent| extent as u32),
+            stride: images.channels as u32,
+            channels: divider(images.channels / groups),
+        }
+    }
+
+    fn from_results(&self) -> KilnGather {
+        let Conv { images, groups, outputs } = self.conv;
+        KilnGather {
+            positions: images.image.map(divider),
+            taps: images.kernel.map(divider),
+            steps: images.stride.map(divider),
+            scales: [1; 3],
+            offsets: images.before.map(|before| before as i32),
+            reaches: images.dilation.map(|dilation| -(dilation as i32)),
+            extents: images.places.map(|extent| extent as u32),
+            stride: outputs as u32,
+            channels: divider(outputs / groups),
+        }
+    }
+
+    fn taps(&self) -> usize {
+        self.conv.images.kernel.iter().product()
+    }
+
+    fn images(&self) -> usize {
+        let images = self.conv.images;
+        images.samples * images.pixels() * images.channels
+    }
+
+    fn results(&self) -> usize {
+        let images = self.conv.images;
+        images.samples * images.spots() * self.conv.outputs
+    }
+
+    fn weights(&self) -> usize {
+        self.conv.outputs * self.taps() * self.conv.images.channels / self.conv.groups
+    }
+
+    fn numbers(&self, count: usize, seed: usize) -> Array {
+        Array::new(self.method.storage, &Numbers::new(seed + count).between(-1.0, 1.0, count))
+    }
+
+    /// A number as the multipliers see it.
+    fn seen(&self, array: &Array, at: usize) -> f64 {
+        match self.method.name {
+            "tf32" => cut(array.values[at]),
+            _ => array.values[at],
+        }
+    }
+
+    fn grid(&self, m: usize, n: usize) -> Grid {
+        let blocks = [m.div_ceil(TILE), n.div_ceil(TILE) * self.conv.groups, self.splits];
+        let threads = [KILN_GEMM_THREADS as usize, 1];
+        Grid { blocks, threads, shared: self.method.shared }
+    }
+
+    fn split(&self, m: usize, n: usize) -> Split {
+        let tiles = m.div_ceil(TILE) * n.div_ceil(TILE) * self.conv.groups;
+        let parts = if self.splits > 1 { self.splits } else { 0 };
+        let partials = Memory::partials(tiles * parts * TILE * TILE);
+        let tickets = Memory::tickets(tiles);
+        let params = match self.splits {
+            1 => KilnSplitK { splits: 1, ..KilnSplitK::default() },
+            splits => KilnSplitK {
+                partials: partials.address(),
+                tickets: tickets.address(),
+                splits: splits as i32,
+            },
+        };
+        Split { params, _partials: partials, tickets }
+    }
+}
+
+/// Memory of the parts of sums.
+struct Split {
+    params: KilnSplitK,
+    _partials: Memory,
+    tickets: Memory,
+}
