@@ -65,7 +65,7 @@ impl Module for Images {
         let x = self.norms[1].forward(&conv4.forward(&x)).relu();
         let overlapping =
             MaxPool { stride: [2, 2], rounding: Rounding::Ceil, ..MaxPool::new([2, 3]) };
-        self.head.forward(&overlapping.forward(&x).flatten())
+        self.head.forward(&overlapping.forward(&x).flatten(1))
     }
 }
 
@@ -141,7 +141,7 @@ struct Padded {
 
 impl Module for Padded {
     fn forward(&self, tokens: &Var) -> Var {
-        self.head.forward(&self.table.forward(tokens).flatten())
+        self.head.forward(&self.table.forward(tokens).flatten(1))
     }
 }
 
