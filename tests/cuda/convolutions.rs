@@ -65,7 +65,7 @@ impl Module for Images {
         let x = self.norms[1].forward(&conv4.forward(&x)).relu();
         let overlapping =
             MaxPool { stride: [2, 2], rounding: Rounding::Ceil, ..MaxPool::new([2, 3]) };
-        self.head.forward(&overlapping.forward(&x).flatten())
+        self.head.forward(&overlapping.forward(&x).flatten(1))
     }
 }
 
@@ -74,10 +74,10 @@ fn trainer(device: Device) -> Trainer<Images> {
     Trainer::new(net, CrossEntropy::default(), Sgd::new(0.05).momentum(0.9)).expect("a trainer")
 }
 
-fn train(device: Device) -> (Vec<f32>, Vec<(String, Tensor)>) {
+fn train(device: Device, steps: u64) -> (Vec<f32>, Vec<(String, Tensor)>) {
     let mut fit = trainer(device);
     let mut losses = Vec::new();
-    for step in 0..4 {
+    for step in 0..steps {
         let (x, y) = (numbers(step, SHAPE), labels(step, SHAPE[0], 10));
         losses.push(fit.step(&x, &y).expect("a step").value().expect("a loss"));
     }
@@ -90,17 +90,18 @@ fn train(device: Device) -> (Vec<f32>, Vec<(String, Tensor)>) {
     (losses, names.into_iter().map(read).collect())
 }
 
+/// Where factors are rounded, another element may be the largest of a window in later steps.
 #[test]
 fn networks_of_images_follow_the_cpu() {
     let driver = driver();
-    for (precision, tolerance) in [
-        (Precision::F32, 1e-3),
-        (Precision::Tf32, 2e-2),
-        (Precision::Bf16, 1e-1),
-        (Precision::F16, 2e-2),
+    for (precision, steps, tolerance) in [
+        (Precision::F32, 4, 1e-3),
+        (Precision::Tf32, 2, 2e-2),
+        (Precision::Bf16, 2, 1e-1),
+        (Precision::F16, 2, 2e-2),
     ] {
-        let (losses, parameters) = train(gpu().with_precision(precision));
-        let (expected, reference) = train(cpu().with_precision(precision));
+        let (losses, parameters) = train(gpu().with_precision(precision), steps);
+        let (expected, reference) = train(cpu().with_precision(precision), steps);
         for (loss, expected) in losses.iter().zip(&expected) {
             let error = (loss - expected).abs();
             assert!(error <= tolerance * expected.abs(), "{precision}: {loss}, {expected}");
@@ -141,7 +142,7 @@ struct Padded {
 
 impl Module for Padded {
     fn forward(&self, tokens: &Var) -> Var {
-        self.head.forward(&self.table.forward(tokens).flatten())
+        self.head.forward(&self.table.forward(tokens).flatten(1))
     }
 }
 
