@@ -9,12 +9,15 @@ mod doctor;
 mod driver_path;
 mod eval;
 mod evaluation;
+mod found;
 mod interrupt;
+mod lines;
 mod metrics;
 mod network;
 mod outcome;
 mod output;
 mod plan;
+mod predict;
 mod run_dir;
 mod session;
 mod settings;
@@ -61,13 +64,16 @@ fn run(cli: Cli) -> Outcome {
     let command = cli.command.unwrap_or_else(|| Command::Compare(args::CompareArgs::default()));
     let purpose = match command {
         Command::Train(_) | Command::Compare(_) => Purpose::Files,
-        Command::Eval(_) | Command::Plan(_) | Command::Doctor(_) => Purpose::Printing,
+        Command::Eval(_) | Command::Predict(_) | Command::Plan(_) | Command::Doctor(_) => {
+            Purpose::Printing
+        }
     };
     let mut output = Output::new(common, purpose);
     let done = |()| Ending::Done;
     let ending = match command {
         Command::Train(args) => train::run(&args, common, &mut output),
         Command::Eval(args) => Ok(eval::run(&args, common, &mut output).map(done)?),
+        Command::Predict(args) => Ok(predict::run(&args, common, &mut output).map(done)?),
         Command::Compare(args) => compare::run(&args, common, &mut output),
         Command::Plan(args) => Ok(plan::run(&args, common, &mut output).map(done)?),
         Command::Doctor(args) => Ok(doctor::run(&args, common, &mut output).map(done)?),

@@ -13,7 +13,8 @@ use kiln::{grouped, Device, Error, Mode, Precision, Result};
 use serde_json::{json, Value};
 
 use super::args::{Common, DeviceName, GraphFormat, PlanArgs, PlanMode};
-use super::network;
+use super::data::TextClasses;
+use super::network::{self, Feed, Sizes};
 use super::output::Output;
 use super::settings::{NetSettings, StepSettings};
 
@@ -21,13 +22,17 @@ pub(super) fn run(args: &PlanArgs, common: &Common, output: &mut Output) -> Resu
     let settings = NetSettings::new(&args.net)?;
     let step = StepSettings::new(&args.step, settings.feed())?;
     let target = Target::new(args, common)?;
-    let net = network::net(settings, target.device.clone(), 0)?;
+    let sizes = match settings.feed() {
+        Feed::Texts => TextClasses::of_words()?.sizes(),
+        Feed::Rows | Feed::Images => Sizes::OF_IMAGES,
+    };
+    let net = network::net(settings, sizes, target.device.clone(), 0)?;
     let mut trainer = network::trainer(net, &step, NonZeroUsize::MIN)?;
     let batch = step.batch.get();
-    let x = TensorType::f32(settings.batch(batch));
+    let x = settings.batch(batch);
     let plan = match args.mode {
         PlanMode::Train => trainer.plan(&x, &TensorType::i32([batch].into()))?,
-        PlanMode::Eval => trainer.net().plan(Mode::Eval, &[x])?,
+        PlanMode::Eval => trainer.net().plan(Mode::Eval, &x)?,
     };
     let ways = target.ways(plan)?;
     match args.graph {
