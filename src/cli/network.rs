@@ -85,7 +85,7 @@ impl Feed {
             Feed::Rows => {
                 vec![TensorType::f32([samples, Shape::from(sample).elements()].into())]
             }
-            Feed::Images => vec![TensorType::f32([&[samples], &sample[..]].concat().into())],
+            Feed::Images => vec![TensorType::f32([vec![samples], sample].concat().into())],
             Feed::Texts => texts(samples, Shape::from(sample).elements()),
         }
     }

@@ -44,9 +44,9 @@ mod pass;
 mod random;
 mod sample;
 mod subset;
-mod text;
 #[cfg(test)]
 mod tests;
+mod text;
 
 pub use arrays::{Array, Arrays};
 pub use dataset::Dataset;
