@@ -16,5 +16,6 @@ mod predictor;
 mod recurrent;
 mod statistics;
 mod summary;
+mod texts;
 mod trainer;
 mod values;
