@@ -9,6 +9,10 @@ mod directory;
 mod foreign;
 #[path = "checkpoint/groups.rs"]
 mod groups;
+#[path = "checkpoint/lists.rs"]
+mod lists;
+#[path = "checkpoint/lstm.rs"]
+mod lstm;
 #[path = "checkpoint/program.rs"]
 mod program;
 #[path = "checkpoint/recipe.rs"]

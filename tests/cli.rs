@@ -20,6 +20,8 @@ mod signals;
 #[cfg(unix)]
 #[path = "cli/streams.rs"]
 mod streams;
+#[path = "cli/texts.rs"]
+mod texts;
 
 use std::fs;
 use std::path::Path;

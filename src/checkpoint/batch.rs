@@ -11,7 +11,7 @@ use crate::{DType, Error, Result};
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(super) enum SavedTypes {
-    /// Of the only one.
+    /// Of the only one, by itself or in a list.
     One(SavedType),
     /// Of several, with the lengths of the lists among them.
     Several { types: Vec<SavedType>, lists: Vec<usize> },
@@ -37,6 +37,7 @@ impl SavedTypes {
         let mut types: Vec<SavedType> = leaves.iter().map(SavedType::of).collect();
         match (types.len(), lists.is_empty()) {
             (1, true) => SavedTypes::One(types.remove(0)),
+            (1, false) if is_list::<V>() => SavedTypes::One(types.remove(0)),
             _ => SavedTypes::Several { types, lists },
         }
     }
@@ -47,6 +48,7 @@ impl SavedTypes {
     /// [`Error::Argument`] if they are of another.
     pub(super) fn structured<V: Values>(&self, what: &str) -> Result<V::Of<TensorType>> {
         let (types, lists) = match self {
+            SavedTypes::One(one) if is_list::<V>() => (std::slice::from_ref(one), &[1][..]),
             SavedTypes::One(one) => (std::slice::from_ref(one), &[][..]),
             SavedTypes::Several { types, lists } => (&types[..], &lists[..]),
         };
@@ -60,6 +62,12 @@ impl SavedTypes {
             Error::argument(what, expected, got)
         })
     }
+}
+
+/// Whether a structure is one list: of one value it is saved as that value, so that programs whose
+/// networks take lists go on with what they trained when the networks took one value.
+fn is_list<V: Values>() -> bool {
+    V::LEAVES == 0 && V::LISTS == 1
 }
 
 impl SavedType {

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kiln::backend::cuda::{Architecture, Capture, CudaImage};
+use kiln::data::Unit;
 use kiln::lint::Code;
+use kiln::models::RnnCell;
+use kiln::nn::Directions;
 use kiln::{Device, NonFinite, Precision};
 use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
@@ -107,6 +110,8 @@ pub(super) enum Command {
     Train(TrainArgs),
     /// Measure accuracy and loss of a checkpoint
     Eval(EvalArgs),
+    /// Tell the class of each line of a text, by a checkpoint of a network that takes texts
+    Predict(PredictArgs),
     /// Train the same network without and with dropout and tell whether dropout helps
     Compare(CompareArgs),
     /// Print the compiled plan of a step, and which way each part of it takes
@@ -124,23 +129,42 @@ pub(super) struct NetArgs {
     /// The network
     #[arg(long, value_enum)]
     pub(super) net: Option<NetName>,
-    /// Width of the hidden layers of --net simple
+    /// Width of the hidden layers of --net simple, units of those of --net rnn
     #[arg(long, value_name = "N")]
     pub(super) hidden: Option<NonZeroUsize>,
     /// Dropout rate, of any network but --net variable
     #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     pub(super) p: Option<f32>,
+    /// Cell of --net rnn
+    #[arg(long, value_enum)]
+    pub(super) cell: Option<CellName>,
+    /// Recurrent layers of --net rnn
+    #[arg(long, value_name = "N")]
+    pub(super) layers: Option<NonZeroUsize>,
+    /// Features of a token in --net rnn
+    #[arg(long, value_name = "N")]
+    pub(super) embedding: Option<NonZeroUsize>,
+    /// Let the layers of --net rnn read texts from the end too
+    #[arg(long)]
+    pub(super) bidirectional: bool,
 }
 
 #[derive(Debug, Default, Args)]
 pub(super) struct DataArgs {
     /// digits, digits32 (as 3x32x32, for convolutions), or mnist:DIR, fashion:DIR, kmnist:DIR or emnist-digits:DIR, where
-    /// DIR holds the four IDX files, or torchvision's folder with them
+    /// DIR holds the four IDX files, or torchvision's folder with them; for --net rnn words (which language is it of?)
+    /// or text:FILE, where lines of FILE are a label, a tab and a text
     #[arg(long)]
     pub(super) data: Option<Source>,
-    /// Train on this many samples; of the digits, the others are the test set
+    /// Train on this many samples; of the digits and of text:FILE, the others are the test set
     #[arg(long, value_name = "N")]
     pub(super) train_samples: Option<NonZeroUsize>,
+    /// What a token of a text is; words in text:FILE if not given
+    #[arg(long, value_enum)]
+    pub(super) tokens: Option<UnitName>,
+    /// Tokens that the training texts hold less often count as unknown
+    #[arg(long, value_name = "N")]
+    pub(super) min_count: Option<NonZeroUsize>,
 }
 
 #[derive(Debug, Default, Args)]
@@ -221,6 +245,16 @@ pub(super) struct EvalArgs {
     pub(super) data: DataArgs,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct PredictArgs {
+    /// A run directory
+    #[arg(long, value_name = "DIR")]
+    pub(super) checkpoint: PathBuf,
+    /// The lines to label; those of the standard input if not given
+    #[arg(value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+}
+
 #[derive(Debug, Default, Args)]
 pub(super) struct CompareArgs {
     #[command(flatten)]
@@ -250,16 +284,8 @@ pub(super) struct PlanArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct LintArgs {
-    /// One of the networks that train knows, or rnn: embedding, two LSTM layers, scores of the last hidden
-    /// state
-    #[arg(long, value_parser = lint_net)]
-    pub(super) net: Option<LintNet>,
-    /// Width of the hidden layers of --net simple and rnn
-    #[arg(long, value_name = "N")]
-    pub(super) hidden: Option<NonZeroUsize>,
-    /// Dropout rate, of networks that have one
-    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
-    pub(super) p: Option<f32>,
+    #[command(flatten)]
+    pub(super) net: NetArgs,
     /// Samples in a batch
     #[arg(long, value_name = "N")]
     pub(super) batch: Option<NonZeroUsize>,
@@ -286,15 +312,6 @@ pub(super) struct LintArgs {
     pub(super) explain: Option<Code>,
 }
 
-/// A network that lint knows by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LintNet {
-    /// One that the other commands know too.
-    Known(NetName),
-    /// A classifier of texts.
-    Rnn,
-}
-
 #[derive(Debug, Args)]
 pub(super) struct MaskArgs {
     /// Path of the layer that drops: dropout1
@@ -308,7 +325,7 @@ pub(super) struct MaskArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) call: usize,
     /// A run directory, whose network, seed and batch are meant
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["net", "hidden", "p"])]
+    #[arg(long, value_name = "DIR", conflicts_with = "NetArgs")]
     pub(super) checkpoint: Option<PathBuf>,
     #[command(flatten)]
     pub(super) net: NetArgs,
@@ -346,6 +363,34 @@ pub(super) enum NetName {
     Residual,
     /// 3x32x32, ResNet-20 with dropout 0.1 of feature maps in its blocks
     ResnetSmall,
+    /// Texts: an embedding and recurrent layers, dropout 0.5 between all of them
+    Rnn,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum CellName {
+    /// Long short-term memory
+    Lstm,
+    /// Gated recurrent units
+    Gru,
+}
+
+/// In which directions recurrent layers read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum DirectionsName {
+    Forward,
+    Both,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum UnitName {
+    /// Each character
+    Characters,
+    /// Each run of letters, digits and apostrophes, in lower case
+    Words,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -404,6 +449,43 @@ impl Level {
     }
 }
 
+impl CellName {
+    pub(super) fn cell(self) -> RnnCell {
+        match self {
+            CellName::Lstm => RnnCell::Lstm,
+            CellName::Gru => RnnCell::Gru,
+        }
+    }
+
+    /// For people.
+    pub(super) fn describe(self, directions: DirectionsName) -> &'static str {
+        match (self, directions) {
+            (CellName::Lstm, DirectionsName::Forward) => "LSTM",
+            (CellName::Lstm, DirectionsName::Both) => "LSTM in both directions",
+            (CellName::Gru, DirectionsName::Forward) => "GRU",
+            (CellName::Gru, DirectionsName::Both) => "GRU in both directions",
+        }
+    }
+}
+
+impl DirectionsName {
+    pub(super) fn directions(self) -> Directions {
+        match self {
+            DirectionsName::Forward => Directions::Forward,
+            DirectionsName::Both => Directions::Both,
+        }
+    }
+}
+
+impl UnitName {
+    pub(super) fn unit(self) -> Unit {
+        match self {
+            UnitName::Characters => Unit::Characters,
+            UnitName::Words => Unit::Words,
+        }
+    }
+}
+
 impl PrecisionName {
     pub(super) fn precision(self) -> Precision {
         match self {
@@ -442,16 +524,6 @@ impl ImageName {
             ImageName::Nvrtc => CudaImage::Nvrtc,
         }
     }
-}
-
-fn lint_net(text: &str) -> Result<LintNet, String> {
-    if text == "rnn" {
-        return Ok(LintNet::Rnn);
-    }
-    NetName::from_str(text, false).map(LintNet::Known).map_err(|_| {
-        let known: Vec<&str> = NetName::value_variants().iter().map(|net| net.as_str()).collect();
-        format!("expected {} or rnn", known.join(", "))
-    })
 }
 
 fn threads(text: &str) -> Result<NonZeroUsize, String> {

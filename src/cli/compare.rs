@@ -34,6 +34,8 @@ const LABEL_NOISE: f64 = 0.2;
 const EPOCHS: usize = 60;
 /// Convolutions take much longer, and need fewer.
 const EPOCHS_OF_IMAGES: usize = 12;
+/// Enough to learn 2,000 words by heart.
+const EPOCHS_OF_TEXTS: usize = 25;
 const SCHEDULE: ScheduleName = ScheduleName::Cosine;
 const BATCH: usize = 50;
 
@@ -48,11 +50,11 @@ pub(super) fn run(args: &CompareArgs, common: &Common, output: &mut Output) -> O
     }
     let device = network::device(common)?;
     let conditions = conditions(&args.fit);
-    // A rate that no network takes is found before anything is written.
-    let net = network::net(settings.net, device.clone(), settings.seed)?;
-    let mut with_dropout = network::trainer(net, &settings.step, settings.micro_batches)?;
     let first = Settings { net: without, ..settings.clone() };
     let first = Session::new(first, device.clone(), conditions.clone())?;
+    // A rate that no network takes is found before anything is written.
+    let net = network::net(settings.net, first.sets().sizes(), device.clone(), settings.seed)?;
+    let mut with_dropout = network::trainer(net, &settings.step, settings.micro_batches)?;
     let found = lint::before_training(&mut with_dropout, &settings, first.sets())?;
     drop(with_dropout);
     let name = format!("compare-{}", settings.data.name());
@@ -89,13 +91,14 @@ struct Run<'a> {
 fn settings(args: &CompareArgs, common: &Common) -> Result<Settings> {
     let fit = &args.fit;
     let mut settings = Settings::new(fit, common.precision)?;
-    if fit.data.data.is_none() {
+    if fit.data.data.is_none() && settings.net.feed() != Feed::Texts {
         settings.train_samples = fit.data.train_samples.or(Some(at_least_one(TRAIN_SAMPLES)));
         settings.label_noise = fit.label_noise.unwrap_or(LABEL_NOISE);
     }
     let epochs = match settings.net.feed() {
         Feed::Rows => EPOCHS,
         Feed::Images => EPOCHS_OF_IMAGES,
+        Feed::Texts => EPOCHS_OF_TEXTS,
     };
     settings.epochs = fit.epochs.unwrap_or(at_least_one(epochs));
     settings.step.batch = fit.step.batch.unwrap_or(at_least_one(BATCH));
@@ -110,7 +113,7 @@ fn headline(session: &Session, rates: &str) -> String {
         "{} on {}: {} training samples, {:.0} % of their labels wrong, {} test samples\n\
          dropout 0 against {rates}: same first parameters, same order of samples, {} epochs\n\
          on {}",
-        settings.net.describe(),
+        settings.net.describe(sets.sizes()),
         settings.data.name(),
         sets.train.len(),
         100.0 * settings.label_noise,

@@ -3,20 +3,29 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use kiln::data::idx::{Amount, Collection, Emnist};
-use kiln::data::{Dataset, Digits};
+use kiln::data::{Dataset, Digits, Labelled, Texts, Vocabulary};
 use kiln::{Error, Result};
 use serde::{Deserialize, Serialize};
+
+use super::network::Sizes;
+use super::settings::TokenSettings;
 
 /// The split and the wrong labels stay the same whatever `--seed` is, so that runs can be compared.
 const SPLIT_SEED: u64 = 0;
 
 /// Digits to train on unless told otherwise; the other 297 are for the test.
 const DIGITS_FOR_TRAINING: usize = 1500;
+
+/// Words to choose those from that are trained on; the other 4,088 are for the test.
+const WORDS_FOR_CHOICE: usize = 8000;
+
+/// Words to train on unless told otherwise.
+const WORDS_FOR_TRAINING: usize = 2000;
 
 /// Where samples come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +35,10 @@ pub(super) enum Source {
     /// As colour images of 32 x 32.
     Digits32,
     Files(Known, PathBuf),
+    /// Words of six languages.
+    Words,
+    /// Labelled lines of a file.
+    Text(PathBuf),
 }
 
 /// A collection of files that the program's networks fit: ten classes.
@@ -42,6 +55,7 @@ pub(super) enum Known {
 pub(super) struct Choice {
     pub(super) train_samples: Option<NonZeroUsize>,
     pub(super) label_noise: f64,
+    pub(super) tokens: TokenSettings,
 }
 
 /// A training and a test set.
@@ -49,6 +63,24 @@ pub(super) struct Choice {
 pub(super) struct Sets {
     pub(super) train: Arc<dyn Dataset>,
     pub(super) test: Arc<dyn Dataset>,
+    /// What a network must know of texts.
+    pub(super) texts: Option<TextClasses>,
+    /// How much of the test is not in the vocabulary.
+    pub(super) unknown: Option<Unknown>,
+}
+
+/// What a network must know of texts: their tokens, and what its classes are called.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct TextClasses {
+    pub(super) vocabulary: Vocabulary,
+    pub(super) labels: Vec<String>,
+}
+
+/// Tokens of texts that are not in the vocabulary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unknown {
+    pub(super) tokens: usize,
+    pub(super) of: usize,
 }
 
 impl Source {
@@ -58,12 +90,53 @@ impl Source {
             Source::Digits => "digits",
             Source::Digits32 => "digits32",
             Source::Files(known, _) => known.name(),
+            Source::Words => "words",
+            Source::Text(_) => "text",
         }
     }
 
-    /// Reads the data, and of the training set only what is wanted.
-    pub(super) fn load(&self, choice: Choice) -> Result<Sets> {
+    pub(super) fn is_of_texts(&self) -> bool {
+        matches!(self, Source::Words | Source::Text(_))
+    }
+
+    /// Reads the data, and of the training set only what is wanted. Texts are read as a network knows
+    /// them, if there is one.
+    pub(super) fn load(&self, choice: Choice, known: Option<&TextClasses>) -> Result<Sets> {
         match self {
+            Source::Words => {
+                let (some, test) = Labelled::words().split(WORDS_FOR_CHOICE, SPLIT_SEED)?;
+                let count = choice.train_samples.map_or(WORDS_FOR_TRAINING, NonZeroUsize::get);
+                if count > WORDS_FOR_CHOICE {
+                    let expected = format!("at most {WORDS_FOR_CHOICE}");
+                    return Err(Error::argument("train-samples", expected, count));
+                }
+                Sets::of_texts(&some.take(count), &test, choice, known)
+            }
+            Source::Text(file) => {
+                let all = Labelled::read(file)?;
+                let len = all.entries().len();
+                // Four of five.
+                let count = choice.train_samples.map_or((len * 4).div_ceil(5), NonZeroUsize::get);
+                let most = len - 1;
+                match choice.train_samples {
+                    Some(given) if given.get() > most => {
+                        let expected = format!("at most {most}, to leave texts for the test");
+                        return Err(Error::argument("train-samples", expected, given));
+                    }
+                    None if most == 0 => {
+                        let expected = "texts to train on and to test with";
+                        return Err(Error::argument("data", expected, "one text"));
+                    }
+                    _ => {}
+                }
+                let (train, test) = all.split(count.min(most), SPLIT_SEED)?;
+                let labels = all.labels();
+                let own = match known {
+                    Some(known) => known.clone(),
+                    None => TextClasses::of(&train, labels, choice.tokens)?,
+                };
+                Sets::of_texts(&train, &test, choice, Some(&own))
+            }
             Source::Digits | Source::Digits32 => {
                 let all = Digits::load();
                 let count = choice.train_samples.map_or(DIGITS_FOR_TRAINING, NonZeroUsize::get);
@@ -77,7 +150,7 @@ impl Source {
                     _ => all.split(count, SPLIT_SEED)?,
                 };
                 let train = train.with_label_noise(choice.label_noise, SPLIT_SEED)?;
-                Ok(Sets { train: Arc::new(train), test: Arc::new(test) })
+                Ok(Sets::of_images(train, test))
             }
             Source::Files(known, directory) => {
                 let files = known.collection().find(directory)?;
@@ -85,8 +158,105 @@ impl Source {
                 let train = files.train.load(amount.unwrap_or(Amount::All))?;
                 let train = train.with_label_noise(choice.label_noise, SPLIT_SEED)?;
                 let test = files.test.load(Amount::All)?;
-                Ok(Sets { train: Arc::new(train), test: Arc::new(test) })
+                Ok(Sets::of_images(train, test))
             }
+        }
+    }
+}
+
+impl Sets {
+    fn of_images(train: impl Dataset + 'static, test: impl Dataset + 'static) -> Self {
+        Sets { train: Arc::new(train), test: Arc::new(test), texts: None, unknown: None }
+    }
+
+    fn of_texts(
+        train: &Labelled,
+        test: &Labelled,
+        choice: Choice,
+        known: Option<&TextClasses>,
+    ) -> Result<Self> {
+        let known = match known {
+            Some(known) => known.clone(),
+            None => TextClasses::of(train, train.labels(), choice.tokens)?,
+        };
+        let TextClasses { vocabulary, labels } = &known;
+        let train = train.texts(vocabulary, labels)?;
+        let train = train.with_label_noise(choice.label_noise, SPLIT_SEED)?;
+        let test = test.texts(vocabulary, labels)?;
+        let unknown = Some(Unknown::of(&test));
+        Ok(Sets { train: Arc::new(train), test: Arc::new(test), texts: Some(known), unknown })
+    }
+
+    /// Sizes of a network for them.
+    pub(super) fn sizes(&self) -> Sizes {
+        self.texts.as_ref().map_or(Sizes::OF_IMAGES, TextClasses::sizes)
+    }
+}
+
+impl TextClasses {
+    fn of(train: &Labelled, labels: Vec<String>, tokens: TokenSettings) -> Result<Self> {
+        if labels.len() < 2 {
+            return Err(Error::argument("data", "texts of two labels or more", labels.len()));
+        }
+        let vocabulary = train.vocabulary(tokens.unit.unit(), tokens.min_count.get())?;
+        Ok(TextClasses { vocabulary, labels })
+    }
+
+    /// Those of the words that the program trains on unless told otherwise.
+    pub(super) fn of_words() -> Result<Self> {
+        let words = Labelled::words();
+        TextClasses::of(&words, words.labels(), TokenSettings::default())
+    }
+
+    /// Sizes of a network for them.
+    pub(super) fn sizes(&self) -> Sizes {
+        Sizes { tokens: self.vocabulary.len(), classes: self.labels.len() }
+    }
+
+    /// For people.
+    pub(super) fn describe(&self) -> String {
+        let labels = match self.labels.len() {
+            few @ 0..=10 => format!("{few} classes: {}", self.labels.join(", ")),
+            many => format!("{many} classes"),
+        };
+        let known = self.vocabulary.tokens().len();
+        format!("{known} known {}, {labels}", self.vocabulary.unit().name())
+    }
+
+    /// Compares with what a checkpoint knows.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if it is of other tokens or labels.
+    pub(super) fn check(&self, began: &TextClasses, path: &Path) -> Result<()> {
+        let mut mismatches = Vec::new();
+        if self.vocabulary != began.vocabulary {
+            let show =
+                |known: &Vocabulary| format!("{} {}", known.tokens().len(), known.unit().name());
+            let (now, before) = (show(&self.vocabulary), show(&began.vocabulary));
+            let expected = format!("vocabulary: expected that of the data, {now}");
+            mismatches.push(format!("{expected}, got another, of {before}"));
+        }
+        if self.labels != began.labels {
+            let (now, before) = (self.labels.join(", "), began.labels.join(", "));
+            mismatches.push(format!("labels: expected {now}, got {before}"));
+        }
+        match mismatches.is_empty() {
+            true => Ok(()),
+            false => Err(Error::Checkpoint { path: path.into(), mismatches }),
+        }
+    }
+}
+
+impl Unknown {
+    fn of(texts: &Texts) -> Self {
+        Unknown { tokens: texts.unknown(), of: texts.count() }
+    }
+
+    /// For people; nothing where all is known.
+    pub(super) fn describe(self) -> String {
+        match self.tokens {
+            0 => String::new(),
+            tokens => format!(", {tokens} of {} tokens unknown", self.of),
         }
     }
 }
@@ -121,12 +291,19 @@ impl FromStr for Source {
         match text.split_once(':').map(|(name, path)| (known(name), path)) {
             None if text == "digits" => Ok(Source::Digits),
             None if text == "digits32" => Ok(Source::Digits32),
+            None if text == "words" => Ok(Source::Words),
+            Some((None, path)) if text.starts_with("text:") && !path.is_empty() => {
+                Ok(Source::Text(absolute(path)))
+            }
             Some((Some(known), path)) if !path.is_empty() => {
                 Ok(Source::Files(known, absolute(path)))
             }
             _ => {
                 let names = Known::ALL.map(|known| format!("{}:DIR", known.name()));
-                Err(format!("expected digits, digits32 or one of {}", names.join(", ")))
+                Err(format!(
+                    "expected digits, digits32, words, text:FILE or one of {}",
+                    names.join(", ")
+                ))
             }
         }
     }
@@ -154,7 +331,8 @@ impl From<Source> for String {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Source::Digits | Source::Digits32 => f.write_str(self.name()),
+            Source::Digits | Source::Digits32 | Source::Words => f.write_str(self.name()),
+            Source::Text(path) => write!(f, "text:{}", path.display()),
             Source::Files(known, path) => write!(f, "{}:{}", known.name(), path.display()),
         }
     }

@@ -5,14 +5,12 @@ use std::path::Path;
 
 use kiln::lint::{Batches, Case, Code, Finding, LastBatch, Level, Levels, Report, Severity, Use};
 use kiln::loss::CrossEntropy;
-use kiln::models::RnnClassifier;
-use kiln::nn::Module;
 use kiln::op::TensorType;
 use kiln::optim::Sgd;
-use kiln::{Device, Error, Net, Result, Seed, Trainer};
+use kiln::{Device, Error, Result, Trainer};
 use serde_json::{json, Value};
 
-use super::args::{LintArgs, LintNet, NetArgs, NetName};
+use super::args::LintArgs;
 use super::data::Sets;
 use super::network::{self, AnyTrainer};
 use super::output::Output;
@@ -23,12 +21,6 @@ const SETTINGS_FILE: &str = "kiln.toml";
 
 /// Samples in a batch.
 const BATCH: usize = 64;
-/// The text classifier: words known, features of each, hidden units, and classes.
-const TEXTS: [usize; 4] = [10_000, 100, 256, 2];
-/// Steps of a text.
-const STEPS: usize = 32;
-/// The article's rate of the text classifier.
-const RATE: f32 = 0.5;
 
 pub(super) fn run(args: &LintArgs, output: &mut Output) -> Result<()> {
     if let Some(code) = args.explain {
@@ -36,11 +28,11 @@ pub(super) fn run(args: &LintArgs, output: &mut Output) -> Result<()> {
         return output.json(&page(code));
     }
     let case = case(args)?;
-    let name = args.net.unwrap_or(LintNet::Known(NetName::Simple));
-    let report = lint(name, args, &case)?;
+    let settings = NetSettings::new(&args.net)?;
+    let report = lint(settings, args, &case)?;
     output.result(&report.to_string())?;
     output.json(&json!({
-        "net": name.as_str(),
+        "net": settings.name().as_str(),
         "findings": report.findings.iter().map(object).collect::<Vec<_>>(),
         "denied": report.count(Severity::Deny),
         "warnings": report.count(Severity::Warn),
@@ -74,7 +66,7 @@ pub(super) fn before_training(
     let batches = Some(Batches { samples, batch, last: LastBatch::Kept });
     let case = Case { batches, levels: levels(None)?, ..Case::default() };
     let batch = batch.min(samples);
-    let x = TensorType::f32(settings.net.feed().shape(batch, &*sets.train));
+    let x = settings.net.feed().types(batch, &*sets.train);
     trainer.lint_in(&case, &x, &TensorType::i32([batch].into()))
 }
 
@@ -120,37 +112,12 @@ fn case(args: &LintArgs) -> Result<Case> {
     Ok(Case { used, batches, levels })
 }
 
-impl LintNet {
-    fn as_str(self) -> &'static str {
-        match self {
-            LintNet::Known(name) => name.as_str(),
-            LintNet::Rnn => "rnn",
-        }
-    }
-}
-
 /// Looks at a classifier as it is trained.
-fn lint(name: LintNet, args: &LintArgs, case: &Case) -> Result<Report> {
+fn lint(settings: NetSettings, args: &LintArgs, case: &Case) -> Result<Report> {
     let batch = args.batch.map_or(BATCH, usize::from);
-    let (net, x) = match name {
-        LintNet::Known(net) => {
-            let settings = NetArgs { net: Some(net), hidden: args.hidden, p: args.p };
-            let settings = NetSettings::new(&settings)?;
-            let net = network::net(settings, Device::cpu(), 0)?;
-            (net, TensorType::f32(settings.batch(batch)))
-        }
-        LintNet::Rnn => {
-            let [words, width, hidden, classes] = TEXTS;
-            let hidden = args.hidden.map_or(hidden, usize::from);
-            let rate = args.p.unwrap_or(RATE);
-            let net = Net::new(Device::cpu(), Seed(0), |p| -> Box<dyn Module> {
-                Box::new(RnnClassifier::new(p, words, width, hidden, classes, rate))
-            })?;
-            (net, TensorType::i32([batch, STEPS].into()))
-        }
-    };
+    let net = network::net(settings, settings.usual_sizes()?, Device::cpu(), 0)?;
     let mut trainer = Trainer::new(net, CrossEntropy::default(), Sgd::new(0.1))?;
-    trainer.lint_in(case, &x, &TensorType::i32([batch].into()))
+    trainer.lint_in(case, &settings.batch(batch), &TensorType::i32([batch].into()))
 }
 
 fn object(finding: &Finding) -> Value {

@@ -4,32 +4,36 @@
 use std::path::Path;
 
 use kiln::checkpoint::{self, write_atomically};
-use kiln::op::TensorType;
 use kiln::{Device, Error, Result, Tensor};
 use serde_json::json;
 
 use super::args::MaskArgs;
-use super::network;
+use super::data::TextClasses;
+use super::network::{self, Sizes};
 use super::output::Output;
 use super::session::Notes;
-use super::settings::NetSettings;
+use super::settings::{NetSettings, Settings};
 
 /// Samples in a batch, unless a run says otherwise.
 const BATCH: usize = 64;
 
 pub(super) fn run(args: &MaskArgs, output: &mut Output) -> Result<()> {
-    let (settings, seed, batch) = match &args.checkpoint {
+    let (settings, sizes, seed, batch) = match &args.checkpoint {
         Some(directory) => {
             let notes = Notes::of(directory, checkpoint::progress(directory)?)?;
-            let settings = notes.settings;
-            (settings.net, settings.seed, settings.step.batch.get())
+            let Settings { net, seed, step, .. } = notes.settings;
+            let sizes = notes.texts.as_ref().map_or(Sizes::OF_IMAGES, TextClasses::sizes);
+            (net, sizes, seed, step.batch.get())
         }
-        None => (NetSettings::new(&args.net)?, 0, BATCH),
+        None => {
+            let net = NetSettings::new(&args.net)?;
+            (net, net.usual_sizes()?, 0, BATCH)
+        }
     };
     let seed = args.seed.unwrap_or(seed);
     let batch = args.batch.map_or(batch, usize::from);
-    let net = network::net(settings, Device::cpu(), seed)?;
-    let masks = net.mask(&args.layer, args.pass, &[TensorType::f32(settings.batch(batch))])?;
+    let net = network::net(settings, sizes, Device::cpu(), seed)?;
+    let masks = net.mask(&args.layer, args.pass, &settings.batch(batch))?;
     let Some(mask) = masks.get(args.call) else {
         let expected = format!("a number below {}", masks.len());
         return Err(Error::argument("call", expected, args.call));

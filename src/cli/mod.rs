@@ -9,7 +9,9 @@ mod doctor;
 mod driver_path;
 mod eval;
 mod evaluation;
+mod found;
 mod interrupt;
+mod lines;
 mod lint;
 mod mask;
 mod metrics;
@@ -17,6 +19,7 @@ mod network;
 mod outcome;
 mod output;
 mod plan;
+mod predict;
 mod run_dir;
 mod session;
 mod settings;
@@ -64,6 +67,7 @@ fn run(cli: Cli) -> Outcome {
     let purpose = match command {
         Command::Train(_) | Command::Compare(_) => Purpose::Files,
         Command::Eval(_)
+        | Command::Predict(_)
         | Command::Plan(_)
         | Command::Lint(_)
         | Command::Mask(_)
@@ -74,6 +78,7 @@ fn run(cli: Cli) -> Outcome {
     let ending = match command {
         Command::Train(args) => train::run(&args, common, &mut output),
         Command::Eval(args) => Ok(eval::run(&args, common, &mut output).map(done)?),
+        Command::Predict(args) => Ok(predict::run(&args, common, &mut output).map(done)?),
         Command::Compare(args) => compare::run(&args, common, &mut output),
         Command::Plan(args) => Ok(plan::run(&args, common, &mut output).map(done)?),
         Command::Lint(args) => Ok(lint::run(&args, &mut output).map(done)?),

@@ -7,20 +7,30 @@ use kiln::backend::cuda::{Capture, CudaImage, CudaOptions};
 use kiln::data::{Batch, Dataset};
 use kiln::loss::CrossEntropy;
 use kiln::models::{
-    Cnn, ImageClassifier, ResidualNet, ResnetSmall, SimpleNet, SpatialDropoutCnn,
+    Cnn, ImageClassifier, ResidualNet, ResnetSmall, RnnClassifier, SimpleNet, SpatialDropoutCnn,
     VariableDropoutNet,
 };
-use kiln::nn::Module;
-use kiln::{Device, Error, Net, Precision, Result, Seed, Shape, Tensor, Trainer};
+use kiln::nn::{Module, RecurrentOptions};
+use kiln::op::TensorType;
+use kiln::{Device, Error, Net, Precision, Result, Seed, Shape, Tensor, Trainer, Var};
 
 use super::args::{CaptureName, Common, DeviceName, ImageName, NetName, PrecisionName};
+use super::data::{Source, TextClasses};
 use super::settings::{NetSettings, StepSettings};
 
-/// A network of any kind.
-pub(super) type AnyNet = Net<Box<dyn Module>>;
+/// A network of any kind, of however many inputs.
+pub(super) type AnyNet = Net<AnyModule>;
 
 /// A trainer of a network of any kind.
-pub(super) type AnyTrainer = Trainer<Box<dyn Module>>;
+pub(super) type AnyTrainer = Trainer<AnyModule, Vec<Var>>;
+
+type AnyModule = Box<dyn Module<Vec<Var>>>;
+
+/// A network that takes an image.
+struct OfImages<M>(M);
+
+/// A network that takes tokens, and the number of them in each text.
+struct OfTexts(RnnClassifier);
 
 /// Elements of a sample that fully connected networks take: 28 x 28 pixels.
 const FEATURES: usize = 784;
@@ -28,8 +38,11 @@ const FEATURES: usize = 784;
 /// A sample that networks with convolutions take.
 const IMAGE: [usize; 3] = [3, 32, 32];
 
-/// Classes that all networks tell apart.
+/// Classes that networks of images tell apart.
 const CLASSES: usize = 10;
+
+/// Tokens of a text for which a step of training is planned without data.
+const STEPS: usize = 64;
 
 /// Side of the squares over which the feature maps of a network without a head are averaged.
 const SQUARE: usize = 4;
@@ -41,25 +54,78 @@ pub(super) enum Feed {
     Rows,
     /// As the images that they are.
     Images,
+    /// As tokens, with their number.
+    Texts,
+}
+
+/// Sizes of a network that depend on its data: tokens of the vocabulary and classes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sizes {
+    pub(super) tokens: usize,
+    pub(super) classes: usize,
 }
 
 impl Feed {
     /// A batch's inputs and labels.
-    pub(super) fn tensors(self, batch: Batch) -> Result<(Tensor, Tensor)> {
+    pub(super) fn tensors(self, batch: Batch) -> Result<(Vec<Tensor>, Tensor)> {
         match self {
-            Feed::Rows => batch.into_rows(),
-            Feed::Images => batch.into_tensors(),
+            Feed::Rows => batch.into_rows().map(|(x, labels)| (vec![x], labels)),
+            Feed::Images => batch.into_tensors().map(|(x, labels)| (vec![x], labels)),
+            Feed::Texts => {
+                let ((tokens, lengths), labels) = batch.into_typed::<(Var, Var), Var>()?;
+                Ok((vec![tokens, lengths], labels))
+            }
         }
     }
 
-    /// The shape of so many samples of a data set.
-    pub(super) fn shape(self, samples: usize, set: &dyn Dataset) -> Shape {
+    /// The types of so many samples of a data set; of texts, of the longest.
+    pub(super) fn types(self, samples: usize, set: &dyn Dataset) -> Vec<TensorType> {
         let sample = set.sample_shape();
         match self {
-            Feed::Rows => [samples, Shape::from(sample).elements()].into(),
-            Feed::Images => [vec![samples], sample].concat().into(),
+            Feed::Rows => {
+                vec![TensorType::f32([samples, Shape::from(sample).elements()].into())]
+            }
+            Feed::Images => vec![TensorType::f32([vec![samples], sample].concat().into())],
+            Feed::Texts => texts(samples, Shape::from(sample).elements()),
         }
     }
+
+    /// Checks that data of this kind go into the network.
+    pub(super) fn check(self, net: NetName, data: &Source) -> Result<()> {
+        match (self, data.is_of_texts()) {
+            (Feed::Texts, false) => {
+                let got = format!("{} with --net {}", data.name(), net.as_str());
+                Err(Error::argument("data", "words or text:FILE", got))
+            }
+            (Feed::Rows | Feed::Images, true) => {
+                let got = format!("{} with --data {}", net.as_str(), data.name());
+                Err(Error::argument("net", "rnn, which takes texts", got))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The types of so many texts of so many tokens, and of their lengths.
+fn texts(samples: usize, tokens: usize) -> Vec<TensorType> {
+    vec![TensorType::i32([samples, tokens].into()), TensorType::i32([samples].into())]
+}
+
+impl<M: Module> Module<Vec<Var>> for OfImages<M> {
+    fn forward(&self, inputs: &Vec<Var>) -> Var {
+        self.0.forward(&inputs[0])
+    }
+}
+
+impl Module<Vec<Var>> for OfTexts {
+    fn forward(&self, inputs: &Vec<Var>) -> Var {
+        self.0.forward(&(inputs[0].clone(), inputs[1].clone()))
+    }
+}
+
+impl Sizes {
+    /// Of networks of images, which take no tokens.
+    pub(super) const OF_IMAGES: Self = Sizes { tokens: 0, classes: CLASSES };
 }
 
 impl NetName {
@@ -72,13 +138,14 @@ impl NetName {
             NetName::SpatialCnn => "spatial-cnn",
             NetName::Residual => "residual",
             NetName::ResnetSmall => "resnet-small",
+            NetName::Rnn => "rnn",
         }
     }
 }
 
 impl NetSettings {
     /// The sizes of the layers, for people.
-    pub(super) fn describe(&self) -> String {
+    pub(super) fn describe(&self, sizes: Sizes) -> String {
         match self {
             NetSettings::Simple { hidden, .. } => {
                 format!("SimpleNet {FEATURES}-{hidden}-{hidden}-{CLASSES}")
@@ -88,6 +155,12 @@ impl NetSettings {
             NetSettings::SpatialCnn { .. } => format!("SpatialDropoutCnn 3x32x32-64-128-{CLASSES}"),
             NetSettings::Residual { .. } => format!("ResidualNet 3x32x32-64-64-64-{CLASSES}"),
             NetSettings::ResnetSmall { .. } => format!("ResnetSmall 3x32x32-16-32-64-{CLASSES}"),
+            NetSettings::Rnn(rnn) => {
+                let widths = vec![rnn.hidden.to_string(); rnn.layers.get()].join("-");
+                let Sizes { tokens, classes } = sizes;
+                let cell = rnn.cell.describe(rnn.directions);
+                format!("RnnClassifier {tokens}-{}-{widths}-{classes} ({cell})", rnn.embedding)
+            }
         }
     }
 
@@ -99,14 +172,26 @@ impl NetSettings {
             | NetSettings::SpatialCnn { .. }
             | NetSettings::Residual { .. }
             | NetSettings::ResnetSmall { .. } => Feed::Images,
+            NetSettings::Rnn(_) => Feed::Texts,
         }
     }
 
-    /// The shape of a batch of samples that it is made for.
-    pub(super) fn batch(&self, samples: usize) -> Shape {
+    /// Sizes where no data are given: those of the words.
+    pub(super) fn usual_sizes(&self) -> Result<Sizes> {
         match self.feed() {
-            Feed::Rows => [samples, FEATURES].into(),
-            Feed::Images => [samples, IMAGE[0], IMAGE[1], IMAGE[2]].into(),
+            Feed::Texts => TextClasses::of_words().map(|texts| texts.sizes()),
+            Feed::Rows | Feed::Images => Ok(Sizes::OF_IMAGES),
+        }
+    }
+
+    /// The types of a batch of samples that it is made for.
+    pub(super) fn batch(&self, samples: usize) -> Vec<TensorType> {
+        match self.feed() {
+            Feed::Rows => vec![TensorType::f32([samples, FEATURES].into())],
+            Feed::Images => {
+                vec![TensorType::f32([samples, IMAGE[0], IMAGE[1], IMAGE[2]].into())]
+            }
+            Feed::Texts => texts(samples, STEPS),
         }
     }
 }
@@ -155,24 +240,45 @@ fn precision(common: &Common) -> Precision {
 }
 
 /// A network with its first parameters.
-pub(super) fn net(settings: NetSettings, device: Device, seed: u64) -> Result<AnyNet> {
-    Net::new(device, Seed(seed), |p| -> Box<dyn Module> {
+pub(super) fn net(
+    settings: NetSettings,
+    sizes: Sizes,
+    device: Device,
+    seed: u64,
+) -> Result<AnyNet> {
+    Net::new(device, Seed(seed), |p| -> AnyModule {
         match settings {
             NetSettings::Simple { hidden, p: rate } => {
-                Box::new(SimpleNet::new(p, FEATURES, hidden.get(), CLASSES, rate))
+                Box::new(OfImages(SimpleNet::new(p, FEATURES, hidden.get(), CLASSES, rate)))
             }
-            NetSettings::Variable => Box::new(VariableDropoutNet::new(p)),
+            NetSettings::Variable => Box::new(OfImages(VariableDropoutNet::new(p))),
             NetSettings::Cnn { p: rate } => {
                 let rates = rate.map_or(Cnn::RATES, |rate| [rate; 2]);
-                Box::new(Cnn::with_rates(p, CLASSES, rates))
+                Box::new(OfImages(Cnn::with_rates(p, CLASSES, rates)))
             }
             NetSettings::SpatialCnn { p: rate } => {
                 let maps = [SpatialDropoutCnn::CHANNELS, IMAGE[1]];
                 let features = SpatialDropoutCnn::new(p, rate);
-                Box::new(ImageClassifier::new(p, features, maps, SQUARE, CLASSES))
+                let net = ImageClassifier::new(p, features, maps, SQUARE, CLASSES);
+                Box::new(OfImages(net))
             }
-            NetSettings::Residual { p: rate } => Box::new(ResidualNet::new(p, CLASSES, rate)),
-            NetSettings::ResnetSmall { p: rate } => Box::new(ResnetSmall::new(p, CLASSES, rate)),
+            NetSettings::Residual { p: rate } => {
+                Box::new(OfImages(ResidualNet::new(p, CLASSES, rate)))
+            }
+            NetSettings::ResnetSmall { p: rate } => {
+                Box::new(OfImages(ResnetSmall::new(p, CLASSES, rate)))
+            }
+            NetSettings::Rnn(rnn) => {
+                let options = RecurrentOptions {
+                    layers: rnn.layers.get(),
+                    directions: rnn.directions.directions(),
+                    dropout: rnn.p,
+                    ..RecurrentOptions::default()
+                };
+                let Sizes { tokens, classes } = sizes;
+                let sizes = [tokens, rnn.embedding.get(), rnn.hidden.get(), classes];
+                Box::new(OfTexts(RnnClassifier::with_cell(p, rnn.cell.cell(), sizes, options)))
+            }
         }
     })
 }

@@ -21,13 +21,13 @@ pub(super) fn run(args: &PlanArgs, common: &Common, output: &mut Output) -> Resu
     let settings = NetSettings::new(&args.net)?;
     let step = StepSettings::new(&args.step, settings.feed())?;
     let target = Target::new(args, common)?;
-    let net = network::net(settings, target.device.clone(), 0)?;
+    let net = network::net(settings, settings.usual_sizes()?, target.device.clone(), 0)?;
     let mut trainer = network::trainer(net, &step, NonZeroUsize::MIN)?;
     let batch = step.batch.get();
-    let x = TensorType::f32(settings.batch(batch));
+    let x = settings.batch(batch);
     let plan = match args.mode {
         PlanMode::Train => trainer.plan(&x, &TensorType::i32([batch].into()))?,
-        PlanMode::Eval => trainer.net().plan(Mode::Eval, &[x])?,
+        PlanMode::Eval => trainer.net().plan(Mode::Eval, &x)?,
     };
     let ways = target.ways(plan)?;
     match args.graph {

@@ -13,12 +13,12 @@ use kiln::{Device, Error, NonFinite, NonFiniteValue, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::data::Sets;
+use super::data::{Sets, TextClasses};
 use super::evaluation::{evaluate, first_non_finite};
 use super::interrupt::{Interrupt, Signal};
 use super::lint;
 use super::metrics::{self, Epoch};
-use super::network::{self, AnyTrainer};
+use super::network::{self, AnyTrainer, Feed};
 use super::output::Output;
 use super::settings::{Settings, Stretch};
 use super::train::METRICS_FILE;
@@ -64,29 +64,36 @@ pub(super) enum Advance<'a> {
 pub(super) struct Notes {
     pub(super) settings: Settings,
     pub(super) history: Vec<Epoch>,
+    /// What a network of texts knows of its data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) texts: Option<TextClasses>,
 }
 
 impl Session {
     /// A training at its beginning. Its step is compiled at once, so that settings that do not fit
     /// the data are found before anything is written.
     pub(super) fn new(settings: Settings, device: Device, conditions: Conditions) -> Result<Self> {
-        let sets = settings.data.load(settings.choice())?;
+        settings.net.feed().check(settings.net.name(), &settings.data)?;
+        let sets = settings.data.load(settings.choice(), None)?;
         Self::on(sets, settings, device, conditions)
     }
 
     fn on(sets: Sets, settings: Settings, device: Device, conditions: Conditions) -> Result<Self> {
         let config = LoaderConfig {
             batch_size: settings.step.batch.get(),
-            shuffle: Shuffle::Seeded(settings.seed),
+            shuffle: match settings.net.feed() {
+                Feed::Texts => Shuffle::LikeLengths(settings.seed),
+                Feed::Rows | Feed::Images => Shuffle::Seeded(settings.seed),
+            },
             ..LoaderConfig::default()
         };
         let loader = Loader::new(Arc::clone(&sets.train), config)?;
-        let net = network::net(settings.net, device.clone(), settings.seed)?;
+        let net = network::net(settings.net, sets.sizes(), device.clone(), settings.seed)?;
         let trainer = network::trainer(net, &settings.step, settings.micro_batches)?
             .with_non_finite(conditions.non_finite);
         let mut trainer = trainer.with_schedule(settings.schedule(loader.len() as u64))?;
         let samples = settings.step.batch.get().min(sets.train.len());
-        let x = TensorType::f32(settings.net.feed().shape(samples, &*sets.train));
+        let x = settings.net.feed().types(samples, &*sets.train);
         let report = lint::before_training(&mut trainer, &settings, &sets)?;
         trainer.plan(&x, &TensorType::i32([samples].into()))?;
         let recipe = Recipe::new().with_loader(&loader)?;
@@ -110,6 +117,10 @@ impl Session {
 
     /// Continues from a directory's checkpoint.
     pub(super) fn resume(&mut self, directory: &Path, stretch: Stretch) -> Result<()> {
+        let began = Notes::of(directory, checkpoint::progress(directory)?)?;
+        if let (Some(now), Some(began)) = (&self.sets.texts, &began.texts) {
+            now.check(began, &directory.join(checkpoint::TRAINING_FILE))?;
+        }
         let mut resume = Resume::new(directory)
             .recipe(self.recipe.clone())
             .updates_per_epoch(self.loader.len() as u64);
@@ -172,7 +183,11 @@ impl Session {
 
     /// Writes a checkpoint, unless the network is no longer finite and the training is to stop then.
     pub(super) fn save(&mut self, directory: &Path) -> Result<()> {
-        let notes = Notes { settings: self.settings.clone(), history: self.history.clone() };
+        let notes = Notes {
+            settings: self.settings.clone(),
+            history: self.history.clone(),
+            texts: self.sets.texts.clone(),
+        };
         let notes = notes.without_times()?;
         let (position, recipe) = (self.loader.position(), self.recipe.clone());
         let progress = Progress { position, notes, recipe };

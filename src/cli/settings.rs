@@ -9,7 +9,8 @@ use kiln::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::args::{
-    FitArgs, NetArgs, NetName, OptimizerName, PrecisionName, ScheduleName, StepArgs,
+    CellName, DataArgs, DirectionsName, FitArgs, NetArgs, NetName, OptimizerName, PrecisionName,
+    ScheduleName, StepArgs, UnitName,
 };
 use super::data::{Choice, Source};
 use super::network::Feed;
@@ -21,6 +22,9 @@ pub(super) struct Settings {
     pub(super) step: StepSettings,
     pub(super) data: Source,
     pub(super) train_samples: Option<NonZeroUsize>,
+    /// Of texts.
+    #[serde(default, skip_serializing_if = "TokenSettings::are_usual")]
+    pub(super) tokens: TokenSettings,
     pub(super) label_noise: f64,
     pub(super) epochs: NonZeroUsize,
     pub(super) seed: u64,
@@ -65,6 +69,25 @@ pub(super) enum NetSettings {
     ResnetSmall {
         p: f32,
     },
+    Rnn(RnnSettings),
+}
+
+/// A network of texts.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct RnnSettings {
+    pub(super) cell: CellName,
+    pub(super) layers: NonZeroUsize,
+    pub(super) directions: DirectionsName,
+    pub(super) embedding: NonZeroUsize,
+    pub(super) hidden: NonZeroUsize,
+    pub(super) p: f32,
+}
+
+/// What tokens of texts are, and how often one must occur to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct TokenSettings {
+    pub(super) unit: UnitName,
+    pub(super) min_count: NonZeroUsize,
 }
 
 /// What one training step depends on.
@@ -88,11 +111,15 @@ pub(super) enum Rule {
 
 const HIDDEN: usize = 512;
 const RATE: f32 = 0.5;
+const EMBEDDING: usize = 24;
+const UNITS: usize = 96;
+const LAYERS: usize = 2;
 const MOMENTUM: f64 = 0.9;
 const SGD_RATE: f64 = 0.05;
 /// Batch norm makes up for little steps, and after few of them large ones still jump.
 const SGD_RATE_OF_IMAGES: f64 = 0.02;
 const ADAM_RATE: f64 = 1e-3;
+const ADAM_RATE_OF_TEXTS: f64 = 3e-3;
 /// PyTorch's default for AdamW.
 const ADAMW_DECAY: f64 = 0.01;
 const BATCH: usize = 64;
@@ -105,10 +132,12 @@ impl Settings {
     /// Settings of a new run.
     pub(super) fn new(args: &FitArgs, precision: Option<PrecisionName>) -> Result<Self> {
         let net = NetSettings::new(&args.net)?;
+        let data = args.data.data.clone().unwrap_or(net.usual_data());
         Ok(Settings {
             net,
             step: StepSettings::new(&args.step, net.feed())?,
-            data: args.data.data.clone().unwrap_or(net.usual_data()),
+            tokens: TokenSettings::new(&args.data, &data)?,
+            data,
             train_samples: args.data.train_samples,
             label_noise: args.label_noise.unwrap_or(0.0),
             epochs: args.epochs.unwrap_or(at_least_one(EPOCHS)),
@@ -129,19 +158,33 @@ impl Settings {
         stretch: Stretch,
     ) -> (Self, Vec<Error>) {
         let mut errors = Vec::new();
-        let hidden = match self.net {
-            NetSettings::Simple { hidden, .. } => Some(hidden),
+        let rnn = match self.net {
+            NetSettings::Rnn(rnn) => Some(rnn),
             _ => None,
         };
+        let hidden = match self.net {
+            NetSettings::Simple { hidden, .. } => Some(hidden),
+            _ => rnn.map(|rnn| rnn.hidden),
+        };
+        let directions = args.net.bidirectional.then_some(DirectionsName::Both);
+        let is_of_texts = self.data.is_of_texts();
+        let tokens = Some(self.tokens).filter(|_| is_of_texts);
         let (optimizer, momentum) = self.step.rule.parts();
         let data = args.data.data.as_ref();
         let began_with = self.precision.or(precision);
         errors.extend(conflict("net", args.net.net, Some(self.net.name())));
         errors.extend(conflict("hidden", args.net.hidden, hidden));
         errors.extend(conflict("p", args.net.p, self.net.rate()));
+        errors.extend(conflict("cell", args.net.cell, rnn.map(|rnn| rnn.cell)));
+        errors.extend(conflict("layers", args.net.layers, rnn.map(|rnn| rnn.layers)));
+        errors.extend(conflict("embedding", args.net.embedding, rnn.map(|rnn| rnn.embedding)));
+        errors.extend(conflict("bidirectional", directions, rnn.map(|rnn| rnn.directions)));
         // Their files may have moved; what is in them is compared by what they hold.
         errors.extend(conflict("data", data.map(Source::name), Some(self.data.name())));
         errors.extend(conflict("train-samples", args.data.train_samples, self.train_samples));
+        errors.extend(conflict("tokens", args.data.tokens, tokens.map(|tokens| tokens.unit)));
+        let min_count = tokens.map(|tokens| tokens.min_count);
+        errors.extend(conflict("min-count", args.data.min_count, min_count));
         errors.extend(conflict("label-noise", args.label_noise, Some(self.label_noise)));
         errors.extend(conflict("batch", args.step.batch, Some(self.step.batch)));
         errors.extend(conflict("optimizer", args.step.optimizer, Some(optimizer)));
@@ -199,7 +242,8 @@ impl Settings {
 
     /// What to make of the data.
     pub(super) fn choice(&self) -> Choice {
-        Choice { train_samples: self.train_samples, label_noise: self.label_noise }
+        let Settings { train_samples, label_noise, tokens, .. } = *self;
+        Choice { train_samples, label_noise, tokens }
     }
 
     /// The schedule, for a number of updates in an epoch.
@@ -220,7 +264,14 @@ impl Settings {
 
 impl NetSettings {
     pub(super) fn new(args: &NetArgs) -> Result<Self> {
-        let net = match args.net.unwrap_or(NetName::Simple) {
+        let name = args.net.unwrap_or(NetName::Simple);
+        if name != NetName::Rnn {
+            only_with("cell", RNN, args.cell)?;
+            only_with("layers", RNN, args.layers)?;
+            only_with("embedding", RNN, args.embedding)?;
+            only_with("bidirectional", RNN, args.bidirectional.then_some(true))?;
+        }
+        let net = match name {
             NetName::Simple => {
                 let hidden = args.hidden.unwrap_or(at_least_one(HIDDEN));
                 return Ok(NetSettings::Simple { hidden, p: args.p.unwrap_or(RATE) });
@@ -237,8 +288,21 @@ impl NetSettings {
             NetName::ResnetSmall => {
                 NetSettings::ResnetSmall { p: args.p.unwrap_or(ResnetSmall::RATE) }
             }
+            NetName::Rnn => {
+                return Ok(NetSettings::Rnn(RnnSettings {
+                    cell: args.cell.unwrap_or(CellName::Lstm),
+                    layers: args.layers.unwrap_or(at_least_one(LAYERS)),
+                    directions: match args.bidirectional {
+                        true => DirectionsName::Both,
+                        false => DirectionsName::Forward,
+                    },
+                    embedding: args.embedding.unwrap_or(at_least_one(EMBEDDING)),
+                    hidden: args.hidden.unwrap_or(at_least_one(UNITS)),
+                    p: args.p.unwrap_or(RATE),
+                }));
+            }
         };
-        only_with("hidden", "--net simple", args.hidden)?;
+        only_with("hidden", "--net simple or rnn", args.hidden)?;
         Ok(net)
     }
 
@@ -250,6 +314,7 @@ impl NetSettings {
             NetSettings::SpatialCnn { .. } => NetName::SpatialCnn,
             NetSettings::Residual { .. } => NetName::Residual,
             NetSettings::ResnetSmall { .. } => NetName::ResnetSmall,
+            NetSettings::Rnn(_) => NetName::Rnn,
         }
     }
 
@@ -262,6 +327,7 @@ impl NetSettings {
             | NetSettings::SpatialCnn { p }
             | NetSettings::Residual { p }
             | NetSettings::ResnetSmall { p } => Some(p),
+            NetSettings::Rnn(rnn) => Some(rnn.p),
         }
     }
 
@@ -274,6 +340,7 @@ impl NetSettings {
             NetSettings::SpatialCnn { .. } => Some(NetSettings::SpatialCnn { p }),
             NetSettings::Residual { .. } => Some(NetSettings::Residual { p }),
             NetSettings::ResnetSmall { .. } => Some(NetSettings::ResnetSmall { p }),
+            NetSettings::Rnn(rnn) => Some(NetSettings::Rnn(RnnSettings { p, ..rnn })),
         }
     }
 
@@ -291,13 +358,49 @@ impl NetSettings {
         match self.feed() {
             Feed::Rows => Source::Digits,
             Feed::Images => Source::Digits32,
+            Feed::Texts => Source::Words,
         }
+    }
+}
+
+/// What some options are only taken with.
+const RNN: &str = "--net rnn";
+
+impl Default for TokenSettings {
+    fn default() -> Self {
+        TokenSettings { unit: UnitName::Characters, min_count: NonZeroUsize::MIN }
+    }
+}
+
+impl TokenSettings {
+    pub(super) fn new(args: &DataArgs, data: &Source) -> Result<Self> {
+        if !data.is_of_texts() {
+            only_with("tokens", "texts in --data", args.tokens)?;
+            only_with("min-count", "texts in --data", args.min_count)?;
+        }
+        let unit = match data {
+            Source::Text(_) => UnitName::Words,
+            _ => UnitName::Characters,
+        };
+        Ok(TokenSettings {
+            unit: args.tokens.unwrap_or(unit),
+            min_count: args.min_count.unwrap_or(NonZeroUsize::MIN),
+        })
+    }
+
+    /// Whether they need not be noted, as in checkpoints of networks of images.
+    fn are_usual(&self) -> bool {
+        *self == TokenSettings::default()
     }
 }
 
 impl StepSettings {
     pub(super) fn new(args: &StepArgs, feed: Feed) -> Result<Self> {
-        let rule = match args.optimizer.unwrap_or(OptimizerName::Sgd) {
+        let usual = match feed {
+            Feed::Texts => OptimizerName::Adam,
+            Feed::Rows | Feed::Images => OptimizerName::Sgd,
+        };
+        let rule = match args.optimizer.unwrap_or(usual) {
             OptimizerName::Sgd => Rule::Sgd { momentum: args.momentum.unwrap_or(MOMENTUM) },
             OptimizerName::Adam => Rule::Adam,
             OptimizerName::Adamw => Rule::Adamw,
@@ -305,6 +408,7 @@ impl StepSettings {
         let (lr, weight_decay) = match rule {
             Rule::Sgd { .. } if feed == Feed::Images => (SGD_RATE_OF_IMAGES, 0.0),
             Rule::Sgd { .. } => (SGD_RATE, 0.0),
+            Rule::Adam if feed == Feed::Texts => (ADAM_RATE_OF_TEXTS, 0.0),
             Rule::Adam => (ADAM_RATE, 0.0),
             Rule::Adamw => (ADAM_RATE, ADAMW_DECAY),
         };

@@ -141,13 +141,16 @@ fn train(session: &mut Session, directory: &Path, output: &mut Output) -> Result
     let settings = session.settings().clone();
     output.note(&format!(
         "{}, {} ({} train, {} test samples), {}\non {}",
-        settings.net.describe(),
+        settings.net.describe(session.sets().sizes()),
         settings.data.name(),
         session.sets().train.len(),
         session.sets().test.len(),
         directory.display(),
         session.device(),
     ))?;
+    if let Some(texts) = &session.sets().texts {
+        output.note(&texts.describe())?;
+    }
     lint::show(session.report(), output)?;
     run_dir::record(directory, session.device())?;
     let metrics_file = directory.join(METRICS_FILE);
@@ -215,7 +218,8 @@ pub(super) fn explain(session: Session, error: Error, directory: Option<&Path>) 
 
 fn finish(session: &Session, directory: &Path, output: &mut Output) -> Result<()> {
     let (settings, history) = (session.settings(), session.history());
-    let title = format!("{} on {}", settings.net.describe(), settings.data.name());
+    let title =
+        format!("{} on {}", settings.net.describe(session.sets().sizes()), settings.data.name());
     let curves = chart::draw(&title, &[Curve { label: String::new(), history }])?;
     write_atomically(directory.join(CURVES_FILE), curves.as_bytes())?;
     let Some(last) = history.last() else { return Ok(()) };

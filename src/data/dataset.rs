@@ -81,6 +81,13 @@ pub trait Dataset: Send + Sync {
     /// set from reading the sample.
     fn read(&self, index: usize, pass: Pass, sample: &mut Sample<'_>) -> Result<()>;
 
+    /// How long the sample of this index is, for [batches of like lengths](super::Shuffle::LikeLengths);
+    /// 0 unless a data set says otherwise. It must not change.
+    fn length(&self, index: usize) -> usize {
+        let _ = index;
+        0
+    }
+
     /// The shape of the first input of a sample, without a batch dimension:
     /// `[channels, height, width]` for images.
     fn sample_shape(&self) -> Vec<usize> {

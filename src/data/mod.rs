@@ -9,6 +9,7 @@
 //! | [`idx`] | MNIST, Fashion-MNIST, KMNIST, EMNIST and other IDX files, plain or gzip |
 //! | [`MemoryDataset`] | samples held as `f32` with a class each; with split, subset and label noise |
 //! | [`Arrays`] | any inputs and targets, of `f32` and `i32`, in memory |
+//! | [`Labelled`], [`Texts`] | texts with labels, of a file or the words of six languages shipped inside the crate; their tokens |
 //! | [`Normalised`], [`Subset`] | a data set with its channels shifted and scaled; some of its samples |
 //!
 //! Every random choice takes a seed and depends on nothing else, so that an experiment can be run
@@ -45,6 +46,7 @@ mod sample;
 mod subset;
 #[cfg(test)]
 mod tests;
+mod text;
 
 pub use arrays::{Array, Arrays};
 pub use dataset::Dataset;
@@ -56,3 +58,4 @@ pub use normalise::{Normalisation, Normalised};
 pub use pass::{Draws, Pass};
 pub use sample::{Sample, Slot};
 pub use subset::Subset;
+pub use text::{Labelled, LabelledText, Texts, Unit, Vocabulary};

@@ -130,6 +130,10 @@ impl Dataset for Normalised {
         self.normalisation.apply(sample.input(0).f32()?);
         Ok(())
     }
+
+    fn length(&self, index: usize) -> usize {
+        self.inner.length(index)
+    }
 }
 
 impl fmt::Debug for Normalised {

@@ -76,6 +76,10 @@ impl Dataset for Subset {
         self.check_index(index)?;
         self.inner.read(self.indices[index], pass, sample)
     }
+
+    fn length(&self, index: usize) -> usize {
+        self.indices.get(index).map_or(0, |&index| self.inner.length(index))
+    }
 }
 
 impl fmt::Debug for Subset {

@@ -14,7 +14,7 @@ pub use cnn::Cnn;
 pub use image_classifier::ImageClassifier;
 pub use residual::{ResidualBlock, ResidualNet};
 pub use resnet_small::ResnetSmall;
-pub use rnn_classifier::RnnClassifier;
+pub use rnn_classifier::{RnnCell, RnnClassifier};
 pub use simple_net::SimpleNet;
 pub use spatial_dropout_cnn::SpatialDropoutCnn;
 pub use variable_dropout_net::VariableDropoutNet;

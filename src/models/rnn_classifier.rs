@@ -3,7 +3,8 @@
 
 use crate::graph::Var;
 use crate::nn::{
-    Dropout, Embedding, Linear, Lstm, Module, RecurrentOptions, RecurrentOutput, Scope, Sequences,
+    Directions, Dropout, Embedding, Gru, Linear, Lstm, Module, RecurrentOptions, RecurrentOutput,
+    Scope, Sequences,
 };
 
 /// `embedding -> dropout -> lstm -> last hidden state -> dropout -> fc`, with dropout between the layers
@@ -35,9 +36,35 @@ use crate::nn::{
 #[derive(Clone, Debug)]
 pub struct RnnClassifier {
     embedding: Embedding,
-    lstm: Lstm,
+    layers: Layers,
+    told_by: Told,
     dropout: Dropout,
     fc: Linear,
+}
+
+/// The hidden states of the last layer that classes are told by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// `hidden[-1]`: of two directions the one that ends at the first step.
+    ByTheLast,
+    /// Those at the ends of both directions.
+    ByBoth,
+}
+
+/// What the recurrent layers of [`RnnClassifier`] are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RnnCell {
+    /// [`Lstm`], under the name `lstm`.
+    #[default]
+    Lstm,
+    /// [`Gru`], under the name `gru`.
+    Gru,
+}
+
+#[derive(Clone, Debug)]
+enum Layers {
+    Lstm(Lstm),
+    Gru(Gru),
 }
 
 impl RnnClassifier {
@@ -56,16 +83,68 @@ impl RnnClassifier {
     }
 
     /// The same sizes in one list, and other layers; all dropout is at the rate of that between them.
-    pub fn with_options(
+    /// The scores are told by `hidden[-1]`, which of two directions is one.
+    pub fn with_options(p: &Scope, sizes: [usize; 4], options: RecurrentOptions) -> Self {
+        Self::of(p, RnnCell::Lstm, sizes, options, Told::ByTheLast)
+    }
+
+    /// The same with layers of another kind, and scores told by the last hidden states of both directions
+    /// where there are two, one behind the other.
+    ///
+    /// ```
+    /// use kiln::models::{RnnCell, RnnClassifier};
+    /// use kiln::nn::{Directions, RecurrentOptions};
+    /// use kiln::{Device, Net, Seed};
+    ///
+    /// let options = RecurrentOptions { directions: Directions::Both, ..RecurrentOptions::default() };
+    /// let mut net = Net::new(Device::cpu(), Seed(7), |p| {
+    ///     RnnClassifier::with_cell(p, RnnCell::Gru, [100, 16, 32, 4], options)
+    /// })?;
+    /// assert_eq!(net.parameter("gru.weight_hh_l0_reverse")?.shape().dims(), [96, 32]);
+    /// assert_eq!(net.parameter("fc.weight")?.shape().dims(), [4, 64]);
+    /// # Ok::<(), kiln::Error>(())
+    /// ```
+    pub fn with_cell(
         p: &Scope,
-        [words, width, hidden, classes]: [usize; 4],
+        cell: RnnCell,
+        sizes: [usize; 4],
         options: RecurrentOptions,
     ) -> Self {
+        let told_by = match options.directions {
+            Directions::Forward => Told::ByTheLast,
+            Directions::Both => Told::ByBoth,
+        };
+        Self::of(p, cell, sizes, options, told_by)
+    }
+
+    fn of(
+        p: &Scope,
+        cell: RnnCell,
+        [words, width, hidden, classes]: [usize; 4],
+        options: RecurrentOptions,
+        told_by: Told,
+    ) -> Self {
+        let rate = options.dropout;
+        // Of one layer there is nothing between, and nothing to be warned of.
+        let between = if options.layers > 1 { rate } else { 0.0 };
+        let options = RecurrentOptions { dropout: between, ..options };
+        let states = match told_by {
+            Told::ByTheLast => hidden,
+            Told::ByBoth => hidden.saturating_mul(2),
+        };
         RnnClassifier {
             embedding: Embedding::new(&p.at("embedding"), words, width),
-            lstm: Lstm::with_options(&p.at("lstm"), width, hidden, options),
-            dropout: Dropout::new(&p.at("dropout"), options.dropout),
-            fc: Linear::new(&p.at("fc"), hidden, classes),
+            layers: match cell {
+                RnnCell::Lstm => {
+                    Layers::Lstm(Lstm::with_options(&p.at("lstm"), width, hidden, options))
+                }
+                RnnCell::Gru => {
+                    Layers::Gru(Gru::with_options(&p.at("gru"), width, hidden, options))
+                }
+            },
+            told_by,
+            dropout: Dropout::new(&p.at("dropout"), rate),
+            fc: Linear::new(&p.at("fc"), states, classes),
         }
     }
 
@@ -73,20 +152,32 @@ impl RnnClassifier {
         self.dropout.forward(&self.embedding.forward(tokens))
     }
 
-    fn scores(&self, ran: &RecurrentOutput) -> Var {
-        self.fc.forward(&self.dropout.forward(ran.last_hidden()))
+    fn scores(&self, sequences: Sequences<'_>) -> Var {
+        let ran = match &self.layers {
+            Layers::Lstm(lstm) => lstm.run(sequences),
+            Layers::Gru(gru) => gru.run(sequences),
+        };
+        self.fc.forward(&self.dropout.forward(&self.last(&ran)))
+    }
+
+    /// What the texts are told apart by.
+    fn last(&self, ran: &RecurrentOutput) -> Var {
+        match (self.told_by, &ran.hidden[..]) {
+            (Told::ByBoth, [.., forward, reverse]) => Var::concat(&[forward, reverse], 1),
+            _ => ran.last_hidden().clone(),
+        }
     }
 }
 
 impl Module for RnnClassifier {
     fn forward(&self, tokens: &Var) -> Var {
-        self.scores(&self.lstm.run(&self.embedded(tokens)))
+        self.scores(Sequences::new(&self.embedded(tokens)))
     }
 }
 
 impl Module<(Var, Var)> for RnnClassifier {
     fn forward(&self, (tokens, lengths): &(Var, Var)) -> Var {
         let embedded = self.embedded(tokens);
-        self.scores(&self.lstm.run(Sequences::new(&embedded).with_lengths(lengths)))
+        self.scores(Sequences::new(&embedded).with_lengths(lengths))
     }
 }

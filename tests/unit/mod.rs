@@ -17,5 +17,6 @@ mod predictor;
 mod recurrent;
 mod statistics;
 mod summary;
+mod texts;
 mod trainer;
 mod values;

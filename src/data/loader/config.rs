@@ -12,6 +12,10 @@ pub enum Shuffle {
     /// A new permutation every epoch, which depends on this seed, the epoch's number and the length
     /// of the data set alone.
     Seeded(u64),
+    /// As [`Shuffle::Seeded`], and then batches of samples of [like lengths](crate::data::Dataset::length),
+    /// so that little is padded: stretches of 16 batches are sorted by length, and whole batches come in
+    /// an order that is shuffled too. What is left over comes last.
+    LikeLengths(u64),
 }
 
 /// What becomes of the samples left over when the batch size does not divide their number.

@@ -4,11 +4,20 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 
+use rand_chacha::ChaCha8Rng;
+
 use super::collate::{collate, BATCH};
 use super::{Batch, LastBatch, LoaderConfig, Position, Shuffle};
 use crate::data::random::{self, Purpose};
 use crate::data::{Dataset, Fields, Pass};
 use crate::{allocate, Error, Result, Shape};
+
+/// Batches that are sorted by length together: enough to find like ones, few enough that each epoch has
+/// other batches.
+const STRETCH: usize = 16;
+
+/// What memory is wanted for.
+const ORDER: &str = "the order of an epoch";
 
 /// The checked description of all batches.
 pub(super) struct Plan {
@@ -61,14 +70,34 @@ impl Plan {
     fn order(&self, epoch: u64) -> Result<Order> {
         match self.config.shuffle {
             Shuffle::Sequential => Ok(Order::Sequential),
-            Shuffle::Seeded(seed) => {
+            Shuffle::Seeded(seed) | Shuffle::LikeLengths(seed) => {
                 let mut rng = random::stream(Purpose::EpochOrder, seed, epoch);
-                let mut order = allocate::room(self.len, "the order of an epoch")?;
+                let mut order = allocate::room(self.len, ORDER)?;
                 order.extend(0..self.len);
                 random::choose_front(&mut rng, &mut order, self.len);
+                if let Shuffle::LikeLengths(_) = self.config.shuffle {
+                    self.bring_like_together(&mut order, &mut rng)?;
+                }
                 Ok(Order::Permuted(order))
             }
         }
+    }
+
+    /// Sorts stretches of a shuffled order by length and shuffles the whole batches.
+    fn bring_like_together(&self, order: &mut [usize], rng: &mut ChaCha8Rng) -> Result<()> {
+        let size = self.config.batch_size;
+        let batches = order.len() / size;
+        let whole = &mut order[..batches * size];
+        for stretch in whole.chunks_mut(size.saturating_mul(STRETCH)) {
+            stretch.sort_by_key(|&index| self.dataset.length(index));
+        }
+        let mut sorted = allocate::room(whole.len(), ORDER)?;
+        sorted.extend_from_slice(whole);
+        let places = random::permutation(rng, batches);
+        for (batch, from) in whole.chunks_mut(size).zip(places) {
+            batch.copy_from_slice(&sorted[from * size..][..size]);
+        }
+        Ok(())
     }
 }
 

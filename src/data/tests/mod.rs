@@ -13,6 +13,7 @@ mod memory;
 mod normalise;
 mod pass;
 mod random;
+mod text;
 
 use super::{Batch, Dataset, MemoryDataset, Pass};
 use crate::{Error, Result};
