@@ -7,9 +7,12 @@
 //! |---|---|
 //! | [`Digits`] | 1797 handwritten digits shipped inside the crate |
 //! | [`idx`] | MNIST, Fashion-MNIST, KMNIST, EMNIST and other IDX files, plain or gzip |
+//! | [`cifar`] | CIFAR-10 and CIFAR-100, from their binary files |
+//! | [`ImageFolder`] | PNG and JPEG files, one folder for each class |
 //! | [`MemoryDataset`] | samples held as `f32` with a class each; with split, subset and label noise |
 //! | [`Arrays`] | any inputs and targets, of `f32` and `i32`, in memory |
 //! | [`Normalised`], [`Subset`] | a data set with its channels shifted and scaled; some of its samples |
+//! | [`Augmented`], [`Mislabelled`] | a data set with images cropped, mirrored and cut at random; with wrong labels |
 //!
 //! Every random choice takes a seed and depends on nothing else, so that an experiment can be run
 //! again and a stopped run resumed, sample for sample.
@@ -31,12 +34,16 @@
 //! ```
 
 mod arrays;
+mod augment;
+pub mod cifar;
 mod dataset;
 mod digits;
 mod fields;
+mod folder;
 pub mod idx;
 mod loader;
 mod memory;
+mod mislabelled;
 mod noise;
 mod normalise;
 mod pass;
@@ -47,11 +54,14 @@ mod subset;
 mod tests;
 
 pub use arrays::{Array, Arrays};
+pub use augment::{Augmentation, Augmented};
 pub use dataset::Dataset;
 pub use digits::Digits;
 pub use fields::{Elements, Field, Fields, Varying};
+pub use folder::{BadPictures, Fit, ImageFolder, Pictures};
 pub use loader::{Batch, Epoch, LastBatch, Loader, LoaderConfig, Position, Shuffle};
 pub use memory::MemoryDataset;
+pub use mislabelled::Mislabelled;
 pub use normalise::{Normalisation, Normalised};
 pub use pass::{Draws, Pass};
 pub use sample::{Sample, Slot};
