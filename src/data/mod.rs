@@ -6,6 +6,7 @@
 //! | | |
 //! |---|---|
 //! | [`Digits`] | 1797 handwritten digits shipped inside the crate |
+//! | [`Emoji`] | 1906 emoji of nine groups in two drawing styles, shipped inside the crate |
 //! | [`idx`] | MNIST, Fashion-MNIST, KMNIST, EMNIST and other IDX files, plain or gzip |
 //! | [`cifar`] | CIFAR-10 and CIFAR-100, from their binary files |
 //! | [`ImageFolder`] | PNG and JPEG files, one folder for each class |
@@ -36,8 +37,10 @@
 mod arrays;
 mod augment;
 pub mod cifar;
+mod colour_images;
 mod dataset;
 mod digits;
+mod emoji;
 mod fields;
 mod folder;
 pub mod idx;
@@ -55,8 +58,10 @@ mod tests;
 
 pub use arrays::{Array, Arrays};
 pub use augment::{Augmentation, Augmented};
+pub use colour_images::ColourImages;
 pub use dataset::Dataset;
 pub use digits::Digits;
+pub use emoji::Emoji;
 pub use fields::{Elements, Field, Fields, Varying};
 pub use folder::{BadPictures, Fit, ImageFolder, Pictures};
 pub use loader::{Batch, Epoch, LastBatch, Loader, LoaderConfig, Position, Shuffle};

@@ -4,8 +4,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{read, Cifar, ColourImages};
+use super::{read, Cifar};
 use crate::data::idx::Amount;
+use crate::data::ColourImages;
 use crate::{Error, Result};
 
 /// The files of a collection.

@@ -5,6 +5,7 @@ mod arrays;
 mod augment;
 mod cifar;
 mod digits;
+mod emoji;
 mod fields;
 mod folder;
 mod idx_corrupt;
