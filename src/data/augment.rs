@@ -70,10 +70,7 @@ impl Augmented {
     /// [`Error::Argument`] unless the first input is an `f32` image `[channels, height, width]`, and
     /// for probabilities that are none, a square that is empty or larger than the image, a border
     /// that is larger than it and more changes than there are stages; all of them at once.
-    pub fn new(
-        inner: Arc<dyn Dataset>,
-        changes: impl Into<Vec<Augmentation>>,
-    ) -> Result<Self> {
+    pub fn new(inner: Arc<dyn Dataset>, changes: impl Into<Vec<Augmentation>>) -> Result<Self> {
         let (fields, changes) = (inner.fields(), changes.into());
         fields.check()?;
         let size = image_size(&fields)?;
@@ -108,7 +105,9 @@ impl Dataset for Augmented {
     fn read(&self, index: usize, pass: Pass, sample: &mut Sample<'_>) -> Result<()> {
         self.inner.read(index, pass, sample)?;
         let image = sample.input(0).f32()?;
-        for (stage, change) in (self.first_stage..=u8::MAX).chain(0..self.first_stage).zip(&self.changes) {
+        for (stage, change) in
+            (self.first_stage..=u8::MAX).chain(0..self.first_stage).zip(&self.changes)
+        {
             change.apply(image, self.size, pass.draws(index, stage));
         }
         Ok(())
@@ -150,7 +149,8 @@ impl Augmentation {
             }
             Augmentation::Flip { probability } => {
                 if draws.chance(probability) {
-                    planes.for_each(|plane| plane.chunks_exact_mut(width).for_each(<[f32]>::reverse));
+                    planes
+                        .for_each(|plane| plane.chunks_exact_mut(width).for_each(<[f32]>::reverse));
                 }
             }
             Augmentation::Cutout { side, probability } => {

@@ -20,8 +20,11 @@ const LONGEST_FILE: u64 = 256 << 20;
 /// Red, green and blue of each pixel, row-major.
 pub(super) fn picture(path: &Path, wanted: Pictures) -> Result<Vec<u8>> {
     let bytes = contents(path)?;
-    let wrong = |offset, expected: String, got: String| {
-        Error::Data { path: path.to_path_buf(), offset, expected, got }
+    let wrong = |offset, expected: String, got: String| Error::Data {
+        path: path.to_path_buf(),
+        offset,
+        expected,
+        got,
     };
     let format = match image::guess_format(&bytes) {
         Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg)) => format,
@@ -39,9 +42,9 @@ pub(super) fn picture(path: &Path, wanted: Pictures) -> Result<Vec<u8>> {
     let mut limits = Limits::default();
     limits.max_alloc = Some(MOST_BYTES);
     reader.limits(limits);
-    let decoded = reader.decode().map_err(|error| {
-        wrong(0, format!("an intact {format:?} image"), error.to_string())
-    })?;
+    let decoded = reader
+        .decode()
+        .map_err(|error| wrong(0, format!("an intact {format:?} image"), error.to_string()))?;
     let fitted = fitted(&decoded.into_rgb8(), wanted);
     let (height, width) = (wanted.height, wanted.width);
     fitted.map(RgbImage::into_raw).map_err(|(rows, columns)| {

@@ -57,9 +57,8 @@ const RESTARTS_LAST: u8 = 0xd7;
 /// The marker behind compressed data, in which 0xff is followed by 0 or the number of a restart.
 fn after_scan(bytes: &[u8], from: usize) -> Option<usize> {
     let mut pairs = bytes.get(from..)?.windows(2);
-    let is_marker = |pair: &[u8]| {
-        pair[0] == 0xff && !matches!(pair[1], 0 | RESTARTS_FIRST..=RESTARTS_LAST)
-    };
+    let is_marker =
+        |pair: &[u8]| pair[0] == 0xff && !matches!(pair[1], 0 | RESTARTS_FIRST..=RESTARTS_LAST);
     pairs.position(is_marker).map(|place| from + place)
 }
 

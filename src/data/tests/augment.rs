@@ -29,7 +29,10 @@ fn sample(set: &dyn Dataset, index: usize, epoch: u64) -> Vec<f32> {
 }
 
 /// Both channels by their definition, from where the crop began and whether it is mirrored.
-fn by_definition([height, width]: [usize; 2], place: impl Fn(usize, usize) -> Option<usize>) -> Vec<f32> {
+fn by_definition(
+    [height, width]: [usize; 2],
+    place: impl Fn(usize, usize) -> Option<usize>,
+) -> Vec<f32> {
     let mut all = Vec::new();
     for channel in 0..2 {
         for row in 0..height {

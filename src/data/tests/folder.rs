@@ -10,12 +10,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::data::{BadPictures, Fit, ImageFolder, Loader, LoaderConfig, Pictures};
 
-const SIZE: Pictures = Pictures {
-    height: 4,
-    width: 6,
-    fit: Fit::ResizeAndCrop,
-    bad: BadPictures::Refuse,
-};
+const SIZE: Pictures =
+    Pictures { height: 4, width: 6, fit: Fit::ResizeAndCrop, bad: BadPictures::Refuse };
 
 fn plain(columns: u32, rows: u32, colour: [u8; 3]) -> RgbImage {
     RgbImage::from_pixel(columns, rows, Rgb(colour))
@@ -143,10 +139,7 @@ fn bad_pictures_are_named_when_they_are_read() {
         assert!(says && *offset == at, "{error}");
         failed.push(file);
     }
-    assert_eq!(
-        failed,
-        ["broken.png", "cut.jpg", "cut.png", "empty.jpg", "moving.png", "text.png"]
-    );
+    assert_eq!(failed, ["broken.png", "cut.jpg", "cut.png", "empty.jpg", "moving.png", "text.png"]);
     let config = LoaderConfig { batch_size: 9, ..LoaderConfig::default() };
     let error = Loader::new(set, config).unwrap().next_batch().unwrap_err().to_string();
     assert!(error.contains("broken.png"), "{error}");
@@ -166,9 +159,7 @@ fn bad_pictures_are_left_out_and_named() {
         set.skipped().iter().map(|(path, _)| path.file_name().unwrap().to_owned()).collect();
     assert_eq!(
         names,
-        [
-            "broken.png", "cut.jpg", "cut.png", "empty.jpg", "moving.png", "notes.txt", "text.png"
-        ]
+        ["broken.png", "cut.jpg", "cut.png", "empty.jpg", "moving.png", "notes.txt", "text.png"]
     );
     assert!(set.skipped()[6].1.contains("text.png: at byte 0: expected a PNG"));
     assert_eq!(set.len(), 3);
@@ -183,7 +174,10 @@ fn folders_without_pictures_are_refused() {
     fs::create_dir(dir.path().join("cats")).unwrap();
     let error = ImageFolder::open(dir.path(), SIZE).unwrap_err().to_string();
     assert!(error.contains("cats") && error.contains(".png, .jpg, .jpeg"), "{error}");
-    assert!(ImageFolder::open(dir.path().join("none"), SIZE).unwrap_err().to_string().contains("none"));
+    assert!(ImageFolder::open(dir.path().join("none"), SIZE)
+        .unwrap_err()
+        .to_string()
+        .contains("none"));
     for size in [Pictures::of(0, 4), Pictures::of(4, 0), Pictures::of(usize::MAX, 2)] {
         assert_eq!(blamed(ImageFolder::open(dir.path(), size)), "size");
     }
