@@ -13,7 +13,7 @@ use crate::files::regular;
 use crate::{allocate, Error, Result};
 
 /// Memory that decoding one file may take; the largest pictures of cameras take less.
-const MOST_BYTES: u64 = 1 << 30;
+const MOST_BYTES: u64 = 512 << 20;
 /// Bytes of a file. What holds more is no picture to learn from.
 const LONGEST_FILE: u64 = 256 << 20;
 
