@@ -6,6 +6,7 @@ mod checkpoints;
 mod files;
 mod harness;
 mod mutate;
+mod pictures;
 #[cfg(target_os = "linux")]
 mod program;
 mod settings;

@@ -6,11 +6,15 @@
 //! | | |
 //! |---|---|
 //! | [`Digits`] | 1797 handwritten digits shipped inside the crate |
+//! | [`Emoji`] | 1906 emoji of nine groups in two drawing styles, shipped inside the crate |
 //! | [`idx`] | MNIST, Fashion-MNIST, KMNIST, EMNIST and other IDX files, plain or gzip |
+//! | [`cifar`] | CIFAR-10 and CIFAR-100, from their binary files |
+//! | [`ImageFolder`] | PNG and JPEG files, one folder for each class |
 //! | [`MemoryDataset`] | samples held as `f32` with a class each; with split, subset and label noise |
 //! | [`Arrays`] | any inputs and targets, of `f32` and `i32`, in memory |
 //! | [`Labelled`], [`Texts`] | texts with labels, of a file or the words of six languages shipped inside the crate; their tokens |
 //! | [`Normalised`], [`Subset`] | a data set with its channels shifted and scaled; some of its samples |
+//! | [`Augmented`], [`Mislabelled`] | a data set with images cropped, mirrored and cut at random; with wrong labels |
 //!
 //! Every random choice takes a seed and depends on nothing else, so that an experiment can be run
 //! again and a stopped run resumed, sample for sample.
@@ -32,12 +36,18 @@
 //! ```
 
 mod arrays;
+mod augment;
+pub mod cifar;
+mod colour_images;
 mod dataset;
 mod digits;
+mod emoji;
 mod fields;
+mod folder;
 pub mod idx;
 mod loader;
 mod memory;
+mod mislabelled;
 mod noise;
 mod normalise;
 mod pass;
@@ -49,11 +59,16 @@ mod tests;
 mod text;
 
 pub use arrays::{Array, Arrays};
+pub use augment::{Augmentation, Augmented};
+pub use colour_images::ColourImages;
 pub use dataset::Dataset;
 pub use digits::Digits;
+pub use emoji::Emoji;
 pub use fields::{Elements, Field, Fields, Varying};
+pub use folder::{BadPictures, Fit, ImageFolder, Pictures};
 pub use loader::{Batch, Epoch, LastBatch, Loader, LoaderConfig, Position, Shuffle};
 pub use memory::MemoryDataset;
+pub use mislabelled::Mislabelled;
 pub use normalise::{Normalisation, Normalised};
 pub use pass::{Draws, Pass};
 pub use sample::{Sample, Slot};

@@ -24,7 +24,7 @@
 mod collection;
 mod files;
 mod image_set;
-mod signature;
+pub(super) mod signature;
 mod source;
 
 use std::path::Path;

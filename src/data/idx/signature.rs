@@ -16,7 +16,7 @@ const SIGNATURES: [(&[u8], &str); 11] = [
 ];
 
 /// A name for what begins like this, if it is known.
-pub(super) fn name(start: &[u8]) -> Option<&'static str> {
+pub(in crate::data) fn name(start: &[u8]) -> Option<&'static str> {
     let known = SIGNATURES.iter().find(|(signature, _)| start.starts_with(signature));
     known.map(|(_, name)| *name).or_else(|| {
         let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();

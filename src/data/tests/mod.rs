@@ -2,8 +2,12 @@
 //! Tests of the data module, by the part that they concern.
 
 mod arrays;
+mod augment;
+mod cifar;
 mod digits;
+mod emoji;
 mod fields;
+mod folder;
 mod idx_corrupt;
 mod idx_find;
 mod idx_read;
