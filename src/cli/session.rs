@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A training: network, data and history, step by step, resumable after each.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use kiln::checkpoint::{self, content_hash, Progress, Recipe, Resume};
-use kiln::data::{Loader, LoaderConfig, Position, Shuffle};
+use kiln::data::{Loader, LoaderConfig, Position, SampleShape, Shuffle};
 use kiln::op::TensorType;
-use kiln::{Device, Error, NonFinite, NonFiniteValue, Result};
+use kiln::{Device, Error, Event, NonFinite, NonFiniteValue, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -74,6 +75,7 @@ impl Session {
         let config = LoaderConfig {
             batch_size: settings.step.batch.get(),
             shuffle: Shuffle::Seeded(settings.seed),
+            sample_shape: SampleShape::Row,
             ..LoaderConfig::default()
         };
         let loader = Loader::new(Arc::clone(&sets.train), config)?;
@@ -202,16 +204,17 @@ impl Session {
         if let Some(signal) = interrupt.caught() {
             return Ok(Some(signal));
         }
-        for batch in self.loader.epoch() {
-            let (x, labels) = batch?.into_rows()?;
-            let loss = self.trainer.step(&x, &labels)?;
-            tracing::trace!(update = self.trainer.updates(), loss = loss.value()?, "step");
-            output.advance();
-            if let Some(signal) = interrupt.caught() {
-                return Ok(Some(signal));
+        let ended = self.trainer.fit(&mut self.loader, number as u64, |_, event| {
+            if let Event::Step { update, loss, .. } = event {
+                tracing::trace!(update, loss = loss.value()?, "step");
+                output.advance();
+                if let Some(signal) = interrupt.caught() {
+                    return Ok(ControlFlow::Break(signal));
+                }
             }
-        }
-        Ok(None)
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(ended.break_value())
     }
 
     /// Measures after an epoch; `None` if a signal came first.

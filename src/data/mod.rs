@@ -9,6 +9,7 @@
 //! | [`idx`] | MNIST, Fashion-MNIST, KMNIST, EMNIST and other IDX files, plain or gzip |
 //! | [`MemoryDataset`] | samples held as `f32` with a class each; with split, subset and label noise |
 //! | [`Arrays`] | any inputs and targets, of `f32` and `i32`, in memory |
+//! | [`CsvFile`] | tables of numbers in text files |
 //! | [`Normalised`], [`Subset`] | a data set with its channels shifted and scaled; some of its samples |
 //!
 //! Every random choice takes a seed and depends on nothing else, so that an experiment can be run
@@ -31,6 +32,7 @@
 //! ```
 
 mod arrays;
+mod csv_file;
 mod dataset;
 mod digits;
 mod fields;
@@ -47,10 +49,11 @@ mod subset;
 mod tests;
 
 pub use arrays::{Array, Arrays};
+pub use csv_file::{Column, CsvFile};
 pub use dataset::Dataset;
 pub use digits::Digits;
 pub use fields::{Elements, Field, Fields, Varying};
-pub use loader::{Batch, Epoch, LastBatch, Loader, LoaderConfig, Position, Shuffle};
+pub use loader::{Batch, Epoch, LastBatch, Loader, LoaderConfig, Position, SampleShape, Shuffle};
 pub use memory::MemoryDataset;
 pub use normalise::{Normalisation, Normalised};
 pub use pass::{Draws, Pass};

@@ -2,6 +2,7 @@
 //! Tests of the data module, by the part that they concern.
 
 mod arrays;
+mod csv_file;
 mod digits;
 mod fields;
 mod idx_corrupt;
