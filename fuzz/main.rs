@@ -9,3 +9,4 @@ mod mutate;
 #[cfg(target_os = "linux")]
 mod program;
 mod sizes;
+mod tables;

@@ -255,14 +255,17 @@ fn a_rate_that_was_set_is_restored() {
     let dir = TempDir::new().unwrap();
     let mut trainer = RUN.trainer(7);
     go_on(&RUN, &mut trainer, &mut RUN.loader(), 1, &dir);
-    assert!(!fs::read(dir.path().join(TRAINING_FILE))
-        .unwrap()
-        .windows(7)
-        .any(|w| w == b"\"rate\":"));
+    // The state is text in a text.
+    let is_noted = |dir: &TempDir| {
+        let file = fs::read(dir.path().join(TRAINING_FILE)).unwrap();
+        file.windows(8).any(|bytes| bytes == br#"\"rate\""#)
+    };
+    assert!(!is_noted(&dir), "without one, files are as they were");
     trainer.set_rate(0.123_456_789).unwrap();
     let mut loader = RUN.loader();
     loader.next_batch().unwrap();
     go_on(&RUN, &mut trainer, &mut loader, 1, &dir);
+    assert!(is_noted(&dir));
 
     let mut resumed = RUN.trainer(0);
     resumed.set_rate(9.0).unwrap();

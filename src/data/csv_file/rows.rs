@@ -2,7 +2,7 @@
 //! The lines of a file, each with its number.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord, Trim};
@@ -100,7 +100,7 @@ impl Rows {
 
 /// Line breaks up to the first byte at or behind an offset that is none, and one more: `\n`, `\r` or
 /// both together.
-fn count(file: impl Read, offset: u64) -> std::io::Result<u64> {
+fn count(file: impl BufRead, offset: u64) -> std::io::Result<u64> {
     let (mut line, mut before) = (1, 0);
     for (place, byte) in (0_u64..).zip(file.bytes()) {
         match byte? {
