@@ -53,7 +53,7 @@ fn files_of_images_and_labels() {
     let mut packed: Vec<Vec<u8>> = seeds.iter().map(|bytes| gzip(bytes)).collect();
     packed.push([gzip(&seeds[0][..20]), gzip(&seeds[0][20..])].concat());
     packed.push(gzip(&[&images(64, 64, 64)[..16], &[0; 64 * 64 * 64]].concat()));
-    run("files_of_images_and_labels", 25, |case| {
+    run("files_of_images_and_labels", 20, |case| {
         let bytes = file(&mut case.numbers, &seeds, &packed);
         let path = case.write("file", &bytes);
         match case.within(limit(&bytes), || idx::read_images(&path)) {

@@ -11,3 +11,4 @@ mod pictures;
 mod program;
 mod settings;
 mod sizes;
+mod tables;

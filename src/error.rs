@@ -87,6 +87,22 @@ pub enum Error {
         got: String,
     },
 
+    /// A text file with a line that is not as it should be.
+    #[error(
+        "{}: line {line}: expected {}, got {}",
+        Printable(path.display()), Printable(short(.expected)), Printable(short(.got))
+    )]
+    Text {
+        /// The file.
+        path: PathBuf,
+        /// The number of the line, from 1.
+        line: u64,
+        /// What is asked for there.
+        expected: String,
+        /// What was found.
+        got: String,
+    },
+
     /// A checkpoint that does not fit the network; every mismatch is listed.
     #[error(
         "{}: does not fit this network: {}",

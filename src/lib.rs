@@ -50,6 +50,7 @@ mod device;
 mod dtype;
 mod error;
 mod files;
+mod fit;
 mod linted;
 mod net;
 mod non_finite;
@@ -85,6 +86,7 @@ pub mod exec;
 
 pub mod checkpoint;
 pub mod data;
+pub mod metrics;
 pub mod optim;
 
 pub mod models;
@@ -93,6 +95,7 @@ pub mod self_test;
 pub use device::Device;
 pub use dtype::DType;
 pub use error::{Error, Result};
+pub use fit::{Evaluation, Event};
 pub use graph::Var;
 pub use net::{Net, Seed};
 pub use non_finite::NonFinite;

@@ -2,6 +2,7 @@
 //! Training: forward, loss, backward and optimiser as one plan.
 
 mod parts;
+mod rate;
 mod tuned;
 
 use crate::backend::PlanId;
@@ -20,6 +21,7 @@ use crate::scalars::TrainingState;
 use crate::values::{Flat, Form, Given, Tensors, Values};
 use crate::{Error, NonFiniteValue, Result, Tensor};
 use parts::{check_divisible, Part};
+pub(crate) use rate::is_rate;
 
 /// Trains a network: holds it together with its loss, optimiser and schedule.
 ///
@@ -53,6 +55,8 @@ pub struct Trainer<M, In: Values = Var, Out: Values = Var, Target: Values = Var>
     net: Net<M>,
     loss: Box<dyn Loss<Out, Target>>,
     optimizer: Optimizer,
+    /// The learning rate in the place of the optimiser's, if one was set.
+    rate_set: Option<f64>,
     schedule: Schedule,
     tuning: Tuning,
     max_norm: Option<f64>,
@@ -109,6 +113,7 @@ where
             net,
             loss: Box::new(loss),
             optimizer,
+            rate_set: None,
             schedule: Schedule::Constant,
             max_norm: None,
             micro_batches: 1,
@@ -170,7 +175,8 @@ where
     ///
     /// # Errors
     /// [`Error::Shape`] with the layer's path if a layer cannot take its input; what the loss
-    /// reports about the targets. The parameters are unchanged then.
+    /// reports about the targets; [`Error::Argument`] for a rate of a schedule that is negative or not
+    /// finite. The parameters are unchanged then.
     ///
     /// [`Error::NonFinite`] if the loss or the gradient norm is not finite, unless the trainer is to
     /// [continue](NonFinite::Continue). The update is made then. On a GPU, where a number is looked
@@ -182,7 +188,7 @@ where
         targets: impl Tensors<Target>,
     ) -> Result<StepLoss> {
         let batch = self.batch_of(inputs, targets)?;
-        let (rate, momentum) = (self.rate() as f32, self.momentum());
+        let (rate, momentum) = (self.checked_rate()? as f32, self.momentum());
         let average = self.average.map_or(1.0, |average| average.weight(self.averaged));
         let parts = Part::of::<Out, Target, In>(&batch, &*self.loss, self.micro_batches)?;
         let requests: Vec<Request> = (0..parts.len())
@@ -311,7 +317,7 @@ where
 
     /// The learning rate of the next update.
     pub fn rate(&self) -> f64 {
-        self.schedule.rate(self.optimizer.rate, self.updates)
+        self.schedule.rate(self.rate_set.unwrap_or(self.optimizer.rate), self.updates)
     }
 
     /// The momentum of the next update (Adam: its decay of the first moment) where the schedule moves

@@ -67,6 +67,9 @@ pub struct Resume {
     updates_per_epoch: Option<u64>,
 }
 
+/// The entry of a recipe for the optimiser's learning rate.
+const RATE: &str = "learning rate";
+
 impl Resume {
     /// From the training in this directory.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
@@ -83,6 +86,7 @@ impl Resume {
 
     /// Lets an entry of a recipe differ: `"schedule"`, `"layer fc1"`; `"layer"` for all layers,
     /// `"network"` for operations outside any, and `"parameter"` for all groups. The training goes on with what the trainer has.
+    /// With `"learning rate"`, that is the trainer's too where one was [set](Trainer::set_rate).
     #[must_use]
     pub fn allow(mut self, entry: impl Into<String>) -> Self {
         self.allowed.push(entry.into());
@@ -136,6 +140,9 @@ impl Resume {
             }
         }
         restore(trainer, &file, &places, &tensors, &state)?;
+        if !self.allowed.iter().any(|allowed| allowed == RATE) {
+            trainer.restore_rate(state.rate);
+        }
         if let Some(batch) = batch? {
             trainer.set_batch(Some(batch));
         }

@@ -17,6 +17,7 @@ use crate::exec::Role;
 use crate::graph::{ParamId, ParamRole};
 use crate::nn::Module;
 use crate::scalars::{TrainingState, MONTE_CARLO_PASS};
+use crate::trainer::is_rate;
 use crate::values::Values;
 use crate::{DType, Error, Result, Trainer};
 
@@ -61,6 +62,9 @@ pub(super) struct State {
     /// What the device kept of the training; in files from before, it had counted all updates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) training: Option<TrainingState>,
+    /// The learning rate that was set in the place of the optimiser's, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) rate: Option<f64>,
     /// Updates that the moving averages have seen.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) averaged: u64,
@@ -112,6 +116,7 @@ where
         monte_carlo_pass,
         updates,
         training: Some(training),
+        rate: trainer.rate_set(),
         averaged: trainer.averages_seen(),
         skipped: trainer.tuning().skipped(),
         batch: batch.as_ref().map(|batch| SavedTypes::of::<I>(&batch.inputs)),
@@ -236,6 +241,9 @@ impl State {
         if let Some(more) = counted.filter(|count| **count > state.updates) {
             let expected = format!("a part of {} updates", state.updates);
             return Err(invalid(&expected, more));
+        }
+        if let Some(rate) = state.rate.filter(|rate| !is_rate(*rate)) {
+            return Err(invalid("a learning rate of 0 or more", &rate));
         }
         if state.progress.position.epoch > u64::from(u32::MAX) {
             return Err(invalid("the number of an epoch", &state.progress.position.epoch));

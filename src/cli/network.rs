@@ -4,7 +4,7 @@
 use std::num::NonZeroUsize;
 
 use kiln::backend::cuda::{Capture, CudaImage, CudaOptions};
-use kiln::data::{Batch, Dataset};
+use kiln::data::{Batch, Dataset, SampleShape};
 use kiln::loss::CrossEntropy;
 use kiln::models::{
     Cnn, ImageClassifier, ResidualNet, ResnetSmall, RnnClassifier, SimpleNet, SpatialDropoutCnn,
@@ -66,6 +66,14 @@ pub(super) struct Sizes {
 }
 
 impl Feed {
+    /// The shape that samples have in batches.
+    pub(super) fn sample_shape(self) -> SampleShape {
+        match self {
+            Feed::Rows => SampleShape::Row,
+            Feed::Images | Feed::Texts => SampleShape::Own,
+        }
+    }
+
     /// A batch's inputs and labels.
     pub(super) fn tensors(self, batch: Batch) -> Result<(Vec<Tensor>, Tensor)> {
         match self {

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A training: network, data and history, step by step, resumable after each.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use kiln::checkpoint::{self, content_hash, Progress, Recipe, Resume};
-use kiln::data::{Loader, LoaderConfig, Position, Shuffle};
+use kiln::data::{Loader, LoaderConfig, Position, SampleShape, Shuffle};
 use kiln::lint::Report;
 use kiln::op::TensorType;
-use kiln::{Device, Error, NonFinite, NonFiniteValue, Result};
+use kiln::{Device, Error, Event, NonFinite, NonFiniteValue, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -85,6 +86,7 @@ impl Session {
                 Feed::Texts => Shuffle::LikeLengths(settings.seed),
                 Feed::Rows | Feed::Images => Shuffle::Seeded(settings.seed),
             },
+            sample_shape: settings.net.feed().sample_shape(),
             ..LoaderConfig::default()
         };
         let loader = Loader::new(Arc::clone(&sets.train), config)?;
@@ -228,16 +230,17 @@ impl Session {
         if let Some(signal) = interrupt.caught() {
             return Ok(Some(signal));
         }
-        for batch in self.loader.epoch() {
-            let (x, labels) = self.settings.net.feed().tensors(batch?)?;
-            let loss = self.trainer.step(&x, &labels)?;
-            tracing::trace!(update = self.trainer.updates(), loss = loss.value()?, "step");
-            output.advance();
-            if let Some(signal) = interrupt.caught() {
-                return Ok(Some(signal));
+        let ended = self.trainer.fit(&mut self.loader, number as u64, |_, event| {
+            if let Event::Step { update, loss, .. } = event {
+                tracing::trace!(update, loss = loss.value()?, "step");
+                output.advance();
+                if let Some(signal) = interrupt.caught() {
+                    return Ok(ControlFlow::Break(signal));
+                }
             }
-        }
-        Ok(None)
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(ended.break_value())
     }
 
     /// Measures after an epoch; `None` if a signal came first.

@@ -12,6 +12,7 @@
 //! | [`ImageFolder`] | PNG and JPEG files, one folder for each class |
 //! | [`MemoryDataset`] | samples held as `f32` with a class each; with split, subset and label noise |
 //! | [`Arrays`] | any inputs and targets, of `f32` and `i32`, in memory |
+//! | [`CsvFile`] | tables of numbers in text files |
 //! | [`Labelled`], [`Texts`] | texts with labels, of a file or the words of six languages shipped inside the crate; their tokens |
 //! | [`Normalised`], [`Subset`] | a data set with its channels shifted and scaled; some of its samples |
 //! | [`Augmented`], [`Mislabelled`] | a data set with images cropped, mirrored and cut at random; with wrong labels |
@@ -39,6 +40,7 @@ mod arrays;
 mod augment;
 pub mod cifar;
 mod colour_images;
+mod csv_file;
 mod dataset;
 mod digits;
 mod emoji;
@@ -61,12 +63,13 @@ mod text;
 pub use arrays::{Array, Arrays};
 pub use augment::{Augmentation, Augmented};
 pub use colour_images::ColourImages;
+pub use csv_file::{Column, CsvFile};
 pub use dataset::Dataset;
 pub use digits::Digits;
 pub use emoji::Emoji;
 pub use fields::{Elements, Field, Fields, Varying};
 pub use folder::{BadPictures, Fit, ImageFolder, Pictures};
-pub use loader::{Batch, Epoch, LastBatch, Loader, LoaderConfig, Position, Shuffle};
+pub use loader::{Batch, Epoch, LastBatch, Loader, LoaderConfig, Position, SampleShape, Shuffle};
 pub use memory::MemoryDataset;
 pub use mislabelled::Mislabelled;
 pub use normalise::{Normalisation, Normalised};

@@ -4,12 +4,14 @@
 
 mod average;
 mod group;
+mod rate_fn;
 mod schedule;
 mod tuning;
 
 pub use crate::op::Nesterov;
 pub use average::{Average, Buffers};
 pub use group::Group;
+pub use rate_fn::RateFn;
 pub use schedule::{Anneal, MomentumCycle, Phases, Schedule};
 pub(crate) use tuning::Tuning;
 

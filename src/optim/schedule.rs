@@ -3,6 +3,7 @@
 
 use std::f64::consts::PI;
 
+use super::RateFn;
 use crate::op::UpdateRule;
 use crate::{Error, Result};
 
@@ -70,6 +71,8 @@ pub enum Schedule {
     /// One schedule after another (`SequentialLR`): each begins anew, with `step` 0, at its number
     /// of updates.
     Chain(Vec<(u64, Schedule)>),
+    /// A function of one's own, from [`Schedule::from_fn`].
+    Function(RateFn),
 }
 
 /// The curve between two rates of [`Schedule::OneCycle`].
@@ -145,6 +148,7 @@ impl Schedule {
             Schedule::Chain(parts) => {
                 part_at(parts, step).map_or(base, |(schedule, step)| schedule.rate(base, step))
             }
+            Schedule::Function(function) => function.rate(base, step),
         }
     }
 
@@ -203,7 +207,8 @@ impl Schedule {
     /// Checks the options.
     ///
     /// # Errors
-    /// [`Error::Argument`] for lengths of 0, rates that are negative or not finite, and chains
+    /// [`Error::Argument`] for lengths of 0, rates that are negative or not finite (of functions, as
+    /// far as they are looked at), and chains
     /// that are empty, do not begin at 0 or go backwards.
     pub fn check(&self) -> Result<()> {
         let length = |what: &str, steps: u64| match steps {
@@ -246,6 +251,9 @@ impl Schedule {
                     return Err(Error::argument("chain of schedules", "starts from 0 up", got));
                 }
                 parts.iter().try_for_each(|(_, schedule)| schedule.check())
+            }
+            Schedule::Function(function) => {
+                function.noted().try_for_each(|(step, value)| rate(&format!("rate {step}"), value))
             }
         }
     }

@@ -248,3 +248,63 @@ fn the_seed_of_data_is_in_the_recipe() {
     assert_eq!(recipe(0).get("data seed"), None);
     assert_eq!(recipe(3).differences(&recipe(0)), ["data seed: expected 3, got none"]);
 }
+
+/// A rate that was set goes on with the run, and one of the resuming trainer gives way to it.
+#[test]
+fn a_rate_that_was_set_is_restored() {
+    let dir = TempDir::new().unwrap();
+    let mut trainer = RUN.trainer(7);
+    go_on(&RUN, &mut trainer, &mut RUN.loader(), 1, &dir);
+    // The state is text in a text.
+    let is_noted = |dir: &TempDir| {
+        let file = fs::read(dir.path().join(TRAINING_FILE)).unwrap();
+        file.windows(8).any(|bytes| bytes == br#"\"rate\""#)
+    };
+    assert!(!is_noted(&dir), "without one, files are as they were");
+    trainer.set_rate(0.123_456_789).unwrap();
+    let mut loader = RUN.loader();
+    loader.next_batch().unwrap();
+    go_on(&RUN, &mut trainer, &mut loader, 1, &dir);
+    assert!(is_noted(&dir));
+
+    let mut resumed = RUN.trainer(0);
+    resumed.set_rate(9.0).unwrap();
+    let resume = Resume::new(dir.path()).recipe(RUN.recipe());
+    resume.load(&mut resumed).unwrap();
+    assert_eq!(resumed.rate().to_bits(), trainer.rate().to_bits());
+    let again = TempDir::new().unwrap();
+    let mut same = loader;
+    let mut other = RUN.loader();
+    other.seek(same.position()).unwrap();
+    go_on(&RUN, &mut trainer, &mut same, 2, &dir);
+    go_on(&RUN, &mut resumed, &mut other, 2, &again);
+    let read = |dir: &TempDir| fs::read(dir.path().join(TRAINING_FILE)).unwrap();
+    assert!(read(&dir) == read(&again));
+
+    // Who wants another rate gets it.
+    let mut free = RUN.trainer(0);
+    free.set_rate(0.5).unwrap();
+    Resume::new(dir.path()).recipe(RUN.recipe()).allow("learning rate").load(&mut free).unwrap();
+    let mut unset = RUN.trainer(0);
+    assert!(free.rate() > 3.0 * trainer.rate());
+    go_on(&RUN, &mut unset, &mut RUN.loader(), 1, &dir);
+    Resume::new(dir.path()).recipe(RUN.recipe()).load(&mut free).unwrap();
+    assert_eq!(free.rate(), unset.rate());
+}
+
+#[test]
+fn schedules_from_functions_are_told_apart() {
+    fn decay(name: &'static str, gamma: f64) -> Schedule {
+        Schedule::from_fn(name, move |base, update| base * gamma.powf(update as f64 / 100.0))
+    }
+    let run = |schedule: fn() -> Schedule| Run { schedule, ..RUN };
+    let dir = TempDir::new().unwrap();
+    let first = run(|| decay("decay", 0.5));
+    go_on(&first, &mut first.trainer(7), &mut first.loader(), 2, &dir);
+    run(|| decay("decay", 0.5)).resume(&dir).unwrap();
+    for other in [run(|| decay("decay", 0.25)), run(|| decay("fall", 0.5)), RUN] {
+        let error = other.resume(&dir).unwrap_err();
+        assert_eq!(mismatches(&error).len(), 1, "{error}");
+        assert!(mismatches(&error)[0].starts_with("schedule: expected "), "{error}");
+    }
+}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the CPU is enough for, and values that are known beforehand.
 
+mod fit;
 mod golden;
 mod groups;
 mod image_mistakes;
@@ -8,6 +9,7 @@ mod indices;
 mod initial_values;
 mod limits;
 mod masks;
+mod metrics;
 mod modes;
 mod non_finite;
 mod options;

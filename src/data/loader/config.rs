@@ -28,6 +28,17 @@ pub enum LastBatch {
     Drop,
 }
 
+/// The shape that samples have in a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SampleShape {
+    /// As the data set has them: `[samples, channels, height, width]` for images.
+    #[default]
+    Own,
+    /// Each input of floating-point numbers that does not vary as one row, as a linear layer takes it:
+    /// `[samples, elements of one]`.
+    Row,
+}
+
 /// How a [`Loader`](super::Loader) makes batches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoaderConfig {
@@ -40,6 +51,8 @@ pub struct LoaderConfig {
     /// What random choices of the data set depend on besides epoch and sample, such as augmentations:
     /// the seed of its [`Pass`](crate::data::Pass). The order has its own, in [`Shuffle`].
     pub seed: u64,
+    /// The shape of samples in a batch.
+    pub sample_shape: SampleShape,
     /// Batches prepared ahead on a thread, at most 1024; with 0 each is prepared when it is asked
     /// for. It changes when batches are ready, never what is in them.
     pub prefetch: usize,
@@ -54,6 +67,7 @@ impl Default for LoaderConfig {
             shuffle: Shuffle::default(),
             last_batch: LastBatch::default(),
             seed: 0,
+            sample_shape: SampleShape::default(),
             prefetch: 2,
         }
     }

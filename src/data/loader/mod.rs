@@ -18,7 +18,7 @@ use prefetch::Prefetcher;
 use prepare::{Cursor, Plan};
 
 pub use batch::Batch;
-pub use config::{LastBatch, LoaderConfig, Position, Shuffle};
+pub use config::{LastBatch, LoaderConfig, Position, SampleShape, Shuffle};
 
 /// A channel reserves room for all of them at once; far more than hides any delay.
 const MAX_PREFETCH: usize = 1024;

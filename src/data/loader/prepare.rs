@@ -7,10 +7,10 @@ use std::sync::Arc;
 use rand_chacha::ChaCha8Rng;
 
 use super::collate::{collate, BATCH};
-use super::{Batch, LastBatch, LoaderConfig, Position, Shuffle};
+use super::{Batch, LastBatch, LoaderConfig, Position, SampleShape, Shuffle};
 use crate::data::random::{self, Purpose};
-use crate::data::{Dataset, Fields, Pass};
-use crate::{allocate, Error, Result, Shape};
+use crate::data::{Dataset, Elements, Field, Fields, Pass};
+use crate::{allocate, Error, Result, Shape, Tensor};
 
 /// Batches that are sorted by length together: enough to find like ones, few enough that each epoch has
 /// other batches.
@@ -148,6 +148,19 @@ impl Cursor {
         let Plan { dataset, config, fields, .. } = &*self.plan;
         let pass = Pass { seed: config.seed, epoch: self.next.epoch };
         let (inputs, targets) = collate(&**dataset, fields, &indices, pass, stop)?;
+        let inputs = match config.sample_shape {
+            SampleShape::Own => inputs,
+            SampleShape::Row => rows(inputs, fields)?,
+        };
         Ok(Batch { inputs, targets, indices, position: self.next })
     }
+}
+
+/// Inputs of floating-point numbers as rows.
+fn rows(inputs: Vec<Tensor>, fields: &Fields) -> Result<Vec<Tensor>> {
+    let row = |(input, field): (Tensor, &Field)| match (field.elements, field.varying) {
+        (Elements::F32, None) => input.reshaped([input.shape().samples(), field.count()]),
+        _ => Ok(input),
+    };
+    inputs.into_iter().zip(&fields.inputs).map(row).collect()
 }

@@ -4,6 +4,7 @@
 mod arrays;
 mod augment;
 mod cifar;
+mod csv_file;
 mod digits;
 mod emoji;
 mod fields;
