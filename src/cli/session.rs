@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kiln::checkpoint::{self, content_hash, Progress, Recipe, Resume};
-use kiln::data::{Loader, LoaderConfig, Position, SampleShape, Shuffle};
+use kiln::data::{Loader, LoaderConfig, Position, Shuffle};
 use kiln::lint::Report;
 use kiln::op::TensorType;
 use kiln::{Device, Error, Event, NonFinite, NonFiniteValue, Result};

@@ -47,6 +47,7 @@ fn check(target: &Target, shape: &[usize], function: Function<'_>) -> Result<(),
             gradients: vec![],
             moments: vec![],
             averages: vec![],
+            update: 1,
         };
         let mut stepper = Stepper::new(&mut *backend, &plan, &parameters);
         let tolerance = Tolerance::balanced(DType::F32);

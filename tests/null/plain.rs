@@ -5,7 +5,7 @@
 use std::num::NonZeroUsize;
 
 use kiln::backend::cpu;
-use kiln::backend::cuda::{launches, Architecture};
+use kiln::backend::cuda::{work, Architecture, WorkItem};
 use kiln::kernel::Kernel;
 use kiln::loss::{self, BceWithLogits, CrossEntropy, Loss, Mse, Reduction};
 use kiln::nn::{
@@ -57,8 +57,9 @@ impl Target {
     fn plain(&self, plan: &Plan) -> Vec<String> {
         let is_plain: Vec<bool> = match self.gpu {
             Some((architecture, precision)) => {
-                let launches = launches(plan, architecture, precision).expect("a plan for it");
-                launches.iter().map(Option::is_none).collect()
+                let work = work(plan, architecture, precision).expect("a plan for it");
+                let is_host = |item: &WorkItem| matches!(item, WorkItem::Host { .. });
+                work.steps.iter().map(|items| items.iter().any(is_host)).collect()
             }
             None => {
                 let paths = cpu::paths(plan, NonZeroUsize::MIN);

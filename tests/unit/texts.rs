@@ -63,6 +63,6 @@ fn batches_of_words_go_into_a_classifier() {
     let make =
         |p: &kiln::nn::Scope| RnnClassifier::new(p, vocabulary.len(), 4, 6, labels.len(), 0.5);
     let mut net = Net::new(Device::cpu(), Seed(7), make).expect("a network");
-    let scores = net.eval().forward(&batch.inputs).expect("scores");
+    let scores = net.eval().forward((&batch.inputs[0], &batch.inputs[1])).expect("scores");
     assert_eq!(scores.shape().dims(), [3, 6]);
 }

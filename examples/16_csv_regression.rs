@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Prices of houses from a CSV file: a regression with normalised inputs and early stopping.
 //!
-//! `cargo run --release --example 12_csv_regression`
+//! `cargo run --release --example 16_csv_regression`
 
 #![expect(clippy::print_stdout, reason = "an example shows its results")]
 
