@@ -45,7 +45,7 @@ pub(super) fn picture(path: &Path, wanted: Pictures) -> Result<Vec<u8>> {
     let decoded = reader
         .decode()
         .map_err(|error| wrong(0, format!("an intact {format:?} image"), error.to_string()))?;
-    let fitted = fitted(&decoded.into_rgb8(), wanted);
+    let fitted = fitted(decoded.into_rgb8(), wanted);
     let (height, width) = (wanted.height, wanted.width);
     fitted.map(RgbImage::into_raw).map_err(|(rows, columns)| {
         wrong(0, format!("{width} x {height} pixels"), format!("{columns} x {rows}"))
@@ -65,11 +65,11 @@ fn contents(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// In the wanted size, or the rows and columns that it has instead.
-fn fitted(picture: &RgbImage, wanted: Pictures) -> Result<RgbImage, (u32, u32)> {
+fn fitted(picture: RgbImage, wanted: Pictures) -> Result<RgbImage, (u32, u32)> {
     let (columns, rows) = picture.dimensions();
     let (width, height) = (wanted.width as u32, wanted.height as u32);
     if (columns, rows) == (width, height) {
-        return Ok(picture.clone());
+        return Ok(picture);
     }
     if wanted.fit == Fit::Exact || columns == 0 || rows == 0 {
         return Err((rows, columns));
@@ -81,7 +81,7 @@ fn fitted(picture: &RgbImage, wanted: Pictures) -> Result<RgbImage, (u32, u32)> 
     let kept_columns = part(rows, width, height).min(columns);
     let kept_rows = part(columns, height, width).min(rows);
     let (left, top) = ((columns - kept_columns) / 2, (rows - kept_rows) / 2);
-    let middle = imageops::crop_imm(picture, left, top, kept_columns, kept_rows);
+    let middle = imageops::crop_imm(&picture, left, top, kept_columns, kept_rows);
     Ok(imageops::resize(&*middle, width, height, FilterType::Triangle))
 }
 
