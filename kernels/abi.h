@@ -71,8 +71,7 @@ enum KilnUnary {
   KILN_UNARY_LEAKY_RELU = 2, /* parameter: slope */
   KILN_UNARY_GELU = 3,
   KILN_UNARY_GELU_TANH = 4,
-  KILN_UNARY_SILU = 5,
-  KILN_UNARY_TANH = 6,    /* gradient from the output */
+  KILN_UNARY_SILU = 5, KILN_UNARY_TANH = 6, /* gradient from the output */
   KILN_UNARY_SIGMOID = 7, /* gradient from the output */
   KILN_UNARY_SOFTPLUS = 8,
   KILN_UNARY_EXP = 9, /* gradient from the output */
@@ -84,24 +83,17 @@ enum KilnUnary {
   KILN_UNARY_SQRT = 15,       /* gradient from the output */
   KILN_UNARY_RSQRT = 16,      /* gradient from the output */
   KILN_UNARY_RECIPROCAL = 17, /* gradient from the output */
-  KILN_UNARY_SIN = 18,
-  KILN_UNARY_COS = 19,
-  KILN_UNARY_ERF = 20,
+  KILN_UNARY_SIN = 18, KILN_UNARY_COS = 19, KILN_UNARY_ERF = 20,
   KILN_UNARY_POW = 21,   /* parameter: exponent */
   KILN_UNARY_CLAMP = 22, /* parameters: least, most */
   KILN_UNARY_NOT = 23    /* 1 for 0, else 0 */
 };
 
 enum KilnBinary {
-  KILN_BINARY_ADD = 0,
-  KILN_BINARY_SUBTRACT = 1,
-  KILN_BINARY_MULTIPLY = 2,
-  KILN_BINARY_DIVIDE = 3,
+  KILN_BINARY_ADD = 0, KILN_BINARY_SUBTRACT = 1, KILN_BINARY_MULTIPLY = 2, KILN_BINARY_DIVIDE = 3,
   KILN_BINARY_LOGISTIC_LOSS = 4, /* log(1 + exp(a)) - a b */
   KILN_BINARY_LOGISTIC_SLOPE = 5, /* sigmoid(a) - b */
-  KILN_BINARY_MINIMUM = 6,
-  KILN_BINARY_MAXIMUM = 7,
-  KILN_BINARY_POWER = 8,
+  KILN_BINARY_MINIMUM = 6, KILN_BINARY_MAXIMUM = 7, KILN_BINARY_POWER = 8,
   KILN_BINARY_POWER_SLOPE = 9, /* a^b log(a), 0 where a is 0 and b is not negative */
   KILN_BINARY_LESS = 10,       /* 1 or 0, as the others */
   KILN_BINARY_LESS_EQUAL = 11,
@@ -438,102 +430,43 @@ typedef struct KilnChoiceGradientParams {
 
 /* ---- images: [samples, depth, height, width, channels], leading extents of flat ones 1 ---- */
 
-/* How a window moves along one extent of an image. */
+/* A window along one extent: elements of its image, places and their distance, taps and theirs, padding on either side. */
 typedef struct KilnWindowAxis {
-  KilnDivider image;  /* elements of the image */
-  KilnDivider places; /* places of the window */
-  KilnDivider stride; /* distance between places */
-  unsigned int kernel; /* taps */
-  unsigned int dilation; /* distance between taps */
-  unsigned int before; /* padding before the image */
-  unsigned int after;
+  KilnDivider image, places, stride;
+  unsigned int kernel, dilation, before, after;
 } KilnWindowAxis;
-
-/* Depth, height, width. */
-typedef struct KilnWindow {
-  KilnWindowAxis axes[3];
-} KilnWindow;
-
-/* What the sum under a window is divided by. */
-enum KilnPoolDivisor {
-  KILN_POOL_PADDED = 0, /* elements under the window, those of the padding included */
-  KILN_POOL_VALID = 1,  /* elements of the image under the window */
-  KILN_POOL_FIXED = 2   /* a number */
-};
 
 /* max_pool_T, avg_pool_T: x -> y; max_pool_gradient_T, avg_pool_gradient_T: y (dy) -> x (dx). */
 typedef struct KilnPoolParams {
-  void* y;    /* T [samples, places, channels] */
-  void* x;    /* T [samples, image, channels] */
-  int* index; /* of max_pool_T, like y: the largest element's number in its image, or null */
-  unsigned int samples;
-  unsigned int channels;
-  KilnDivider chunks; /* ceil(channels, V) */
-  KilnWindow window;
-  enum KilnPoolDivisor divisor; /* of avg_pool_T */
-  unsigned int fixed;
+  void *y, *x; /* T [samples, places, channels], [samples, image, channels] */
+  int* index;  /* of max_pool_T, like y: the largest element's number in its image, or null */
+  unsigned int samples, channels;
+  KilnDivider chunks;       /* ceil(channels, V) */
+  KilnWindowAxis window[3]; /* depth, height, width */
+  unsigned int fixed, padded; /* sums are divided by `fixed`, or, if 0, by elements under the window, with or without padding */
 } KilnPoolParams;
 
-/* A matrix whose columns or rows are normalised. */
+/* A matrix whose columns or rows are normalised. Of _columns_T: `width` threads along the columns, a power of two up to
+ * 256, and `splits` parts of the rows, grid.y, merged by the last block. */
 typedef struct KilnGroups {
-  unsigned int rows;
-  unsigned int columns;
-  unsigned int width;  /* of _columns_T: threads along the columns, a power of two up to 256 */
-  unsigned int splits; /* of _columns_T: parts of the rows, grid.y */
-  KilnDivider chunks;  /* ceil(columns, V) */
-} KilnGroups;
-
-/* What the parts of columns found, to be merged by the last block. */
-typedef struct KilnGroupParts {
+  unsigned int rows, columns, width, splits;
+  KilnDivider chunks;    /* ceil(columns, V) */
   float* partials;       /* [grid.x, splits, 2 V + 1, width], if splits > 1 */
   unsigned int* tickets; /* [grid.x], zero before and after, if splits > 1 */
-} KilnGroupParts;
+} KilnGroups;
 
-/* statistics_columns_T, statistics_rows_T, statistics_long_rows_T: mean and biased variance of each group. */
-typedef struct KilnStatisticsParams {
-  const void* x; /* T [rows, columns] */
-  float* mean;
-  float* variance; /* or null */
-  KilnGroups groups;
-  KilnGroupParts parts;
-} KilnStatisticsParams;
-
-/* Whether a straight line through each group normalises it or is the gradient of its statistics. */
-enum KilnLine {
-  KILN_LINE_NORMALIZE = 0, /* (x - mean) * (gamma or 1) / sqrt(slope + eps) + (shift or 0) */
-  KILN_LINE_GRADIENT = 1   /* (2 * slope * (x - mean) + shift) / elements of a group */
-};
-
-/* line_columns_T, line_rows_T. */
-typedef struct KilnLineParams {
-  void* y;       /* T [rows, columns] */
-  const void* x; /* T [rows, columns] */
-  const float* mean;
-  const float* slope; /* variance, or its gradient */
-  const float* gamma; /* or null */
-  const float* shift; /* beta, or the mean's gradient; or null */
+/* statistics_*: x -> mean, variance. line_*: y = (x - mean) * (gamma or 1) / sqrt(variance + eps) + (shift or 0), or, if
+ * is_gradient, (2 * variance * (x - mean) + shift) / elements of a group, where variance and shift are the gradients of
+ * variance and mean. normalize_gradient_*: dy -> y and the sums, gradients of the former line. What is not
+ * needed may be null. */
+typedef struct KilnNormalizeParams {
+  void* y;             /* T [rows, columns]; may be dy */
+  const void *x, *dy;  /* T [rows, columns] */
+  float *mean, *variance, *gamma, *shift, *d_mean, *d_variance, *d_gamma, *d_beta; /* a number per group */
   float eps;
-  enum KilnLine line;
+  unsigned int is_gradient;
   KilnGroups groups;
-} KilnLineParams;
-
-/* normalize_gradient_columns_T, normalize_gradient_rows_T, normalize_gradient_long_rows_T: gradients of what
- * KILN_LINE_NORMALIZE computes, each with all other operands held. */
-typedef struct KilnNormalizeGradientParams {
-  void* dx;       /* T [rows, columns]; may be dy */
-  const void* x;  /* T [rows, columns] */
-  const void* dy; /* T [rows, columns] */
-  const float* mean;
-  const float* variance;
-  const float* gamma; /* or null */
-  float* d_mean;      /* or null, as the others */
-  float* d_variance;
-  float* d_gamma;
-  float* d_beta;
-  float eps;
-  KilnGroups groups;
-  KilnGroupParts parts;
-} KilnNormalizeGradientParams;
+} KilnNormalizeParams;
 
 /* ---- matrix products ---- */
 
@@ -635,57 +568,33 @@ typedef struct KilnWeightGradientParams {
   int count;
 } KilnWeightGradientParams;
 
-/* Where the elements of an operand of a convolution lie in a tensor that is channels-last. A row of the operand is a
- * position, a column a tap and, innermost, a channel of the group. The element is in the tensor where, along each extent,
- * (position * scale + offset + tap * reach) / step is a whole number within it. */
+/* Where an operand of a convolution lies in a channels-last tensor. Rows are positions, columns taps and, innermost, channels
+ * of the group; along each extent it is at (position * scale + offset + tap * reach) / step, if that is whole, or zero. */
 typedef struct KilnGather {
-  KilnDivider positions[3]; /* extents that rows count, within their sample: depth, height, width */
-  KilnDivider taps[3];
-  KilnDivider steps[3];
-  int scales[3];
-  int offsets[3];
-  int reaches[3];
-  unsigned int extents[3]; /* of the tensor */
-  unsigned int stride;     /* its channels, those of all groups */
-  KilnDivider channels;    /* those of a group */
+  KilnDivider positions[3], taps[3], steps[3]; /* depth, height, width; positions within a sample */
+  int scales[3], offsets[3], reaches[3];
+  unsigned int extents[3], stride; /* of the tensor: its positions, its channels of all groups */
+  KilnDivider channels;            /* those of a group */
 } KilnGather;
 
-/* What conv_T does with a sum before it is stored: bias, activation, dropout. */
-typedef struct KilnConvTail {
-  const float* bias;          /* [ldd] or null */
+/* conv_T: y from x, then bias, activation and dropout. conv_input_gradient_T: dx from dy, then the mask, as gemm_nn. Both:
+ * d [m, ld] from a [m, k] and b. conv_weight_gradient_T: d = a^T b, for a [k, m]. Extents are those of a group. */
+typedef struct KilnConvParams {
+  void* d;       /* T [m, ld]; of weights f32 [outputs, inputs of a group, taps] */
+  const void* a; /* T: gathered x or dy; of weights [k, ld], dy */
+  const void* b; /* T [outputs, taps, inputs of a group]; of weights gathered x, [k, n] */
+  KilnGather gather;
+  int m, n, k, ld;
+  KilnDivider column_tiles, places; /* ceil(n, 64); rows of a sample */
+  KilnSplitK split;
+  enum KilnStore store;       /* of weights */
+  const float* bias;          /* [ld] or null */
+  const void* mask_source;    /* T [m, ld] or null */
   const KilnScalars* scalars; /* pass, sample_offset, if there is dropout */
   enum KilnUnary activation;
-  float activation_parameter;
+  float activation_parameter, mask_scale;
   unsigned int dropout; /* 0: off. 1: on; channels of a group are a multiple of 8 */
-  KilnDivider places;   /* rows of a sample */
   KilnMask mask;
-} KilnConvTail;
-
-/* conv_T: y from x; conv_input_gradient_T: dx from dy. Grid: (ceil(m, 64), column_tiles * groups, splits). */
-typedef struct KilnConvParams {
-  void* d;       /* T [m, ldd] */
-  const void* a; /* T, gathered as [m, k] of each group */
-  const void* b; /* T [outputs, taps, inputs of a group] */
-  KilnGather gather;
-  int m, n, k; /* of a group */
-  int ldd;
-  KilnDivider column_tiles; /* ceil(n, 64) */
-  KilnSplitK split;
-  KilnConvTail tail;          /* of conv_T */
-  KilnInputGradientTail mask; /* of conv_input_gradient_T; no residual */
 } KilnConvParams;
-
-/* conv_weight_gradient_T: d = dy^T * gathered x, for each group. Grid: (ceil(m, 64), column_tiles * groups, splits). */
-typedef struct KilnConvWeightGradientParams {
-  float* d;      /* [outputs, inputs of a group, taps] */
-  const void* a; /* T [k, lda]: dy */
-  const void* b; /* T, gathered as [k, n] of each group: x */
-  KilnGather gather;
-  int m, n, k; /* outputs of a group, taps * inputs of a group, positions of all samples */
-  int lda;
-  KilnDivider column_tiles;
-  KilnSplitK split;
-  enum KilnStore store;
-} KilnConvWeightGradientParams;
 
 #endif

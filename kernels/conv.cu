@@ -26,17 +26,16 @@ template <class T> KILN_DEVICE bool whole_chunks(u32 of_group, u32 of_row) {
   return of_group % kVector<T> == 0 && of_row % kVector<T> == 0;
 }
 
-// Everything that KilnConvTail can say. Columns count the channels of all groups.
+// Bias, activation, dropout. Columns count the channels of all groups.
 template <class T> struct ConvTail {
   static constexpr int kUnroll = 1;
-  const KilnConvTail& p;
+  const KilnConvParams& p;
   T* d;
   Access<T, Bounds::Guarded> access;
-  int stride;
   Chunk<8> bias;
 
   __device__ __forceinline__ ConvTail(const KilnConvParams& params, bool aligned, int column, int count)
-      : p(params.tail), d(static_cast<T*>(params.d)), access{aligned}, stride(params.ldd), bias{} {
+      : p(params), d(static_cast<T*>(params.d)), access{aligned}, bias{} {
     if (p.bias != nullptr && count > 0) bias = load_chunk_part<8>(p.bias + column, count);
   }
   __device__ __forceinline__ void finish(const Spot& spot, Chunk<8> sum) const {
@@ -47,7 +46,7 @@ template <class T> struct ConvTail {
 #pragma unroll
       for (float& x : sum.v) x *= p.mask.scale;
       const Quotient place = divide(static_cast<u32>(spot.row), p.places);
-      const u32 element = place.remainder * static_cast<u32>(stride) + static_cast<u32>(spot.column);
+      const u32 element = place.remainder * static_cast<u32>(p.ld) + static_cast<u32>(spot.column);
       select_kept(sum, keep_bits(p.mask, p.scalars->pass, p.scalars->sample_offset + place.quotient, element / kMaskBlock));
     }
     access.store(d + spot.at, sum, spot.count);
@@ -56,12 +55,12 @@ template <class T> struct ConvTail {
 
 template <class T> struct ConvInputGradientTail {
   static constexpr int kUnroll = 2;
-  const KilnInputGradientTail& p;
+  const KilnConvParams& p;
   T* d;
   Access<T, Bounds::Guarded> access;
 
   __device__ __forceinline__ ConvInputGradientTail(const KilnConvParams& params, bool aligned, int, int)
-      : p(params.mask), d(static_cast<T*>(params.d)), access{aligned} {}
+      : p(params), d(static_cast<T*>(params.d)), access{aligned} {}
   __device__ __forceinline__ void finish(const Spot& spot, Chunk<8> sum) const {
     if (p.mask_source != nullptr) {
       const Chunk<8> y = access.load(static_cast<const T*>(p.mask_source) + spot.at, spot.count);
@@ -75,7 +74,7 @@ template <class T> struct ConvInputGradientTail {
 // Weights lie [outputs, inputs, taps], sums come [outputs, taps * inputs].
 struct ConvWeightTail {
   static constexpr int kUnroll = 1;
-  const KilnConvWeightGradientParams& p;
+  const KilnConvParams& p;
   float* d;  // of the group
   u32 taps;
 
@@ -117,9 +116,9 @@ KILN_DEVICE void conv_product(const KilnConvParams& p, const ConvTile<typename W
   if (!joins_splits(parts, p.split.tickets + tile.index(), shared)) return;
   const int group = tile.group * p.n, column = group + tile.column, end = group + p.n;
   const int first = column + Shape::column();
-  const Tail tail(p, whole_chunks<T>(p.n, p.ldd), first, min(8, end - first));
+  const Tail tail(p, whole_chunks<T>(p.n, p.ld), first, min(8, end - first));
   const Window window{tile.row, column, p.m, end};
-  each_chunk(parts, shared, Visitor<Bounds::Guarded, Tail>{tail, tile.row, column, window, p.ldd});
+  each_chunk(parts, shared, Visitor<Bounds::Guarded, Tail>{tail, tile.row, column, window, p.ld});
 }
 
 template <class Way> KILN_DEVICE void conv(const KilnConvParams& p) {
@@ -137,7 +136,7 @@ template <class Way> KILN_DEVICE void conv_input_gradient(const KilnConvParams& 
   conv_product<Way, ConvInputGradientTail<T>, Along::Outer>(p, tile, b);
 }
 
-template <class Way> KILN_DEVICE void conv_weight_gradient(const KilnConvWeightGradientParams& p) {
+template <class Way> KILN_DEVICE void conv_weight_gradient(const KilnConvParams& p) {
   using T = typename Way::Element;
   using Shape = typename Way::Shape;
   using A = PlainMatrix<T, Along::Outer>;
@@ -145,7 +144,7 @@ template <class Way> KILN_DEVICE void conv_weight_gradient(const KilnConvWeightG
   KILN_DYNAMIC_SHARED(u8, shared);
   const ConvTile<Shape> tile(p);
   const u32 channels = p.gather.channels.divisor;
-  const A a{static_cast<const T*>(p.a) + tile.group * p.m, p.lda, whole_chunks<T>(p.m, p.lda)};
+  const A a{static_cast<const T*>(p.a) + tile.group * p.m, p.ld, whole_chunks<T>(p.m, p.ld)};
   const B b{p.gather, static_cast<const T*>(p.b) + tile.group * channels, p.k, whole_chunks<T>(channels, p.gather.stride)};
   const Range k = split_range<T>(p.k, p.split.splits, static_cast<int>(blockIdx.z));
   typename Way::template Product<Along::Outer, A, Along::Outer, B> product(
@@ -155,7 +154,7 @@ template <class Way> KILN_DEVICE void conv_weight_gradient(const KilnConvWeightG
 
   const TileSums<Shape> parts = tile_sums(sums, p.split, 0, tile.index());
   if (!joins_splits(parts, p.split.tickets + tile.index(), shared)) return;
-  const ConvWeightTail tail{p, p.d + static_cast<size_t>(tile.group) * p.m * p.n, taps_of(p.gather)};
+  const ConvWeightTail tail{p, static_cast<float*>(p.d) + static_cast<size_t>(tile.group) * p.m * p.n, taps_of(p.gather)};
   const Window window{tile.row, tile.column, p.m, p.n};
   each_chunk(parts, shared, Visitor<Bounds::Guarded, ConvWeightTail>{tail, tile.row, tile.column, window, p.n});
 }
@@ -192,19 +191,19 @@ extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_input_gr
   conv_input_gradient<OnTensorCores<F16>>(p);
 }
 KILN_EXPORT(conv_input_gradient_f16)
-extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_weight_gradient_f32(const __grid_constant__ KilnConvWeightGradientParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_weight_gradient_f32(const __grid_constant__ KilnConvParams p) {
   conv_weight_gradient<InFullF32>(p);
 }
 KILN_EXPORT(conv_weight_gradient_f32)
-extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_weight_gradient_tf32(const __grid_constant__ KilnConvWeightGradientParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_weight_gradient_tf32(const __grid_constant__ KilnConvParams p) {
   conv_weight_gradient<OnTensorCores<float>>(p);
 }
 KILN_EXPORT(conv_weight_gradient_tf32)
-extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_weight_gradient_bf16(const __grid_constant__ KilnConvWeightGradientParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_weight_gradient_bf16(const __grid_constant__ KilnConvParams p) {
   conv_weight_gradient<OnTensorCores<Bf16>>(p);
 }
 KILN_EXPORT(conv_weight_gradient_bf16)
-extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_weight_gradient_f16(const __grid_constant__ KilnConvWeightGradientParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_weight_gradient_f16(const __grid_constant__ KilnConvParams p) {
   conv_weight_gradient<OnTensorCores<F16>>(p);
 }
 KILN_EXPORT(conv_weight_gradient_f16)

@@ -45,12 +45,12 @@ template <int N> struct GradientSums {
   }
 };
 
-template <class T> KILN_DEVICE void statistics_columns(const KilnStatisticsParams& p) {
+template <class T> KILN_DEVICE void statistics_columns(const KilnNormalizeParams& p) {
   const ColumnWalk<T> walk(p.groups);
   constexpr int kStep = walk.kStep;
   Moments<kStep> moments;
   for (u32 row = walk.row; row < walk.end; row += walk.step) moments.add(walk.load(p.x, row));
-  if (!merge_columns(moments, p.groups, p.parts)) return;
+  if (!merge_columns(moments, p.groups)) return;
 #pragma unroll
   for (int i = 0; i < kStep; ++i) {
     if (i >= walk.count) continue;
@@ -67,15 +67,15 @@ struct Line {
   float centre, scale, shift;
   __device__ __forceinline__ float at(float x) const { return (x - centre) * scale + shift; }
 };
-KILN_DEVICE Line line_of(const KilnLineParams& p, float elements, float mean, float slope, float gamma, float shift) {
-  if (p.line == KILN_LINE_NORMALIZE) return Line{mean, gamma * scale_of(slope, p.eps), shift};
+KILN_DEVICE Line line_of(const KilnNormalizeParams& p, float elements, float mean, float slope, float gamma, float shift) {
+  if (!p.is_gradient) return Line{mean, gamma * scale_of(slope, p.eps), shift};
   return Line{mean, 2.0f * slope / elements, shift / elements};
 }
 
-template <class T> KILN_DEVICE void line_columns(const KilnLineParams& p) {
+template <class T> KILN_DEVICE void line_columns(const KilnNormalizeParams& p) {
   const ColumnWalk<T> walk(p.groups);
   constexpr int kStep = walk.kStep;
-  const auto mean = walk.numbers(p.mean, 0.0f), slope = walk.numbers(p.slope, 1.0f);
+  const auto mean = walk.numbers(p.mean, 0.0f), slope = walk.numbers(p.variance, 1.0f);
   const auto gamma = walk.numbers(p.gamma, 1.0f), shift = walk.numbers(p.shift, 0.0f);
   Line lines[kStep];
 #pragma unroll
@@ -91,13 +91,13 @@ template <class T> KILN_DEVICE void line_columns(const KilnLineParams& p) {
 }
 
 // One thread per chunk of a row.
-template <class T> KILN_DEVICE void line_rows(const KilnLineParams& p) {
+template <class T> KILN_DEVICE void line_rows(const KilnNormalizeParams& p) {
   constexpr int kStep = kVector<T>;
   const Quotient thread = divide(blockIdx.x * KILN_BLOCK_THREADS + threadIdx.x, p.groups.chunks);
   const u32 row = thread.quotient, column = thread.remainder * kStep, columns = p.groups.columns;
   if (row >= p.groups.rows) return;
   const float gamma = p.gamma != nullptr ? p.gamma[row] : 1.0f, shift = p.shift != nullptr ? p.shift[row] : 0.0f;
-  const Line line = line_of(p, static_cast<float>(columns), p.mean[row], p.slope[row], gamma, shift);
+  const Line line = line_of(p, static_cast<float>(columns), p.mean[row], p.variance[row], gamma, shift);
   const size_t at = static_cast<size_t>(row) * columns + column;
   const bool whole = columns % kStep == 0;
   const int count = static_cast<int>(min(columns - column, static_cast<u32>(kStep)));
@@ -137,7 +137,7 @@ template <class T> KILN_DEVICE Chunk<kVector<T>> load_of_row(const T* from, bool
 }
 
 // Two passes, the second one from a cache.
-template <class T, int Threads> KILN_DEVICE void statistics_rows(const KilnStatisticsParams& p) {
+template <class T, int Threads> KILN_DEVICE void statistics_rows(const KilnNormalizeParams& p) {
   constexpr int kStep = kVector<T>;
   const u32 row = Team<Threads>::row(), columns = p.groups.columns;
   if (row >= p.groups.rows) return;
@@ -163,7 +163,7 @@ template <class T, int Threads> KILN_DEVICE void statistics_rows(const KilnStati
 }
 
 // The gradients that are sums over a group.
-KILN_DEVICE void store_gradients(const KilnNormalizeGradientParams& p, u32 group, float of_dy, float of_product, float scale,
+KILN_DEVICE void store_gradients(const KilnNormalizeParams& p, u32 group, float of_dy, float of_product, float scale,
                                  float gamma) {
   const float normal = of_product * scale;
   if (p.d_mean != nullptr) p.d_mean[group] = -of_dy * gamma * scale;
@@ -172,7 +172,7 @@ KILN_DEVICE void store_gradients(const KilnNormalizeGradientParams& p, u32 group
   if (p.d_beta != nullptr) p.d_beta[group] = of_dy;
 }
 
-template <class T> KILN_DEVICE void normalize_gradient_columns(const KilnNormalizeGradientParams& p) {
+template <class T> KILN_DEVICE void normalize_gradient_columns(const KilnNormalizeParams& p) {
   const ColumnWalk<T> walk(p.groups);
   constexpr int kStep = walk.kStep;
   const auto mean = walk.numbers(p.mean, 0.0f), gamma = walk.numbers(p.gamma, 1.0f);
@@ -189,23 +189,23 @@ template <class T> KILN_DEVICE void normalize_gradient_columns(const KilnNormali
       sums.v[kStep + i] += dy.v[i] * (x.v[i] - mean.v[i]);
       dy.v[i] *= gamma.v[i] * scale.v[i];
     }
-    walk.store(p.dx, row, dy);
+    walk.store(p.y, row, dy);
   }
-  if (!merge_columns(sums, p.groups, p.parts)) return;
+  if (!merge_columns(sums, p.groups)) return;
 #pragma unroll
   for (int i = 0; i < kStep; ++i) {
     if (i < walk.count) store_gradients(p, walk.column + i, sums.v[i], sums.v[kStep + i], scale.v[i], gamma.v[i]);
   }
 }
 
-template <class T, int Threads> KILN_DEVICE void normalize_gradient_rows(const KilnNormalizeGradientParams& p) {
+template <class T, int Threads> KILN_DEVICE void normalize_gradient_rows(const KilnNormalizeParams& p) {
   constexpr int kStep = kVector<T>;
   const u32 row = Team<Threads>::row(), columns = p.groups.columns;
   if (row >= p.groups.rows) return;
   const size_t start = static_cast<size_t>(row) * columns;
   const T* const x = static_cast<const T*>(p.x) + start;
   const T* const dy = static_cast<const T*>(p.dy) + start;
-  T* const dx = static_cast<T*>(p.dx) + start;
+  T* const dx = static_cast<T*>(p.y) + start;
   const float mean = p.mean[row], scale = scale_of(p.variance[row], p.eps);
   const float gamma = p.gamma != nullptr ? p.gamma[row] : 1.0f;
   const bool whole = columns % kStep == 0;
@@ -230,99 +230,99 @@ template <class T, int Threads> KILN_DEVICE void normalize_gradient_rows(const K
   if (Team<Threads>::thread() == 0) store_gradients(p, row, of_dy, of_product, scale, gamma);
 }
 
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) statistics_columns_f32(const __grid_constant__ KilnStatisticsParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) statistics_columns_f32(const __grid_constant__ KilnNormalizeParams p) {
   statistics_columns<float>(p);
 }
 KILN_EXPORT(statistics_columns_f32)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) statistics_columns_bf16(const __grid_constant__ KilnStatisticsParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) statistics_columns_bf16(const __grid_constant__ KilnNormalizeParams p) {
   statistics_columns<Bf16>(p);
 }
 KILN_EXPORT(statistics_columns_bf16)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) statistics_columns_f16(const __grid_constant__ KilnStatisticsParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) statistics_columns_f16(const __grid_constant__ KilnNormalizeParams p) {
   statistics_columns<F16>(p);
 }
 KILN_EXPORT(statistics_columns_f16)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) statistics_rows_f32(const __grid_constant__ KilnStatisticsParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) statistics_rows_f32(const __grid_constant__ KilnNormalizeParams p) {
   statistics_rows<float, 32>(p);
 }
 KILN_EXPORT(statistics_rows_f32)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) statistics_rows_bf16(const __grid_constant__ KilnStatisticsParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) statistics_rows_bf16(const __grid_constant__ KilnNormalizeParams p) {
   statistics_rows<Bf16, 32>(p);
 }
 KILN_EXPORT(statistics_rows_bf16)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) statistics_rows_f16(const __grid_constant__ KilnStatisticsParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) statistics_rows_f16(const __grid_constant__ KilnNormalizeParams p) {
   statistics_rows<F16, 32>(p);
 }
 KILN_EXPORT(statistics_rows_f16)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) statistics_long_rows_f32(const __grid_constant__ KilnStatisticsParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) statistics_long_rows_f32(const __grid_constant__ KilnNormalizeParams p) {
   statistics_rows<float, KILN_BLOCK_THREADS>(p);
 }
 KILN_EXPORT(statistics_long_rows_f32)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) statistics_long_rows_bf16(const __grid_constant__ KilnStatisticsParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) statistics_long_rows_bf16(const __grid_constant__ KilnNormalizeParams p) {
   statistics_rows<Bf16, KILN_BLOCK_THREADS>(p);
 }
 KILN_EXPORT(statistics_long_rows_bf16)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) statistics_long_rows_f16(const __grid_constant__ KilnStatisticsParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) statistics_long_rows_f16(const __grid_constant__ KilnNormalizeParams p) {
   statistics_rows<F16, KILN_BLOCK_THREADS>(p);
 }
 KILN_EXPORT(statistics_long_rows_f16)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) line_columns_f32(const __grid_constant__ KilnLineParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) line_columns_f32(const __grid_constant__ KilnNormalizeParams p) {
   line_columns<float>(p);
 }
 KILN_EXPORT(line_columns_f32)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) line_columns_bf16(const __grid_constant__ KilnLineParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) line_columns_bf16(const __grid_constant__ KilnNormalizeParams p) {
   line_columns<Bf16>(p);
 }
 KILN_EXPORT(line_columns_bf16)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) line_columns_f16(const __grid_constant__ KilnLineParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) line_columns_f16(const __grid_constant__ KilnNormalizeParams p) {
   line_columns<F16>(p);
 }
 KILN_EXPORT(line_columns_f16)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) line_rows_f32(const __grid_constant__ KilnLineParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) line_rows_f32(const __grid_constant__ KilnNormalizeParams p) {
   line_rows<float>(p);
 }
 KILN_EXPORT(line_rows_f32)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) line_rows_bf16(const __grid_constant__ KilnLineParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) line_rows_bf16(const __grid_constant__ KilnNormalizeParams p) {
   line_rows<Bf16>(p);
 }
 KILN_EXPORT(line_rows_bf16)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) line_rows_f16(const __grid_constant__ KilnLineParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) line_rows_f16(const __grid_constant__ KilnNormalizeParams p) {
   line_rows<F16>(p);
 }
 KILN_EXPORT(line_rows_f16)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) normalize_gradient_columns_f32(const __grid_constant__ KilnNormalizeGradientParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) normalize_gradient_columns_f32(const __grid_constant__ KilnNormalizeParams p) {
   normalize_gradient_columns<float>(p);
 }
 KILN_EXPORT(normalize_gradient_columns_f32)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) normalize_gradient_columns_bf16(const __grid_constant__ KilnNormalizeGradientParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) normalize_gradient_columns_bf16(const __grid_constant__ KilnNormalizeParams p) {
   normalize_gradient_columns<Bf16>(p);
 }
 KILN_EXPORT(normalize_gradient_columns_bf16)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) normalize_gradient_columns_f16(const __grid_constant__ KilnNormalizeGradientParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) normalize_gradient_columns_f16(const __grid_constant__ KilnNormalizeParams p) {
   normalize_gradient_columns<F16>(p);
 }
 KILN_EXPORT(normalize_gradient_columns_f16)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) normalize_gradient_rows_f32(const __grid_constant__ KilnNormalizeGradientParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) normalize_gradient_rows_f32(const __grid_constant__ KilnNormalizeParams p) {
   normalize_gradient_rows<float, 32>(p);
 }
 KILN_EXPORT(normalize_gradient_rows_f32)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) normalize_gradient_rows_bf16(const __grid_constant__ KilnNormalizeGradientParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) normalize_gradient_rows_bf16(const __grid_constant__ KilnNormalizeParams p) {
   normalize_gradient_rows<Bf16, 32>(p);
 }
 KILN_EXPORT(normalize_gradient_rows_bf16)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) normalize_gradient_rows_f16(const __grid_constant__ KilnNormalizeGradientParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) normalize_gradient_rows_f16(const __grid_constant__ KilnNormalizeParams p) {
   normalize_gradient_rows<F16, 32>(p);
 }
 KILN_EXPORT(normalize_gradient_rows_f16)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) normalize_gradient_long_rows_f32(const __grid_constant__ KilnNormalizeGradientParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) normalize_gradient_long_rows_f32(const __grid_constant__ KilnNormalizeParams p) {
   normalize_gradient_rows<float, KILN_BLOCK_THREADS>(p);
 }
 KILN_EXPORT(normalize_gradient_long_rows_f32)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) normalize_gradient_long_rows_bf16(const __grid_constant__ KilnNormalizeGradientParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) normalize_gradient_long_rows_bf16(const __grid_constant__ KilnNormalizeParams p) {
   normalize_gradient_rows<Bf16, KILN_BLOCK_THREADS>(p);
 }
 KILN_EXPORT(normalize_gradient_long_rows_bf16)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) normalize_gradient_long_rows_f16(const __grid_constant__ KilnNormalizeGradientParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) normalize_gradient_long_rows_f16(const __grid_constant__ KilnNormalizeParams p) {
   normalize_gradient_rows<F16, KILN_BLOCK_THREADS>(p);
 }
 KILN_EXPORT(normalize_gradient_long_rows_f16)

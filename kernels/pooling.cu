@@ -119,11 +119,11 @@ KILN_DEVICE int covered(const KilnWindowAxis& axis, int place, bool padded) {
 }
 
 KILN_DEVICE float divisor_at(const KilnPoolParams& p, const Position& place) {
-  if (p.divisor == KILN_POOL_FIXED) return static_cast<float>(p.fixed);
-  const bool padded = p.divisor == KILN_POOL_PADDED;
-  const KilnWindow& window = p.window;
-  return static_cast<float>(covered(window.axes[0], place.at[0], padded) * covered(window.axes[1], place.at[1], padded) *
-                            covered(window.axes[2], place.at[2], padded));
+  if (p.fixed != 0) return static_cast<float>(p.fixed);
+  const bool padded = p.padded != 0;
+  const KilnWindowAxis* const window = p.window;
+  return static_cast<float>(covered(window[0], place.at[0], padded) * covered(window[1], place.at[1], padded) *
+                            covered(window[2], place.at[2], padded));
 }
 
 template <class T> KILN_DEVICE void avg_pool(const KilnPoolParams& p) {

@@ -67,17 +67,17 @@ template <class Found> KILN_DEVICE void merge_teams(Found& mine, u32 width) {
 }
 
 // Merges what all threads found of the same columns. True in the threads that hold it: the first `width` of one block.
-template <class Found> KILN_DEVICE bool merge_columns(Found& mine, const KilnGroups& groups, const KilnGroupParts& parts) {
+template <class Found> KILN_DEVICE bool merge_columns(Found& mine, const KilnGroups& groups) {
   const u32 width = groups.width, lane = threadIdx.x % width;
   merge_teams(mine, width);
   if (groups.splits == 1) return threadIdx.x < width;
-  float* const all = parts.partials + static_cast<size_t>(blockIdx.x) * groups.splits * Found::kNumbers * width + lane;
+  float* const all = groups.partials + static_cast<size_t>(blockIdx.x) * groups.splits * Found::kNumbers * width + lane;
   if (threadIdx.x < width) {
     float* const own = all + static_cast<size_t>(blockIdx.y) * Found::kNumbers * width;
 #pragma unroll
     for (int i = 0; i < Found::kNumbers; ++i) own[i * width] = mine.v[i];
   }
-  if (!arrives_last(parts.tickets + blockIdx.x, groups.splits)) return false;
+  if (!arrives_last(groups.tickets + blockIdx.x, groups.splits)) return false;
   mine = Found{};
   for (u32 split = threadIdx.x / width; split < groups.splits; split += KILN_BLOCK_THREADS / width) {
     const float* const from = all + static_cast<size_t>(split) * Found::kNumbers * width;

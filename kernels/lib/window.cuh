@@ -10,17 +10,17 @@ struct Position {
 };
 
 // The position with this number among the places of all samples, or among the elements of their images.
-KILN_DEVICE Position place_of(u32 number, const KilnWindow& window) {
-  const Quotient width = divide(number, window.axes[2].places);
-  const Quotient height = divide(width.quotient, window.axes[1].places);
-  const Quotient depth = divide(height.quotient, window.axes[0].places);
+KILN_DEVICE Position place_of(u32 number, const KilnWindowAxis* window) {
+  const Quotient width = divide(number, window[2].places);
+  const Quotient height = divide(width.quotient, window[1].places);
+  const Quotient depth = divide(height.quotient, window[0].places);
   return Position{depth.quotient,
                   {static_cast<int>(depth.remainder), static_cast<int>(height.remainder), static_cast<int>(width.remainder)}};
 }
-KILN_DEVICE Position element_of(u32 number, const KilnWindow& window) {
-  const Quotient width = divide(number, window.axes[2].image);
-  const Quotient height = divide(width.quotient, window.axes[1].image);
-  const Quotient depth = divide(height.quotient, window.axes[0].image);
+KILN_DEVICE Position element_of(u32 number, const KilnWindowAxis* window) {
+  const Quotient width = divide(number, window[2].image);
+  const Quotient height = divide(width.quotient, window[1].image);
+  const Quotient depth = divide(height.quotient, window[0].image);
   return Position{depth.quotient,
                   {static_cast<int>(depth.remainder), static_cast<int>(height.remainder), static_cast<int>(width.remainder)}};
 }
@@ -39,8 +39,8 @@ KILN_DEVICE u32 place_along(const KilnWindowAxis& axis, int element, u32 tap) {
 }
 
 // Calls visit(number within its image) for the elements under a place, in their order.
-template <class Visit> KILN_DEVICE void each_element(const KilnWindow& window, const Position& place, Visit visit) {
-  const KilnWindowAxis &d = window.axes[0], &h = window.axes[1], &w = window.axes[2];
+template <class Visit> KILN_DEVICE void each_element(const KilnWindowAxis* window, const Position& place, Visit visit) {
+  const KilnWindowAxis &d = window[0], &h = window[1], &w = window[2];
   for (u32 i = 0; i < d.kernel; ++i) {
     const u32 depth = source_along(d, place.at[0], i);
     if (depth >= d.image.divisor) continue;
@@ -58,8 +58,8 @@ template <class Visit> KILN_DEVICE void each_element(const KilnWindow& window, c
 
 // Calls visit(number within its image, position) for the places that an element lies under, in the order of
 // taps.
-template <class Visit> KILN_DEVICE void each_place(const KilnWindow& window, const Position& element, Visit visit) {
-  const KilnWindowAxis &d = window.axes[0], &h = window.axes[1], &w = window.axes[2];
+template <class Visit> KILN_DEVICE void each_place(const KilnWindowAxis* window, const Position& element, Visit visit) {
+  const KilnWindowAxis &d = window[0], &h = window[1], &w = window[2];
   for (u32 i = 0; i < d.kernel; ++i) {
     const u32 depth = place_along(d, element.at[0], i);
     if (depth >= d.places.divisor) continue;
@@ -77,9 +77,9 @@ template <class Visit> KILN_DEVICE void each_place(const KilnWindow& window, con
   }
 }
 
-KILN_DEVICE u32 elements_of_image(const KilnWindow& window) {
-  return window.axes[0].image.divisor * window.axes[1].image.divisor * window.axes[2].image.divisor;
+KILN_DEVICE u32 elements_of_image(const KilnWindowAxis* window) {
+  return window[0].image.divisor * window[1].image.divisor * window[2].image.divisor;
 }
-KILN_DEVICE u32 places_of_image(const KilnWindow& window) {
-  return window.axes[0].places.divisor * window.axes[1].places.divisor * window.axes[2].places.divisor;
+KILN_DEVICE u32 places_of_image(const KilnWindowAxis* window) {
+  return window[0].places.divisor * window[1].places.divisor * window[2].places.divisor;
 }

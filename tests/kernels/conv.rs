@@ -162,20 +162,20 @@ impl Run<'_> {
             m: m as i32,
             n: n as i32,
             k: (self.taps() * images.channels / groups) as i32,
-            ldd: outputs as i32,
+            ld: outputs as i32,
             column_tiles: divider(n.div_ceil(TILE)),
             split: split.params,
             ..KilnConvParams::default()
         };
-        params.tail.places = divider(places);
+        params.places = divider(places);
         if fused {
-            params.tail.bias = bias.address();
-            params.tail.activation = KILN_UNARY_RELU;
+            params.bias = bias.address();
+            params.activation = KILN_UNARY_RELU;
         }
         if dropped {
-            params.tail.dropout = 1;
-            params.tail.scalars = self.gpu.scalars();
-            params.tail.mask = site.params;
+            params.dropout = 1;
+            params.scalars = self.gpu.scalars();
+            params.mask = site.params;
         }
         self.gpu.launch(&kernel, self.grid(m, n), &params);
         split.tickets.assert_zero(&kernel);
@@ -211,14 +211,14 @@ impl Run<'_> {
             m: m as i32,
             n: n as i32,
             k: (self.taps() * outputs / groups) as i32,
-            ldd: images.channels as i32,
+            ld: images.channels as i32,
             column_tiles: divider(n.div_ceil(TILE)),
             split: split.params,
             ..KilnConvParams::default()
         };
         if masked {
-            params.mask.mask_source = source.address();
-            params.mask.mask_scale = MASK_SCALE;
+            params.mask_source = source.address();
+            params.mask_scale = MASK_SCALE;
         }
         self.gpu.launch(&kernel, self.grid(m, n), &params);
         split.tickets.assert_zero(&kernel);
@@ -247,7 +247,7 @@ impl Run<'_> {
         };
         let (m, n) = (outputs / groups, self.taps() * images.channels / groups);
         let split = self.split(m, n);
-        let params = KilnConvWeightGradientParams {
+        let params = KilnConvParams {
             d: dw.address(),
             a: dy.address(),
             b: x.address(),
@@ -255,10 +255,11 @@ impl Run<'_> {
             m: m as i32,
             n: n as i32,
             k: (images.samples * images.spots()) as i32,
-            lda: outputs as i32,
+            ld: outputs as i32,
             column_tiles: divider(n.div_ceil(TILE)),
             split: split.params,
             store,
+            ..KilnConvParams::default()
         };
         self.gpu.launch(&kernel, self.grid(m, n), &params);
         split.tickets.assert_zero(&kernel);

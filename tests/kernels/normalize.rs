@@ -97,6 +97,7 @@ impl Matrix {
             width: width as u32,
             splits: splits as u32,
             chunks: divider(self.chunks()),
+            ..KilnGroups::default()
         }
     }
 
@@ -144,10 +145,11 @@ impl Matrix {
     }
 }
 
-fn group_parts(matrix: Matrix, (partials, tickets): &(Memory, Memory)) -> KilnGroupParts {
-    match matrix.params().splits {
-        1 => KilnGroupParts::default(),
-        _ => KilnGroupParts { partials: partials.address(), tickets: tickets.address() },
+/// Groups with memory for their parts.
+fn groups(matrix: Matrix, (partials, tickets): &(Memory, Memory)) -> KilnGroups {
+    match matrix.params() {
+        whole @ KilnGroups { splits: 1, .. } => whole,
+        parted => KilnGroups { partials: partials.address(), tickets: tickets.address(), ..parted },
     }
 }
 
@@ -171,12 +173,12 @@ fn statistics(gpu: &Gpu, matrix: Matrix) {
             Array::output(Storage::F32, matrix.groups()),
             Array::output(Storage::F32, matrix.groups()),
         );
-        let params = KilnStatisticsParams {
+        let params = KilnNormalizeParams {
             x: x.address(),
             mean: mean.address(),
             variance: if with_variance { variance.address() } else { Address::default() },
-            groups: matrix.params(),
-            parts: group_parts(matrix, &parts),
+            groups: groups(matrix, &parts),
+            ..KilnNormalizeParams::default()
         };
         gpu.launch(&kernel, matrix.grids()[0], &params);
         parts.1.assert_zero(&kernel);
@@ -197,15 +199,14 @@ fn line(gpu: &Gpu, matrix: Matrix, affine: bool) {
     let (mean, variance) = (matrix.numbers(3, -1.0, 2.0), matrix.numbers(4, 0.01, 2.0));
     let (gamma, beta) = (matrix.numbers(5, -1.0, 1.0), matrix.numbers(6, -1.0, 1.0));
     let y = Array::output(matrix.storage, matrix.count());
-    let mut params = KilnLineParams {
+    let mut params = KilnNormalizeParams {
         y: y.address(),
         x: x.address(),
         mean: mean.address(),
-        slope: variance.address(),
+        variance: variance.address(),
         eps: EPS,
-        line: KILN_LINE_NORMALIZE,
         groups: matrix.params(),
-        ..KilnLineParams::default()
+        ..KilnNormalizeParams::default()
     };
     if affine {
         (params.gamma, params.shift) = (gamma.address(), beta.address());
@@ -230,15 +231,15 @@ fn statistics_gradient(gpu: &Gpu, matrix: Matrix) {
     let x = matrix.elements_of(7, 1.0);
     let [mean, d_mean, d_variance] = [8, 9, 10].map(|seed| matrix.numbers(seed, -1.0, 1.0));
     let y = Array::output(matrix.storage, matrix.count());
-    let params = KilnLineParams {
+    let params = KilnNormalizeParams {
         y: y.address(),
         x: x.address(),
         mean: mean.address(),
-        slope: d_variance.address(),
+        variance: d_variance.address(),
         shift: d_mean.address(),
-        line: KILN_LINE_GRADIENT,
+        is_gradient: 1,
         groups: matrix.params(),
-        ..KilnLineParams::default()
+        ..KilnNormalizeParams::default()
     };
     let kernel = matrix.kernel("line", false);
     gpu.launch(&kernel, matrix.grids()[1], &params);
@@ -277,17 +278,16 @@ fn gradient(gpu: &Gpu, matrix: Matrix, affine: bool) {
     for all in [true, false] {
         let outputs = [(); 4].map(|()| Array::output(Storage::F32, matrix.groups()));
         let dx = Array::output(matrix.storage, matrix.count());
-        let mut params = KilnNormalizeGradientParams {
-            dx: dx.address(),
+        let mut params = KilnNormalizeParams {
+            y: dx.address(),
             x: x.address(),
             dy: dy.address(),
             mean: mean.address(),
             variance: variance.address(),
             d_mean: outputs[0].address(),
             eps: EPS,
-            groups: matrix.params(),
-            parts: group_parts(matrix, &parts),
-            ..KilnNormalizeGradientParams::default()
+            groups: groups(matrix, &parts),
+            ..KilnNormalizeParams::default()
         };
         if affine {
             params.gamma = gamma.address();

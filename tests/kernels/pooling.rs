@@ -22,6 +22,14 @@ pub(crate) struct Case {
     pub(crate) after: [usize; 3],
 }
 
+/// What a sum is divided by: elements under the window, with padding or without, or 7.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Divisor {
+    Padded,
+    Valid,
+    Fixed,
+}
+
 /// Halves of a flat image, a 3 x 3 window that hangs over, and a volume with everything.
 const CASES: [Case; 3] = [
     Case {
@@ -64,7 +72,7 @@ pub(crate) fn run(gpu: &Gpu) {
         for case in gpu.cases(&CASES, &CASES[1..]) {
             largest(gpu, storage, case);
             largest_gradient(gpu, storage, case);
-            for divisor in [KILN_POOL_PADDED, KILN_POOL_VALID, KILN_POOL_FIXED] {
+            for divisor in [Divisor::Padded, Divisor::Valid, Divisor::Fixed] {
                 mean(gpu, storage, case, divisor);
                 mean_gradient(gpu, storage, case, divisor);
             }
@@ -73,18 +81,16 @@ pub(crate) fn run(gpu: &Gpu) {
 }
 
 impl Case {
-    pub(crate) fn window(&self) -> KilnWindow {
-        KilnWindow {
-            axes: [0, 1, 2].map(|axis| KilnWindowAxis {
-                image: divider(self.image[axis]),
-                places: divider(self.places[axis]),
-                stride: divider(self.stride[axis]),
-                kernel: self.kernel[axis] as u32,
-                dilation: self.dilation[axis] as u32,
-                before: self.before[axis] as u32,
-                after: self.after[axis] as u32,
-            }),
-        }
+    fn window(&self) -> [KilnWindowAxis; 3] {
+        [0, 1, 2].map(|axis| KilnWindowAxis {
+            image: divider(self.image[axis]),
+            places: divider(self.places[axis]),
+            stride: divider(self.stride[axis]),
+            kernel: self.kernel[axis] as u32,
+            dilation: self.dilation[axis] as u32,
+            before: self.before[axis] as u32,
+            after: self.after[axis] as u32,
+        })
     }
 
     pub(crate) fn pixels(&self) -> usize {
@@ -133,11 +139,11 @@ impl Case {
     }
 
     /// What the sum at a place is divided by.
-    fn divisor(&self, place: [usize; 3], divisor: KilnPoolDivisor) -> f64 {
-        if divisor == KILN_POOL_FIXED {
+    fn divisor(&self, place: [usize; 3], divisor: Divisor) -> f64 {
+        if divisor == Divisor::Fixed {
             return 7.0;
         }
-        let padded = usize::from(divisor == KILN_POOL_PADDED);
+        let padded = usize::from(divisor == Divisor::Padded);
         let along = |axis: usize| {
             let first = (place[axis] * self.stride[axis]) as isize - self.before[axis] as isize;
             let end = self.image[axis] as isize + (padded * self.after[axis]) as isize;
@@ -235,15 +241,15 @@ fn largest_gradient(gpu: &Gpu, storage: Storage, case: &Case) {
     gpu.ledger().compare(&kernel, &format!("{case:?}"), &dx.read(), &sums, exactness);
 }
 
-fn mean(gpu: &Gpu, storage: Storage, case: &Case, divisor: KilnPoolDivisor) {
+fn mean(gpu: &Gpu, storage: Storage, case: &Case, divisor: Divisor) {
     let pixels = case.samples * case.pixels() * case.channels;
     let x = Array::new(storage, &Numbers::new(pixels).nonzero(pixels));
     let y = Array::output(storage, case.samples * case.spots() * case.channels);
     let params = KilnPoolParams {
         y: y.address(),
         x: x.address(),
-        divisor,
-        fixed: 7,
+        fixed: if divisor == Divisor::Fixed { 7 } else { 0 },
+        padded: u32::from(divisor == Divisor::Padded),
         ..case.params(storage)
     };
     let kernel = format!("avg_pool_{}", storage.name());
@@ -261,11 +267,11 @@ fn mean(gpu: &Gpu, storage: Storage, case: &Case, divisor: KilnPoolDivisor) {
             }
         }
     }
-    let (told, exactness) = (format!("{case:?} by {divisor}"), Exactness::new(storage, 8.0));
+    let (told, exactness) = (format!("{case:?} by {divisor:?}"), Exactness::new(storage, 8.0));
     gpu.ledger().compare(&kernel, &told, &y.read(), &want, exactness);
 }
 
-fn mean_gradient(gpu: &Gpu, storage: Storage, case: &Case, divisor: KilnPoolDivisor) {
+fn mean_gradient(gpu: &Gpu, storage: Storage, case: &Case, divisor: Divisor) {
     let pixels = case.samples * case.pixels() * case.channels;
     let count = case.samples * case.spots() * case.channels;
     let dy = Array::new(storage, &Numbers::new(count).nonzero(count));
@@ -273,8 +279,8 @@ fn mean_gradient(gpu: &Gpu, storage: Storage, case: &Case, divisor: KilnPoolDivi
     let params = KilnPoolParams {
         y: dy.address(),
         x: dx.address(),
-        divisor,
-        fixed: 7,
+        fixed: if divisor == Divisor::Fixed { 7 } else { 0 },
+        padded: u32::from(divisor == Divisor::Padded),
         ..case.params(storage)
     };
     let kernel = format!("avg_pool_gradient_{}", storage.name());
@@ -291,7 +297,7 @@ fn mean_gradient(gpu: &Gpu, storage: Storage, case: &Case, divisor: KilnPoolDivi
             }
         }
     }
-    let (told, exactness) = (format!("{case:?} by {divisor}"), Exactness::new(storage, 8.0));
+    let (told, exactness) = (format!("{case:?} by {divisor:?}"), Exactness::new(storage, 8.0));
     gpu.ledger().compare(&kernel, &told, &dx.read(), &want, exactness);
 }
 

@@ -425,15 +425,6 @@ pub(crate) struct KilnWindowAxis {
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
-pub(crate) struct KilnWindow {
-    pub(crate) axes: [KilnWindowAxis; 3usize],
-}
-pub(crate) const KILN_POOL_PADDED: KilnPoolDivisor = 0;
-pub(crate) const KILN_POOL_VALID: KilnPoolDivisor = 1;
-pub(crate) const KILN_POOL_FIXED: KilnPoolDivisor = 2;
-pub(crate) type KilnPoolDivisor = u32;
-#[repr(C)]
-#[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub(crate) struct KilnPoolParams {
     pub(crate) y: Address,
     pub(crate) x: Address,
@@ -441,9 +432,9 @@ pub(crate) struct KilnPoolParams {
     pub(crate) samples: u32,
     pub(crate) channels: u32,
     pub(crate) chunks: KilnDivider,
-    pub(crate) window: KilnWindow,
-    pub(crate) divisor: KilnPoolDivisor,
+    pub(crate) window: [KilnWindowAxis; 3usize],
     pub(crate) fixed: u32,
+    pub(crate) padded: u32,
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
@@ -453,54 +444,26 @@ pub(crate) struct KilnGroups {
     pub(crate) width: u32,
     pub(crate) splits: u32,
     pub(crate) chunks: KilnDivider,
-}
-#[repr(C)]
-#[derive(Debug, Default, Copy, Clone, PartialEq)]
-pub(crate) struct KilnGroupParts {
     pub(crate) partials: Address,
     pub(crate) tickets: Address,
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
-pub(crate) struct KilnStatisticsParams {
-    pub(crate) x: Address,
-    pub(crate) mean: Address,
-    pub(crate) variance: Address,
-    pub(crate) groups: KilnGroups,
-    pub(crate) parts: KilnGroupParts,
-}
-pub(crate) const KILN_LINE_NORMALIZE: KilnLine = 0;
-pub(crate) const KILN_LINE_GRADIENT: KilnLine = 1;
-pub(crate) type KilnLine = u32;
-#[repr(C)]
-#[derive(Debug, Default, Copy, Clone, PartialEq)]
-pub(crate) struct KilnLineParams {
+pub(crate) struct KilnNormalizeParams {
     pub(crate) y: Address,
-    pub(crate) x: Address,
-    pub(crate) mean: Address,
-    pub(crate) slope: Address,
-    pub(crate) gamma: Address,
-    pub(crate) shift: Address,
-    pub(crate) eps: f32,
-    pub(crate) line: KilnLine,
-    pub(crate) groups: KilnGroups,
-}
-#[repr(C)]
-#[derive(Debug, Default, Copy, Clone, PartialEq)]
-pub(crate) struct KilnNormalizeGradientParams {
-    pub(crate) dx: Address,
     pub(crate) x: Address,
     pub(crate) dy: Address,
     pub(crate) mean: Address,
     pub(crate) variance: Address,
     pub(crate) gamma: Address,
+    pub(crate) shift: Address,
     pub(crate) d_mean: Address,
     pub(crate) d_variance: Address,
     pub(crate) d_gamma: Address,
     pub(crate) d_beta: Address,
     pub(crate) eps: f32,
+    pub(crate) is_gradient: u32,
     pub(crate) groups: KilnGroups,
-    pub(crate) parts: KilnGroupParts,
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
@@ -607,17 +570,6 @@ pub(crate) struct KilnGather {
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
-pub(crate) struct KilnConvTail {
-    pub(crate) bias: Address,
-    pub(crate) scalars: Address,
-    pub(crate) activation: KilnUnary,
-    pub(crate) activation_parameter: f32,
-    pub(crate) dropout: u32,
-    pub(crate) places: KilnDivider,
-    pub(crate) mask: KilnMask,
-}
-#[repr(C)]
-#[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub(crate) struct KilnConvParams {
     pub(crate) d: Address,
     pub(crate) a: Address,
@@ -626,24 +578,17 @@ pub(crate) struct KilnConvParams {
     pub(crate) m: i32,
     pub(crate) n: i32,
     pub(crate) k: i32,
-    pub(crate) ldd: i32,
+    pub(crate) ld: i32,
     pub(crate) column_tiles: KilnDivider,
-    pub(crate) split: KilnSplitK,
-    pub(crate) tail: KilnConvTail,
-    pub(crate) mask: KilnInputGradientTail,
-}
-#[repr(C)]
-#[derive(Debug, Default, Copy, Clone, PartialEq)]
-pub(crate) struct KilnConvWeightGradientParams {
-    pub(crate) d: Address,
-    pub(crate) a: Address,
-    pub(crate) b: Address,
-    pub(crate) gather: KilnGather,
-    pub(crate) m: i32,
-    pub(crate) n: i32,
-    pub(crate) k: i32,
-    pub(crate) lda: i32,
-    pub(crate) column_tiles: KilnDivider,
+    pub(crate) places: KilnDivider,
     pub(crate) split: KilnSplitK,
     pub(crate) store: KilnStore,
+    pub(crate) bias: Address,
+    pub(crate) mask_source: Address,
+    pub(crate) scalars: Address,
+    pub(crate) activation: KilnUnary,
+    pub(crate) activation_parameter: f32,
+    pub(crate) mask_scale: f32,
+    pub(crate) dropout: u32,
+    pub(crate) mask: KilnMask,
 }

@@ -235,9 +235,6 @@ params! {
     State(KilnStateParams),
     Optimizer(KilnOptimizerParams),
     Pool(KilnPoolParams),
-    Statistics(KilnStatisticsParams),
-    Line(KilnLineParams),
-    NormalizeGradient(KilnNormalizeGradientParams),
+    Normalize(KilnNormalizeParams),
     Conv(KilnConvParams),
-    ConvWeightGradient(KilnConvWeightGradientParams),
 }

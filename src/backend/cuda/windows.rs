@@ -5,23 +5,21 @@
 use super::abi::*;
 use super::geometry::{divider, vector, Machine};
 use super::launch::Grid;
-use crate::op::{spatial, Over, Window};
+use crate::op::{spatial, Over, Window, SPATIAL};
 use crate::{DType, Shape};
 
 /// A window over an image with results of a shape, both channels-last.
-pub(super) fn window(window: &Window, image: &Shape, result: &Shape) -> KilnWindow {
+pub(super) fn window(window: &Window, image: &Shape, result: &Shape) -> [KilnWindowAxis; SPATIAL] {
     let (elements, places) = (spatial(image), spatial(result));
-    KilnWindow {
-        axes: std::array::from_fn(|axis| KilnWindowAxis {
-            image: divider(elements[axis]),
-            places: divider(places[axis]),
-            stride: divider(window.stride[axis]),
-            kernel: window.kernel[axis] as u32,
-            dilation: window.dilation[axis] as u32,
-            before: window.padding[axis][0] as u32,
-            after: window.padding[axis][1] as u32,
-        }),
-    }
+    std::array::from_fn(|axis| KilnWindowAxis {
+        image: divider(elements[axis]),
+        places: divider(places[axis]),
+        stride: divider(window.stride[axis]),
+        kernel: window.kernel[axis] as u32,
+        dilation: window.dilation[axis] as u32,
+        before: window.padding[axis][0] as u32,
+        after: window.padding[axis][1] as u32,
+    })
 }
 
 /// A matrix whose columns or rows are groups, and how kernels walk it.
@@ -56,6 +54,7 @@ impl Matrix {
             width: width as u32,
             splits: 1,
             chunks: divider(chunks),
+            ..Default::default()
         };
         Matrix { over, groups, vector: vector(dtype) }
     }
@@ -125,11 +124,11 @@ mod tests {
         };
         let shape = |dims: [usize; 4]| Shape::from(dims);
         let told = window(&flat, &shape([5, 7, 9, 11]), &shape([5, 4, 5, 4]));
-        let extents = told.axes.map(|axis| (axis.image.divisor, axis.places.divisor));
+        let extents = told.map(|axis| (axis.image.divisor, axis.places.divisor));
         assert_eq!(extents, [(1, 1), (9, 5), (11, 4)]);
-        let axes = told.axes.map(|axis| [axis.kernel, axis.stride.divisor, axis.dilation]);
+        let axes = told.map(|axis| [axis.kernel, axis.stride.divisor, axis.dilation]);
         assert_eq!(axes, [[1, 1, 1], [3, 2, 1], [2, 3, 2]]);
-        assert_eq!(told.axes.map(|axis| [axis.before, axis.after]), [[0, 0], [1, 1], [2, 0]]);
+        assert_eq!(told.map(|axis| [axis.before, axis.after]), [[0, 0], [1, 1], [2, 0]]);
     }
 
     #[test]

@@ -25,18 +25,18 @@ impl Lowering<'_> {
         let whole = outputs.is_multiple_of(ELEMENTS_PER_BLOCK as usize);
         let fused = tail.dropout.filter(|_| whole);
         let mut params = self.conv_params(images.forward(), images.outputs)?;
-        params.tail.places = divider(images.sample_places());
+        params.places = divider(images.sample_places());
         if tail.bias == Bias::Added {
-            params.tail.bias = self.read_as(2, DType::F32)?;
+            params.bias = self.read_as(2, DType::F32)?;
         }
         if let Some(activation) = tail.activation {
             let (function, [parameter, _]) = unary(activation);
-            (params.tail.activation, params.tail.activation_parameter) = (function, parameter);
+            (params.activation, params.activation_parameter) = (function, parameter);
         }
         if let Some(dropout) = fused {
-            params.tail.dropout = 1;
-            params.tail.scalars = self.scratch.scalars();
-            params.tail.mask = self.mask(dropout);
+            params.dropout = 1;
+            params.scalars = self.scratch.scalars();
+            params.mask = self.mask(dropout);
         }
         let d = params.d;
         let mut launches = vec![self.conv_launch("conv", params, images.groups())];
@@ -54,8 +54,8 @@ impl Lowering<'_> {
         let images = Images::new(conv, self.output_shape(0), self.input_shape(0));
         let mut params = self.conv_params(images.input_gradient(), images.inputs)?;
         if let Some(scale) = mask {
-            params.mask.mask_source = self.read_as(2, self.product_type())?;
-            params.mask.mask_scale = scale as f32;
+            params.mask_source = self.read_as(2, self.product_type())?;
+            params.mask_scale = scale as f32;
         }
         Ok(vec![self.conv_launch("conv_input_gradient", params, images.groups())])
     }
@@ -79,7 +79,7 @@ impl Lowering<'_> {
         let (Extents { m, n, k }, gather) = images.weight_gradient();
         let groups = images.groups();
         let (grid, _) = conv_grid(Extents { m, n, k }, groups, self.precision, self.machine);
-        let params = KilnConvWeightGradientParams {
+        let params = KilnConvParams {
             d,
             a: self.read_as(0, factors)?,
             b: self.read_as(1, factors)?,
@@ -87,10 +87,11 @@ impl Lowering<'_> {
             m: m as i32,
             n: n as i32,
             k: k as i32,
-            lda: images.outputs as i32,
+            ld: images.outputs as i32,
             column_tiles: column_tiles(n),
             split: self.conv_split(&grid),
             store: store(stored),
+            ..Default::default()
         };
         let kernel = format!("conv_weight_gradient_{}", self.precision);
         let mut launches = vec![Launch::new(kernel, grid, params)];
@@ -126,7 +127,7 @@ impl Lowering<'_> {
     fn conv_params(
         &mut self,
         (Extents { m, n, k }, gather): (Extents, KilnGather),
-        ldd: usize,
+        ld: usize,
     ) -> Result<KilnConvParams> {
         let factors = self.product_type();
         Ok(KilnConvParams {
@@ -137,7 +138,7 @@ impl Lowering<'_> {
             m: m as i32,
             n: n as i32,
             k: k as i32,
-            ldd: ldd as i32,
+            ld: ld as i32,
             column_tiles: column_tiles(n),
             ..Default::default()
         })

@@ -51,34 +51,33 @@ impl Lowering<'_> {
         let dtype = self.type_of(&[0], &[]);
         let mut matrix = Matrix::new(over, self.input_shape(0), dtype);
         let (variant, grid) = matrix.summed(self.machine);
-        let params = KilnStatisticsParams {
+        let params = KilnNormalizeParams {
             x: self.read_as(0, dtype)?,
             mean: self.write_as(0, DType::F32)?,
             variance: match self.step.outputs.len() {
                 1 => Address::NONE,
                 _ => self.write_as(1, DType::F32)?,
             },
-            groups: matrix.groups,
-            parts: self.parts(&matrix),
+            groups: self.groups(&matrix),
+            ..Default::default()
         };
         Ok(vec![Launch::new(format!("statistics_{variant}_{dtype}"), grid, params)])
     }
 
     pub(super) fn statistics_gradient(&mut self, over: Over) -> Result<Vec<Launch>> {
-        let line = KilnLineParams {
-            slope: self.read_as(3, DType::F32)?,
+        let line = KilnNormalizeParams {
+            variance: self.read_as(3, DType::F32)?,
             shift: self.read_as(2, DType::F32)?,
-            line: KILN_LINE_GRADIENT,
+            is_gradient: 1,
             ..Default::default()
         };
         self.line(over, line)
     }
 
     pub(super) fn normalize(&mut self, normalize: Normalize) -> Result<Vec<Launch>> {
-        let mut line = KilnLineParams {
-            slope: self.read_as(2, DType::F32)?,
+        let mut line = KilnNormalizeParams {
+            variance: self.read_as(2, DType::F32)?,
             eps: normalize.eps as f32,
-            line: KILN_LINE_NORMALIZE,
             ..Default::default()
         };
         if self.step.inputs.len() > 4 {
@@ -89,11 +88,11 @@ impl Lowering<'_> {
     }
 
     /// A straight line through each group, around its mean.
-    fn line(&mut self, over: Over, line: KilnLineParams) -> Result<Vec<Launch>> {
+    fn line(&mut self, over: Over, line: KilnNormalizeParams) -> Result<Vec<Launch>> {
         let dtype = self.type_of(&[0], &[0]);
         let mut matrix = Matrix::new(over, self.input_shape(0), dtype);
         let (variant, grid) = matrix.mapped(self.machine);
-        let params = KilnLineParams {
+        let params = KilnNormalizeParams {
             x: self.read_as(0, dtype)?,
             mean: self.read_as(1, DType::F32)?,
             y: self.write_as(0, dtype)?,
@@ -107,15 +106,14 @@ impl Lowering<'_> {
         let dtype = self.type_of(&[0, 1], &[0]);
         let mut matrix = Matrix::new(normalize.over, self.input_shape(0), dtype);
         let (variant, grid) = matrix.summed(self.machine);
-        let mut params = KilnNormalizeGradientParams {
+        let mut params = KilnNormalizeParams {
             x: self.read_as(0, dtype)?,
             dy: self.read_as(1, dtype)?,
             mean: self.read_as(2, DType::F32)?,
             variance: self.read_as(3, DType::F32)?,
-            dx: self.write_as(0, dtype)?,
+            y: self.write_as(0, dtype)?,
             eps: normalize.eps as f32,
-            groups: matrix.groups,
-            parts: self.parts(&matrix),
+            groups: self.groups(&matrix),
             ..Default::default()
         };
         if self.step.inputs.len() > 4 {
@@ -133,15 +131,14 @@ impl Lowering<'_> {
         Ok(vec![Launch::new(format!("normalize_gradient_{variant}_{dtype}"), grid, params)])
     }
 
-    /// Memory for the parts of columns.
-    fn parts(&mut self, matrix: &Matrix) -> KilnGroupParts {
-        match matrix.groups.splits {
-            1 => KilnGroupParts::default(),
-            _ => KilnGroupParts {
-                partials: self.scratch.numbers(matrix.partials()),
-                tickets: self.scratch.numbers(matrix.blocks()),
-            },
+    /// Groups with memory for the parts of columns.
+    fn groups(&mut self, matrix: &Matrix) -> KilnGroups {
+        let mut groups = matrix.groups;
+        if groups.splits > 1 {
+            groups.partials = self.scratch.numbers(matrix.partials());
+            groups.tickets = self.scratch.numbers(matrix.blocks());
         }
+        groups
     }
 
     /// The type in which a kernel takes some operands and yields some results: 16 bits if all of
@@ -171,12 +168,12 @@ fn pooling(of: &Window, x: &Shape, y: &Shape, dtype: DType) -> KilnPoolParams {
 }
 
 fn averaging(pool: &AvgPool, x: &Shape, y: &Shape, dtype: DType) -> KilnPoolParams {
-    let (divisor, fixed) = match pool.divisor {
-        Divisor::Padded => (KILN_POOL_PADDED, 0),
-        Divisor::Valid => (KILN_POOL_VALID, 0),
-        Divisor::Fixed(number) => (KILN_POOL_FIXED, number as u32),
+    let (fixed, padded) = match pool.divisor {
+        Divisor::Padded => (0, 1),
+        Divisor::Valid => (0, 0),
+        Divisor::Fixed(number) => (number as u32, 0),
     };
-    KilnPoolParams { divisor, fixed, ..pooling(&pool.window, x, y, dtype) }
+    KilnPoolParams { fixed, padded, ..pooling(&pool.window, x, y, dtype) }
 }
 
 /// A thread for 16 bytes of channels at each position of the results.
