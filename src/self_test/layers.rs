@@ -4,7 +4,7 @@
 use super::{difference, labels, largest, margin, numbers, reference, tolerance, Check};
 use crate::graph::Var;
 use crate::loss::{CrossEntropy, Reduction};
-use crate::nn::{Bias, Dropout, Linear, Module, Scope};
+use crate::nn::{Bias, Dropout, Keep, Linear, Module, Scope};
 use crate::{Device, Net, Result, Seed, Shape, Tensor};
 
 /// Sums of some hundred products in another order.
@@ -109,11 +109,28 @@ fn cases() -> Vec<Case> {
         function("sums and repetition", |_, _| {
             plain(|x| x / &(&x.square().mean() + &x.exp().sum()))
         }),
+        function("sums over axes", |_, _| {
+            plain(|x| {
+                let images = Var::stack(&[x.tanh(), x.exp()], 1);
+                let middle = images.sum_over([1], Keep::Nothing);
+                let pair = images.sum_over([0, 2], Keep::Extents) * 0.01;
+                (images * pair).sum_over([1], Keep::Nothing) + middle
+            })
+        }),
+        function("extremes and their places", |_, _| {
+            plain(|x| {
+                let widths = x.max_over([1], Keep::Extents) - x.min_over([1], Keep::Extents);
+                let first = x.gather(1, &x.argmax_over(1, Keep::Extents));
+                let least = x.gather(0, &x.argmin_over(0, Keep::Extents));
+                x * widths + first * least
+            })
+        }),
         function("add, subtract, multiply", |_, _| plain(|x| &(x + &x.tanh()) - &(x * x))),
         function("products of matrices", |_, _| {
             plain(|x| x.matmul_transposed(&x.tanh()).matmul(x))
         }),
         function("transposed", |_, _| plain(|x| x.tanh().t().matmul(x))),
+        function("both transposed", |_, _| plain(|x| x.tanh().t().matmul_transposed(&x.t()))),
     ]
 }
 

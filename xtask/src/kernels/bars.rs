@@ -163,7 +163,7 @@ const BARS: &[Bar] = &[
     Bar { parts: &["dropout"], narrow: 2, why: "pass and sample offset", ..POINTWISE },
     Bar { parts: &["sum_"], narrow: SCALARS, why: "sums are single numbers", ..POINTWISE },
     Bar { parts: &["nll"], narrow: SCALARS, why: "labels, weights and losses are single numbers", ..POINTWISE },
-    Bar { parts: &["fold_"], registers: 64, narrow: SCALARS, why: "sums and extremes are single numbers; two functions of up to eight lines", ..POINTWISE },
+    Bar { parts: &["fold_"], narrow: SCALARS, why: "sums and extremes are single numbers", ..POINTWISE },
     Bar { parts: &["place_"], narrow: SCALARS, why: ONE_BY_ONE, ..POINTWISE },
     Bar { parts: &["sgd"], narrow: 5, why: "scalars, and 8 bytes of the bf16 shadow", ..POINTWISE },
     Bar { parts: &["adam"], registers: 44, narrow: 5, why: "numbers of its rule that change from step to step; 8 bytes of the bf16 shadow", ..POINTWISE },
