@@ -275,7 +275,7 @@ impl<'a, T: Copy + Default> Room<'a, T> {
     fn write(&mut self, place: usize, values: &[T], of: Place) -> Result<()> {
         let wrong = |expected: String| Err(Error::argument(of.name(), expected, values.len()));
         let room = match self {
-            Room::Varying(Rows { row, .. }) if values.len() % *row != 0 => {
+            Room::Varying(Rows { row, .. }) if !values.len().is_multiple_of(*row) => {
                 return wrong(format!("rows of {row} elements"));
             }
             Room::Varying(Rows { row, .. }) => {
