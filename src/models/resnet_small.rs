@@ -23,7 +23,7 @@ use crate::nn::{
 /// use kiln::models::ResnetSmall;
 /// use kiln::{Device, Net, Seed};
 ///
-/// let net = Net::new(Device::cpu(), Seed(7), |p| ResnetSmall::new(p, 10, 0.1))?;
+/// let mut net = Net::new(Device::cpu(), Seed(7), |p| ResnetSmall::new(p, 10, 0.1))?;
 /// assert_eq!(net.parameter("layer3.2.conv2.weight")?.shape().dims(), [64, 64, 3, 3]);
 /// # Ok::<(), kiln::Error>(())
 /// ```
