@@ -317,8 +317,7 @@ pub(super) struct MaskArgs {
     /// Path of the layer that drops: dropout1
     #[arg(long, value_name = "LAYER")]
     pub(super) layer: String,
-    /// Number of the pass in train mode, counted from 0; a training makes one per batch, or one per part
-    /// of it
+    /// Number of the pass in train mode, counted from 0; a training makes one per batch
     #[arg(long, value_name = "N")]
     pub(super) pass: u32,
     /// Which of the layer's dropouts, counted from 0

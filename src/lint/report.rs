@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What lint found.
 
+use std::cmp::Reverse;
 use std::fmt;
 
 use super::levels::Remarks;
@@ -89,7 +90,7 @@ impl Report {
         });
         let mut findings: Vec<Finding> = graded.collect();
         // Stable: of one severity, families come in their order and layers in that of the graph.
-        findings.sort_by(|a, b| b.severity.cmp(&a.severity));
+        findings.sort_by_key(|finding| Reverse(finding.severity));
         Report { findings }
     }
 

@@ -64,10 +64,10 @@ fn is_last_used(sight: &Sight<'_>, id: NodeId) -> bool {
             let last_of = |axis: usize| graph.node(at).ty.shape.dims().get(axis).copied();
             match graph.node(user).op {
                 // The states after the steps follow those of all steps.
-                Op::Result(index) if at == id && index <= 2 && !is_saved(sight, id, index) => {
-                    if is_taken(user) {
-                        return true;
-                    }
+                Op::Result(index)
+                    if at == id && index <= 2 && !is_saved(sight, id, index) && is_taken(user) =>
+                {
+                    return true;
                 }
                 Op::Slice { axis, start, length: 1 }
                     if last_of(axis) == Some(steps) && start + 1 == steps && is_taken(user) =>

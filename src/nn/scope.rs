@@ -99,14 +99,18 @@ impl Scope {
     ///
     /// ```
     /// use kiln::lint::Code;
-    /// use kiln::nn::Dropout;
+    /// use kiln::nn::{Dropout, Linear, Relu, Scope, Sequential};
     /// use kiln::{op::TensorType, Device, Net, Seed};
     ///
-    /// let net = Net::new(Device::cpu(), Seed(7), |p| {
-    ///     Dropout::new(&p.at("noise").allow(Code::RateLow), 0.05)
-    /// })?;
-    /// let report = net.lint(&[TensorType::f32([8, 1000].into())])?;
-    /// assert!(report.findings.iter().all(|finding| finding.code != Code::RateLow));
+    /// let found = |place: fn(&Scope) -> Scope| {
+    ///     let net = Net::new(Device::cpu(), Seed(7), |p| {
+    ///         let hidden = Sequential::new(p).with(|p| Linear::new(p, 784, 64)).with(|_| Relu);
+    ///         hidden.with(|p| Dropout::new(&place(p), 0.05)).with(|p| Linear::new(p, 64, 10))
+    ///     })?;
+    ///     Ok::<_, kiln::Error>(net.lint(&[TensorType::f32([8, 784].into())])?.findings)
+    /// };
+    /// assert_eq!(found(Scope::clone)?[0].code, Code::RateLow);
+    /// assert!(found(|p| p.allow(Code::RateLow))?.is_empty());
     /// # Ok::<(), kiln::Error>(())
     /// ```
     pub fn allow(&self, code: Code) -> Scope {

@@ -52,7 +52,7 @@ pub(super) fn mutants() -> Vec<Mutant> {
         }),
         zoneout("by a choice", || {
             cell(|old, new, drop| {
-                let mask = drop.forward(&(new - new + 1.0));
+                let mask = drop.forward(&(new * 0.0 + 1.0));
                 mask.where_(new, old)
             })
         }),
