@@ -112,6 +112,10 @@ impl Dataset for Augmented {
         }
         Ok(())
     }
+
+    fn length(&self, index: usize) -> usize {
+        self.inner.length(index)
+    }
 }
 
 impl Augmentation {

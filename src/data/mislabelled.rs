@@ -70,6 +70,10 @@ impl Dataset for Mislabelled {
         }
         Ok(())
     }
+
+    fn length(&self, index: usize) -> usize {
+        self.inner.length(index)
+    }
 }
 
 impl fmt::Debug for Mislabelled {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::data::{
-    Labelled, LastBatch, Loader, LoaderConfig, Position, Shuffle, Subset, Texts, Unit, Vocabulary,
+    Labelled, LastBatch, Loader, LoaderConfig, Mislabelled, Position, Shuffle, Subset, Texts, Unit,
+    Vocabulary,
 };
 
 fn parsed(bytes: &[u8]) -> Result<Labelled> {
@@ -178,11 +179,14 @@ fn batches_of_like_lengths_resume_anywhere() {
 }
 
 #[test]
-fn lengths_are_seen_through_a_subset() {
+fn lengths_are_seen_through_other_data_sets() {
     let texts = several(30);
     let subset = Subset::new(Arc::new(texts.clone()), vec![7, 2]).unwrap();
     let lengths = [subset.length(0), subset.length(1), subset.length(2)];
-    assert_eq!(lengths, [texts.tokens(7).unwrap().len(), texts.tokens(2).unwrap().len(), 0]);
+    let expected = [texts.tokens(7).unwrap().len(), texts.tokens(2).unwrap().len()];
+    assert_eq!(lengths, [expected[0], expected[1], 0]);
+    let noisy = Mislabelled::new(Arc::new(texts), 0.5, 1).unwrap();
+    assert_eq!([noisy.length(7), noisy.length(2)], expected);
 }
 
 #[test]
