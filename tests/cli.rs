@@ -12,6 +12,8 @@ mod lint;
 mod mask;
 #[path = "cli/non_finite.rs"]
 mod non_finite;
+#[path = "cli/pictures.rs"]
+mod pictures;
 #[path = "cli/resume.rs"]
 mod resume;
 #[cfg(unix)]

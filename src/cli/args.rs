@@ -151,11 +151,17 @@ pub(super) struct NetArgs {
 
 #[derive(Debug, Default, Args)]
 pub(super) struct DataArgs {
-    /// digits, digits32 (as 3x32x32, for convolutions), or mnist:DIR, fashion:DIR, kmnist:DIR or emnist-digits:DIR, where
-    /// DIR holds the four IDX files, or torchvision's folder with them; for --net rnn words (which language is it of?)
-    /// or text:FILE, where lines of FILE are a label, a tab and a text
+    /// digits, digits32 (as 3x32x32, for convolutions), emoji (3x32x32, nine groups, tested in another
+    /// drawing style); mnist:DIR, fashion:DIR, kmnist:DIR or emnist-digits:DIR, where DIR holds the four
+    /// IDX files, or torchvision's folder with them; cifar10:DIR or cifar100:DIR with the binary files;
+    /// folder:DIR with PNG and JPEG files in a folder for each class, or in such folders in train and
+    /// test; for --net rnn words (which language is it of?) or text:FILE, where lines of FILE are a
+    /// label, a tab and a text
     #[arg(long)]
     pub(super) data: Option<Source>,
+    /// What becomes of files in folder:DIR that are no pictures, or cut off; refuse if not given
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(super) bad_images: Option<BadImagesName>,
     /// Train on this many samples; of the digits and of text:FILE, the others are the test set
     #[arg(long, value_name = "N")]
     pub(super) train_samples: Option<NonZeroUsize>,
@@ -200,6 +206,10 @@ pub(super) struct FitArgs {
     /// Share of the training labels to make wrong
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     pub(super) label_noise: Option<f64>,
+    /// Change training images at random, differently in each epoch: shift by up to an eighth of the
+    /// side, mirror, cover a square with a quarter of the side
+    #[arg(long, value_enum, value_name = "HOW", value_delimiter = ',')]
+    pub(super) augment: Vec<AugmentName>,
     /// Passes over the training set
     #[arg(long, value_name = "N")]
     pub(super) epochs: Option<NonZeroUsize>,
@@ -345,6 +355,29 @@ pub(super) struct DoctorArgs {
     /// network in all precisions, or in the --precision given, and compare with the CPU
     #[arg(long)]
     pub(super) self_test: bool,
+}
+
+/// A random change of training images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum AugmentName {
+    /// Shifted by up to an eighth of its side, black behind it
+    Crop,
+    /// Mirrored left to right, every other time
+    Flip,
+    /// A black square with a quarter of its side, anywhere
+    Cutout,
+}
+
+/// What becomes of pictures that cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum BadImagesName {
+    /// The first of them ends the program
+    #[default]
+    Refuse,
+    /// They are left out, with a warning each
+    Skip,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]

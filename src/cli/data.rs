@@ -8,15 +8,17 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use kiln::data::idx::{Amount, Collection, Emnist};
-use kiln::data::{Dataset, Digits, Labelled, Texts, Vocabulary};
+use kiln::data::{BadPictures, Dataset, Digits, Labelled, Texts, Vocabulary};
 use kiln::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use super::args::AugmentName;
+use super::images::{self, changed, Images};
 use super::network::Sizes;
 use super::settings::TokenSettings;
 
 /// The split and the wrong labels stay the same whatever `--seed` is, so that runs can be compared.
-const SPLIT_SEED: u64 = 0;
+pub(super) const SPLIT_SEED: u64 = 0;
 
 /// Digits to train on unless told otherwise; the other 297 are for the test.
 const DIGITS_FOR_TRAINING: usize = 1500;
@@ -34,7 +36,9 @@ pub(super) enum Source {
     Digits,
     /// As colour images of 32 x 32.
     Digits32,
+    Emoji,
     Files(Known, PathBuf),
+    Images(Images, PathBuf),
     /// Words of six languages.
     Words,
     /// Labelled lines of a file.
@@ -51,17 +55,22 @@ pub(super) enum Known {
 }
 
 /// What to make of a source.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Choice {
     pub(super) train_samples: Option<NonZeroUsize>,
     pub(super) label_noise: f64,
     pub(super) tokens: TokenSettings,
+    pub(super) bad_images: BadPictures,
+    /// How images are changed at random.
+    pub(super) augment: Vec<AugmentName>,
 }
 
 /// A training and a test set.
 #[derive(Clone)]
 pub(super) struct Sets {
     pub(super) train: Arc<dyn Dataset>,
+    /// That to train on, without random changes.
+    pub(super) measured: Arc<dyn Dataset>,
     pub(super) test: Arc<dyn Dataset>,
     /// What a network must know of texts.
     pub(super) texts: Option<TextClasses>,
@@ -89,7 +98,9 @@ impl Source {
         match self {
             Source::Digits => "digits",
             Source::Digits32 => "digits32",
+            Source::Emoji => "emoji",
             Source::Files(known, _) => known.name(),
+            Source::Images(images, _) => images.name(),
             Source::Words => "words",
             Source::Text(_) => "text",
         }
@@ -101,7 +112,10 @@ impl Source {
 
     /// Reads the data, and of the training set only what is wanted. Texts are read as a network knows
     /// them, if there is one.
-    pub(super) fn load(&self, choice: Choice, known: Option<&TextClasses>) -> Result<Sets> {
+    pub(super) fn load(&self, choice: &Choice, known: Option<&TextClasses>) -> Result<Sets> {
+        if self.is_of_texts() && !choice.augment.is_empty() {
+            return Err(Error::argument("augment", "images to change", self.name()));
+        }
         match self {
             Source::Words => {
                 let (some, test) = Labelled::words().split(WORDS_FOR_CHOICE, SPLIT_SEED)?;
@@ -150,29 +164,27 @@ impl Source {
                     _ => all.split(count, SPLIT_SEED)?,
                 };
                 let train = train.with_label_noise(choice.label_noise, SPLIT_SEED)?;
-                Ok(Sets::of_images(train, test))
+                changed(Arc::new(train), Arc::new(test), None, &choice.augment)
             }
+            Source::Emoji => images::emoji(choice),
+            Source::Images(images, directory) => images.load(directory, choice),
             Source::Files(known, directory) => {
                 let files = known.collection().find(directory)?;
                 let amount = choice.train_samples.map(|count| Amount::First(count.get()));
                 let train = files.train.load(amount.unwrap_or(Amount::All))?;
                 let train = train.with_label_noise(choice.label_noise, SPLIT_SEED)?;
                 let test = files.test.load(Amount::All)?;
-                Ok(Sets::of_images(train, test))
+                changed(Arc::new(train), Arc::new(test), None, &choice.augment)
             }
         }
     }
 }
 
 impl Sets {
-    fn of_images(train: impl Dataset + 'static, test: impl Dataset + 'static) -> Self {
-        Sets { train: Arc::new(train), test: Arc::new(test), texts: None, unknown: None }
-    }
-
     fn of_texts(
         train: &Labelled,
         test: &Labelled,
-        choice: Choice,
+        choice: &Choice,
         known: Option<&TextClasses>,
     ) -> Result<Self> {
         let known = match known {
@@ -184,12 +196,16 @@ impl Sets {
         let train = train.with_label_noise(choice.label_noise, SPLIT_SEED)?;
         let test = test.texts(vocabulary, labels)?;
         let unknown = Some(Unknown::of(&test));
-        Ok(Sets { train: Arc::new(train), test: Arc::new(test), texts: Some(known), unknown })
+        let (train, test): (Arc<dyn Dataset>, Arc<dyn Dataset>) = (Arc::new(train), Arc::new(test));
+        Ok(Sets { measured: Arc::clone(&train), train, test, texts: Some(known), unknown })
     }
 
     /// Sizes of a network for them.
     pub(super) fn sizes(&self) -> Sizes {
-        self.texts.as_ref().map_or(Sizes::OF_IMAGES, TextClasses::sizes)
+        match &self.texts {
+            Some(texts) => texts.sizes(),
+            None => Sizes { classes: self.train.classes(), ..Sizes::OF_IMAGES },
+        }
     }
 }
 
@@ -288,20 +304,28 @@ impl FromStr for Source {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let known = |name| Known::ALL.into_iter().find(|known| known.name() == name);
-        match text.split_once(':').map(|(name, path)| (known(name), path)) {
+        let images = |name| Images::ALL.into_iter().find(|images| images.name() == name);
+        let parts = text.split_once(':').map(|(name, path)| (known(name), images(name), path));
+        match parts {
             None if text == "digits" => Ok(Source::Digits),
             None if text == "digits32" => Ok(Source::Digits32),
+            None if text == "emoji" => Ok(Source::Emoji),
             None if text == "words" => Ok(Source::Words),
-            Some((None, path)) if text.starts_with("text:") && !path.is_empty() => {
+            Some((None, None, path)) if text.starts_with("text:") && !path.is_empty() => {
                 Ok(Source::Text(absolute(path)))
             }
-            Some((Some(known), path)) if !path.is_empty() => {
+            Some((Some(known), _, path)) if !path.is_empty() => {
                 Ok(Source::Files(known, absolute(path)))
             }
+            Some((_, Some(images), path)) if !path.is_empty() => {
+                Ok(Source::Images(images, absolute(path)))
+            }
             _ => {
-                let names = Known::ALL.map(|known| format!("{}:DIR", known.name()));
+                let known = Known::ALL.map(Known::name).into_iter();
+                let names = known.chain(Images::ALL.map(Images::name));
+                let names: Vec<String> = names.map(|name| format!("{name}:DIR")).collect();
                 Err(format!(
-                    "expected digits, digits32, words, text:FILE or one of {}",
+                    "expected digits, digits32, emoji, words, text:FILE or one of {}",
                     names.join(", ")
                 ))
             }
@@ -331,9 +355,13 @@ impl From<Source> for String {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Source::Digits | Source::Digits32 | Source::Words => f.write_str(self.name()),
+            Source::Digits | Source::Digits32 | Source::Emoji | Source::Words => {
+                f.write_str(self.name())
+            }
             Source::Text(path) => write!(f, "text:{}", path.display()),
-            Source::Files(known, path) => write!(f, "{}:{}", known.name(), path.display()),
+            Source::Files(_, path) | Source::Images(_, path) => {
+                write!(f, "{}:{}", self.name(), path.display())
+            }
         }
     }
 }

@@ -35,7 +35,10 @@ pub(super) fn run(args: &EvalArgs, common: &Common, output: &mut Output) -> Resu
         Some(known) => known.tokens,
         None => TokenSettings::new(&args.data, &source)?,
     };
-    let sets = source.load(Choice { train_samples, label_noise: 0.0, tokens }, texts)?;
+    let bad_images = args.data.bad_images.or(known.map(|known| known.bad_images));
+    let bad_images = bad_images.unwrap_or_default().what();
+    let choice = Choice { train_samples, tokens, bad_images, ..Choice::default() };
+    let sets = source.load(&choice, texts)?;
     // As the run itself measures, unless something else is asked for.
     if let (None, Some(name)) = (common.precision, known.and_then(|known| known.precision)) {
         device = device.with_precision(name.precision());

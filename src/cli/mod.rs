@@ -10,6 +10,7 @@ mod driver_path;
 mod eval;
 mod evaluation;
 mod found;
+mod images;
 mod interrupt;
 mod lines;
 mod lint;

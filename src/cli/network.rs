@@ -38,7 +38,7 @@ const FEATURES: usize = 784;
 /// A sample that networks with convolutions take.
 const IMAGE: [usize; 3] = [3, 32, 32];
 
-/// Classes that networks of images tell apart.
+/// Classes that networks of images tell apart unless the data has others.
 const CLASSES: usize = 10;
 
 /// Tokens of a text for which a step of training is planned without data.
@@ -154,18 +154,18 @@ impl NetName {
 impl NetSettings {
     /// The sizes of the layers, for people.
     pub(super) fn describe(&self, sizes: Sizes) -> String {
+        let Sizes { tokens, classes } = sizes;
         match self {
             NetSettings::Simple { hidden, .. } => {
-                format!("SimpleNet {FEATURES}-{hidden}-{hidden}-{CLASSES}")
+                format!("SimpleNet {FEATURES}-{hidden}-{hidden}-{classes}")
             }
-            NetSettings::Variable => format!("VariableDropoutNet {FEATURES}-1024-512-{CLASSES}"),
-            NetSettings::Cnn { .. } => format!("Cnn 3x32x32-64-128-512-{CLASSES}"),
-            NetSettings::SpatialCnn { .. } => format!("SpatialDropoutCnn 3x32x32-64-128-{CLASSES}"),
-            NetSettings::Residual { .. } => format!("ResidualNet 3x32x32-64-64-64-{CLASSES}"),
-            NetSettings::ResnetSmall { .. } => format!("ResnetSmall 3x32x32-16-32-64-{CLASSES}"),
+            NetSettings::Variable => format!("VariableDropoutNet {FEATURES}-1024-512-{classes}"),
+            NetSettings::Cnn { .. } => format!("Cnn 3x32x32-64-128-512-{classes}"),
+            NetSettings::SpatialCnn { .. } => format!("SpatialDropoutCnn 3x32x32-64-128-{classes}"),
+            NetSettings::Residual { .. } => format!("ResidualNet 3x32x32-64-64-64-{classes}"),
+            NetSettings::ResnetSmall { .. } => format!("ResnetSmall 3x32x32-16-32-64-{classes}"),
             NetSettings::Rnn(rnn) => {
                 let widths = vec![rnn.hidden.to_string(); rnn.layers.get()].join("-");
-                let Sizes { tokens, classes } = sizes;
                 let cell = rnn.cell.describe(rnn.directions);
                 format!("RnnClassifier {tokens}-{}-{widths}-{classes} ({cell})", rnn.embedding)
             }
@@ -254,27 +254,32 @@ pub(super) fn net(
     device: Device,
     seed: u64,
 ) -> Result<AnyNet> {
+    let Sizes { tokens, classes } = sizes;
+    if settings == NetSettings::Variable && classes != CLASSES {
+        let expected = format!("{CLASSES} classes for --net variable");
+        return Err(Error::argument("data", expected, classes));
+    }
     Net::new(device, Seed(seed), |p| -> AnyModule {
         match settings {
             NetSettings::Simple { hidden, p: rate } => {
-                Box::new(OfImages(SimpleNet::new(p, FEATURES, hidden.get(), CLASSES, rate)))
+                Box::new(OfImages(SimpleNet::new(p, FEATURES, hidden.get(), classes, rate)))
             }
             NetSettings::Variable => Box::new(OfImages(VariableDropoutNet::new(p))),
             NetSettings::Cnn { p: rate } => {
                 let rates = rate.map_or(Cnn::RATES, |rate| [rate; 2]);
-                Box::new(OfImages(Cnn::with_rates(p, CLASSES, rates)))
+                Box::new(OfImages(Cnn::with_rates(p, classes, rates)))
             }
             NetSettings::SpatialCnn { p: rate } => {
                 let maps = [SpatialDropoutCnn::CHANNELS, IMAGE[1]];
                 let features = SpatialDropoutCnn::new(p, rate);
-                let net = ImageClassifier::new(p, features, maps, SQUARE, CLASSES);
+                let net = ImageClassifier::new(p, features, maps, SQUARE, classes);
                 Box::new(OfImages(net))
             }
             NetSettings::Residual { p: rate } => {
-                Box::new(OfImages(ResidualNet::new(p, CLASSES, rate)))
+                Box::new(OfImages(ResidualNet::new(p, classes, rate)))
             }
             NetSettings::ResnetSmall { p: rate } => {
-                Box::new(OfImages(ResnetSmall::new(p, CLASSES, rate)))
+                Box::new(OfImages(ResnetSmall::new(p, classes, rate)))
             }
             NetSettings::Rnn(rnn) => {
                 let options = RecurrentOptions {
@@ -283,7 +288,6 @@ pub(super) fn net(
                     dropout: rnn.p,
                     ..RecurrentOptions::default()
                 };
-                let Sizes { tokens, classes } = sizes;
                 let sizes = [tokens, rnn.embedding.get(), rnn.hidden.get(), classes];
                 Box::new(OfTexts(RnnClassifier::with_cell(p, rnn.cell.cell(), sizes, options)))
             }

@@ -75,7 +75,7 @@ impl Session {
     /// the data are found before anything is written.
     pub(super) fn new(settings: Settings, device: Device, conditions: Conditions) -> Result<Self> {
         settings.net.feed().check(settings.net.name(), &settings.data)?;
-        let sets = settings.data.load(settings.choice(), None)?;
+        let sets = settings.data.load(&settings.choice(), None)?;
         Self::on(sets, settings, device, conditions)
     }
 
@@ -86,6 +86,7 @@ impl Session {
                 Feed::Texts => Shuffle::LikeLengths(settings.seed),
                 Feed::Rows | Feed::Images => Shuffle::Seeded(settings.seed),
             },
+            seed: settings.data_seed(),
             sample_shape: settings.net.feed().sample_shape(),
             ..LoaderConfig::default()
         };
@@ -249,12 +250,12 @@ impl Session {
         let interrupt = &self.conditions.interrupt;
         let (net, feed) = (self.trainer.net(), self.settings.net.feed());
         let mut scores = |set| evaluate(net, feed, set, interrupt);
-        let Some(train) = scores(&self.sets.train)? else { return Ok(None) };
+        let Some(train) = scores(&self.sets.measured)? else { return Ok(None) };
         let Some(test) = scores(&self.sets.test)? else { return Ok(None) };
         output.finish();
         tracing::info!(epoch = number, train = train.loss, test = test.loss, seconds, "epoch");
         let measured =
-            [("training", train.loss, &self.sets.train), ("test", test.loss, &self.sets.test)];
+            [("training", train.loss, &self.sets.measured), ("test", test.loss, &self.sets.test)];
         if let Some((name, loss, set)) = measured.into_iter().find(|(_, loss, _)| !loss.is_finite())
         {
             if self.conditions.non_finite == NonFinite::Stop {

@@ -9,8 +9,8 @@ use kiln::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::args::{
-    CellName, DataArgs, DirectionsName, FitArgs, NetArgs, NetName, OptimizerName, PrecisionName,
-    ScheduleName, StepArgs, UnitName,
+    AugmentName, BadImagesName, CellName, DataArgs, DirectionsName, FitArgs, NetArgs, NetName,
+    OptimizerName, PrecisionName, ScheduleName, StepArgs, UnitName,
 };
 use super::data::{Choice, Source};
 use super::network::Feed;
@@ -26,6 +26,11 @@ pub(super) struct Settings {
     #[serde(default, skip_serializing_if = "TokenSettings::are_usual")]
     pub(super) tokens: TokenSettings,
     pub(super) label_noise: f64,
+    /// How training images are changed at random.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) augment: Vec<AugmentName>,
+    #[serde(default)]
+    pub(super) bad_images: BadImagesName,
     pub(super) epochs: NonZeroUsize,
     pub(super) seed: u64,
     pub(super) schedule: ScheduleName,
@@ -140,6 +145,8 @@ impl Settings {
             data,
             train_samples: args.data.train_samples,
             label_noise: args.label_noise.unwrap_or(0.0),
+            augment: args.augment.clone(),
+            bad_images: args.data.bad_images.unwrap_or_default(),
             epochs: args.epochs.unwrap_or(at_least_one(EPOCHS)),
             seed: args.seed.unwrap_or(0),
             schedule: args.schedule.unwrap_or(ScheduleName::Constant),
@@ -186,6 +193,9 @@ impl Settings {
         let min_count = tokens.map(|tokens| tokens.min_count);
         errors.extend(conflict("min-count", args.data.min_count, min_count));
         errors.extend(conflict("label-noise", args.label_noise, Some(self.label_noise)));
+        let augment = Some(&args.augment).filter(|augment| !augment.is_empty());
+        errors.extend(conflict("augment", augment, Some(&self.augment)));
+        errors.extend(conflict("bad-images", args.data.bad_images, Some(self.bad_images)));
         errors.extend(conflict("batch", args.step.batch, Some(self.step.batch)));
         errors.extend(conflict("optimizer", args.step.optimizer, Some(optimizer)));
         errors.extend(conflict("lr", args.step.lr, Some(self.step.lr)));
@@ -243,7 +253,17 @@ impl Settings {
     /// What to make of the data.
     pub(super) fn choice(&self) -> Choice {
         let Settings { train_samples, label_noise, tokens, .. } = *self;
-        Choice { train_samples, label_noise, tokens }
+        let (bad_images, augment) = (self.bad_images.what(), self.augment.clone());
+        Choice { train_samples, label_noise, tokens, bad_images, augment }
+    }
+
+    /// What random changes of images depend on besides epoch and sample.
+    pub(super) fn data_seed(&self) -> u64 {
+        // Without any, a run is the one that it was before there were any.
+        match self.augment.is_empty() {
+            true => 0,
+            false => self.seed,
+        }
     }
 
     /// The schedule, for a number of updates in an epoch.
