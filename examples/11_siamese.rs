@@ -47,7 +47,7 @@ impl Dataset for Pairs {
         let labels = self.0.labels();
         let mut draws = pass.draws(index, 0);
         let mut second = draws.below(labels.len() as u32) as usize;
-        while labels[second] != labels[index] && index % 2 == 0 {
+        while labels[second] != labels[index] && index.is_multiple_of(2) {
             second = draws.below(labels.len() as u32) as usize;
         }
         for (input, image) in [index, second].into_iter().enumerate() {

@@ -204,10 +204,10 @@ fn window<const N: usize>(kernel: [usize; N], options: &ConvTransposeOptions<N>)
         padding: [[0; 2]; SPATIAL],
         rounding: Rounding::Floor,
     };
-    for own in 0..N {
+    for (own, side) in kernel.into_iter().enumerate() {
         let axis = SPATIAL - N + own;
         // What is 0 was rejected; the window must not divide by it on the way there.
-        window.kernel[axis] = kernel[own].max(1);
+        window.kernel[axis] = side.max(1);
         window.stride[axis] = options.stride[own].max(1);
         window.dilation[axis] = options.dilation[own].max(1);
         window.padding[axis] = [options.padding[own]; 2];

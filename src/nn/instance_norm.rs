@@ -133,7 +133,7 @@ impl InstanceNorm2d {
         pixels: usize,
     ) -> [Var; 2] {
         let unbiased = pixels as f64 / (pixels - 1) as f64;
-        let both = [(0, 1.0), (1, unbiased)].map(|(index, factor)| {
+        [(0, 1.0), (1, unbiased)].map(|(index, factor)| {
             let (own, state): (&Var, &Param) = (&statistics[index], &running[index]);
             let shape = [samples, self.channels];
             let of_batch = own.reshape(shape).mean_over([0], Keep::Nothing);
@@ -141,7 +141,6 @@ impl InstanceNorm2d {
             let rule = StateRule::Average { momentum: self.momentum, factor };
             own.set_state(state, rule, &[&of_batch]);
             own.apply(Op::ByMode(When::Training), &[&old])
-        });
-        both
+        })
     }
 }

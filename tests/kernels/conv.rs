@@ -158,7 +158,7 @@ impl Run<'_> {
             d: y.address(),
             a: x.address(),
             b: weights.address(),
-            gather: self.from_images(),
+            gather: self.image_elements(),
             m: m as i32,
             n: n as i32,
             k: (self.taps() * images.channels / groups) as i32,
@@ -207,7 +207,7 @@ impl Run<'_> {
             d: dx.address(),
             a: dy.address(),
             b: weights.address(),
-            gather: self.from_results(),
+            gather: self.result_places(),
             m: m as i32,
             n: n as i32,
             k: (self.taps() * outputs / groups) as i32,
@@ -251,7 +251,7 @@ impl Run<'_> {
             d: dw.address(),
             a: dy.address(),
             b: x.address(),
-            gather: self.from_images(),
+            gather: self.image_elements(),
             m: m as i32,
             n: n as i32,
             k: (images.samples * images.spots()) as i32,
@@ -300,7 +300,7 @@ impl Run<'_> {
         }
     }
 
-    fn from_images(&self) -> KilnGather {
+    fn image_elements(&self) -> KilnGather {
         let Conv { images, groups, .. } = self.conv;
         KilnGather {
             positions: images.places.map(divider),
@@ -315,7 +315,7 @@ impl Run<'_> {
         }
     }
 
-    fn from_results(&self) -> KilnGather {
+    fn result_places(&self) -> KilnGather {
         let Conv { images, groups, outputs } = self.conv;
         KilnGather {
             positions: images.image.map(divider),

@@ -56,7 +56,7 @@ fn plan(facts: &Facts) -> Plan {
     compiled(traced, Mode::Train, step(Store::Overwrite, Some(Sgd::new(0.1).into()), None), facts)
 }
 
-fn with_op<'p>(plan: &'p Plan, is_ours: fn(&Op) -> bool) -> Vec<&'p Step> {
+fn with_op(plan: &Plan, is_ours: fn(&Op) -> bool) -> Vec<&Step> {
     let holds = |step: &&Step| step.nodes.iter().any(|&id| is_ours(&plan.graph.node(id).op));
     plan.steps.iter().filter(holds).collect()
 }

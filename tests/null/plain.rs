@@ -433,9 +433,8 @@ fn every_optimiser_has_loops_and_kernels() {
     for target in targets() {
         for optimiser in &optimisers {
             let net = Net::new(target.device.clone(), Seed(7), |p| Linear::new(&p.at("fc"), 5, 4));
-            let mut trainer =
-                Trainer::new(net.expect("a network"), Mse::default(), optimiser.clone())
-                    .expect("a trainer");
+            let mut trainer = Trainer::new(net.expect("a network"), Mse::default(), *optimiser)
+                .expect("a trainer");
             let plan = trainer.plan(&f32(&[6, 5]), &f32(&[6, 4])).expect("a plan");
             assert_eq!(target.plain(plan), Vec::<String>::new());
         }

@@ -56,7 +56,7 @@ impl Images {
     pub(super) fn forward(&self) -> (Extents, KilnGather) {
         let [inputs, outputs] = self.of_group();
         let (m, k) = (self.samples * self.sample_places(), self.conv.window.taps() * inputs);
-        (Extents { m, n: outputs, k }, self.from_images())
+        (Extents { m, n: outputs, k }, self.image_elements())
     }
 
     /// `dx = dy * weights`, for one group.
@@ -64,18 +64,18 @@ impl Images {
         let [inputs, outputs] = self.of_group();
         let m = self.samples * self.elements.iter().product::<usize>();
         let k = self.conv.window.taps() * outputs;
-        (Extents { m, n: inputs, k }, self.from_results())
+        (Extents { m, n: inputs, k }, self.result_places())
     }
 
     /// `dw = dy^T * x`, for one group.
     pub(super) fn weight_gradient(&self) -> (Extents, KilnGather) {
         let [inputs, outputs] = self.of_group();
         let (n, k) = (self.conv.window.taps() * inputs, self.samples * self.sample_places());
-        (Extents { m: outputs, n, k }, self.from_images())
+        (Extents { m: outputs, n, k }, self.image_elements())
     }
 
     /// Elements of images under the taps of places.
-    fn from_images(&self) -> KilnGather {
+    fn image_elements(&self) -> KilnGather {
         let window = &self.conv.window;
         KilnGather {
             positions: self.places.map(divider),
@@ -91,7 +91,7 @@ impl Images {
     }
 
     /// Places whose taps are elements of images.
-    fn from_results(&self) -> KilnGather {
+    fn result_places(&self) -> KilnGather {
         let window = &self.conv.window;
         KilnGather {
             positions: self.elements.map(divider),
