@@ -593,7 +593,7 @@ typedef struct KilnConvParams {
   const KilnScalars* scalars; /* pass, sample_offset, if there is dropout */
   enum KilnUnary activation;
   float activation_parameter, mask_scale;
-  unsigned int dropout; /* 0: off. 1: on; channels of a group are a multiple of 8 */
+  unsigned int dropout; /* 0: off. 1: of elements, 2: of whole channels; channels of a group are a multiple of 8 */
   KilnMask mask;
 } KilnConvParams;
 

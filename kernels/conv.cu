@@ -46,7 +46,9 @@ template <class T> struct ConvTail {
 #pragma unroll
       for (float& x : sum.v) x *= p.mask.scale;
       const Quotient place = divide(static_cast<u32>(spot.row), p.places);
-      const u32 element = place.remainder * static_cast<u32>(p.ld) + static_cast<u32>(spot.column);
+      // Elements are counted through all places of a sample, channels in each anew.
+      const u32 first = p.dropout == 1 ? place.remainder * static_cast<u32>(p.ld) : 0;
+      const u32 element = first + static_cast<u32>(spot.column);
       select_kept(sum, keep_bits(p.mask, p.scalars->pass, p.scalars->sample_offset + place.quotient, element / kMaskBlock));
     }
     access.store(d + spot.at, sum, spot.count);

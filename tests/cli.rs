@@ -306,7 +306,7 @@ fn gpus_are_planned_for_on_paper() {
                     (moved["count"].as_u64().unwrap(), moved["bytes"].as_u64().unwrap())
                 };
                 assert_eq!(counted("up"), (1, images + 256 * 4 + 256));
-                assert_eq!(counted("within"), (3, images + 256 * 4 + 32 + 4));
+                assert_eq!(counted("within"), (3, images + 256 * 4 + 40 + 4));
                 assert_eq!(counted("down"), (1, 4));
                 assert_eq!(
                     (&plan["fills"]["count"], &plan["host"]["count"]),

@@ -35,11 +35,13 @@ pub(super) fn stored(
     let node = graph.node(id);
     let is_loss = |id: NodeId| graph.layer(id).kind == LOSS;
     let full = match node.op {
-        // Statistics, sums, losses, and what a user or the optimiser holds in f32.
+        // Statistics, sums, losses, and what a user or the optimiser holds in f32; extremes, whose
+        // gradient goes to the elements that equal them.
         Op::SumTo(_)
         | Op::TakeGrad { .. }
         | Op::GatherGrad(..)
         | Op::Statistics(_)
+        | Op::Extreme(_)
         | Op::Result(_)
         | Op::Nll(_)
         | Op::GlobalNorm

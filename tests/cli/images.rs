@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::pictures::write_cifar10;
 use crate::{epochs, fail, json, kiln, model, succeed};
 
 const NETS: [&str; 4] = ["cnn", "spatial-cnn", "residual", "resnet-small"];
@@ -17,7 +18,8 @@ const NETS: [&str; 4] = ["cnn", "spatial-cnn", "residual", "resnet-small"];
 fn a_killed_run_with_batch_norm_ends_with_the_same_weights_and_statistics() {
     let dir = TempDir::new().unwrap();
     let at = dir.path();
-    let args = ["train", "--net", "residual", "--train-samples", "48", "--batch", "2", "--quiet"];
+    write_cifar10(&at.join("few"));
+    let args = ["train", "--net", "residual", "--data", "cifar10:few", "--batch", "2", "--quiet"];
     let args = [&args[..], &["--threads", "1", "--epochs", "2", "--out"]].concat();
     succeed(at, &[&args[..], &["whole"]].concat());
     // In the middle of the second epoch, as far as one can tell: it may also be at its end.
@@ -35,12 +37,12 @@ fn a_killed_run_with_batch_norm_ends_with_the_same_weights_and_statistics() {
     succeed(at, &["train", "--quiet", "--resume", "killed", "--threads", "1"]);
     assert_eq!(model(at, "whole"), model(at, "killed"));
     assert_eq!(epochs(at, "killed"), [1, 2]);
-    // What is compared holds the running statistics: 48 batches of each layer.
+    // What is compared holds the running statistics: 20 batches of each layer.
     let file = model(at, "whole");
     let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
     for norm in ["features.0.1", "features.1.bn1", "features.1.bn2"] {
         let count = tensors.tensor(&format!("{norm}.num_batches_tracked")).unwrap();
-        assert_eq!(count.data(), 48_i64.to_le_bytes(), "{norm}");
+        assert_eq!(count.data(), 20_i64.to_le_bytes(), "{norm}");
         let mean = tensors.tensor(&format!("{norm}.running_mean")).unwrap();
         assert!(mean.data().iter().any(|byte| *byte != 0), "{norm}");
     }
@@ -65,10 +67,11 @@ fn each_network_has_a_plan_on_both_devices() {
 fn networks_of_images_are_compared_and_evaluated() {
     let dir = TempDir::new().unwrap();
     let at = dir.path();
-    let compare = ["compare", "--net", "residual", "--data", "digits32", "--out", "C"];
-    let few = ["--train-samples", "24", "--batch", "8", "--epochs", "1", "--threads", "1"];
+    write_cifar10(&at.join("few"));
+    let compare = ["compare", "--net", "residual", "--data", "cifar10:few", "--out", "C"];
+    let few = ["--batch", "8", "--epochs", "1", "--threads", "1"];
     let text = succeed(at, &[&compare[..], &few].concat());
-    for word in ["dropout 0 against 0.1", "train accuracy", "digits32"] {
+    for word in ["dropout 0 against 0.1", "train accuracy", "cifar10"] {
         assert!(text.contains(word), "no {word} in {text}");
     }
     let evaluated = json(at, &["eval", "--checkpoint", "C/p0.1", "--json", "--threads", "1"]);

@@ -23,7 +23,8 @@ fn write_cifar(directory: &Path, names: &[&str], labels: impl Fn(u8) -> Vec<u8>)
     }
 }
 
-fn write_cifar10(directory: &Path) {
+/// Twenty images to train on and four to test with, which take little time.
+pub(crate) fn write_cifar10(directory: &Path) {
     let batches: Vec<String> = (1..=5).map(|batch| format!("data_batch_{batch}.bin")).collect();
     let mut names: Vec<&str> = batches.iter().map(String::as_str).collect();
     names.push("test_batch.bin");

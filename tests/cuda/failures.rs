@@ -9,7 +9,7 @@ use kiln::checkpoint::{self, Progress, MODEL_FILE, TRAINING_FILE};
 use kiln::data::Position;
 use kiln::loss::CrossEntropy;
 use kiln::models::SimpleNet;
-use kiln::nn::{AvgPool1d, Linear, Module};
+use kiln::nn::{Corners, Linear, Module, Upsample, UpsampleMode};
 use kiln::optim::Adam;
 use kiln::{Device, Error, Net, Seed, Tensor, Trainer};
 
@@ -74,19 +74,20 @@ fn a_device_that_is_not_there_is_named() {
 /// Operations without a kernel are computed by the host, and such plans are not captured.
 #[test]
 fn operations_without_a_kernel_go_through_the_host() {
-    /// Means of single elements, which have no kernel on a GPU.
-    struct Means(Linear);
-    impl Module for Means {
+    /// Sequences that are stretched, which has no kernel on a GPU.
+    struct Stretched(Linear);
+    impl Module for Stretched {
         fn forward(&self, x: &kiln::Var) -> kiln::Var {
             let y = self.0.forward(x).reshape([5, 1, 7]);
-            AvgPool1d::new([1]).forward(&y).tanh().reshape([5, 7])
+            let linear = UpsampleMode::Linear(Corners::default());
+            Upsample::to([14], linear).forward(&y).tanh().reshape([5, 14])
         }
     }
     let driver = driver();
     let run = |device: Device| {
-        let make = |p: &kiln::nn::Scope| Means(Linear::new(&p.at("fc"), 9, 7));
+        let make = |p: &kiln::nn::Scope| Stretched(Linear::new(&p.at("fc"), 9, 7));
         let mut net = Net::new(device, Seed(1), make).expect("a network");
-        let (x, dy) = (numbers(1, [5, 9]), numbers(2, [5, 7]));
+        let (x, dy) = (numbers(1, [5, 9]), numbers(2, [5, 14]));
         (0..3).map(|_| net.eval().gradients(&x, &dy).expect("gradients")).last().expect("three")
     };
     let (got, reference) = (run(gpu()), run(cpu()));

@@ -10,7 +10,7 @@ use crate::backend::cuda::launch::{Grid, Launch};
 use crate::backend::cuda::memory::Address;
 use crate::graph::ParamRole;
 use crate::kernel::{Bias, BiasGradient, LinearTail, Sink};
-use crate::op::{Conv, Store};
+use crate::op::{Conv, Drops, Store};
 use crate::philox::ELEMENTS_PER_BLOCK;
 use crate::plan::Place;
 use crate::{DType, Result};
@@ -34,7 +34,10 @@ impl Lowering<'_> {
             (params.activation, params.activation_parameter) = (function, parameter);
         }
         if let Some(dropout) = fused {
-            params.dropout = 1;
+            params.dropout = match dropout.drops {
+                Drops::Channels => 2,
+                Drops::Elements | Drops::Samples => 1,
+            };
             params.scalars = self.scratch.scalars();
             params.mask = self.mask(dropout);
         }

@@ -16,9 +16,20 @@ impl Lowering<'_> {
         let shape = self.output_shape(0).clone();
         let dtype = self.element_type();
         let (y, x) = (self.write_as(0, dtype)?, self.read_as(0, dtype)?);
+        Ok(vec![self.dropout_of(dropout, &shape, dtype, [y, x])])
+    }
+
+    /// Dropout of a tensor `[samples, ...]`; `y` may be `x`.
+    pub(super) fn dropout_of(
+        &self,
+        dropout: Dropout,
+        shape: &Shape,
+        dtype: DType,
+        [y, x]: [Address; 2],
+    ) -> Launch {
         let per_sample = shape.sample_elements();
         let channels = match dropout.drops {
-            Drops::Elements => return Ok(vec![self.dropout_of(dropout, &shape, dtype, [y, x])]),
+            Drops::Elements => return self.dropout_of_elements(dropout, shape, dtype, [y, x]),
             Drops::Channels => shape.dims().get(1).copied().unwrap_or(1).max(1),
             Drops::Samples => 1,
         };
@@ -36,11 +47,10 @@ impl Lowering<'_> {
             mask: self.mask(dropout),
         };
         let grid = Grid::over(samples * positions * blocks);
-        Ok(vec![Launch::new(format!("dropout_channels_{dtype}"), grid, params)])
+        Launch::new(format!("dropout_channels_{dtype}"), grid, params)
     }
 
-    /// Dropout of a tensor `[samples, ...]`; `y` may be `x`.
-    pub(super) fn dropout_of(
+    fn dropout_of_elements(
         &self,
         dropout: Dropout,
         shape: &Shape,
