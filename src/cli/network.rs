@@ -308,3 +308,30 @@ pub(super) fn trainer(
         None => Ok(trainer),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kiln::data::BadPictures;
+
+    use crate::cli::data::Choice;
+    use crate::cli::settings::TokenSettings;
+
+    #[test]
+    fn networks_of_images_have_as_many_classes_as_their_data() -> Result<()> {
+        let source: Source = "emoji".parse().expect("a name");
+        let choice = Choice {
+            train_samples: NonZeroUsize::new(24),
+            label_noise: 0.25,
+            tokens: TokenSettings::default(),
+            bad_images: BadPictures::default(),
+            augment: vec![],
+        };
+        let sets = source.load(&choice, None)?;
+        assert_eq!(sets.train.len(), 24);
+        let settings = NetSettings::ResnetSmall { p: 0.1 };
+        let mut net = net(settings, sets.sizes(), Device::cpu(), 7)?;
+        assert_eq!(net.parameter("fc.bias")?.shape().dims(), [9]);
+        Ok(())
+    }
+}

@@ -123,18 +123,3 @@ fn files_that_are_not_as_published_are_one_line() {
     let text = String::from_utf8(run(at, &crop).stderr).unwrap();
     assert!(text.contains("crop, flip, cutout"), "{text}");
 }
-
-#[test]
-fn emoji_have_nine_groups() {
-    let dir = TempDir::new().unwrap();
-    let few = ["--train-samples", "24", "--batch", "8", "--epochs", "1", "--label-noise", "0.25"];
-    let args = ["train", "--net", "resnet-small", "--data", "emoji", "--augment", "flip", "--json"];
-    let trained = json(dir.path(), &[&args[..], &few, &["--out", "A"]].concat());
-    assert_eq!(trained["data"], "emoji");
-    let file = model(dir.path(), "A");
-    let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
-    let biases = tensors.names().into_iter().filter(|name| name.ends_with("fc.bias"));
-    let shapes: Vec<_> =
-        biases.map(|name| tensors.tensor(name).unwrap().shape().to_vec()).collect();
-    assert_eq!(shapes, [vec![9]]);
-}
