@@ -166,7 +166,7 @@ const BARS: &[Bar] = &[
     Bar { parts: &["fold_"], narrow: SCALARS, why: "sums and extremes are single numbers", ..POINTWISE },
     Bar { parts: &["place_"], narrow: SCALARS, why: ONE_BY_ONE, ..POINTWISE },
     Bar { parts: &["sgd"], narrow: 5, why: "scalars, and 8 bytes of the bf16 shadow", ..POINTWISE },
-    Bar { parts: &["adam"], registers: 44, narrow: 5, why: "numbers of its rule that change from step to step; 8 bytes of the bf16 shadow", ..POINTWISE },
+    Bar { parts: &["adam"], registers: 48, narrow: 5, why: "corrections from the count that the device keeps; numbers of its rule that change from step to step; 8 bytes of the bf16 shadow", ..POINTWISE },
     Bar { parts: &["count_pass"], narrow: SCALARS, why: "one counter", ..POINTWISE },
     Bar { parts: &["running_average"], narrow: SCALARS, why: "a few numbers per layer", ..POINTWISE },
     Bar { parts: &["average"], narrow: 1, why: "the weight of a run", ..POINTWISE },
