@@ -188,7 +188,7 @@ extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) avg_pool_f32(co
   avg_pool<float>(p);
 }
 KILN_EXPORT(avg_pool_f32)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) avg_pool_bf16(const __grid_constant__ KilnPoolParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS, 4) avg_pool_bf16(const __grid_constant__ KilnPoolParams p) {
   avg_pool<Bf16>(p);
 }
 KILN_EXPORT(avg_pool_bf16)
