@@ -9,8 +9,10 @@ use kiln::backend::cuda::{work, Architecture, WorkItem};
 use kiln::kernel::Kernel;
 use kiln::loss::{self, BceWithLogits, CrossEntropy, Loss, Mse, Reduction};
 use kiln::nn::{
-    AvgPool2d, BatchNorm, Conv2d, Correction, Dropout, Embedding, Gru, Init, Keep, Linear, Lstm,
-    MaxPool2d, Module, Param, Scope,
+    AdaptiveAvgPool2d, AlphaDropout, AvgPool2d, BatchNorm, Conv2d, ConvTranspose2d, Correction,
+    DropBlock2d, Dropout, Dropout2d, Embedding, FeatureAlphaDropout, GroupNorm, Gru, Init,
+    InstanceNorm2d, Keep, LayerNorm, Linear, Lstm, MaxPool2d, Module, Param, Scope,
+    StochasticDepth, Upsample, UpsampleMode, ZeroPad2d,
 };
 use kiln::op::TensorType;
 use kiln::optim::{Adam, Optimizer, Sgd};
@@ -367,19 +369,33 @@ fn images_have_loops_and_kernels() {
     for target in targets() {
         let square = || loss::from_fn(|y: &Var, (): &()| y.square().mean());
         let image = f32(&[3, 4, 9, 8]);
-        let of_image = |make: fn(&Scope) -> Pictured| {
-            target.plain_of(make, square(), (&image, std::slice::from_ref(&image)), &())
+        let mut plain_of = |make: LayerOf| {
+            let make = |p: &Scope| Pictured(make(p));
+            let inputs = (&image, std::slice::from_ref(&image));
+            plain.extend(target.plain_of(make, square(), inputs, &()));
         };
-        plain.extend(of_image(|p| Pictured(Box::new(Conv2d::new(&p.at("conv"), 4, 5, [3, 3])))));
-        plain.extend(of_image(|p| {
-            let (conv, pool) = (Conv2d::new(&p.at("conv"), 4, 5, [3, 3]), MaxPool2d::new([2, 2]));
-            Pictured(Box::new(Both(conv, pool)))
-        }));
-        plain.extend(of_image(|p| {
-            let (conv, pool) = (Conv2d::new(&p.at("conv"), 4, 5, [3, 3]), AvgPool2d::new([2, 2]));
-            Pictured(Box::new(Both(conv, pool)))
-        }));
-        plain.extend(of_image(|p| Pictured(Box::new(BatchNorm::new(&p.at("norm"), 4)))));
+        let layers: [LayerOf; 14] = [
+            |p| Box::new(Conv2d::new(p, 4, 5, [3, 3])),
+            |p| Box::new(Both(Conv2d::new(p, 4, 5, [3, 3]), MaxPool2d::new([2, 2]))),
+            |p| Box::new(Both(Conv2d::new(p, 4, 5, [3, 3]), AvgPool2d::new([2, 2]))),
+            |p| Box::new(ConvTranspose2d::new(p, 4, 5, [2, 2])),
+            |_| Box::new(ZeroPad2d::new([1, 2, 0, 3])),
+            |p| Box::new(BatchNorm::new(p, 4)),
+            |p| Box::new(LayerNorm::new(p, [4, 9, 8])),
+            |p| Box::new(GroupNorm::new(p, 2, 4)),
+            |p| Box::new(InstanceNorm2d::new(p, 4)),
+            |p| Box::new(Dropout2d::new(p, 0.5)),
+            |p| Box::new(AlphaDropout::new(p, 0.5)),
+            |p| Box::new(FeatureAlphaDropout::new(p, 0.5)),
+            |p| Box::new(DropBlock2d::new(p, 0.5, 3)),
+            |p| Box::new(StochasticDepth::new(p, 0.5)),
+        ];
+        layers.into_iter().for_each(&mut plain_of);
+        // GPUs have no kernel for weighted sums along an extent.
+        if target.gpu.is_none() {
+            plain_of(|_| Box::new(AdaptiveAvgPool2d::new(3, 3)));
+            plain_of(|_| Box::new(Upsample::by([2.0, 2.0], UpsampleMode::Nearest)));
+        }
     }
     assert_eq!(plain, Vec::<String>::new());
 }
@@ -397,6 +413,9 @@ fn the_cpu_has_loops_for_sequences() {
     );
     assert_eq!(plain, Vec::<String>::new());
 }
+
+/// Makes a layer.
+type LayerOf = fn(&Scope) -> Box<dyn Module>;
 
 struct Pictured(Box<dyn Module>);
 
