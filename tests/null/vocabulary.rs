@@ -50,6 +50,10 @@ fn axes_are_checked() {
             |x| x.expand([3, 3]),
             "broadcast: expected a shape that broadcasts to [3, 3], got f32[2, 3]",
         ),
+        (
+            |x| x.argmax_over(1, Keep::Nothing).sum(),
+            "sum_to: expected a floating-point tensor, got i32[2]",
+        ),
         (|x| x.clamp(0.0, f64::NAN), "clamp: expected numbers as bounds, got NaN"),
         (
             |x| x.slice(1, ..0).max_over([1], Keep::Nothing),
