@@ -15,6 +15,7 @@ mod recurrent;
 mod schedules;
 mod steps;
 mod structures;
+mod trajectory;
 
 use std::fmt::Write;
 use std::panic::catch_unwind;

@@ -5,9 +5,9 @@
 use kiln::loss::CrossEntropy;
 use kiln::mask::Mask;
 use kiln::nn::{Dropout, Linear, Module, Scope};
-use kiln::{DType, Device, Net, Seed, Tensor, Trainer, Var};
+use kiln::{DType, Device, Net, Seed, Tensor, Var};
 
-use super::optimizers;
+use super::trajectory;
 use crate::common::close::{assert_close, Tolerance};
 use crate::common::golden::Fixture;
 
@@ -70,26 +70,11 @@ fn batch(fixture: &Fixture, step: usize) -> (Tensor, Tensor) {
     (fixture.tensor(&format!("input.{step}")), fixture.tensor(&format!("target.{step}")))
 }
 
-/// Loss and parameters of each step of a trainer.
 fn trajectory(fixture: &Fixture, device: &Device) -> f64 {
-    let optimizer = optimizers::build(fixture);
-    let mut fit = Trainer::new(net(fixture, device), CrossEntropy::default(), optimizer)
-        .expect("options in range");
-    let t = Tolerance::balanced(DType::F32);
-    let mut worst = 0.0f64;
-    for step in 0..fixture.number("steps") {
+    trajectory::agree(fixture, net(fixture, device), |fit, step| {
         let (x, target) = batch(fixture, step);
-        let loss = fit.step(&x, &target).expect("a step").value().expect("a loss");
-        let loss = Tensor::new([], vec![loss]).expect("a scalar");
-        let what = format!("{}: loss of step {step}", fixture.stem);
-        worst = worst.max(assert_close(&what, &loss, &fixture.get("loss").values[step..=step], t));
-        for (name, value) in fixture.below(&format!("value.{step}.")) {
-            let found = fit.net().parameter(name).expect("its name");
-            let what = format!("{}: {name} after step {step}", fixture.stem);
-            worst = worst.max(assert_close(&what, &found, &value.values, t));
-        }
-    }
-    worst
+        fit.step(&x, &target)
+    })
 }
 
 /// Gradients of each step, from the parameters that PyTorch had then.
