@@ -17,18 +17,17 @@ mod convolutions;
 mod functions;
 #[path = "kernel/isolated.rs"]
 mod isolated;
-#[path = "kernel/peak.rs"]
-mod peak;
 #[path = "kernel/reference.rs"]
 mod reference;
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::AtomicU32;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use common::{Peaks, Rates, Unit};
 use criterion::{Criterion, Throughput};
 use isolated::Isolated;
+use kiln::backend::cpu::{Ceilings, Gauge};
 use kiln::graph::NodeId;
 use kiln::nn::Dropout;
 use kiln::optim::{Adam, Optimizer, Sgd};
@@ -38,9 +37,6 @@ use reference::Product;
 
 const FLOPS: Unit = Unit { name: "GFLOP/s", per_nanosecond: 1.0 };
 const BATCH: usize = 256;
-/// A peak is the best of so many attempts of about a millisecond.
-const PEAK_ATTEMPTS: usize = 50;
-const PEAK_ROUNDS: u64 = 200_000;
 /// Beyond every cache.
 const DROPOUT_SHAPE: [usize; 2] = [1024, 16384];
 /// Within the second-level cache, and beyond all.
@@ -74,37 +70,24 @@ fn main() -> Result<()> {
 
 /// What so many threads reach at the moment.
 fn peaks(threads: NonZeroUsize) -> Peaks {
-    let elements = peak::flops_per_round().map(|flops| {
-        let flops = (flops * PEAK_ROUNDS * threads.get() as u64) as f64;
-        flops / shortest(|| peak::time(PEAK_ROUNDS, threads))
-    });
-    let copied = COPIED_ELEMENTS.map(|elements| {
-        let (from, mut to) = (common::random_values(elements), vec![0.0; elements]);
-        let bytes = 2.0 * size_of_val(from.as_slice()) as f64;
-        let copy = || {
-            let start = Instant::now();
-            reference::copy(&from, &mut to, threads);
-            start.elapsed()
-        };
-        bytes / shortest(copy)
-    });
-    Peaks { elements, bytes: copied.into_iter().reduce(f64::max) }
-}
-
-/// Nanoseconds of the fastest of some attempts.
-fn shortest(mut attempt: impl FnMut() -> Duration) -> f64 {
-    let attempts = (0..PEAK_ATTEMPTS).map(|_| attempt());
-    attempts.min().map_or(f64::INFINITY, |time| time.as_nanos() as f64)
+    let ceilings = Ceilings::measure(threads);
+    let bytes = ceilings.copies.iter().map(|copy| copy.rate / 1e9).reduce(f64::max);
+    Peaks { elements: ceilings.flops.map(|flops| flops / 1e9), bytes }
 }
 
 /// The peak again, as a row of its own.
 fn multiply_adds(criterion: &mut Criterion<Rates>, threads: NonZeroUsize) {
-    let Some(flops) = peak::flops_per_round() else { return };
+    let gauge = Gauge::new(threads);
+    let Some(flops) = gauge.flops_per_round() else { return };
     let mut group = criterion.benchmark_group("reference");
-    group.throughput(Throughput::Elements(flops * threads.get() as u64));
+    group.throughput(Throughput::Elements(flops));
     let id = format!("multiply-adds in registers threads {threads}");
     group.bench_function(id, |bencher| {
-        bencher.iter_custom(|rounds| peak::time(rounds, threads));
+        bencher.iter_custom(|rounds| {
+            let start = Instant::now();
+            gauge.multiply_add(rounds);
+            start.elapsed()
+        });
     });
     group.finish();
 }
@@ -137,6 +120,7 @@ fn exchange(criterion: &mut Criterion<Rates>) {
 }
 
 fn copies(criterion: &mut Criterion<Rates>, threads: NonZeroUsize) {
+    let gauge = Gauge::new(threads);
     let mut group = criterion.benchmark_group("reference");
     for elements in COPIED_ELEMENTS {
         let (from, mut to) = (common::random_values(elements), vec![0.0; elements]);
@@ -144,7 +128,7 @@ fn copies(criterion: &mut Criterion<Rates>, threads: NonZeroUsize) {
         group.throughput(Throughput::BytesDecimal(bytes as u64));
         let id = format!("copy {} KiB threads {threads}", bytes / 2 / 1024);
         group.bench_function(id, |bencher| {
-            bencher.iter(|| reference::copy(&from, &mut to, threads));
+            bencher.iter(|| gauge.copy(&from, &mut to));
         });
     }
     group.finish();

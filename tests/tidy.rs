@@ -202,7 +202,6 @@ fn unsafe_code_has_its_places() {
         "src/backend/cuda/",
         "simulator/",
         "tests/",
-        "benches/kernel/peak.rs",
         "benches/kernel/reference.rs",
     ];
     let found = places(&sources(), |source, line| {

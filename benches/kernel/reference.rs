@@ -1,27 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the machine can do at the moment: plain copies, bare matrix products, and writing to cache
-//! lines that another core has read.
+//! What the machine can do at the moment: bare matrix products, and writing to cache lines that another
+//! core has read.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use gemm::Parallelism;
-
-/// Copies an array, each thread its share.
-pub(crate) fn copy(from: &[f32], to: &mut [f32], threads: NonZeroUsize) {
-    let share = from.len().div_ceil(threads.get()).max(1);
-    let mut shares = from.chunks(share).zip(to.chunks_mut(share));
-    let own = shares.next();
-    std::thread::scope(|scope| {
-        for (from, to) in shares {
-            scope.spawn(|| to.copy_from_slice(from));
-        }
-        if let Some((from, to)) = own {
-            to.copy_from_slice(from);
-        }
-    });
-}
 
 /// Numbers in one cache line of 64 bytes. A longer one is written more than once; the first time is
 /// what takes long.

@@ -5,8 +5,10 @@
 //! loop in `simd`, with `operands` borrowed from the arenas of `memory`, or to `plain`. `choice` says what
 //! runs when and why, and `path` what that comes to for a step. `pool` holds the threads and `exchange`
 //! says how results pass between them; `rounding` does what precisions other than `f32` round, `state`
-//! changes what is not trained, `loops` holds what is too rare or small for vectors; `layouts` says how parameters lie.
+//! changes what is not trained, `loops` holds what is too rare or small for vectors; `layouts` says how parameters lie;
+//! `ceilings` measures what the machine gives.
 
+mod ceilings;
 mod choice;
 mod exchange;
 mod launch;
@@ -26,6 +28,7 @@ use std::collections::btree_map::{BTreeMap, Entry};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+pub use ceilings::{Ceilings, CopyRate, Gauge};
 use launch::Engine;
 use memory::{Aligned, Arenas};
 pub use path::{paths, Path};

@@ -9,7 +9,8 @@
 //! tiling, so a split of rows or panels over threads changes no bit.
 //!
 //! Loops are ordered by family: `elementwise`, `random`, `moving`, `reductions`, `optimiser`,
-//! `products` and `images`, on top of `base`. A family takes from those before it in this list.
+//! `products` and `images`, on top of `base`. A family takes from those before it in this list. `peak` is
+//! what they are compared with.
 
 // Tile loops index several arrays by constants; as iterators they are neither shorter nor unrolled.
 #![allow(clippy::needless_range_loop)]
@@ -19,6 +20,7 @@ mod elementwise;
 mod images;
 mod moving;
 mod optimiser;
+pub(super) mod peak;
 mod products;
 mod random;
 mod recurrent;
