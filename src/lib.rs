@@ -112,6 +112,9 @@ pub use trainer::{StepLoss, Trainer};
 pub use values::{Tensors, Values};
 pub use view::{Gradients, View};
 
+#[cfg(doctest)]
+mod does_not_compile;
+
 /// The README's example compiles and runs.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

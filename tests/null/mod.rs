@@ -11,7 +11,6 @@ mod growth;
 mod images;
 mod layout;
 mod memory;
-mod modes;
 mod networks;
 mod plain;
 mod recurrent;
