@@ -128,7 +128,7 @@ fn the_parts_of_a_batch_drop_at_the_rate_of_its_step() -> Result<()> {
     let rising = |p| Some(DropoutSchedule::Cosine { start: 0.0, end: p, passes: 4 });
     let ((whole, _), (parts, _)) = (trained(rising, 1)?, trained(rising, 3)?);
     for (whole, part) in whole.iter().zip(&parts) {
-        assert!((whole - part).abs() < 1e-5, "{whole} and {part}");
+        assert!((whole - part).abs() < 1e-3, "{whole} and {part}");
     }
     Ok(())
 }
