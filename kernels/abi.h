@@ -53,7 +53,7 @@ typedef struct KilnProgress {
 typedef struct KilnMask {
   unsigned int round_keys[2 * KILN_PHILOX_ROUNDS]; /* [2r], [2r+1]: seed words + r * (0x9e3779b9, 0xbb67ae85) */
   unsigned int site;                               /* FNV-1a of the layer's path and call */
-  unsigned int threshold;                          /* (32768 - drop15) * 0x00010001 */
+  unsigned int threshold;                          /* (32768 - drop15) * 0x00010001; of scheduled_*: where both stand */
   float scale;                                     /* 32768 / (32768 - drop15), 0 if everything is dropped */
 } KilnMask;
 

@@ -20,35 +20,48 @@ struct MaskBlock {
   }
 };
 
+// How much is dropped, and what the rest is multiplied by.
+struct Rate {
+  u32 threshold;
+  float scale;
+};
+// The same in every run.
+KILN_DEVICE Rate constant_rate(const KilnMask& mask) { return Rate{mask.threshold, mask.scale}; }
+// That of this run, which lies behind its scalars: `threshold` says how many words from their beginning on.
+KILN_DEVICE Rate scheduled_rate(const KilnMask& mask, const KilnScalars* scalars) {
+  const u32* words = reinterpret_cast<const u32*>(scalars) + mask.threshold;
+  return Rate{words[0], __uint_as_float(words[1])};
+}
+
 // `elements` is a multiple of eight: thread t owns elements 8t to 8t + 7 of the whole array.
-template <class T> KILN_DEVICE void dropout(const KilnDropoutParams& p) {
+template <class T> KILN_DEVICE void dropout(const KilnDropoutParams& p, const Rate& rate) {
   const MaskBlock at(p.samples, p.blocks);
   if (!at.exists) return;
   const size_t first = static_cast<size_t>(blockIdx.x * KILN_BLOCK_THREADS + threadIdx.x) * kMaskBlock;
   auto chunk = load_chunk<kMaskBlock>(static_cast<const T*>(p.x) + first);
-  const auto keep = keep_bits(p.mask, p.scalars->pass, p.scalars->sample_offset + at.sample, at.block);
+  const auto keep = keep_bits(p.mask, rate.threshold, p.scalars->pass, p.scalars->sample_offset + at.sample, at.block);
 #pragma unroll
-  for (float& x : chunk.v) x *= p.mask.scale;
+  for (float& x : chunk.v) x *= rate.scale;
   store_kept(static_cast<T*>(p.y) + first, chunk, keep);
 }
 
 // Any number of elements per sample, element by element.
-template <class T> KILN_DEVICE void dropout_ragged(const KilnDropoutParams& p) {
+template <class T> KILN_DEVICE void dropout_ragged(const KilnDropoutParams& p, const Rate& rate) {
   const MaskBlock at(p.samples, p.blocks);
   if (!at.exists) return;
   const u32 element = at.block * kMaskBlock;
   const size_t first = static_cast<size_t>(at.sample) * p.elements + element;
   const int count = static_cast<int>(min(p.elements - element, static_cast<u32>(kMaskBlock)));
   auto chunk = load_chunk_part<kMaskBlock>(static_cast<const T*>(p.x) + first, count);
-  const auto keep = keep_bits(p.mask, p.scalars->pass, p.scalars->sample_offset + at.sample, at.block);
+  const auto keep = keep_bits(p.mask, rate.threshold, p.scalars->pass, p.scalars->sample_offset + at.sample, at.block);
 #pragma unroll
-  for (float& x : chunk.v) x *= p.mask.scale;
+  for (float& x : chunk.v) x *= rate.scale;
   select_kept(chunk, keep);
   store_chunk_part<kMaskBlock>(static_cast<T*>(p.y) + first, chunk, count);
 }
 
 // Channels are counted as elements; each (sample, channel) is kept or dropped at all positions alike.
-template <class T> KILN_DEVICE void dropout_channels(const KilnChannelDropoutParams& p) {
+template <class T> KILN_DEVICE void dropout_channels(const KilnChannelDropoutParams& p, const Rate& rate) {
   const u32 thread = blockIdx.x * KILN_BLOCK_THREADS + threadIdx.x;
   const Quotient at = divide(thread, p.blocks);                    // (sample and position, block of channels)
   const Quotient row = divide(at.quotient, p.rows);                // (sample, position)
@@ -59,9 +72,10 @@ template <class T> KILN_DEVICE void dropout_channels(const KilnChannelDropoutPar
   const bool whole = p.channels % kMaskBlock == 0;
   const T* x = static_cast<const T*>(p.x) + first;
   auto chunk = whole ? load_chunk<kMaskBlock>(x) : load_chunk_part<kMaskBlock>(x, count);
-  const auto keep = keep_bits(p.mask, p.scalars->pass, p.scalars->sample_offset + row.quotient, at.remainder);
+  const u32 sample = p.scalars->sample_offset + row.quotient;
+  const auto keep = keep_bits(p.mask, rate.threshold, p.scalars->pass, sample, at.remainder);
 #pragma unroll
-  for (float& value : chunk.v) value *= p.mask.scale;
+  for (float& value : chunk.v) value *= rate.scale;
   T* y = static_cast<T*>(p.y) + first;
   if (whole) {
     store_kept(y, chunk, keep);
@@ -72,38 +86,75 @@ template <class T> KILN_DEVICE void dropout_channels(const KilnChannelDropoutPar
 }
 
 extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) dropout_f32(const __grid_constant__ KilnDropoutParams p) {
-  dropout<float>(p);
+  dropout<float>(p, constant_rate(p.mask));
 }
 KILN_EXPORT(dropout_f32)
 extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) dropout_bf16(const __grid_constant__ KilnDropoutParams p) {
-  dropout<Bf16>(p);
+  dropout<Bf16>(p, constant_rate(p.mask));
 }
 KILN_EXPORT(dropout_bf16)
 extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) dropout_f16(const __grid_constant__ KilnDropoutParams p) {
-  dropout<F16>(p);
+  dropout<F16>(p, constant_rate(p.mask));
 }
 KILN_EXPORT(dropout_f16)
 extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) dropout_ragged_f32(const __grid_constant__ KilnDropoutParams p) {
-  dropout_ragged<float>(p);
+  dropout_ragged<float>(p, constant_rate(p.mask));
 }
 KILN_EXPORT(dropout_ragged_f32)
 extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) dropout_ragged_bf16(const __grid_constant__ KilnDropoutParams p) {
-  dropout_ragged<Bf16>(p);
+  dropout_ragged<Bf16>(p, constant_rate(p.mask));
 }
 KILN_EXPORT(dropout_ragged_bf16)
 extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) dropout_ragged_f16(const __grid_constant__ KilnDropoutParams p) {
-  dropout_ragged<F16>(p);
+  dropout_ragged<F16>(p, constant_rate(p.mask));
 }
 KILN_EXPORT(dropout_ragged_f16)
 extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) dropout_channels_f32(const __grid_constant__ KilnChannelDropoutParams p) {
-  dropout_channels<float>(p);
+  dropout_channels<float>(p, constant_rate(p.mask));
 }
 KILN_EXPORT(dropout_channels_f32)
 extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) dropout_channels_bf16(const __grid_constant__ KilnChannelDropoutParams p) {
-  dropout_channels<Bf16>(p);
+  dropout_channels<Bf16>(p, constant_rate(p.mask));
 }
 KILN_EXPORT(dropout_channels_bf16)
 extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) dropout_channels_f16(const __grid_constant__ KilnChannelDropoutParams p) {
-  dropout_channels<F16>(p);
+  dropout_channels<F16>(p, constant_rate(p.mask));
 }
 KILN_EXPORT(dropout_channels_f16)
+
+// Rates that are not the same in every run, and as many elements as there are.
+template <class T> KILN_DEVICE void scheduled_dropout(const KilnDropoutParams& p) {
+  const Rate rate = scheduled_rate(p.mask, p.scalars);
+  if (p.elements % kMaskBlock == 0) {
+    dropout<T>(p, rate);
+  } else {
+    dropout_ragged<T>(p, rate);
+  }
+}
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) scheduled_dropout_f32(const __grid_constant__ KilnDropoutParams p) {
+  scheduled_dropout<float>(p);
+}
+KILN_EXPORT(scheduled_dropout_f32)
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) scheduled_dropout_bf16(const __grid_constant__ KilnDropoutParams p) {
+  scheduled_dropout<Bf16>(p);
+}
+KILN_EXPORT(scheduled_dropout_bf16)
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) scheduled_dropout_f16(const __grid_constant__ KilnDropoutParams p) {
+  scheduled_dropout<F16>(p);
+}
+KILN_EXPORT(scheduled_dropout_f16)
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS)
+    scheduled_dropout_channels_f32(const __grid_constant__ KilnChannelDropoutParams p) {
+  dropout_channels<float>(p, scheduled_rate(p.mask, p.scalars));
+}
+KILN_EXPORT(scheduled_dropout_channels_f32)
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS)
+    scheduled_dropout_channels_bf16(const __grid_constant__ KilnChannelDropoutParams p) {
+  dropout_channels<Bf16>(p, scheduled_rate(p.mask, p.scalars));
+}
+KILN_EXPORT(scheduled_dropout_channels_bf16)
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS)
+    scheduled_dropout_channels_f16(const __grid_constant__ KilnChannelDropoutParams p) {
+  dropout_channels<F16>(p, scheduled_rate(p.mask, p.scalars));
+}
+KILN_EXPORT(scheduled_dropout_channels_f16)

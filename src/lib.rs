@@ -47,6 +47,7 @@
 
 mod allocate;
 mod device;
+mod dropout_rates;
 mod dtype;
 mod error;
 mod files;
@@ -104,7 +105,7 @@ pub use passes::Mode;
 pub use precision::{Convolutions, Precision};
 pub use predictor::Predictor;
 pub use printable::{grouped, Printable, PrintableLines};
-pub use scalars::{Scalar, Scalars, TrainingState, MONTE_CARLO_PASS};
+pub use scalars::{DropoutRates, RateSlot, Scalar, Scalars, TrainingState, MONTE_CARLO_PASS};
 pub use shape::Shape;
 pub use summary::{LayerSummary, Summary};
 pub use tensor::Tensor;

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Masks on demand: the keep decisions of any dropout site, at any step, without running anything.
 
-use crate::op::Dropout;
-use crate::philox::{keep, MaskKey};
+use crate::philox::{drop15, keep, scale_of, MaskKey};
 
 /// The mask function of one dropout site.
 ///
@@ -16,26 +15,27 @@ use crate::philox::{keep, MaskKey};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mask {
     seed: u64,
-    dropout: Dropout,
+    site: u32,
+    drop15: u16,
 }
 
 impl Mask {
     /// The mask of a site, named by the layer's path and which of its calls it is
     /// (`"dropout1#0"`), in a network with this seed.
     pub fn new(seed: u64, site: &str, p: f32) -> Self {
-        Mask { seed, dropout: Dropout::new(site_of(site), p) }
+        Mask { seed, site: site_of(site), drop15: drop15(p) }
     }
 
     /// Whether an element is kept in pass `step` of the sample with this index in the global batch.
     /// Where channels are dropped, their numbers are those of the elements.
     pub fn keeps(&self, step: u32, sample: u32, element: u32) -> bool {
-        let Dropout { site, drop15, .. } = self.dropout;
-        keep(&MaskKey { seed: self.seed, site, step, drop15 }, sample, element)
+        let Mask { seed, site, drop15 } = *self;
+        keep(&MaskKey { seed, site, step, drop15 }, sample, element)
     }
 
     /// What kept elements are multiplied by.
     pub fn scale(&self) -> f32 {
-        self.dropout.scale() as f32
+        scale_of(self.drop15) as f32
     }
 }
 

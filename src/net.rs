@@ -14,7 +14,7 @@ use crate::graph::{
 use crate::lint::Remarks;
 use crate::loss::Loss;
 use crate::nn::init::streams;
-use crate::nn::{Module, Registry, Scope};
+use crate::nn::{Module, Rates, Registry, Scope};
 use crate::non_finite::layer_outputs;
 use crate::op::{InputId, TensorType};
 use crate::passes::{self, Goal, Mode, Request};
@@ -50,6 +50,8 @@ pub struct Net<M> {
     seed: Seed,
     pass: u32,
     monte_carlo_pass: u32,
+    /// Rates of dropout that change.
+    rates: Rates,
     /// What its layers say to lint.
     remarks: Remarks,
 }
@@ -83,7 +85,8 @@ impl<M> Net<M> {
     pub fn new(device: Device, seed: Seed, make: impl FnOnce(&Scope) -> M) -> Result<Self> {
         let scope = Scope::root();
         let module = make(&scope);
-        let Registry { parameters, initialisers, errors, remarks, .. } = scope.into_registry();
+        let Registry { parameters, initialisers, errors, rates, remarks, .. } =
+            scope.into_registry();
         Error::check(errors)?;
         let mut backend = device.open()?;
         let store = Store::new(&mut *backend, Arc::new(parameters))?;
@@ -100,7 +103,7 @@ impl<M> Net<M> {
             }
         }
         let (module, runner) = (Arc::new(module), Runner::new(store, backend));
-        Ok(Net { module, device, runner, seed, pass: 0, monte_carlo_pass: 0, remarks })
+        Ok(Net { module, device, runner, seed, pass: 0, monte_carlo_pass: 0, rates, remarks })
     }
 
     /// The network in train mode: dropout draws masks. Each pass draws fresh ones.
@@ -282,6 +285,14 @@ impl<M> Net<M> {
         Ok(record::<M, I, O, T>(&self.module, specs, loss, &wanted)?.traced.graph)
     }
 
+    pub(crate) fn rates(&self) -> &Rates {
+        &self.rates
+    }
+
+    pub(crate) fn rates_mut(&mut self) -> &mut Rates {
+        &mut self.rates
+    }
+
     pub(crate) fn remarks(&self) -> &Remarks {
         &self.remarks
     }
@@ -335,8 +346,14 @@ impl<M> Net<M> {
     }
 
     /// Scalars of the next pass in a mode, which counts it.
-    pub(crate) fn begin_pass(&mut self, mode: Mode) -> Scalars {
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a rate of dropout that a schedule should not give.
+    pub(crate) fn begin_pass(&mut self, mode: Mode) -> Result<Scalars> {
         let mut scalars = Scalars::new(self.seed.0);
+        if mode != Mode::Eval {
+            scalars.dropout = self.rates.of_pass(self.pass)?;
+        }
         match mode {
             Mode::Train => {
                 scalars.pass = self.pass;
@@ -348,7 +365,7 @@ impl<M> Net<M> {
             }
             Mode::Eval => {}
         }
-        scalars
+        Ok(scalars)
     }
 
     /// Runs `body`; if it fails, no pass has been counted.

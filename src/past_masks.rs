@@ -6,7 +6,7 @@ use crate::graph::{Graph, NodeId};
 use crate::net::Net;
 use crate::nn::Module;
 use crate::op::{Array, Op, TensorType};
-use crate::scalars::Scalars;
+use crate::scalars::{Scalars, MONTE_CARLO_PASS};
 use crate::values::{structured, Flat, Values};
 use crate::{allocate, Error, Result, Tensor};
 
@@ -18,6 +18,9 @@ impl<M> Net<M> {
     /// `pass` counts train-mode passes from 0; [`pass`](Net::pass) is the next. Those of Monte Carlo views
     /// count on their own, with the bit [`MONTE_CARLO_PASS`](crate::MONTE_CARLO_PASS) set, and hold every
     /// sample once per draw. A shorter batch has the first samples of a longer one.
+    ///
+    /// Where a rate changes, it is that of the pass. Monte Carlo views draw at the rates of the next train-mode
+    /// pass, so their masks are those of views that are taken now.
     ///
     /// ```
     /// use kiln::{nn::Dropout, op::TensorType, Device, Net, Seed, Tensor};
@@ -48,6 +51,8 @@ impl<M> Net<M> {
         let graph = self.traced::<I, O, ()>(None, &Flat::of::<I>(inputs))?;
         let mut scalars = Scalars::new(self.seed().0);
         scalars.pass = pass;
+        let rates_of = if pass & MONTE_CARLO_PASS == 0 { pass } else { self.pass() };
+        scalars.dropout = self.rates().of_pass(rates_of)?;
         let dropouts = dropouts(&graph);
         let of_layer = dropouts.iter().filter(|id| graph.layer(**id).path == layer);
         let masks: Result<Vec<Tensor>> = of_layer.map(|id| mask(&graph, *id, &scalars)).collect();

@@ -29,15 +29,24 @@ pub(crate) struct MaskKey {
     pub(crate) drop15: u16,
 }
 
+/// A probability of dropping in the units of masks, rounded to the nearest.
+pub(crate) fn drop15(p: f32) -> u16 {
+    (f64::from(p) * f64::from(DROP_ALL)).round() as u16
+}
+
+/// What kept elements are multiplied by: the reciprocal of the exact probability of keeping, 0 if
+/// nothing is kept.
+pub(crate) fn scale_of(drop15: u16) -> f64 {
+    match DROP_ALL.saturating_sub(drop15) {
+        0 => 0.0,
+        kept => f64::from(DROP_ALL) / f64::from(kept),
+    }
+}
+
 impl MaskKey {
     /// What kept elements are multiplied by: 1 / the probability of keeping, or 0 if nothing is.
     pub(crate) fn scale(&self) -> f32 {
-        let kept = DROP_ALL.saturating_sub(self.drop15);
-        if kept == 0 {
-            0.0
-        } else {
-            f32::from(DROP_ALL) / f32::from(kept)
-        }
+        scale_of(self.drop15) as f32
     }
 
     /// The two words of the key, low word of the seed first.

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::philox::{drop15, DROP_ALL};
+
 /// Bit of [`Scalars::pass`] that sets Monte Carlo passes apart from training passes.
 pub const MONTE_CARLO_PASS: u32 = 1 << 31;
 
@@ -27,7 +29,18 @@ pub struct Scalars {
     pub share: f32,
     /// Weight of this update's values in their moving averages; 1 where the averages begin.
     pub average: f32,
+    /// Probabilities of dropping that are not the same in every run.
+    pub dropout: DropoutRates,
 }
+
+/// Probabilities of dropping that change from run to run, in units of 1/32768. Those that nobody set
+/// drop everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DropoutRates([u16; DropoutRates::MOST]);
+
+/// A place in [`DropoutRates`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RateSlot(u8);
 
 /// What a device keeps of a training, beside the parameters. It is the device that advances it, at the
 /// end of each update, and what it says is what a checkpoint saves.
@@ -78,6 +91,42 @@ impl TrainingState {
     }
 }
 
+impl DropoutRates {
+    /// Most rates of a network that change from run to run.
+    pub const MOST: usize = 64;
+
+    /// The rate at a place, in units of 1/32768.
+    pub fn drop15(&self, slot: RateSlot) -> u16 {
+        self.0.get(slot.index()).copied().unwrap_or(DROP_ALL)
+    }
+
+    /// Sets the rate at a place, rounded to the nearest 1/32768.
+    pub fn set(&mut self, slot: RateSlot, p: f32) {
+        if let Some(rate) = self.0.get_mut(slot.index()) {
+            *rate = drop15(p);
+        }
+    }
+}
+
+impl Default for DropoutRates {
+    fn default() -> Self {
+        DropoutRates([DROP_ALL; DropoutRates::MOST])
+    }
+}
+
+impl RateSlot {
+    /// The place with this number; `None` from [`DropoutRates::MOST`] on.
+    pub fn at(index: usize) -> Option<Self> {
+        let index = u8::try_from(index).ok()?;
+        (usize::from(index) < DropoutRates::MOST).then_some(RateSlot(index))
+    }
+
+    /// Its number.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
 /// A scalar that a graph can name as a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scalar {
@@ -96,6 +145,7 @@ impl Scalars {
             momentum: None,
             share: 1.0,
             average: 1.0,
+            dropout: DropoutRates::default(),
         }
     }
 

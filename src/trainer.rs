@@ -176,7 +176,7 @@ where
     /// # Errors
     /// [`Error::Shape`] with the layer's path if a layer cannot take its input; what the loss
     /// reports about the targets; [`Error::Argument`] for a rate of a schedule that is negative or not
-    /// finite. The parameters are unchanged then.
+    /// finite, or of dropout and not in `[0, 1)`. The parameters are unchanged then.
     ///
     /// [`Error::NonFinite`] if the loss or the gradient norm is not finite, unless the trainer is to
     /// [continue](NonFinite::Continue). The update is made then. On a GPU, where a number is looked
@@ -199,7 +199,7 @@ where
         }
         let loss = &*self.loss;
         let step = self.net.attempt(|net| {
-            let mut scalars = net.begin_pass(Mode::Train);
+            let mut scalars = net.begin_pass(Mode::Train)?;
             (scalars.learning_rate, scalars.momentum) = (rate, momentum);
             scalars.average = average;
             if parts.len() > 1 && batch.has_integers() {
@@ -272,7 +272,7 @@ where
         let parts = Part::of::<Out, Target, In>(&batch, &*self.loss, self.micro_batches)?;
         let (loss, groups) = (&*self.loss, self.tuning.groups().clone());
         self.net.uncounted(|net| {
-            let mut scalars = net.begin_pass(Mode::Train);
+            let mut scalars = net.begin_pass(Mode::Train)?;
             for part in parts {
                 part.tell(&mut scalars);
                 let (mode, given) = (Mode::Train, &part.given);

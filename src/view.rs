@@ -194,7 +194,7 @@ impl<'n, M> View<'n, M> {
         let given = self.tile(given::<I>("first_non_finite", &x)?)?;
         let mode = self.mode;
         self.net.uncounted(|net| {
-            let scalars = net.begin_pass(mode);
+            let scalars = net.begin_pass(mode)?;
             net.examine::<I, O, ()>(mode, None, &given, scalars)
         })
     }
@@ -240,7 +240,7 @@ impl<'n, M> View<'n, M> {
     {
         let mode = self.mode;
         self.net.attempt(|net| {
-            let scalars = net.begin_pass(mode);
+            let scalars = net.begin_pass(mode)?;
             let outputs = net.run::<I, O, T>(Call { request, loss, given, scalars })?;
             take(net, outputs)
         })

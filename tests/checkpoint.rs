@@ -5,6 +5,8 @@
 mod damage;
 #[path = "checkpoint/directory.rs"]
 mod directory;
+#[path = "checkpoint/dropout_rates.rs"]
+mod dropout_rates;
 #[path = "checkpoint/foreign.rs"]
 mod foreign;
 #[path = "checkpoint/groups.rs"]

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The program as its users meet it: results, files, exit codes, and what survives `kill -9`.
 
+#[path = "cli/dropout_schedule.rs"]
+mod dropout_schedule;
 #[cfg(target_os = "linux")]
 #[path = "cli/hostile.rs"]
 mod hostile;

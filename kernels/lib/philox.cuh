@@ -30,12 +30,15 @@ struct KeepBits {
 };
 
 // `block` is the index of the first element within its sample, divided by eight.
-KILN_DEVICE KeepBits keep_bits(const KilnMask& mask, u32 pass, u32 sample, u32 block) {
+KILN_DEVICE KeepBits keep_bits(const KilnMask& mask, u32 threshold, u32 pass, u32 sample, u32 block) {
   const uint4 random = philox4x32_10(make_uint4(block, sample, pass, mask.site), mask.round_keys);
   // lane15 + (2^15 - drop15) reaches bit 15 exactly if lane15 >= drop15, and never carries into the other lane.
   constexpr u32 kLanes = 0x7fff7fffu;
-  return KeepBits{{(random.x & kLanes) + mask.threshold, (random.y & kLanes) + mask.threshold,
-                   (random.z & kLanes) + mask.threshold, (random.w & kLanes) + mask.threshold}};
+  return KeepBits{{(random.x & kLanes) + threshold, (random.y & kLanes) + threshold,
+                   (random.z & kLanes) + threshold, (random.w & kLanes) + threshold}};
+}
+KILN_DEVICE KeepBits keep_bits(const KilnMask& mask, u32 pass, u32 sample, u32 block) {
+  return keep_bits(mask, mask.threshold, pass, sample, block);
 }
 
 // Dropped elements are selected to +0, not multiplied, so that a dropped infinity does not become NaN.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::resume::DROPOUT_RATE;
 use crate::data::{Batch, Dataset, Fields, Loader, Pass};
 use crate::graph::{Graph, Node, NodeId, LOSS};
 use crate::loss::Noted;
@@ -100,7 +101,7 @@ impl Recipe {
         Recipe { entries: kept.map(|(name, value)| (name.clone(), value.clone())).collect() }
     }
 
-    /// What the next step of a trainer depends on: loss, optimiser, groups, averages, schedule,
+    /// What the next step of a trainer depends on: loss, optimiser, groups, averages, schedules,
     /// clipping, the division of batches, the precision, and the operations of each layer for a batch of these types.
     pub(super) fn of_trainer<M, I: Values, O: Values, T: Values>(
         trainer: &mut Trainer<M, I, O, T>,
@@ -134,6 +135,9 @@ impl Recipe {
         let convolutions = net.device().convolutions();
         if convolutions != Convolutions::default() {
             recipe = recipe.with("convolutions", format!("{convolutions:?}").to_lowercase());
+        }
+        for (layer, schedule) in net.rates().described() {
+            recipe = recipe.with(format!("{DROPOUT_RATE} {layer}"), schedule);
         }
         if let Some(batch) = batch {
             let given = Flat::of::<I>(batch.inputs.clone());

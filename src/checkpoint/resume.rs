@@ -70,6 +70,9 @@ pub struct Resume {
 /// The entry of a recipe for the optimiser's learning rate.
 const RATE: &str = "learning rate";
 
+/// What its entries for rates of dropout begin with.
+pub(super) const DROPOUT_RATE: &str = "dropout rate";
+
 impl Resume {
     /// From the training in this directory.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
@@ -86,7 +89,8 @@ impl Resume {
 
     /// Lets an entry of a recipe differ: `"schedule"`, `"layer fc1"`; `"layer"` for all layers,
     /// `"network"` for operations outside any, and `"parameter"` for all groups. The training goes on with what the trainer has.
-    /// With `"learning rate"`, that is the trainer's too where one was [set](Trainer::set_rate).
+    /// With `"learning rate"`, that is the trainer's too where one was [set](Trainer::set_rate), and with
+    /// `"dropout rate"` all rates of dropout are.
     #[must_use]
     pub fn allow(mut self, entry: impl Into<String>) -> Self {
         self.allowed.push(entry.into());
@@ -142,6 +146,9 @@ impl Resume {
         restore(trainer, &file, &places, &tensors, &state)?;
         if !self.allowed.iter().any(|allowed| allowed == RATE) {
             trainer.restore_rate(state.rate);
+        }
+        if !self.allowed.iter().any(|allowed| allowed == DROPOUT_RATE) {
+            trainer.net().rates_mut().restore(&state.dropout_rates);
         }
         if let Some(batch) = batch? {
             trainer.set_batch(Some(batch));

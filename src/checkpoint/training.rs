@@ -15,7 +15,7 @@ use super::{MODEL_FILE, TRAINING_FILE};
 use crate::data::Position;
 use crate::exec::Role;
 use crate::graph::{ParamId, ParamRole};
-use crate::nn::Module;
+use crate::nn::{is_dropout_rate, Module, RateChange};
 use crate::scalars::{TrainingState, MONTE_CARLO_PASS};
 use crate::trainer::is_rate;
 use crate::values::Values;
@@ -68,6 +68,9 @@ pub(super) struct State {
     /// Updates that the moving averages have seen.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) averaged: u64,
+    /// Rates of dropout that were set, by layer, each with the pass from which on it holds.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) dropout_rates: BTreeMap<String, Vec<RateChange>>,
     /// Updates that were made without parameters, by name, where there are any.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) skipped: BTreeMap<String, u64>,
@@ -109,6 +112,7 @@ where
     let (updates, training) = (trainer.updates(), trainer.training_state()?);
     let net = trainer.net();
     let (seed, pass, monte_carlo_pass) = (net.seed().0, net.pass(), net.monte_carlo_pass());
+    let dropout_rates = net.rates().changes();
     let state = State {
         format: FORMAT,
         seed,
@@ -118,6 +122,7 @@ where
         training: Some(training),
         rate: trainer.rate_set(),
         averaged: trainer.averages_seen(),
+        dropout_rates,
         skipped: trainer.tuning().skipped(),
         batch: batch.as_ref().map(|batch| SavedTypes::of::<I>(&batch.inputs)),
         targets: batch.and_then(|batch| batch.targets).map(|types| SavedTypes::of::<T>(&types)),
@@ -244,6 +249,16 @@ impl State {
         }
         if let Some(rate) = state.rate.filter(|rate| !is_rate(*rate)) {
             return Err(invalid("a learning rate of 0 or more", &rate));
+        }
+        for (layer, changes) in &state.dropout_rates {
+            let rises = changes.windows(2).all(|pair| pair[0].0 < pair[1].0);
+            let are_rates =
+                changes.iter().all(|(from, p)| is_dropout_rate(*p) && *from <= state.pass);
+            if !(rises && are_rates) {
+                let expected =
+                    format!("rates of {layer} in [0, 1), in the order of passes that were");
+                return Err(invalid(&expected, &format!("{changes:?}")));
+            }
         }
         if state.progress.position.epoch > u64::from(u32::MAX) {
             return Err(invalid("the number of an epoch", &state.progress.position.epoch));

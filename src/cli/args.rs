@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
 
 use super::data::Source;
+use super::dropout::DropoutArgs;
 
 /// Trains neural networks as compiled plans. Without a command: compare.
 #[derive(Debug, Parser)]
@@ -231,6 +232,8 @@ pub(super) struct FitArgs {
 pub(super) struct TrainArgs {
     #[command(flatten)]
     pub(super) fit: FitArgs,
+    #[command(flatten)]
+    pub(super) dropout: DropoutArgs,
     /// Run directory, new or empty; runs/NET-DATA-N if not given
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,

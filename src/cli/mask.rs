@@ -18,21 +18,21 @@ use super::settings::{NetSettings, Settings};
 const BATCH: usize = 64;
 
 pub(super) fn run(args: &MaskArgs, output: &mut Output) -> Result<()> {
-    let (settings, sizes, seed, batch) = match &args.checkpoint {
+    let (settings, sizes, dropout, seed, batch) = match &args.checkpoint {
         Some(directory) => {
             let notes = Notes::of(directory, checkpoint::progress(directory)?)?;
-            let Settings { net, seed, step, .. } = notes.settings;
+            let Settings { net, seed, step, dropout, .. } = notes.settings;
             let sizes = notes.texts.as_ref().map_or(Sizes::OF_IMAGES, TextClasses::sizes);
-            (net, sizes, seed, step.batch.get())
+            (net, sizes, dropout, seed, step.batch.get())
         }
         None => {
             let net = NetSettings::new(&args.net)?;
-            (net, net.usual_sizes()?, 0, BATCH)
+            (net, net.usual_sizes()?, None, 0, BATCH)
         }
     };
     let seed = args.seed.unwrap_or(seed);
     let batch = args.batch.map_or(batch, usize::from);
-    let net = network::net(settings, sizes, Device::cpu(), seed)?;
+    let net = network::scheduled_net(settings, sizes, Device::cpu(), seed, dropout)?;
     let masks = net.mask(&args.layer, args.pass, &settings.batch(batch))?;
     let Some(mask) = masks.get(args.call) else {
         let expected = format!("a number below {}", masks.len());

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is measured after each epoch, and the file it goes to.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
@@ -8,6 +9,8 @@ use std::path::Path;
 use kiln::checkpoint::write_atomically;
 use kiln::{Error, Result};
 use serde::{Deserialize, Serialize};
+
+use super::dropout;
 
 /// Loss and accuracy on a data set, in eval mode.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,6 +43,9 @@ pub(super) struct Epoch {
     pub(super) seconds: f64,
     /// Learning rate of the epoch's last update.
     pub(super) learning_rate: f64,
+    /// Dropout rates of that update, by layer, where they change.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) dropout: BTreeMap<String, f32>,
 }
 
 impl Scores {
@@ -53,12 +59,13 @@ impl Epoch {
     /// A line for people.
     pub(super) fn line(&self, epochs: usize) -> String {
         format!(
-            "epoch {:>width$}/{epochs}  train {:>8}, loss {:.4}  test {:>8}, loss {:.4}  {:.2} s",
+            "epoch {:>width$}/{epochs}  train {:>8}, loss {:.4}  test {:>8}, loss {:.4}{}  {:.2} s",
             self.epoch,
             percent(self.train_accuracy),
             self.train_loss,
             percent(self.test_accuracy),
             self.test_loss,
+            dropout::shown(&self.dropout),
             self.seconds,
             width = epochs.to_string().len(),
         )

@@ -7,6 +7,7 @@ mod compare;
 mod data;
 mod doctor;
 mod driver_path;
+mod dropout;
 mod eval;
 mod evaluation;
 mod found;

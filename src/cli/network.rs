@@ -16,6 +16,7 @@ use kiln::{Device, Error, Net, Precision, Result, Seed, Shape, Tensor, Trainer, 
 
 use super::args::{CaptureName, Common, DeviceName, ImageName, NetName, PrecisionName};
 use super::data::{Source, TextClasses};
+use super::dropout::DropoutSettings;
 use super::settings::{NetSettings, StepSettings};
 
 /// A network of any kind, of however many inputs.
@@ -254,12 +255,25 @@ pub(super) fn net(
     device: Device,
     seed: u64,
 ) -> Result<AnyNet> {
+    scheduled_net(settings, sizes, device, seed, None)
+}
+
+/// The same, whose dropout rates change if that is said.
+pub(super) fn scheduled_net(
+    settings: NetSettings,
+    sizes: Sizes,
+    device: Device,
+    seed: u64,
+    dropout: Option<DropoutSettings>,
+) -> Result<AnyNet> {
     let Sizes { tokens, classes } = sizes;
     if settings == NetSettings::Variable && classes != CLASSES {
         let expected = format!("{CLASSES} classes for --net variable");
         return Err(Error::argument("data", expected, classes));
     }
     Net::new(device, Seed(seed), |p| -> AnyModule {
+        let scheduled = dropout.map(|of| p.with_dropout_schedule(move |_, p| of.of_layer(p)));
+        let p = scheduled.as_ref().unwrap_or(p);
         match settings {
             NetSettings::Simple { hidden, p: rate } => {
                 Box::new(OfImages(SimpleNet::new(p, FEATURES, hidden.get(), classes, rate)))

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::data::{Sets, TextClasses};
+use super::dropout::last_rates;
 use super::evaluation::{evaluate, first_non_finite};
 use super::interrupt::{Interrupt, Signal};
 use super::lint;
@@ -79,7 +80,12 @@ impl Session {
         Self::on(sets, settings, device, conditions)
     }
 
-    fn on(sets: Sets, settings: Settings, device: Device, conditions: Conditions) -> Result<Self> {
+    fn on(
+        sets: Sets,
+        mut settings: Settings,
+        device: Device,
+        conditions: Conditions,
+    ) -> Result<Self> {
         let config = LoaderConfig {
             batch_size: settings.step.batch.get(),
             shuffle: match settings.net.feed() {
@@ -91,7 +97,10 @@ impl Session {
             ..LoaderConfig::default()
         };
         let loader = Loader::new(Arc::clone(&sets.train), config)?;
-        let net = network::net(settings.net, sets.sizes(), device.clone(), settings.seed)?;
+        settings.dropout = settings.dropout.map(|dropout| dropout.with_steps(loader.len()));
+        let (seed, dropout) = (settings.seed, settings.dropout);
+        let net =
+            network::scheduled_net(settings.net, sets.sizes(), device.clone(), seed, dropout)?;
         let trainer = network::trainer(net, &settings.step, settings.micro_batches)?
             .with_non_finite(conditions.non_finite);
         let mut trainer = trainer.with_schedule(settings.schedule(loader.len() as u64))?;
@@ -279,6 +288,7 @@ impl Session {
             test_accuracy: test.accuracy(),
             seconds,
             learning_rate: schedule.rate(self.settings.step.lr, last_update),
+            dropout: last_rates(self.trainer.net())?,
         }))
     }
 

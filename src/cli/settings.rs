@@ -13,6 +13,7 @@ use super::args::{
     OptimizerName, PrecisionName, ScheduleName, StepArgs, UnitName,
 };
 use super::data::{Choice, Source};
+use super::dropout::DropoutSettings;
 use super::network::Feed;
 
 /// Everything that a run's result depends on.
@@ -38,6 +39,9 @@ pub(super) struct Settings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) schedule_epochs: Option<NonZeroUsize>,
     pub(super) micro_batches: NonZeroUsize,
+    /// How dropout rates change, if they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) dropout: Option<DropoutSettings>,
     /// Earlier versions did not note it.
     #[serde(default)]
     pub(super) precision: Option<PrecisionName>,
@@ -152,6 +156,7 @@ impl Settings {
             schedule: args.schedule.unwrap_or(ScheduleName::Constant),
             schedule_epochs: None,
             micro_batches: args.micro_batches.unwrap_or(NonZeroUsize::MIN),
+            dropout: None,
             precision: Some(precision.unwrap_or(PrecisionName::F32)),
         })
     }
@@ -480,7 +485,7 @@ fn only_with<T: Serialize>(option: &str, other: &str, given: Option<T>) -> Resul
 }
 
 /// An error if an option is given and is not what the run began with.
-fn conflict<T: Serialize + PartialEq>(
+pub(super) fn conflict<T: Serialize + PartialEq>(
     option: &str,
     given: Option<T>,
     began: Option<T>,
@@ -492,7 +497,7 @@ fn conflict<T: Serialize + PartialEq>(
     Some(Error::argument(option, expected, show(&given)))
 }
 
-fn show<T: Serialize>(value: &T) -> String {
+pub(super) fn show<T: Serialize>(value: &T) -> String {
     let text = serde_json::to_string(value).unwrap_or_default();
     match text.as_str() {
         "null" => "none".into(),

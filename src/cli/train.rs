@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::args::{Common, FitArgs, TrainArgs};
 use super::chart::{self, Curve};
+use super::dropout::DropoutSettings;
 use super::interrupt::{Interrupt, Signal};
 use super::lint;
 use super::metrics::{self, percent};
@@ -80,7 +81,8 @@ fn begin(args: &TrainArgs, common: &Common) -> Result<Run> {
     let interrupt = conditions.interrupt.clone();
     let run = match from {
         None => {
-            let settings = Settings::new(&args.fit, common.precision)?;
+            let mut settings = Settings::new(&args.fit, common.precision)?;
+            settings.dropout = DropoutSettings::new(&args.dropout, settings.epochs)?;
             let session = Session::new(settings, device, conditions)?;
             let settings = session.settings();
             let name = format!("{}-{}", settings.net.name().as_str(), settings.data.name());
@@ -118,6 +120,7 @@ fn resumed(
     };
     let began = Notes::of(from, checkpoint::progress(from)?)?.settings;
     let (settings, mut errors) = began.resumed(&args.fit, common.precision, stretch);
+    errors.extend(DropoutSettings::conflicts(&args.dropout, began.dropout));
     let device = match settings.precision {
         Some(name) => device.with_precision(name.precision()),
         None => device,
@@ -148,6 +151,9 @@ fn train(session: &mut Session, directory: &Path, output: &mut Output) -> Result
         directory.display(),
         session.device(),
     ))?;
+    if let Some(dropout) = &settings.dropout {
+        output.note(&dropout.describe())?;
+    }
     if let Some(texts) = &session.sets().texts {
         output.note(&texts.describe())?;
     }

@@ -67,6 +67,7 @@ mod tests {
             test_accuracy,
             seconds: 0.0,
             learning_rate: 0.0,
+            dropout: Default::default(),
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::{Builder, Graph, InputId, LayerId, NodeId, Param, ParamSpec};
 use crate::mask::site_of;
-use crate::op::{Dropout, Drops, Mismatch, Op, StateRule, TensorType};
+use crate::op::{DropRate, Dropout, Drops, Mismatch, Op, StateRule, TensorType};
 use crate::{Error, Result, Shape};
 
 /// A value in a network that is being traced.
@@ -199,9 +199,9 @@ impl Var {
     }
 
     /// Dropout at the next site of the current layer: each call of a layer draws its own mask.
-    pub(crate) fn dropout(&self, p: f32, drops: Drops) -> Var {
+    pub(crate) fn dropout(&self, rate: DropRate, drops: Drops) -> Var {
         let site = self.tracer.borrow_mut().next_site();
-        self.apply(Op::Dropout(Dropout::new(site, p).of(drops)), &[])
+        self.apply(Op::Dropout(Dropout { site, rate, drops }), &[])
     }
 
     /// Notes a mistake and yields an unknown value.

@@ -107,7 +107,7 @@ fn no_effect(sight: &Sight<'_>, findings: &mut Findings) {
 
 fn monte_carlo_without_dropout(sight: &Sight<'_>, findings: &mut Findings) {
     let draws = |op: &Op| match op {
-        Op::Dropout(dropout) => dropout.drop15 > 0,
+        Op::Dropout(dropout) => dropout.rate.most() > 0.0,
         op => op.is_random(),
     };
     let is_random = sight.graph.nodes().any(|(_, node)| draws(&node.op));

@@ -151,7 +151,7 @@ impl<'g> Sight<'g> {
             true => Place::Branch,
             false => self.place(id, node),
         };
-        let p = f64::from(dropout.drop15) / 32768.0;
+        let p = dropout.rate.most();
         Some(Drop { id, p, pieces: dropout.drops, place })
     }
 

@@ -4,7 +4,7 @@
 use super::dropout::check_rate;
 use super::{Module, Scope};
 use crate::graph::{LayerPath, Var};
-use crate::op::{Dropout, Drops, Mismatch, Op, When};
+use crate::op::{DropRate, Drops, Mismatch, Op, When};
 
 /// What SELU tends to for small inputs, without its sign: `scale * alpha` (Klambauer et al. 2017).
 const ALPHA: f64 = 1.758_099_340_847_376_7;
@@ -88,13 +88,13 @@ impl Module for FeatureAlphaDropout {
 /// `a / scale * d + a alpha (p - 1)`.
 fn dropped(x: &Var, p: f32, drops: Drops) -> Var {
     // The rate as it is drawn at.
-    let rule = Dropout::new(0, p);
-    let (p, scale) = (f64::from(rule.drop15) / 32768.0, rule.scale());
-    if rule.drop15 == 0 || scale == 0.0 {
-        return x.dropout(p as f32, drops);
+    let rate = DropRate::constant(p);
+    let (p, scale) = (rate.most(), rate.constant_scale().unwrap_or(0.0));
+    if p == 0.0 || scale == 0.0 {
+        return x.dropout(rate, drops);
     }
     let a = 1.0 / ((ALPHA * ALPHA * p + 1.0) * (1.0 - p)).sqrt();
-    let kept = (x + ALPHA).dropout(p as f32, drops);
+    let kept = (x + ALPHA).dropout(rate, drops);
     let random = kept * (a / scale) + a * ALPHA * (p - 1.0);
     random.apply(Op::ByMode(When::Random), &[x])
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Dropout of whole channels.
 
-use super::dropout::check_rate;
-use super::{Module, Scope};
+use super::rates::{rate_of, scheduled};
+use super::{DropoutSchedule, Module, Scope};
 use crate::graph::{LayerPath, Var};
-use crate::op::{Drops, Mismatch};
+use crate::op::{DropRate, Drops, Mismatch};
 
 /// Drops whole channels of sequences, as `torch.nn.Dropout1d`.
 pub type Dropout1d = ChannelDropout<1>;
@@ -44,18 +44,28 @@ pub type Dropout3d = ChannelDropout<3>;
 pub struct ChannelDropout<const N: usize> {
     layer: LayerPath,
     p: f32,
+    rate: DropRate,
 }
 
 impl<const N: usize> ChannelDropout<N> {
     /// Dropout with probability `p` of dropping a channel.
     pub fn new(scope: &Scope, p: f32) -> Self {
-        check_rate(scope, p);
-        let kind = ["Dropout1d", "Dropout2d", "Dropout3d"];
-        let kind = kind.get(N - 1).copied().unwrap_or("ChannelDropout");
-        ChannelDropout { layer: scope.layer(kind), p }
+        Self::at(scope, p, rate_of(scope, p))
     }
 
-    /// The probability of dropping a channel.
+    /// Dropout whose probability is read anew in each pass: see
+    /// [`Dropout::scheduled`](super::Dropout::scheduled).
+    pub fn scheduled(scope: &Scope, schedule: DropoutSchedule) -> Self {
+        Self::at(scope, schedule.rate(0), scheduled(scope, schedule))
+    }
+
+    fn at(scope: &Scope, p: f32, rate: DropRate) -> Self {
+        let kind = ["Dropout1d", "Dropout2d", "Dropout3d"];
+        let kind = kind.get(N - 1).copied().unwrap_or("ChannelDropout");
+        ChannelDropout { layer: scope.layer(kind), p, rate }
+    }
+
+    /// The probability of dropping a channel; of a schedule, that of the first pass.
     pub fn p(&self) -> f32 {
         self.p
     }
@@ -70,7 +80,7 @@ impl<const N: usize> Module for ChannelDropout<N> {
                 let expected = format!("input of shape [samples, channels, {spatial}]");
                 x.mistake("dropout", Mismatch::new(expected, &shape))
             }
-            _ => x.dropout(self.p, Drops::Channels),
+            _ => x.dropout(self.rate, Drops::Channels),
         })
     }
 }

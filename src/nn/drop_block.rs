@@ -4,7 +4,7 @@
 use super::dropout::check_rate;
 use super::{MaxPool2d, Module, Scope};
 use crate::graph::{LayerPath, Var};
-use crate::op::{Drops, Mismatch, Op, When};
+use crate::op::{DropRate, Drops, Mismatch, Op, When};
 
 /// Added to the number of pixels that are kept.
 const EPS: f64 = 1e-6;
@@ -70,7 +70,7 @@ impl Module for DropBlock2d {
             let rate = (f64::from(self.p) * share).min(1.0) as f32;
             // Of rank 3, so that the mask counts them in the order in which ones are made.
             let ones = x.leaf(Op::Constant(1.0)).expand([samples, channels, rows * columns]);
-            let first = ones.dropout(rate, Drops::Elements).eq(0.0);
+            let first = ones.dropout(DropRate::constant(rate), Drops::Elements).eq(0.0);
             let first = first.reshape([samples, channels, rows, columns]);
             // A pixel is dropped if a square begins at it or less than a side before it.
             let beyond = side - 1;

@@ -13,6 +13,7 @@ mod conv;
 mod conv_transpose;
 mod drop_block;
 mod dropout;
+mod dropout_schedule;
 mod embedding;
 mod flatten;
 mod group_norm;
@@ -22,6 +23,7 @@ mod layer_norm;
 mod linear;
 mod ops;
 mod pool;
+mod rates;
 mod recurrent;
 mod scope;
 mod sequential;
@@ -42,6 +44,7 @@ pub use conv_transpose::{
 };
 pub use drop_block::DropBlock2d;
 pub use dropout::Dropout;
+pub use dropout_schedule::{DropoutFn, DropoutSchedule};
 pub use embedding::{Embedding, EmbeddingOptions};
 pub use flatten::Flatten;
 pub use group_norm::{GroupNorm, GroupNormOptions};
@@ -63,6 +66,8 @@ pub use stochastic_depth::StochasticDepth;
 pub use upsample::{Corners, Upsample, UpsampleMode};
 pub use zero_pad::ZeroPad2d;
 
+pub(crate) use dropout_schedule::is_dropout_rate;
+pub(crate) use rates::{RateChange, Rates};
 pub(crate) use scope::Registry;
 
 pub use crate::graph::Param;

@@ -4,9 +4,11 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Init;
+use super::rates::{Rates, Schedules};
+use super::{DropoutSchedule, Init};
 use crate::graph::{LayerPath, Param, ParamId, ParamRole, ParamSpec, ParamUsage};
 use crate::lint::{Code, Finding, Remarks, Severity};
+use crate::scalars::RateSlot;
 use crate::{DType, Error, Shape};
 
 /// A place in the tree of layers, handed to each layer's constructor.
@@ -14,6 +16,8 @@ use crate::{DType, Error, Shape};
 pub struct Scope {
     registry: Arc<Mutex<Registry>>,
     path: String,
+    /// What layers that drop at a rate follow in its place.
+    schedules: Option<Schedules>,
 }
 
 /// What a parameter is besides its name and shape.
@@ -39,19 +43,21 @@ pub(crate) struct Registry {
     pub(crate) initialisers: Vec<Init>,
     pub(crate) errors: Vec<Error>,
     pub(crate) remarks: Remarks,
+    /// Rates of dropout that change.
+    pub(crate) rates: Rates,
     names: BTreeSet<String>,
 }
 
 impl Scope {
     /// The root of a new network.
     pub(crate) fn root() -> Self {
-        Scope { registry: Arc::default(), path: String::new() }
+        Scope { registry: Arc::default(), path: String::new(), schedules: None }
     }
 
     /// The place of a child: `p.at("fc1")`.
     pub fn at(&self, name: &str) -> Scope {
         let path = if self.path.is_empty() { name.into() } else { format!("{}.{name}", self.path) };
-        Scope { registry: self.registry.clone(), path }
+        Scope { path, ..self.clone() }
     }
 
     /// The path from the network's root, `"encoder.fc1"`; empty at the root.
@@ -116,6 +122,41 @@ impl Scope {
     pub fn allow(&self, code: Code) -> Scope {
         self.registry().remarks.allowed.push((self.path.clone(), code));
         self.clone()
+    }
+
+    /// The same place, where the rates of [`Dropout`](super::Dropout), [`Dropout1d`](super::Dropout1d) to
+    /// `Dropout3d`, [`StochasticDepth`](super::StochasticDepth) and of the dropout between recurrent layers,
+    /// here and below, follow a schedule: what `schedule` makes of a layer's path and the rate that it was
+    /// given. So the rates of a network change that was written for constant ones.
+    ///
+    /// ```
+    /// use kiln::models::SimpleNet;
+    /// use kiln::nn::DropoutSchedule;
+    /// use kiln::{Device, Net, Seed};
+    ///
+    /// let net = Net::new(Device::cpu(), Seed(7), |p| {
+    ///     let rising = |_: &str, p| DropoutSchedule::Linear { start: 0.0, end: p, passes: 100 };
+    ///     SimpleNet::new(&p.with_dropout_schedule(rising), 4, 8, 3, 0.5)
+    /// })?;
+    /// assert_eq!(net.dropout_rates(50)?, [("dropout1", 0.25), ("dropout2", 0.25)]);
+    /// # Ok::<(), kiln::Error>(())
+    /// ```
+    pub fn with_dropout_schedule(
+        &self,
+        schedule: impl Fn(&str, f32) -> DropoutSchedule + Send + Sync + 'static,
+    ) -> Scope {
+        Scope { schedules: Some(Schedules::new(schedule)), ..self.clone() }
+    }
+
+    /// The schedule that a layer with this rate follows, if there is one.
+    pub(super) fn schedule_of(&self, p: f32) -> Option<DropoutSchedule> {
+        self.schedules.as_ref().map(|schedules| schedules.of(&self.path, p))
+    }
+
+    /// Registers a rate of this layer that changes; none if there are too many.
+    pub(super) fn changing_rate(&self, schedule: DropoutSchedule) -> Option<RateSlot> {
+        let layer = self.path.clone();
+        self.registry().rates.add(layer, schedule)
     }
 
     /// Tells lint what the graph of this layer will not show.

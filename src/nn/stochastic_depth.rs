@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Dropout of whole samples of a branch.
 
-use super::dropout::check_rate;
-use super::{Module, Scope};
+use super::rates::{rate_of, scheduled};
+use super::{DropoutSchedule, Module, Scope};
 use crate::graph::{LayerPath, Var};
-use crate::op::Drops;
+use crate::op::{DropRate, Drops};
 
 /// Drops all of a sample with probability `p` in train mode and scales the others by `1 / (1 - p)`; does
 /// nothing in eval mode. At the end of a residual branch it skips the branch (Huang et al. 2016,
@@ -32,19 +32,23 @@ use crate::op::Drops;
 #[derive(Clone, Debug)]
 pub struct StochasticDepth {
     layer: LayerPath,
-    p: f32,
+    rate: DropRate,
 }
 
 impl StochasticDepth {
     /// Probability `p` of dropping a sample.
     pub fn new(scope: &Scope, p: f32) -> Self {
-        check_rate(scope, p);
-        StochasticDepth { layer: scope.layer("StochasticDepth"), p }
+        StochasticDepth { layer: scope.layer("StochasticDepth"), rate: rate_of(scope, p) }
+    }
+
+    /// A probability that is read anew in each pass: see [`Dropout::scheduled`](super::Dropout::scheduled).
+    pub fn scheduled(scope: &Scope, schedule: DropoutSchedule) -> Self {
+        StochasticDepth { layer: scope.layer("StochasticDepth"), rate: scheduled(scope, schedule) }
     }
 }
 
 impl Module for StochasticDepth {
     fn forward(&self, x: &Var) -> Var {
-        x.within(&self.layer, |x| x.dropout(self.p, Drops::Samples))
+        x.within(&self.layer, |x| x.dropout(self.rate, Drops::Samples))
     }
 }

@@ -54,7 +54,7 @@ pub use mode::When;
 pub use normalize::{Normalize, Over};
 pub(crate) use pieces::around;
 pub use pool::{AvgPool, Divisor, MaxPool};
-pub use random::{Dropout, Drops};
+pub use random::{DropRate, Dropout, Drops};
 pub use record::Record;
 pub use recurrent::{Cell, Direction, Presence, Recurrent, Upstream};
 pub(crate) use recurrent::{Extents, Operand, Slope};

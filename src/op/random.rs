@@ -3,8 +3,8 @@
 
 use super::channels_last;
 use super::Array;
-use crate::philox::{keep, MaskKey};
-use crate::scalars::Scalars;
+use crate::philox::{drop15, keep, scale_of, MaskKey};
+use crate::scalars::{RateSlot, Scalars};
 use crate::Shape;
 
 /// Dropout at one place of a network (Hinton et al. 2012, arXiv:1207.0580), inverted scaling.
@@ -15,10 +15,24 @@ use crate::Shape;
 pub struct Dropout {
     /// Hash of the layer's path and of which of its calls this is.
     pub site: u32,
-    /// Probability of dropping, in units of 1/32768; 32768 drops everything.
-    pub drop15: u16,
+    /// Probability of dropping.
+    pub rate: DropRate,
     /// What is dropped at once.
     pub drops: Drops,
+}
+
+/// A probability of dropping, in units of 1/32768; 32768 drops everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DropRate {
+    /// The same in every run.
+    Constant(u16),
+    /// That of each run in [`Scalars::dropout`].
+    Changing {
+        /// Where it stands there.
+        slot: RateSlot,
+        /// The highest, as far as the layer knows it beforehand.
+        most: u16,
+    },
 }
 
 /// What a mask counts as its elements: what is dropped or kept as a whole.
@@ -36,8 +50,7 @@ pub enum Drops {
 impl Dropout {
     /// Dropout of elements at `site` with probability `p`, rounded to the nearest 1/32768.
     pub fn new(site: u32, p: f32) -> Self {
-        let drop15 = (f64::from(p) * 32768.0).round() as u16;
-        Dropout { site, drop15, drops: Drops::Elements }
+        Dropout { site, rate: DropRate::constant(p), drops: Drops::Elements }
     }
 
     /// The same site and probability for other pieces.
@@ -45,34 +58,61 @@ impl Dropout {
         Dropout { drops, ..self }
     }
 
-    /// What kept elements are multiplied by: the reciprocal of the exact probability of keeping,
-    /// 0 if nothing is kept.
-    pub fn scale(self) -> f64 {
-        match 32768 - u32::from(self.drop15) {
-            0 => 0.0,
-            kept => 32768.0 / f64::from(kept),
-        }
-    }
-
     /// The mask's key in a run with these scalars.
     pub(crate) fn key(self, scalars: &Scalars) -> MaskKey {
-        MaskKey { seed: scalars.seed, site: self.site, step: scalars.pass, drop15: self.drop15 }
+        let drop15 = self.rate.drop15(scalars);
+        MaskKey { seed: scalars.seed, site: self.site, step: scalars.pass, drop15 }
     }
 
     pub(super) fn eval(self, x: &Array, scalars: &Scalars) -> Array {
         let key = self.key(scalars);
+        let scale = scale_of(key.drop15);
         let per_sample = x.shape.sample_elements();
         let value = |(index, &value): (usize, &f64)| {
             let sample = scalars.sample_offset.wrapping_add((index / per_sample) as u32);
             let element = self.drops.number(&x.shape, index % per_sample);
             // Selected, not multiplied: a dropped infinity is 0, not NaN.
             if keep(&key, sample, element as u32) {
-                value * self.scale()
+                value * scale
             } else {
                 0.0
             }
         };
         Array::new(x.shape.clone(), x.data.iter().enumerate().map(value).collect())
+    }
+}
+
+impl DropRate {
+    /// The same probability in every run, rounded to the nearest 1/32768.
+    pub fn constant(p: f32) -> Self {
+        DropRate::Constant(drop15(p))
+    }
+
+    /// One that changes, up to `most` as far as that is known.
+    pub(crate) fn changing(slot: RateSlot, most: f32) -> Self {
+        DropRate::Changing { slot, most: drop15(most) }
+    }
+
+    /// The probability in a run with these scalars, in units of 1/32768.
+    pub fn drop15(self, scalars: &Scalars) -> u16 {
+        match self {
+            DropRate::Constant(drop15) => drop15,
+            DropRate::Changing { slot, .. } => scalars.dropout.drop15(slot),
+        }
+    }
+
+    /// The highest probability in any run, as far as it is known beforehand, in `[0, 1]`.
+    pub fn most(self) -> f64 {
+        let (DropRate::Constant(drop15) | DropRate::Changing { most: drop15, .. }) = self;
+        f64::from(drop15) / 32768.0
+    }
+
+    /// What kept elements are multiplied by in every run; `None` if that changes.
+    pub fn constant_scale(self) -> Option<f64> {
+        match self {
+            DropRate::Constant(drop15) => Some(scale_of(drop15)),
+            DropRate::Changing { .. } => None,
+        }
     }
 }
 
@@ -87,7 +127,7 @@ impl Drops {
     }
 }
 
-/// `dropout[p=.../32768]`, with what is dropped if that is not single elements.
+/// `dropout[p=.../32768]`, or `dropout[p changes]`, with what is dropped if that is not single elements.
 impl std::fmt::Display for Dropout {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let of = match self.drops {
@@ -95,7 +135,10 @@ impl std::fmt::Display for Dropout {
             Drops::Channels => "channels, ",
             Drops::Samples => "samples, ",
         };
-        write!(f, "dropout[{of}p={}/32768]", self.drop15)
+        match self.rate {
+            DropRate::Constant(drop15) => write!(f, "dropout[{of}p={drop15}/32768]"),
+            DropRate::Changing { .. } => write!(f, "dropout[{of}p changes]"),
+        }
     }
 }
 

@@ -3,10 +3,10 @@
 
 use super::{broken, Mode};
 use crate::graph::{Builder, Graph, Node, NodeId};
-use crate::op::{Op, Over, When};
+use crate::op::{DropRate, Op, Over, When};
 use crate::{Error, Result};
 
-/// Decides between values of modes. Removes dropout where nothing is dropped: everywhere in eval mode, else where p rounds to 0.
+/// Decides between values of modes. Removes dropout where nothing is dropped: everywhere in eval mode, else where p always rounds to 0.
 /// Only train mode changes state.
 pub(super) fn specialise(graph: Graph, mode: Mode) -> Result<Graph> {
     let mut builder = Builder::rebuild(&graph);
@@ -15,7 +15,9 @@ pub(super) fn specialise(graph: Graph, mode: Mode) -> Result<Graph> {
         // Only changes of state depend on changes of state.
         let inputs: Vec<NodeId> = node.inputs.iter().filter_map(|id| renamed[id.index()]).collect();
         let new = match &node.op {
-            Op::Dropout(dropout) if mode == Mode::Eval || dropout.drop15 == 0 => Some(inputs[0]),
+            Op::Dropout(dropout) if mode == Mode::Eval || dropout.rate == DropRate::Constant(0) => {
+                Some(inputs[0])
+            }
             Op::ByMode(when) => {
                 let is_first = match when {
                     When::Random => mode != Mode::Eval,

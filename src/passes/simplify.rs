@@ -102,14 +102,26 @@ fn simpler(graph: &Graph, known: &Known, op: &Op, inputs: &[NodeId]) -> Option<R
 /// forward pass kept `dropout(r)`, its zeros tell both what ReLU cut and what dropout dropped, so
 /// that backward draws nothing. Holds bit for bit, since `r != 0` implies `scale * r != 0` for
 /// scales of 1 and more.
+///
+/// Where the scale changes from run to run, it is `dropout(mask_nonzero(dropout(r), d))`: backward draws
+/// again, but `r` need not be kept.
 fn zeros_as_mask(graph: &Graph, known: &Known, scale: f64, inputs: &[NodeId]) -> Option<Rewrite> {
     let (output, gradient) = (inputs[0], graph.node(inputs[1]));
     let Op::Dropout(dropout) = gradient.op else { return None };
-    if scale != 1.0 || dropout.scale() == 0.0 {
+    let kept = dropout.rate.constant_scale();
+    if scale != 1.0 || kept == Some(0.0) {
         return None;
     }
     let dropped = known.find(graph, &gradient.op, &[output])?;
-    Some(Rewrite::Node(Op::MaskNonZero(dropout.scale()), vec![dropped, gradient.inputs[0]]))
+    let inputs = vec![dropped, gradient.inputs[0]];
+    Some(match kept {
+        Some(kept) => Rewrite::Node(Op::MaskNonZero(kept), inputs),
+        None => Rewrite::Behind {
+            first: (Op::MaskNonZero(scale), inputs),
+            then: gradient.op.clone(),
+            inputs: vec![],
+        },
+    })
 }
 
 /// `mask_nonzero(x, max_pool_grad(index, dy))`, where `index` tells the largest elements of `x`, is

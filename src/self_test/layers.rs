@@ -4,7 +4,7 @@
 use super::{difference, labels, largest, margin, numbers, reference, tolerance, Check};
 use crate::graph::Var;
 use crate::loss::{CrossEntropy, Reduction};
-use crate::nn::{Bias, Dropout, Keep, Linear, Module, Scope};
+use crate::nn::{Bias, Dropout, DropoutSchedule, Keep, Linear, Module, Scope};
 use crate::{Device, Net, Result, Seed, Shape, Tensor};
 
 /// Sums of some hundred products in another order.
@@ -92,6 +92,15 @@ fn cases() -> Vec<Case> {
         mask("dropout of everything", |p, _| {
             let dropout = Dropout::new(&p.at("dropout"), 1.0);
             Function(Box::new(move |x| dropout.forward(x)))
+        }),
+        mask("dropout at a rate that changes", |p, _| {
+            let rates = DropoutSchedule::Table(vec![(0, 0.3), (1, 0.6), (2, 0.1)]);
+            let dropout = Dropout::scheduled(&p.at("dropout"), rates);
+            Function(Box::new(move |x| dropout.forward(x)))
+        }),
+        mask("linear, sigmoid, dropout at a rate that changes", |p, n| {
+            let rising = |_: &str, p| DropoutSchedule::Linear { start: p, end: 0.7, passes: 2 };
+            dropped(&p.with_dropout_schedule(rising), n, |y| y.sigmoid())
         }),
         function("relu", |_, _| plain(|x| x.relu())),
         function("leaky_relu", |_, _| plain(|x| x.leaky_relu(0.2))),

@@ -28,6 +28,7 @@ pub(super) const LAWS: &[(&str, Law)] = &[
     ("eval is train without dropout", eval_is_train_without_dropout),
     ("runs repeat bit for bit", runs_repeat),
     ("backends draw the same masks", backends_agree),
+    ("a rate that changes drops as a constant does", changing_rates_are_constants),
     ("a part of a batch is the part of the result", parts_of_batches),
 ];
 
@@ -229,6 +230,38 @@ fn backends_agree(layer: &Layer, target: &Target) -> Verdict {
         true => Ok(Some(0.0)),
         false => Err(format!("masks differ from those on {}", first.name)),
     }
+}
+
+/// A rate that is read in each run does what a constant of its value does, bit for bit, and at 0 what a
+/// network does that drops nothing. The plans are the same for all rates.
+fn changing_rates_are_constants(layer: &Layer, target: &Target) -> Verdict {
+    let [x, dy] = Recorded::new(layer, target).inputs;
+    let mut changing = layer.net_at_changing_rates(target.device(), RATE);
+    let layers = changing.dropout_rates(0).expect("rates");
+    let layers: Vec<String> = layers.into_iter().map(|(layer, _)| layer.to_owned()).collect();
+    if layers.is_empty() {
+        return Ok(None);
+    }
+    let mut plans = None;
+    for (pass, rate) in [RATE, 0.0, 0.3, RATE].into_iter().enumerate() {
+        for layer in &layers {
+            changing.set_dropout_rate(layer, rate).expect("a rate");
+        }
+        let mut constant = layer.net(target.device(), rate);
+        for _ in 0..pass {
+            constant.train().gradients(&x, &dy).expect("a pass");
+        }
+        let expected = gradient_bits(&constant.train().gradients(&x, &dy).expect("a pass"));
+        let found = gradient_bits(&changing.train().gradients(&x, &dy).expect("a pass"));
+        if found != expected {
+            return Err(format!("bits differ at rate {rate}"));
+        }
+        if plans.is_some_and(|plans| plans != changing.plans()) {
+            return Err(format!("another plan for rate {rate}"));
+        }
+        plans = Some(changing.plans());
+    }
+    Ok(Some(0.0))
 }
 
 /// Rows of a batch do not see one another, so half a batch in eval mode gives half the result.

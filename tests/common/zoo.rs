@@ -4,9 +4,9 @@
 use kiln::loss::{BceWithLogits, CrossEntropy, Loss, Mse, Reduction};
 use kiln::models::SimpleNet;
 use kiln::nn::{
-    Bias, Directions, Dropout, Flatten, Gelu, GeluApproximation, Gru, Init, LeakyRelu, Linear,
-    LogSoftmax, Lstm, Module, Nonlinearity, Param, RecurrentOptions, Relu, Rnn, Scope, Sequential,
-    Sigmoid, Silu, Softmax, Tanh,
+    Bias, Directions, Dropout, DropoutSchedule, Flatten, Gelu, GeluApproximation, Gru, Init,
+    LeakyRelu, Linear, LogSoftmax, Lstm, Module, Nonlinearity, Param, RecurrentOptions, Relu, Rnn,
+    Scope, Sequential, Sigmoid, Silu, Softmax, Tanh,
 };
 use kiln::{Device, Net, Seed, Tensor, Var};
 
@@ -130,6 +130,15 @@ impl Layer {
     /// The layer as a network of its own.
     pub(crate) fn net(&self, device: Device, rate: f32) -> Net<Box<dyn Module>> {
         Net::new(device, Seed(SEED), |p| (self.build)(p, &self.input, rate)).expect("a network")
+    }
+
+    /// The same with dropout whose rate may change.
+    pub(crate) fn net_at_changing_rates(&self, device: Device, rate: f32) -> Net<Box<dyn Module>> {
+        let make = |p: &Scope| {
+            let p = p.with_dropout_schedule(|_, rate| DropoutSchedule::Constant(rate));
+            (self.build)(&p, &self.input, rate)
+        };
+        Net::new(device, Seed(SEED), make).expect("a network")
     }
 
     /// The layer behind a linear one, so that there is something to train.

@@ -169,6 +169,11 @@ impl Drop for Gpu {
 
 /// Scalars in device memory.
 pub(crate) fn scalars_memory(scalars: &KilnScalars) -> Memory {
+    Memory::of_bytes(&scalars_bytes(scalars))
+}
+
+/// Scalars as they lie in memory.
+pub(crate) fn scalars_bytes(scalars: &KilnScalars) -> Vec<u8> {
     let rates = [scalars.learning_rate, scalars.momentum, scalars.one_minus_momentum];
     let mut bytes: Vec<u8> = rates.iter().flat_map(|rate| rate.to_ne_bytes()).collect();
     bytes.extend(scalars.share.to_ne_bytes());
@@ -177,7 +182,7 @@ pub(crate) fn scalars_memory(scalars: &KilnScalars) -> Memory {
     bytes.extend(scalars.sample_offset.to_ne_bytes());
     bytes.extend(scalars.average.to_ne_bytes());
     bytes.extend([0; 4]);
-    Memory::of_bytes(&bytes)
+    bytes
 }
 
 /// The constants of a division by a number that is not zero, by their definition in `abi.h`.

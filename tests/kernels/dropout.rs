@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! dropout, dropout_ragged and dropout_channels; masks bit for bit.
+//! dropout, dropout_ragged, dropout_channels and their like for rates that change; masks bit for bit.
 
 use kiln::mask::{site_of, Mask};
 
 use crate::abi::*;
-use crate::driver::{divider, Gpu, Grid, SCALARS};
+use crate::driver::{divider, scalars_bytes, Gpu, Grid, SCALARS};
 use crate::float::{Numbers, Storage};
 use crate::ledger::{Exactness, Want};
-use crate::memory::Array;
+use crate::memory::{Array, Memory};
 
 const SEED: u64 = 0x0123_4567_89ab_cdef;
 const SAMPLES: usize = 5;
 const POSITIONS: usize = 3;
+const SCHEDULED: &str = "scheduled_dropout";
+const SCHEDULED_CHANNELS: &str = "scheduled_dropout_channels";
 
 /// A dropout site as users ask for it and as kernels are told.
 #[derive(Clone, Debug)]
@@ -36,6 +38,18 @@ impl Site {
         Site { mask: Mask::new(SEED, name, p), params }
     }
 
+    /// The same as kernels are told whose rate lies behind the scalars, at the words that are returned.
+    fn scheduled(&self) -> (KilnMask, Memory) {
+        let mut bytes = scalars_bytes(&SCALARS);
+        // A rate of another layer stands before it.
+        bytes.extend([0xff; 8]);
+        let words = (bytes.len() / 4) as u32;
+        bytes.extend(self.params.threshold.to_ne_bytes());
+        bytes.extend(self.params.scale.to_ne_bytes());
+        let params = KilnMask { threshold: words, scale: f32::NAN, ..self.params };
+        (params, Memory::of_bytes(&bytes))
+    }
+
     /// Whether an element of a sample of this micro-batch is kept.
     pub(crate) fn keeps(&self, sample: usize, element: usize) -> bool {
         self.mask.keeps(SCALARS.pass, SCALARS.sample_offset + sample as u32, element as u32)
@@ -52,7 +66,9 @@ pub(crate) fn run(gpu: &Gpu) {
                 dropout(gpu, "dropout", storage, elements, &site);
             }
             dropout(gpu, "dropout_ragged", storage, elements, &site);
-            channels(gpu, storage, elements, &site);
+            dropout(gpu, SCHEDULED, storage, elements, &site);
+            channels(gpu, "dropout_channels", storage, elements, &site);
+            channels(gpu, SCHEDULED_CHANNELS, storage, elements, &site);
         }
     }
 }
@@ -60,14 +76,19 @@ pub(crate) fn run(gpu: &Gpu) {
 fn dropout(gpu: &Gpu, family: &str, storage: Storage, elements: usize, site: &Site) {
     let x = Array::new(storage, &Numbers::new(elements).nonzero(SAMPLES * elements));
     let y = Array::output(storage, SAMPLES * elements);
+    let (mask, given) = site.scheduled();
+    let (mask, scalars) = match family {
+        SCHEDULED => (mask, given.address()),
+        _ => (site.params, gpu.scalars()),
+    };
     let params = KilnDropoutParams {
         y: y.address(),
         x: x.address(),
-        scalars: gpu.scalars(),
+        scalars,
         samples: SAMPLES as u32,
         elements: elements as u32,
         blocks: divider(elements.div_ceil(8)),
-        mask: site.params,
+        mask,
     };
     let kernel = format!("{family}_{}", storage.name());
     let threads = SAMPLES * elements.div_ceil(8);
@@ -76,21 +97,26 @@ fn dropout(gpu: &Gpu, family: &str, storage: Storage, elements: usize, site: &Si
     compare(gpu, &kernel, storage, &x, &y.read(), site, keeps);
 }
 
-fn channels(gpu: &Gpu, storage: Storage, channels: usize, site: &Site) {
+fn channels(gpu: &Gpu, family: &str, storage: Storage, channels: usize, site: &Site) {
     let sample = POSITIONS * channels;
     let x = Array::new(storage, &Numbers::new(channels).nonzero(SAMPLES * sample));
+    let (mask, given) = site.scheduled();
+    let (mask, scalars) = match family {
+        SCHEDULED_CHANNELS => (mask, given.address()),
+        _ => (site.params, gpu.scalars()),
+    };
     let params = KilnChannelDropoutParams {
         y: x.address(),
         x: x.address(),
-        scalars: gpu.scalars(),
+        scalars,
         samples: SAMPLES as u32,
         positions: POSITIONS as u32,
         channels: channels as u32,
         blocks: divider(channels.div_ceil(8)),
         rows: divider(POSITIONS),
-        mask: site.params,
+        mask,
     };
-    let kernel = format!("dropout_channels_{}", storage.name());
+    let kernel = format!("{family}_{}", storage.name());
     let threads = SAMPLES * POSITIONS * channels.div_ceil(8);
     gpu.launch(&kernel, Grid::of(threads.div_ceil(256)), &params);
     let keeps = |index: usize| site.keeps(index / sample, index % channels);

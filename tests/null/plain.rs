@@ -8,10 +8,11 @@ use kiln::backend::cpu;
 use kiln::backend::cuda::{work, Architecture, WorkItem};
 use kiln::kernel::Kernel;
 use kiln::loss::{self, BceWithLogits, CrossEntropy, Loss, Mse, Reduction};
+use kiln::models::{Cnn, ImageClassifier, SimpleNet, SpatialDropoutCnn};
 use kiln::nn::{
     AdaptiveAvgPool2d, AlphaDropout, AvgPool2d, BatchNorm, Conv2d, ConvTranspose2d, Correction,
-    DropBlock2d, Dropout, Dropout2d, Embedding, FeatureAlphaDropout, GroupNorm, Gru, Init,
-    InstanceNorm2d, Keep, LayerNorm, Linear, Lstm, MaxPool2d, Module, Param, Scope,
+    DropBlock2d, Dropout, Dropout2d, DropoutSchedule, Embedding, FeatureAlphaDropout, GroupNorm,
+    Gru, Init, InstanceNorm2d, Keep, LayerNorm, Linear, Lstm, MaxPool2d, Module, Param, Scope,
     StochasticDepth, Upsample, UpsampleMode, ZeroPad2d,
 };
 use kiln::op::TensorType;
@@ -312,6 +313,40 @@ fn every_loss_has_loops_and_kernels() {
             CrossEntropy::default(),
             (&f32(&[0, 5]), &[f32(&[0, 5])]),
             &TensorType::i32([0].into()),
+        ));
+    }
+    assert_eq!(plain, Vec::<String>::new());
+}
+
+/// Products do not know rates that change; dropout does.
+#[test]
+fn dropout_whose_rate_changes_has_loops_and_kernels() {
+    let mut plain = Vec::new();
+    let changing = |p: &Scope| p.with_dropout_schedule(|_, p| DropoutSchedule::Constant(p));
+    let labels = TensorType::i32([8].into());
+    let (pixels, images) = (f32(&[8, 784]), f32(&[8, 3, 32, 32]));
+    for target in targets() {
+        plain.extend(target.plain_of(
+            |p: &Scope| SimpleNet::new(&changing(p), 784, 33, 10, 0.5),
+            CrossEntropy::default(),
+            (&pixels, std::slice::from_ref(&pixels)),
+            &labels,
+        ));
+        plain.extend(target.plain_of(
+            |p: &Scope| Cnn::new(&changing(p), 10),
+            CrossEntropy::default(),
+            (&images, std::slice::from_ref(&images)),
+            &labels,
+        ));
+        let maps = [SpatialDropoutCnn::CHANNELS, 32];
+        plain.extend(target.plain_of(
+            |p: &Scope| {
+                let features = SpatialDropoutCnn::new(&changing(p), 0.2);
+                ImageClassifier::new(p, features, maps, 4, 10)
+            },
+            CrossEntropy::default(),
+            (&images, std::slice::from_ref(&images)),
+            &labels,
         ));
     }
     assert_eq!(plain, Vec::<String>::new());

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the CPU is enough for, and values that are known beforehand.
 
+mod dropout_rates;
 mod fit;
 mod golden;
 mod groups;

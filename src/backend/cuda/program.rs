@@ -10,7 +10,7 @@ use super::geometry::Machine;
 use super::gpu::Gpu;
 use super::kernels::Kernels;
 use super::launch::{Copy, Fill, Item, Launch};
-use super::lower::{Divisor, Lowering, Places, Scratch};
+use super::lower::{Given, Lowering, Places, Scratch};
 use super::memory::{Address, DeviceMemory};
 use super::transfer::scalars_bytes;
 use crate::backend::{notice, Arena, Run};
@@ -37,7 +37,7 @@ pub(super) struct Program {
     pub(super) replay: Replay,
     scratch: DeviceMemory,
     rule: Option<UpdateRule>,
-    divisors: Vec<Divisor>,
+    given: Vec<Given>,
 }
 
 /// How far a program is on its way to being replayed.
@@ -159,7 +159,7 @@ impl Program {
             events: events.map_err(|error| gpu.error("making an event", error))?,
             replay: Replay::NotRun,
             scratch: memory,
-            divisors: scratch.divisors,
+            given: scratch.given,
             rule: plan.steps.iter().find_map(|step| match step.kernel {
                 Kernel::FlatUpdate { rule, .. } => Some(rule),
                 _ => None,
@@ -177,14 +177,15 @@ impl Program {
         self.scratch.address()
     }
 
-    /// What the host gives with a run: its scalars, and behind them what its losses divide by.
+    /// What the host gives with a run: its scalars, and behind them what its losses divide by and the rates
+    /// that change.
     ///
     /// # Errors
     /// [`Error::Shape`] if the inputs are not those of the plan.
     pub(super) fn given(&self, run: &Run<'_>) -> Result<Vec<u8>> {
         let mut bytes = scalars_bytes(&self.scalars(run.scalars)).to_vec();
-        for divisor in &self.divisors {
-            bytes.extend(divisor.of(run.inputs)?.to_ne_bytes());
+        for given in &self.given {
+            given.write(run, &mut bytes)?;
         }
         Ok(bytes)
     }

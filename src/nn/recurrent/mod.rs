@@ -30,7 +30,9 @@ pub struct RecurrentOptions {
     /// Rate of the dropout on the outputs of every layer but the last. Each step, and each direction,
     /// has elements of its own; the hidden states that a layer hands to its own next step are left
     /// alone. Masks count the elements of a sample step by step, so that they depend neither on how
-    /// a batch is divided nor on how far it is padded.
+    /// a batch is divided nor on how far it is padded. [`Scope::with_dropout_schedule`] lets it change.
+    ///
+    /// [`Scope::with_dropout_schedule`]: super::Scope::with_dropout_schedule
     pub dropout: f32,
 }
 

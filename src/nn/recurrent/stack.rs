@@ -4,8 +4,9 @@
 use super::{Directions, RecurrentOptions, RecurrentOutput, SequenceOrder, Sequences};
 use crate::graph::{LayerPath, Var};
 use crate::lint::{Code, Severity};
+use crate::nn::rates::rate_below;
 use crate::nn::{Bias, Init, Param, Scope};
-use crate::op::{Cell, Direction, Drops, Mismatch, Op, Presence, Recurrent};
+use crate::op::{Cell, Direction, DropRate, Drops, Mismatch, Op, Presence, Recurrent};
 use crate::Shape;
 
 /// Layers of one kind of cell.
@@ -15,6 +16,8 @@ pub(super) struct Stack {
     cell: Cell,
     sizes: Sizes,
     options: RecurrentOptions,
+    /// Of the dropout between layers.
+    rate: DropRate,
     /// Those of the lowest layer first, its direction to the end before the other.
     passes: Vec<Pass>,
 }
@@ -52,6 +55,10 @@ impl Stack {
     pub(super) fn new(p: &Scope, cell: Cell, sizes: Sizes, options: RecurrentOptions) -> Self {
         let layer = p.layer(kind(cell));
         let (sizes, options) = checked(p, sizes, options);
+        let rate = match options.layers {
+            1 => DropRate::constant(0.0),
+            _ => rate_below(p, options.dropout),
+        };
         let mut passes = Vec::new();
         for number in 0..options.layers {
             let inputs = match number {
@@ -62,7 +69,7 @@ impl Stack {
                 passes.push(Pass::new(p, (cell, sizes, inputs), options.bias, number, direction));
             }
         }
-        Stack { layer, cell, sizes, options, passes }
+        Stack { layer, cell, sizes, options, rate, passes }
     }
 
     pub(super) fn run(&self, sequences: &Sequences<'_>) -> RecurrentOutput {
@@ -106,7 +113,7 @@ impl Stack {
             }
             x = Var::concat(&outputs, 2);
             if layer + 1 < self.options.layers {
-                x = x.dropout(self.options.dropout, Drops::Elements);
+                x = x.dropout(self.rate, Drops::Elements);
             }
         }
         RecurrentOutput { output: self.in_order(&x), hidden, cell }

@@ -54,7 +54,7 @@ fn hash(op: &Op, inputs: &[NodeId]) -> u64 {
         | Op::Average(parameter) => parameter.hash(&mut hasher),
         Op::Constant(value) => value.to_bits().hash(&mut hasher),
         Op::Reshape(shape) | Op::Broadcast(shape) | Op::SumTo(shape) => shape.hash(&mut hasher),
-        Op::Dropout(dropout) => (dropout.site, dropout.drop15).hash(&mut hasher),
+        Op::Dropout(dropout) => (dropout.site, dropout.rate).hash(&mut hasher),
         _ => {}
     }
     hasher.finish()

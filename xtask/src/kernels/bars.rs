@@ -159,6 +159,7 @@ const BARS: &[Bar] = &[
     Bar { parts: &["softmax_gradient"], ..POINTWISE },
     Bar { parts: &["softmax"], registers: 64, ..POINTWISE },
     Bar { parts: &["_ragged"], narrow: SCALARS, why: ONE_BY_ONE, ..POINTWISE },
+    Bar { parts: &["scheduled_dropout"], narrow: SCALARS, why: ONE_BY_ONE, ..POINTWISE },
     Bar { parts: &["dropout_channels"], narrow: 18, why: ONE_BY_ONE, ..POINTWISE },
     Bar { parts: &["dropout"], narrow: 2, why: "pass and sample offset", ..POINTWISE },
     Bar { parts: &["sum_"], narrow: SCALARS, why: "sums are single numbers", ..POINTWISE },

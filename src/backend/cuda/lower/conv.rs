@@ -10,7 +10,7 @@ use crate::backend::cuda::launch::{Grid, Launch};
 use crate::backend::cuda::memory::Address;
 use crate::graph::ParamRole;
 use crate::kernel::{Bias, BiasGradient, LinearTail, Sink};
-use crate::op::{Conv, Drops, Store};
+use crate::op::{Conv, Dropout, Drops, Store};
 use crate::philox::ELEMENTS_PER_BLOCK;
 use crate::plan::Place;
 use crate::{DType, Result};
@@ -23,7 +23,8 @@ impl Lowering<'_> {
         let images = Images::new(conv, self.input_shape(0), &y);
         let [_, outputs] = images.of_group();
         let whole = outputs.is_multiple_of(ELEMENTS_PER_BLOCK as usize);
-        let fused = tail.dropout.filter(|_| whole);
+        let is_constant = |dropout: &Dropout| dropout.rate.constant_scale().is_some();
+        let fused = tail.dropout.filter(|dropout| whole && is_constant(dropout));
         let mut params = self.conv_params(images.forward(), images.outputs)?;
         params.places = divider(images.sample_places());
         if tail.bias == Bias::Added {
@@ -43,7 +44,7 @@ impl Lowering<'_> {
         }
         let d = params.d;
         let mut launches = vec![self.conv_launch("conv", params, images.groups())];
-        if let Some(dropout) = tail.dropout.filter(|_| !whole) {
+        if let Some(dropout) = tail.dropout.filter(|_| fused.is_none()) {
             launches.push(self.dropout_of(dropout, &y, self.product_type(), [d, d]));
         }
         Ok(launches)

@@ -7,8 +7,8 @@ use crate::backend::cuda::abi::*;
 use crate::backend::cuda::geometry::{column_sum_grid, divider, transpose_grid, vector};
 use crate::backend::cuda::launch::{Grid, Launch};
 use crate::backend::cuda::memory::Address;
-use crate::op::{Dropout, Drops, Softmax, Store};
-use crate::philox::{round_keys, DROP_ALL, ELEMENTS_PER_BLOCK};
+use crate::op::{DropRate, Dropout, Drops, Softmax, Store};
+use crate::philox::{round_keys, scale_of, DROP_ALL, ELEMENTS_PER_BLOCK};
 use crate::{DType, Result, Shape};
 
 impl Lowering<'_> {
@@ -21,7 +21,7 @@ impl Lowering<'_> {
 
     /// Dropout of a tensor `[samples, ...]`; `y` may be `x`.
     pub(super) fn dropout_of(
-        &self,
+        &mut self,
         dropout: Dropout,
         shape: &Shape,
         dtype: DType,
@@ -47,11 +47,15 @@ impl Lowering<'_> {
             mask: self.mask(dropout),
         };
         let grid = Grid::over(samples * positions * blocks);
-        Launch::new(format!("dropout_channels_{dtype}"), grid, params)
+        let family = match dropout.rate {
+            DropRate::Constant(_) => "dropout_channels",
+            DropRate::Changing { .. } => "scheduled_dropout_channels",
+        };
+        Launch::new(format!("{family}_{dtype}"), grid, params)
     }
 
     fn dropout_of_elements(
-        &self,
+        &mut self,
         dropout: Dropout,
         shape: &Shape,
         dtype: DType,
@@ -60,7 +64,11 @@ impl Lowering<'_> {
         let (samples, elements) = (shape.samples(), shape.sample_elements());
         let blocks = elements.div_ceil(ELEMENTS_PER_BLOCK as usize);
         let whole = elements % ELEMENTS_PER_BLOCK as usize == 0;
-        let variant = if whole { "" } else { "_ragged" };
+        let family = match dropout.rate {
+            DropRate::Constant(_) if whole => "dropout",
+            DropRate::Constant(_) => "dropout_ragged",
+            DropRate::Changing { .. } => "scheduled_dropout",
+        };
         let params = KilnDropoutParams {
             y,
             x,
@@ -70,19 +78,18 @@ impl Lowering<'_> {
             blocks: divider(blocks),
             mask: self.mask(dropout),
         };
-        Launch::new(format!("dropout{variant}_{dtype}"), Grid::over(samples * blocks), params)
+        Launch::new(format!("{family}_{dtype}"), Grid::over(samples * blocks), params)
     }
 
-    /// A site's mask function.
-    pub(super) fn mask(&self, dropout: Dropout) -> KilnMask {
+    /// A site's mask function. Where its rate changes, kernels of a product's tail do not know it.
+    pub(super) fn mask(&mut self, dropout: Dropout) -> KilnMask {
         let seed = self.places.seed;
         let keys = round_keys([seed as u32, (seed >> 32) as u32]);
-        let mut mask = KilnMask {
-            site: dropout.site,
-            threshold: u32::from(DROP_ALL - dropout.drop15.min(DROP_ALL)) * 0x0001_0001,
-            scale: dropout.scale() as f32,
-            ..Default::default()
+        let (threshold, scale) = match dropout.rate {
+            DropRate::Constant(drop15) => (keep_threshold(drop15), scale_of(drop15) as f32),
+            DropRate::Changing { slot, .. } => (self.scratch.rate(slot), 0.0),
         };
+        let mut mask = KilnMask { site: dropout.site, threshold, scale, ..Default::default() };
         for (place, key) in mask.round_keys.iter_mut().zip(keys.iter().flatten()) {
             *place = *key;
         }
@@ -165,6 +172,11 @@ impl Lowering<'_> {
             ..Default::default()
         })
     }
+}
+
+/// What masks add to the lanes of a word: it carries into the upper bit of those that are kept.
+pub(super) fn keep_threshold(drop15: u16) -> u32 {
+    u32::from(DROP_ALL.saturating_sub(drop15)) * 0x0001_0001
 }
 
 /// `y = x^T` for each matrix of a batch, whose elements have so many bytes.

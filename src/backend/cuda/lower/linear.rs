@@ -9,19 +9,22 @@ use crate::backend::cuda::launch::{Launch, Params};
 use crate::backend::cuda::memory::Address;
 use crate::kernel::Bias;
 use crate::kernel::{BiasGradient, LayerGradient, LinearTail, Sink};
-use crate::op::{MatMul, Order, Store, Unary};
+use crate::op::{Dropout, MatMul, Order, Store, Unary};
 use crate::{DType, Result, Shape};
 
 /// Most pairs of matrices that one launch multiplies: grids are no longer along z.
 const MOST_PAIRS: usize = 65_535;
 
 impl Lowering<'_> {
-    /// One launch, or two: the product's tail knows a row as a sample, so dropout of several rows
-    /// per sample runs on its own.
+    /// One launch, or two: the product's tail knows a row as a sample and a rate as a constant, so dropout of
+    /// several rows per sample runs on its own, and so does dropout whose rate changes.
     pub(super) fn linear(&mut self, tail: &LinearTail) -> Result<Vec<Launch>> {
         let extents = self.forward_extents();
         let output = self.output_shape(0).clone();
-        let fused = tail.dropout.filter(|_| output.samples() == extents.m);
+        let fits = |dropout: &Dropout| {
+            output.samples() == extents.m && dropout.rate.constant_scale().is_some()
+        };
+        let fused = tail.dropout.filter(fits);
         let mut params = self.linear_params(extents)?;
         if tail.bias == Bias::Added {
             params.tail.bias = self.read_as(2, DType::F32)?;

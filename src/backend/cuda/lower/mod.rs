@@ -7,6 +7,7 @@ mod chain;
 mod conv;
 mod divisor;
 mod elements;
+mod given;
 mod images;
 mod linear;
 mod loss;
@@ -26,7 +27,7 @@ use crate::kernel::{Kernel, LinearCrossEntropy};
 use crate::op::{Store, Unary};
 use crate::plan::{BufferId, Place, Plan, Step};
 use crate::{Error, Precision, Result, Shape};
-pub(super) use divisor::Divisor;
+pub(super) use given::Given;
 pub(super) use scratch::Scratch;
 
 /// Where everything that a plan touches lies on the device.

@@ -2,10 +2,12 @@
 //! Memory that belongs to a plan's launches alone.
 
 use super::divisor::Divisor;
+use super::given::{Given, RATE_BYTES};
 use crate::backend::cuda::abi::{KilnCastParams, KilnScalars, KilnTransposeParams};
 use crate::backend::cuda::geometry::transpose_grid;
 use crate::backend::cuda::launch::{Grid, Launch};
 use crate::backend::cuda::memory::Address;
+use crate::scalars::{DropoutRates, RateSlot};
 use crate::DType;
 
 /// Memory of a plan that only its kernels know: what the host gives with each run first, then partial
@@ -16,8 +18,8 @@ pub(crate) struct Scratch {
     bytes: usize,
     /// Constants of the graph and where they lie.
     pub(crate) constants: Vec<(Address, f32)>,
-    /// What losses divide by, behind the scalars.
-    pub(crate) divisors: Vec<Divisor>,
+    /// What lies behind the scalars, one after another.
+    pub(crate) given: Vec<Given>,
     /// The ticket of all optimisers.
     update_ticket: Option<Address>,
     /// What runs before the first step: casts of what no step writes.
@@ -30,9 +32,13 @@ pub(crate) struct Scratch {
 
 /// Alignment of what kernels share no cache line of.
 const SCRATCH_ALIGNMENT: usize = 256;
-/// Bytes that the host may give with a run: scalars, then divisors.
-const GIVEN: usize = SCRATCH_ALIGNMENT;
+/// Bytes that the host may give with a run: scalars, then divisors of losses and rates that change.
+const GIVEN: usize = 3 * SCRATCH_ALIGNMENT;
+/// Of these the bytes for divisors, of which a plan may have more than there is room for; for rates there
+/// always is.
+const DIVISORS: usize = SCRATCH_ALIGNMENT - SCALARS;
 const SCALARS: usize = std::mem::size_of::<KilnScalars>();
+const _: () = assert!(SCALARS + DIVISORS + RATE_BYTES * DropoutRates::MOST <= GIVEN);
 
 impl Scratch {
     /// Scratch memory at `base`; counting alone does not need a base that exists.
@@ -41,7 +47,7 @@ impl Scratch {
             base,
             bytes: 0,
             constants: Vec::new(),
-            divisors: Vec::new(),
+            given: Vec::new(),
             update_ticket: None,
             prologue: Vec::new(),
             casts: Vec::new(),
@@ -64,20 +70,35 @@ impl Scratch {
     /// What a loss divides by, which the host works out of a run's inputs; none where a plan has more
     /// losses than there is room for.
     pub(crate) fn divisor(&mut self, divisor: Divisor) -> Address {
-        let known = self.divisors.iter().position(|known| *known == divisor);
-        let index = known.unwrap_or(self.divisors.len());
-        if SCALARS + 4 * (index + 1) > GIVEN {
-            return Address::NONE;
+        let divisor = Given::Divisor(divisor);
+        let is_divisor = |given: &&Given| matches!(given, Given::Divisor(_));
+        let taken: usize = self.given.iter().filter(is_divisor).map(Given::bytes).sum();
+        match self.given.contains(&divisor) || taken + divisor.bytes() <= DIVISORS {
+            true => self.base.plus(self.place(divisor)),
+            false => Address::NONE,
         }
-        if known.is_none() {
-            self.divisors.push(divisor);
-        }
-        self.base.plus(SCALARS + 4 * index)
+    }
+
+    /// Where a rate that changes stands, in words from the scalars on.
+    pub(crate) fn rate(&mut self, slot: RateSlot) -> u32 {
+        (self.place(Given::Rate(slot)) / 4) as u32
     }
 
     /// Bytes that the host gives with a run.
     pub(crate) fn given_bytes(&self) -> usize {
-        SCALARS + 4 * self.divisors.len()
+        SCALARS + self.given.iter().map(Given::bytes).sum::<usize>()
+    }
+
+    /// Where something lies that the host gives, in bytes from the scalars on.
+    fn place(&mut self, given: Given) -> usize {
+        let index = match self.given.iter().position(|known| *known == given) {
+            Some(index) => index,
+            None => {
+                self.given.push(given);
+                self.given.len() - 1
+            }
+        };
+        SCALARS + self.given[..index].iter().map(Given::bytes).sum::<usize>()
     }
 
     /// Counts the blocks of all optimisers that have read how far the training is.
