@@ -404,7 +404,6 @@ fn images_have_loops_and_kernels() {
 fn sequences_have_loops_and_kernels() {
     let mut plain = Vec::new();
     let steps = f32(&[3, 7, 5]);
-    // The CPU rounds within recurrent layers only by their plain meaning, which GPUs need not.
     for target in targets() {
         plain.extend(target.plain_of(
             |p: &Scope| Sequence(Lstm::new(&p.at("lstm"), 5, 4), Gru::new(&p.at("gru"), 4, 3)),
