@@ -27,6 +27,8 @@ mod precision;
 mod predictor;
 #[path = "cuda/program.rs"]
 mod program;
+#[path = "cuda/recurrent.rs"]
+mod recurrent;
 #[path = "cuda/state.rs"]
 mod state;
 #[path = "cuda/threads.rs"]

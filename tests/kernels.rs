@@ -9,6 +9,9 @@
 #[expect(dead_code, reason = "kernels and host agree on more than this one side uses")]
 #[path = "../src/backend/cuda/abi.rs"]
 mod abi;
+#[rustfmt::skip]
+#[path = "../src/backend/cuda/abi_recurrent.rs"]
+mod abi_recurrent;
 #[path = "kernels/along.rs"]
 mod along;
 #[path = "kernels/attributes.rs"]
@@ -58,6 +61,10 @@ mod pieces;
 mod pooling;
 #[path = "kernels/product.rs"]
 mod product;
+#[path = "kernels/recurrent.rs"]
+mod recurrent;
+#[path = "kernels/recurrent_gradient.rs"]
+mod recurrent_gradient;
 #[path = "kernels/reduce.rs"]
 mod reduce;
 #[path = "kernels/softmax.rs"]
@@ -88,6 +95,8 @@ fn run_all(mode: Mode) {
     pooling::run(&gpu);
     normalize::run(&gpu);
     conv::run(&gpu);
+    recurrent::run(&gpu);
+    recurrent_gradient::run(&gpu);
     gpu.finish();
 }
 

@@ -95,9 +95,7 @@ fn table(plan: &Plan, ways: &Ways) -> String {
             index.to_string(),
             match ways {
                 Ways::Loops(_) => step.kernel.name().into(),
-                Ways::Work(work) => {
-                    work.steps[index].iter().map(item_name).collect::<Vec<_>>().join(" ")
-                }
+                Ways::Work(work) => item_names(&work.steps[index]),
             },
             ops(plan, step).join("+"),
             step.layer.clone(),
@@ -159,6 +157,16 @@ fn item_name(item: &WorkItem) -> &str {
         WorkItem::Fill { .. } => "(fill)",
         WorkItem::Host { .. } => "(host)",
     }
+}
+
+/// What several pieces of work are called; those of one name in a row are counted.
+fn item_names(items: &[WorkItem]) -> String {
+    let name = |run: &[WorkItem]| match run {
+        [one] => item_name(one).to_owned(),
+        run => format!("{}x {}", run.len(), run.first().map_or("", item_name)),
+    };
+    let runs = items.chunk_by(|a, b| item_name(a) == item_name(b));
+    runs.map(name).collect::<Vec<_>>().join(" ")
 }
 
 /// Number of launches: on the CPU each step is one.
@@ -345,6 +353,14 @@ fn place(plan: &Plan, id: BufferId) -> String {
 mod tests {
     use super::*;
     use kiln::kernel::Kernel;
+
+    #[test]
+    fn pieces_of_work_of_one_name_are_counted() {
+        let (fill, copy) =
+            (WorkItem::Fill { bytes: 4 }, WorkItem::Copy { way: CopyWay::Within, bytes: 4 });
+        let items = [copy.clone(), fill.clone(), fill.clone(), fill, copy];
+        assert_eq!(item_names(&items), "(copy) 3x (fill) (copy)");
+    }
 
     /// What a kernel of one's own is missing for is named, in text and as JSON.
     #[test]

@@ -31,6 +31,7 @@ pub use facts::{Facts, Fusion, HostMemory, ImageKernels, Storage, UpdatePlace};
 pub(crate) use finder::{is_leaf, is_read_through, is_view, origin, Cluster, Finder};
 pub use indexed::Picks;
 pub use linear::Bias;
+pub use recurrent::RecurrentDropout;
 pub use reduce::{Extent, Reduce, Reducer};
 
 use crate::graph::{Graph, MemoryFormat, Node, NodeId};
@@ -192,6 +193,10 @@ pub enum Kernel {
     Recurrent(Recurrent),
     /// The gradient of [`Kernel::Recurrent`].
     RecurrentGradient(Recurrent, Upstream),
+    /// [`Kernel::Recurrent`] with dropout behind it.
+    RecurrentDropout(RecurrentDropout),
+    /// The gradient of [`Kernel::RecurrentDropout`].
+    RecurrentGradientDropout(RecurrentDropout, Upstream),
     /// One operation by its plain meaning.
     Plain,
 }
@@ -309,6 +314,8 @@ pub(crate) const FINDERS: &[Find] = &[
     conv::find_weight_gradient,
     conv::find,
     conv::find_input_gradient,
+    recurrent::find,
+    recurrent::find_gradient,
     optimizer::find,
     optimizer::find_averages,
 ];
@@ -440,6 +447,8 @@ impl Kernel {
             Kernel::Blend { .. } => "blend",
             Kernel::Recurrent(_) => "recurrent",
             Kernel::RecurrentGradient(..) => "recurrent_gradient",
+            Kernel::RecurrentDropout(_) => "recurrent_dropout",
+            Kernel::RecurrentGradientDropout(..) => "recurrent_gradient_dropout",
             Kernel::Plain => "plain",
         }
     }

@@ -4,7 +4,10 @@
 use super::{difference, labels, largest, margin, numbers, reference, tolerance, Check};
 use crate::graph::Var;
 use crate::loss::{CrossEntropy, Reduction};
-use crate::nn::{Bias, Dropout, DropoutSchedule, Keep, Linear, Module, Scope};
+use crate::nn::{
+    Bias, Directions, Dropout, DropoutSchedule, Gru, Keep, Linear, Lstm, Module, RecurrentOptions,
+    Rnn, Scope,
+};
 use crate::{Device, Net, Result, Seed, Shape, Tensor};
 
 /// Sums of some hundred products in another order.
@@ -64,6 +67,7 @@ fn cases() -> Vec<Case> {
     let (zeros, kink) = (Zeros::AsNumbers, Kink::Absent);
     let function = |what, make| Case { what, zeros, kink, sequence: false, make };
     let mask = |what, make| Case { zeros: Zeros::AsMask, ..function(what, make) };
+    let sequence = |what, make| Case { sequence: true, ..function(what, make) };
     vec![
         function("linear", |p, n| layer(p, n, Bias::Added, |y| y)),
         function("linear without bias", |p, n| layer(p, n, Bias::Absent, |y| y)),
@@ -139,8 +143,36 @@ fn cases() -> Vec<Case> {
             plain(|x| x.matmul_transposed(&x.tanh()).matmul(x))
         }),
         function("transposed", |_, _| plain(|x| x.tanh().t().matmul(x))),
+        sequence("lstm, dropout of all it yields", |p, n| {
+            let (dropout, options) = (Dropout::new(&p.at("dropout"), 0.3), layers(1));
+            let lstm = Lstm::with_options(&p.at("lstm"), n, n + 1, options);
+            Function(Box::new(move |x| dropout.forward(&lstm.forward(x))))
+        }),
+        sequence("lstm of two layers, both ways", |p, n| {
+            let options = RecurrentOptions { directions: Directions::Both, ..layers(2) };
+            let lstm = Lstm::with_options(&p.at("lstm"), n, n + 3, options);
+            Function(Box::new(move |x| lstm.run(x).last_hidden() * 2.0))
+        }),
+        sequence("lstm of two layers, projected", |p, n| {
+            let lstm = Lstm::projected(&p.at("lstm"), n, n + 2, n.div_ceil(2), layers(2));
+            Function(Box::new(move |x| lstm.forward(x)))
+        }),
+        sequence("gru of two layers", |p, n| {
+            let gru = Gru::with_options(&p.at("gru"), n, n + 1, layers(2));
+            Function(Box::new(move |x| gru.forward(x)))
+        }),
+        sequence("rnn, tanh", |p, n| {
+            let rnn = Rnn::new(&p.at("rnn"), n, n + 1);
+            Function(Box::new(move |x| rnn.forward(x)))
+        }),
         function("both transposed", |_, _| plain(|x| x.tanh().t().matmul_transposed(&x.t()))),
     ]
+}
+
+/// So many recurrent layers, with dropout between them.
+fn layers(layers: usize) -> RecurrentOptions {
+    let dropout = if layers > 1 { 0.3 } else { 0.0 };
+    RecurrentOptions { layers, dropout, ..RecurrentOptions::default() }
 }
 
 fn plain(function: fn(&Var) -> Var) -> Function {

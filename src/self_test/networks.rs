@@ -3,10 +3,12 @@
 
 use super::{difference, labels, largest, margin, numbers, reference, tolerance, Check};
 use crate::loss::CrossEntropy;
-use crate::models::{SimpleNet, VariableDropoutNet};
+use crate::graph::Var;
+use crate::models::{RnnClassifier, SimpleNet, VariableDropoutNet};
 use crate::nn::{Linear, Module, Scope};
 use crate::optim::Adam;
-use crate::{Device, Net, Result, Seed, Tensor, Trainer};
+use crate::values::Values;
+use crate::{Device, Net, Result, Seed, StepLoss, Tensor, Trainer};
 
 const FEATURES: usize = 784;
 const CLASSES: usize = 10;
@@ -28,8 +30,13 @@ pub fn networks(device: &Device, seed: Seed) -> Result<Vec<Check>> {
     Ok(vec![
         test.compare("SimpleNet", simple, simple_hidden)?,
         test.compare("VariableDropoutNet", VariableDropoutNet::new, variable_hidden)?,
+        test.compare_texts()?,
     ])
 }
+
+/// Tokens of the longest text, of texts of all lengths.
+const TOKENS: usize = 5;
+const WORDS: usize = 35;
 
 /// Widths of a network's hidden layers and rates of the dropout behind them.
 #[derive(Clone, Copy)]
@@ -86,9 +93,30 @@ impl Test<'_> {
             }
             Ok(net)
         };
-        let (got, reference) = (step(net(self.device)?, &x)?, step(net(&reference)?, &x)?);
+        let y = labels(SAMPLES, CLASSES)?;
+        let run = |device| step(net(device)?, |fit: &mut Trainer<M>| fit.step(&x, &y));
+        self.check(what, &run(self.device)?, &run(&reference)?)
+    }
+
+    /// The recurrent classifier, whose two layers take texts of several lengths.
+    fn compare_texts(&self) -> Result<Check> {
+        let tokens = (0..SAMPLES * TOKENS).map(|index| (index * 11 % WORDS) as i32).collect();
+        let tokens = Tensor::labels([SAMPLES, TOKENS], tokens)?;
+        let lengths = (0..SAMPLES).map(|sample| (1 + sample * 3 % TOKENS) as i32).collect();
+        let (lengths, y) = (Tensor::labels([SAMPLES], lengths)?, labels(SAMPLES, CLASSES)?);
+        let make = |p: &Scope| RnnClassifier::new(p, WORDS, 24, 96, CLASSES, 0.3);
+        let run = |device: &Device| {
+            let net = Net::new(device.clone(), self.seed, make)?;
+            step(net, |fit: &mut Trainer<RnnClassifier, (Var, Var)>| {
+                fit.step((&tokens, &lengths), &y)
+            })
+        };
+        self.check("RnnClassifier", &run(self.device)?, &run(&reference(self.device))?)
+    }
+
+    fn check(&self, what: &str, got: &[Tensor], reference: &[Tensor]) -> Result<Check> {
         let mut worst = 0.0;
-        for (got, reference) in got.iter().zip(&reference) {
+        for (got, reference) in got.iter().zip(reference) {
             worst = largest(worst, difference(got, reference)?);
         }
         let what = format!("a training step of {what}");
@@ -97,7 +125,10 @@ impl Test<'_> {
 }
 
 /// The loss and what the step changed of every parameter: the parameters alone would hide it.
-fn step<M: Module>(mut net: Net<M>, x: &Tensor) -> Result<Vec<Tensor>> {
+fn step<M: Module<In>, In: Values>(
+    mut net: Net<M>,
+    train: impl FnOnce(&mut Trainer<M, In>) -> Result<StepLoss>,
+) -> Result<Vec<Tensor>> {
     let names: Vec<String> = net.parameter_names().into_iter().map(str::to_owned).collect();
     let mut before = Vec::with_capacity(names.len());
     for name in &names {
@@ -106,7 +137,7 @@ fn step<M: Module>(mut net: Net<M>, x: &Tensor) -> Result<Vec<Tensor>> {
     // With PyTorch's eps the first step takes the sign of gradients that are only rounding.
     let adam = Adam { eps: 1e-2, ..Adam::new(1e-2) };
     let mut fit = Trainer::new(net, CrossEntropy::default(), adam)?;
-    let loss = fit.step(x, &labels(SAMPLES, CLASSES)?)?;
+    let loss = train(&mut fit)?;
     let mut results = vec![Tensor::new([1], vec![loss.value()?])?];
     for (name, before) in names.iter().zip(&before) {
         let after = fit.net().parameter(name)?;

@@ -435,17 +435,18 @@ fn images_have_loops_and_kernels() {
     assert_eq!(plain, Vec::<String>::new());
 }
 
-/// GPUs have no kernels of them.
 #[test]
-fn the_cpu_has_loops_for_sequences() {
-    let target = Target { device: Device::cpu(), gpu: None };
+fn sequences_have_loops_and_kernels() {
+    let mut plain = Vec::new();
     let steps = f32(&[3, 7, 5]);
-    let plain = target.plain_of(
-        |p: &Scope| Sequence(Lstm::new(&p.at("lstm"), 5, 4), Gru::new(&p.at("gru"), 4, 3)),
-        loss::from_fn(|y: &Var, (): &()| y.square().mean()),
-        (&steps, std::slice::from_ref(&steps)),
-        &(),
-    );
+    for target in targets() {
+        plain.extend(target.plain_of(
+            |p: &Scope| Sequence(Lstm::new(&p.at("lstm"), 5, 4), Gru::new(&p.at("gru"), 4, 3)),
+            loss::from_fn(|y: &Var, (): &()| y.square().mean()),
+            (&steps, std::slice::from_ref(&steps)),
+            &(),
+        ));
+    }
     assert_eq!(plain, Vec::<String>::new());
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `cargo xtask abi`: writes `src/backend/cuda/abi.rs` from `kernels/abi.h`.
+//! `cargo xtask abi`: writes `src/backend/cuda/abi.rs` from `kernels/abi.h`, and likewise for each further header.
 //!
 //! Needs libclang (a package of the system, or the wheel `libclang` with `LIBCLANG_PATH` naming its
 //! folder); who only builds kiln does not.
@@ -13,42 +13,50 @@ use crate::Result;
 /// Options of `cargo xtask abi`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Compare with the file instead of writing it; exit code 1 if it is out of date.
+    /// Compare with the files instead of writing them; exit code 1 if one is out of date.
     #[arg(long)]
     check: bool,
 }
 
-const HEAD: &str = "// SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the host and the kernels agree on. Written by `cargo xtask abi` from `kernels/abi.h`.
-
-use super::memory::Address;
-
-";
-
-/// Writes the file, or compares with it.
-///
-/// # Errors
-/// If the header cannot be read, or the file not be read or written.
-pub fn run(args: &Args) -> Result<ExitCode> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let target = root.join("src/backend/cuda/abi.rs");
-    let text = generate(&root.join("kernels/abi.h"))?;
-    if !args.check {
-        fs::write(&target, text)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    if fs::read_to_string(&target)? == text {
-        return Ok(ExitCode::SUCCESS);
-    }
-    eprintln!("{} is out of date: run `cargo xtask abi`", target.display());
-    Ok(ExitCode::FAILURE)
+/// A header of `kernels/` that the host knows too; later ones may include the first.
+struct Header {
+    name: &'static str,
+    /// What its file imports.
+    imports: &'static str,
 }
 
-fn generate(header: &Path) -> Result<String> {
-    let bindings = bindgen::Builder::default()
-        .header(header.to_string_lossy())
+const HEADERS: [Header; 2] = [
+    Header { name: "abi", imports: "use super::memory::Address;" },
+    Header { name: "abi_recurrent", imports: "use super::abi::*;\nuse super::memory::Address;" },
+];
+
+/// Writes the files, or compares with them.
+///
+/// # Errors
+/// If a header cannot be read, or a file not be read or written.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut code = ExitCode::SUCCESS;
+    for header in &HEADERS {
+        let target = root.join(format!("src/backend/cuda/{}.rs", header.name));
+        let text = generate(&root.join("kernels"), header)?;
+        if !args.check {
+            fs::write(&target, text)?;
+        } else if fs::read_to_string(&target)? != text {
+            eprintln!("{} is out of date: run `cargo xtask abi`", target.display());
+            code = ExitCode::FAILURE;
+        }
+    }
+    Ok(code)
+}
+
+fn generate(folder: &Path, header: &Header) -> Result<String> {
+    let Header { name, imports } = header;
+    let file = folder.join(format!("{name}.h"));
+    let mut builder = bindgen::Builder::default()
+        .header(file.to_string_lossy())
         .allowlist_item("Kiln.*|KILN_.*")
-        .blocklist_item("KILN_ABI_H")
+        .blocklist_item("KILN_ABI.*_H")
         .default_enum_style(bindgen::EnumVariation::Consts)
         .prepend_enum_name(false)
         .derive_partialeq(true)
@@ -56,10 +64,17 @@ fn generate(header: &Path) -> Result<String> {
         .use_core()
         .generate_comments(false)
         .disable_header_comment()
-        .formatter(bindgen::Formatter::None)
-        .generate()?
-        .to_string();
-    format(&format!("{HEAD}{}", in_rust_terms(&with_addresses(&bindings))))
+        .formatter(bindgen::Formatter::None);
+    if *name != HEADERS[0].name {
+        builder = builder.blocklist_file(r".*/abi\.h");
+    }
+    let bindings = builder.generate()?.to_string();
+    let head = format!(
+        "// SPDX-License-Identifier: MIT OR Apache-2.0\n\
+         //! What the host and the kernels agree on. Written by `cargo xtask abi` from `kernels/{name}.h`.\n\n\
+         {imports}\n\n"
+    );
+    format(&format!("{head}{}", in_rust_terms(&with_addresses(&bindings))))
 }
 
 /// Fixed-size numbers under their own names; everything is the crate's own, and zero by default.

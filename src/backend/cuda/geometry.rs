@@ -2,6 +2,7 @@
 //! Grids, tiles and shared memory from shapes and device facts: pure arithmetic.
 
 use super::abi::*;
+use super::abi_recurrent::*;
 use super::launch::Grid;
 use crate::{DType, Precision};
 
@@ -208,6 +209,28 @@ pub(super) fn linear_loss_grid(rows: usize, precision: Precision, machine: &Mach
     let shared = stages * tile * KILN_GEMM_DEPTH_BYTES;
     let blocks = rows.div_ceil(KILN_LINEAR_LOSS_ROWS as usize) as u32;
     Grid { blocks: [blocks, 1, 1], threads: [KILN_GEMM_THREADS, 1, 1], shared }
+}
+
+/// Grid of a step of a recurrent layer, of so many blocks of samples and columns and of sums of `k` terms.
+pub(super) fn recurrent_grid(
+    [rows, columns]: [usize; 2],
+    k: usize,
+    precision: Precision,
+    machine: &Machine,
+) -> Grid {
+    let idle = machine.multiprocessors / (rows * columns).max(1);
+    let splits = idle.min(k / LEAST_SPLIT).clamp(1, MOST_SPLITS);
+    let tile = KILN_RECURRENT_ROWS + KILN_RECURRENT_COLUMNS;
+    let shared = match precision {
+        Precision::F32 => {
+            KILN_GEMM_F32_STAGES * KILN_GEMM_F32_DEPTH * (tile + 2 * KILN_GEMM_F32_PAD) * 4
+        }
+        Precision::Tf32 | Precision::Bf16 | Precision::F16 => {
+            machine.stages() * tile * KILN_GEMM_DEPTH_BYTES
+        }
+    };
+    let blocks = [rows as u32, columns as u32, splits as u32];
+    Grid { blocks, threads: [KILN_GEMM_THREADS, 1, 1], shared }
 }
 
 /// Blocks of a sum of squares: two per multiprocessor, each with work for several rounds.

@@ -10,6 +10,8 @@
 #[rustfmt::skip]
 #[expect(dead_code, reason = "kernels and host agree on more than this one side uses")]
 mod abi;
+#[rustfmt::skip]
+mod abi_recurrent;
 mod capture;
 mod gather;
 mod geometry;

@@ -80,6 +80,7 @@ const EVERY_FUNCTION: &str =
 const ONE_BY_ONE: &str = "rows are not aligned to 16 bytes: element by element";
 const FOUND: &str =
     "operands are found element by element where channels are not aligned; any window";
+const UNITS: &str = "rows of several lengths are found one by one; units of every kind of cell, each by itself";
 const CHANNELS: &str = "channels that are not aligned go one by one; indices are 4 bytes";
 const COLUMNS: &str =
     "numbers of eight columns in registers; columns that are not aligned go one by one";
@@ -147,6 +148,8 @@ const BARS: &[Bar] = &[
 
     Bar { parts: &["conv", "_f32"], code: 70 * 1024, registers: 120, narrow: SCALARS, dynamic: Dynamic::Bytes(17408), main: None, why: FOUND, ..GEMM_SMALL },
     Bar { parts: &["conv"], code: 68 * 1024, registers: 136, occupancy: 3, narrow: SCALARS, main: None, why: FOUND, ..GEMM_SMALL },
+    Bar { parts: &["recurrent", "_f32"], registers: 96, code: 56 * 1024, narrow: SCALARS, dynamic: Dynamic::Bytes(13312), main: None, why: UNITS, ..GEMM_SMALL },
+    Bar { parts: &["recurrent"], registers: 96, occupancy: 3, code: 56 * 1024, narrow: SCALARS, dynamic: Dynamic::Stages(96), main: None, why: UNITS, ..GEMM_SMALL },
     Bar { parts: &["pool"], registers: 56, occupancy: 4, narrow: SCALARS, why: CHANNELS, ..POINTWISE },
     Bar { parts: &["normalize_gradient_columns"], registers: 80, occupancy: 3, narrow: SCALARS, why: COLUMNS, ..POINTWISE },
     Bar { parts: &["statistics_columns"], registers: 80, occupancy: 3, narrow: SCALARS, why: COLUMNS, ..POINTWISE },

@@ -165,7 +165,11 @@ impl<'a> Launch<'a> {
             Kernel::Gather(picks) => self.gather(*picks),
             Kernel::GatherGradient(picks) => self.gather_gradient(*picks),
             Kernel::BatchMatMul(product) => self.batch_matmul(*product),
-            Kernel::WeightGradients(_) | Kernel::LinearCrossEntropy(_) | Kernel::Plain => {
+            Kernel::WeightGradients(_)
+            | Kernel::LinearCrossEntropy(_)
+            | Kernel::RecurrentDropout(_)
+            | Kernel::RecurrentGradientDropout(..)
+            | Kernel::Plain => {
                 Err(internal("a step without a loop of its own is interpreted"))
             }
         }

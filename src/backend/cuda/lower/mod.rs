@@ -14,6 +14,7 @@ mod loss;
 mod moves;
 mod moving;
 mod operands;
+mod recurrent;
 mod scratch;
 mod update;
 
@@ -23,7 +24,7 @@ use super::launch::{Item, Launch};
 use super::memory::Address;
 use crate::backend::Slot;
 use crate::graph::{NodeId, ParamId, ParamRole};
-use crate::kernel::{Kernel, LinearCrossEntropy};
+use crate::kernel::{Kernel, LinearCrossEntropy, RecurrentDropout};
 use crate::op::{Store, Unary};
 use crate::plan::{BufferId, Place, Plan, Step};
 use crate::{Error, Precision, Result, Shape};
@@ -127,10 +128,15 @@ impl Lowering<'_> {
             Kernel::StatisticsGradient(over) => self.statistics_gradient(*over)?,
             Kernel::Normalize(normalize) => self.normalize(*normalize)?,
             Kernel::NormalizeGradient(normalize) => self.normalize_gradient(*normalize)?,
-            Kernel::Blend { .. }
-            | Kernel::Recurrent(_)
-            | Kernel::RecurrentGradient(..)
-            | Kernel::Plain => return Ok(None),
+            Kernel::Recurrent(recurrent) => self.recurrent(&RecurrentDropout::none(*recurrent))?,
+            Kernel::RecurrentGradient(recurrent, upstream) => {
+                self.recurrent_gradient(&RecurrentDropout::none(*recurrent), *upstream)?
+            }
+            Kernel::RecurrentDropout(of) => self.recurrent(of)?,
+            Kernel::RecurrentGradientDropout(of, upstream) => {
+                self.recurrent_gradient(of, *upstream)?
+            }
+            Kernel::Blend { .. } | Kernel::Plain => return Ok(None),
         };
         let items = launches.into_iter().map(Item::from).collect();
         Ok(Some(self.surrounded(items)))
