@@ -9,16 +9,24 @@
 #[expect(dead_code, reason = "kernels and host agree on more than this one side uses")]
 #[path = "../src/backend/cuda/abi.rs"]
 mod abi;
+#[rustfmt::skip]
+#[expect(dead_code, reason = "kernels and host agree on more than this one side uses")]
+#[path = "../src/backend/cuda/abi_images.rs"]
+mod abi_images;
 #[path = "kernels/along.rs"]
 mod along;
 #[path = "kernels/attributes.rs"]
 mod attributes;
 #[path = "kernels/batches.rs"]
 mod batches;
+#[path = "kernels/batch_norm.rs"]
+mod batch_norm;
 #[path = "kernels/chain.rs"]
 mod chain;
 #[path = "kernels/conv.rs"]
 mod conv;
+#[path = "kernels/conv_pools.rs"]
+mod conv_pools;
 #[path = "kernels/copies.rs"]
 mod copies;
 #[path = "../src/op/corrections.rs"]
@@ -87,6 +95,7 @@ fn run_all(mode: Mode) {
     batches::run(&gpu);
     pooling::run(&gpu);
     normalize::run(&gpu);
+    batch_norm::run(&gpu);
     conv::run(&gpu);
     gpu.finish();
 }

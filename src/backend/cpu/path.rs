@@ -167,9 +167,10 @@ impl Path {
             | Kernel::NllGradient(_)
             | Kernel::StoreGradient(_)
             | Kernel::SetState(_) => Path::new(Scalars, Nothing),
-            Kernel::WeightGradients(_) | Kernel::LinearCrossEntropy(_) | Kernel::Plain => {
-                Path::new(Plain, Nothing)
-            }
+            Kernel::WeightGradients(_)
+            | Kernel::LinearCrossEntropy(_)
+            | Kernel::FusedImages(_)
+            | Kernel::Plain => Path::new(Plain, Nothing),
         }
     }
 
@@ -302,8 +303,11 @@ impl Layer {
 /// Whether a kernel is computed by the plain meaning of its nodes: plain ones, and those that plans
 /// for the CPU do not contain.
 pub(super) fn is_interpreted(kernel: &Kernel) -> bool {
-    matches!(kernel, Kernel::Plain | Kernel::WeightGradients(_) | Kernel::LinearCrossEntropy(_))
-        || rounds_within(kernel)
+    let is_foreign = matches!(
+        kernel,
+        Kernel::WeightGradients(_) | Kernel::LinearCrossEntropy(_) | Kernel::FusedImages(_)
+    );
+    is_foreign || *kernel == Kernel::Plain || rounds_within(kernel)
 }
 
 /// Whether a kernel would have to round what it multiplies in every step of its own.

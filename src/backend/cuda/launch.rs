@@ -11,6 +11,7 @@ use cudarc::driver::sys::{
 use cudarc::driver::{result, sys, DriverError};
 
 use super::abi::*;
+use super::abi_images::*;
 use super::memory::Address;
 
 /// A piece of a step's work on the device.
@@ -237,4 +238,6 @@ params! {
     Pool(KilnPoolParams),
     Normalize(KilnNormalizeParams),
     Conv(KilnConvParams),
+    ConvWeightGradients(KilnConvWeightGradientParams),
+    BatchNorm(KilnBatchNormParams),
 }

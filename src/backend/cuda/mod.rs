@@ -10,6 +10,7 @@
 #[rustfmt::skip]
 #[expect(dead_code, reason = "kernels and host agree on more than this one side uses")]
 mod abi;
+mod abi_images;
 mod capture;
 mod gather;
 mod geometry;

@@ -165,9 +165,10 @@ impl<'a> Launch<'a> {
             Kernel::Gather(picks) => self.gather(*picks),
             Kernel::GatherGradient(picks) => self.gather_gradient(*picks),
             Kernel::BatchMatMul(product) => self.batch_matmul(*product),
-            Kernel::WeightGradients(_) | Kernel::LinearCrossEntropy(_) | Kernel::Plain => {
-                Err(internal("a step without a loop of its own is interpreted"))
-            }
+            Kernel::WeightGradients(_)
+            | Kernel::LinearCrossEntropy(_)
+            | Kernel::FusedImages(_)
+            | Kernel::Plain => Err(internal("a step without a loop of its own is interpreted")),
         }
     }
 

@@ -7,6 +7,7 @@ mod chain;
 mod conv;
 mod divisor;
 mod elements;
+mod fused_images;
 mod images;
 mod linear;
 mod loss;
@@ -22,7 +23,7 @@ use super::launch::{Item, Launch};
 use super::memory::Address;
 use crate::backend::Slot;
 use crate::graph::{NodeId, ParamId, ParamRole};
-use crate::kernel::{Kernel, LinearCrossEntropy};
+use crate::kernel::{Kernel, LinearCrossEntropy, Planes};
 use crate::op::{Store, Unary};
 use crate::plan::{BufferId, Place, Plan, Step};
 use crate::{Error, Precision, Result, Shape};
@@ -119,13 +120,18 @@ impl Lowering<'_> {
                 self.conv_weight_gradient(conv, *sink, *bias)?
             }
             Kernel::MaxPool(pool) => self.max_pool(*pool)?,
-            Kernel::MaxPoolGradient(pool) => self.max_pool_gradient(*pool)?,
-            Kernel::AvgPool(pool) => self.avg_pool(*pool)?,
-            Kernel::AvgPoolGradient(pool) => self.avg_pool_gradient(*pool)?,
+            Kernel::MaxPoolGradient(pool) => {
+                self.max_pool_gradient(*pool, Planes::Interleaved)?
+            }
+            Kernel::AvgPool(pool) => self.avg_pool(*pool, Planes::Interleaved)?,
+            Kernel::AvgPoolGradient(pool) => {
+                self.avg_pool_gradient(*pool, Planes::Interleaved)?
+            }
             Kernel::Statistics(over) => self.statistics(*over)?,
             Kernel::StatisticsGradient(over) => self.statistics_gradient(*over)?,
             Kernel::Normalize(normalize) => self.normalize(*normalize)?,
             Kernel::NormalizeGradient(normalize) => self.normalize_gradient(*normalize)?,
+            Kernel::FusedImages(fused) => self.fused_images(fused)?,
             Kernel::Blend { .. }
             | Kernel::Recurrent(_)
             | Kernel::RecurrentGradient(..)
