@@ -11,6 +11,8 @@ mod common;
 mod convolutions;
 #[path = "cuda/failures.rs"]
 mod failures;
+#[path = "cuda/fused_images.rs"]
+mod fused_images;
 #[path = "cuda/images.rs"]
 mod images;
 #[path = "cuda/kernels.rs"]

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `cargo xtask abi`: writes `src/backend/cuda/abi.rs` from `kernels/abi.h`.
+//! `cargo xtask abi`: writes `src/backend/cuda/abi.rs` from `kernels/abi.h`, and what stands beside it from the
+//! other headers.
 //!
 //! Needs libclang (a package of the system, or the wheel `libclang` with `LIBCLANG_PATH` naming its
 //! folder); who only builds kiln does not.
@@ -13,42 +14,52 @@ use crate::Result;
 /// Options of `cargo xtask abi`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Compare with the file instead of writing it; exit code 1 if it is out of date.
+    /// Compare with the files instead of writing them; exit code 1 if one is out of date.
     #[arg(long)]
     check: bool,
 }
 
-const HEAD: &str = "// SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the host and the kernels agree on. Written by `cargo xtask abi` from `kernels/abi.h`.
-
-use super::memory::Address;
-
-";
-
-/// Writes the file, or compares with it.
-///
-/// # Errors
-/// If the header cannot be read, or the file not be read or written.
-pub fn run(args: &Args) -> Result<ExitCode> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let target = root.join("src/backend/cuda/abi.rs");
-    let text = generate(&root.join("kernels/abi.h"))?;
-    if !args.check {
-        fs::write(&target, text)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    if fs::read_to_string(&target)? == text {
-        return Ok(ExitCode::SUCCESS);
-    }
-    eprintln!("{} is out of date: run `cargo xtask abi`", target.display());
-    Ok(ExitCode::FAILURE)
+/// A header, the file that is written from it, and what that file takes from others.
+struct Pair {
+    header: &'static str,
+    file: &'static str,
+    imports: &'static str,
 }
 
-fn generate(header: &Path) -> Result<String> {
+const PAIRS: [Pair; 2] = [
+    Pair { header: "abi.h", file: "abi.rs", imports: "" },
+    Pair { header: "images.h", file: "abi_images.rs", imports: "use super::abi::*;\n" },
+];
+
+/// Writes the files, or compares with them.
+///
+/// # Errors
+/// If a header cannot be read, or a file not be read or written.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut code = ExitCode::SUCCESS;
+    for pair in &PAIRS {
+        let target = root.join("src/backend/cuda").join(pair.file);
+        let text = generate(&root.join("kernels"), pair)?;
+        if !args.check {
+            fs::write(&target, text)?;
+        } else if fs::read_to_string(&target)? != text {
+            eprintln!("{} is out of date: run `cargo xtask abi`", target.display());
+            code = ExitCode::FAILURE;
+        }
+    }
+    Ok(code)
+}
+
+fn generate(kernels: &Path, pair: &Pair) -> Result<String> {
+    let header = kernels.join(pair.header);
+    // What it includes has a file of its own.
+    let own = format!(".*{}", regex_of(pair.header));
     let bindings = bindgen::Builder::default()
         .header(header.to_string_lossy())
-        .allowlist_item("Kiln.*|KILN_.*")
-        .blocklist_item("KILN_ABI_H")
+        .allowlist_file(own)
+        .allowlist_recursively(false)
+        .blocklist_item("KILN_[A-Z]*_H")
         .default_enum_style(bindgen::EnumVariation::Consts)
         .prepend_enum_name(false)
         .derive_partialeq(true)
@@ -59,7 +70,17 @@ fn generate(header: &Path) -> Result<String> {
         .formatter(bindgen::Formatter::None)
         .generate()?
         .to_string();
-    format(&format!("{HEAD}{}", in_rust_terms(&with_addresses(&bindings))))
+    let head = format!(
+        "// SPDX-License-Identifier: MIT OR Apache-2.0\n//! What the host and the kernels agree on. \
+         Written by `cargo xtask abi` from `kernels/{}`.\n\n{}use super::memory::Address;\n\n",
+        pair.header, pair.imports
+    );
+    format(&format!("{head}{}", in_rust_terms(&with_addresses(&bindings))))
+}
+
+/// A name in which a dot is a dot.
+fn regex_of(name: &str) -> String {
+    name.replace('.', "\\.")
 }
 
 /// Fixed-size numbers under their own names; everything is the crate's own, and zero by default.
