@@ -84,8 +84,8 @@ pub(super) fn find_weight_gradient(finder: &Finder<'_>, root: NodeId) -> Option<
     let [x, dy] = *graph.node(root).inputs else { return None };
     // Images of few channels are read as they lie.
     let takes_planes = finder.facts.fusion == Fusion::AcrossLayers;
-    let lie_so = lies_channels_last(graph.node(dy))
-        && (takes_planes || lies_channels_last(graph.node(x)));
+    let lie_so =
+        lies_channels_last(graph.node(dy)) && (takes_planes || lies_channels_last(graph.node(x)));
     if finder.facts.images == ImageKernels::Absent || !lie_so {
         return None;
     }

@@ -27,11 +27,8 @@ pub(super) fn assign(graph: Graph, facts: &Facts) -> Result<Graph> {
         Fusion::AcrossLayers => FEW_CHANNELS,
         Fusion::WithinLayers => 0,
     };
-    let mut layout = Layout {
-        builder: Builder::rebuild(&graph),
-        converted: BTreeMap::new(),
-        few_channels,
-    };
+    let mut layout =
+        Layout { builder: Builder::rebuild(&graph), converted: BTreeMap::new(), few_channels };
     let mut renamed: Vec<NodeId> = Vec::with_capacity(graph.nodes.len());
     for (_, node) in graph.nodes() {
         let inputs: Vec<NodeId> = node.inputs.iter().map(|id| renamed[id.index()]).collect();

@@ -9,8 +9,8 @@ use crate::graph::Var;
 use crate::loss::CrossEntropy;
 use crate::models::ResidualBlock;
 use crate::nn::{
-    AvgPool2d, BatchNorm, Conv2d, ConvOptions, Dropout, Dropout2d, Linear, MaxPool2d, Module, Padding,
-    Scope,
+    AvgPool2d, BatchNorm, Conv2d, ConvOptions, Dropout, Dropout2d, Linear, MaxPool2d, Module,
+    Padding, Scope,
 };
 use crate::optim::Sgd;
 use crate::{Device, Net, Result, Seed, Tensor, Trainer};
@@ -129,7 +129,8 @@ fn step<M: Module>(device: &Device, make: fn(&Scope) -> M) -> Result<Vec<Tensor>
         let after = fit.net().parameter(name)?;
         // Behind a bias that batch norm takes away again its gradient is rounding alone; counters are
         // no numbers.
-        let is_rounding = name.ends_with(".bias") && (name.contains("stem") || name.contains("block.conv"));
+        let is_rounding =
+            name.ends_with(".bias") && (name.contains("stem") || name.contains("block.conv"));
         let (Ok(values), false) = (after.values(), is_rounding) else { continue };
         let pairs = values.iter().zip(before.values()?);
         let change = pairs.map(|(after, before)| after - before).collect();
@@ -152,7 +153,11 @@ fn exact(name: &str, seed: u64, value: &Tensor) -> Result<Option<Tensor>> {
         };
     }
     let keeps = name.starts_with("fc2") || name == "fc.weight" || name == "fc.bias";
-    if keeps { Ok(None) } else { integers(seed, value, 1.0).map(Some) }
+    if keeps {
+        Ok(None)
+    } else {
+        integers(seed, value, 1.0).map(Some)
+    }
 }
 
 /// Integers of at most a size, most of them 0 where it is 1.

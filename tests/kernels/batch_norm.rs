@@ -150,9 +150,12 @@ fn gradient(gpu: &Gpu, matrix: Matrix, fused: bool) {
         add(&mut of_variance[column], -0.5 * dy * normal * factor(column) * scale * scale);
     }
     let exactness = Exactness::new(Storage::F32, 24.0);
-    for (got, want) in
-        [(&held[0], &of_gamma), (&held[1], &of_beta), (&sums[0], &of_mean), (&sums[1], &of_variance)]
-    {
+    for (got, want) in [
+        (&held[0], &of_gamma),
+        (&held[1], &of_beta),
+        (&sums[0], &of_mean),
+        (&sums[1], &of_variance),
+    ] {
         gpu.ledger().compare(&kernel, &told, &got.read(), want, exactness);
     }
     if fused {

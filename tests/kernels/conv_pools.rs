@@ -43,8 +43,7 @@ fn pooled(run: &Run<'_>, planar: bool, fused: bool) {
     }
     let storage = run.method.storage;
     let kernel = format!("conv_pool_{}", run.method.name);
-    let (x, weights) =
-        (integers(storage, 1, run.images()), integers(storage, 2, run.weights()));
+    let (x, weights) = (integers(storage, 1, run.images()), integers(storage, 2, run.weights()));
     let bias = integers(Storage::F32, 3, outputs);
     let planes = Array::new(storage, &run.by_planes(&x));
     let results = images.samples * count * outputs;
@@ -98,9 +97,8 @@ fn pooled(run: &Run<'_>, planar: bool, fused: bool) {
         let (window, channel) = (at / outputs, at % outputs);
         let (sample, place) = (window / count, window % count);
         let elements = elements_of(place, windows, [height, width]);
-        let sum = |element: usize| {
-            sums[(sample * depth * height * width + element) * outputs + channel]
-        };
+        let sum =
+            |element: usize| sums[(sample * depth * height * width + element) * outputs + channel];
         let mut largest = elements[0];
         for element in elements {
             if sum(element).value > sum(largest).value {

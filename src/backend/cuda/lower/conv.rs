@@ -182,7 +182,12 @@ impl Lowering<'_> {
         })
     }
 
-    pub(super) fn conv_launch(&mut self, family: &str, mut params: KilnConvParams, groups: usize) -> Launch {
+    pub(super) fn conv_launch(
+        &mut self,
+        family: &str,
+        mut params: KilnConvParams,
+        groups: usize,
+    ) -> Launch {
         let [m, n, k] = [params.m, params.n, params.k].map(|extent| extent as usize);
         let (grid, _) = conv_grid(Extents { m, n, k }, groups, self.precision, self.machine);
         params.split = self.conv_split(&grid);

@@ -120,13 +120,9 @@ impl Lowering<'_> {
                 self.conv_weight_gradient(conv, *sink, *bias)?
             }
             Kernel::MaxPool(pool) => self.max_pool(*pool)?,
-            Kernel::MaxPoolGradient(pool) => {
-                self.max_pool_gradient(*pool, Planes::Interleaved)?
-            }
+            Kernel::MaxPoolGradient(pool) => self.max_pool_gradient(*pool, Planes::Interleaved)?,
             Kernel::AvgPool(pool) => self.avg_pool(*pool, Planes::Interleaved)?,
-            Kernel::AvgPoolGradient(pool) => {
-                self.avg_pool_gradient(*pool, Planes::Interleaved)?
-            }
+            Kernel::AvgPoolGradient(pool) => self.avg_pool_gradient(*pool, Planes::Interleaved)?,
             Kernel::Statistics(over) => self.statistics(*over)?,
             Kernel::StatisticsGradient(over) => self.statistics_gradient(*over)?,
             Kernel::Normalize(normalize) => self.normalize(*normalize)?,

@@ -139,8 +139,13 @@ impl Scratch {
         let kernel = format!("copy_pieces_{}", 8 * dtype.bytes());
         let extra_bytes = 2 * dtype.bytes() * count;
         // What the last launch copies is there as early: only numbers that no step writes are turned.
-        if let Some(Launch { kernel: last, grid, params: Params::Copy(params), extra_bytes: all, .. }) =
-            self.prologue.last_mut()
+        if let Some(Launch {
+            kernel: last,
+            grid,
+            params: Params::Copy(params),
+            extra_bytes: all,
+            ..
+        }) = self.prologue.last_mut()
         {
             let pieces = grid.blocks[1] as usize;
             if *last == kernel && pieces < params.pieces.len() {
@@ -153,7 +158,8 @@ impl Scratch {
         }
         let mut params = KilnCopyParams::default();
         params.pieces[0] = piece;
-        self.prologue.push(Launch { extra_bytes, ..Launch::new(kernel, Grid::over(count), params) });
+        self.prologue
+            .push(Launch { extra_bytes, ..Launch::new(kernel, Grid::over(count), params) });
         copy
     }
 }
@@ -162,11 +168,7 @@ impl Scratch {
 fn turned_piece([y, x]: [Address; 2], [batch, rows, columns]: [usize; 3]) -> KilnPiece {
     let mut moved = KilnBox { rank: 3, ..KilnBox::default() };
     moved.extents = [divider(1); KILN_MAX_RANK as usize];
-    let places = [
-        (batch, rows * columns, rows * columns),
-        (columns, 1, rows),
-        (rows, columns, 1),
-    ];
+    let places = [(batch, rows * columns, rows * columns), (columns, 1, rows), (rows, columns, 1)];
     for (axis, (extent, from, to)) in places.into_iter().enumerate() {
         moved.extents[axis] = divider(extent);
         (moved.from[axis], moved.to[axis]) = (from as u32, to as u32);
