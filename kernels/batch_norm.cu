@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // Batch norm of images that lie channels-last, with what stands around it in residual networks: a skip connection, ReLU and
 // dropout behind it, the mask of both before its gradient. Statistics are in normalize.cu.
-#include "images.h"
+#include "abi_images.h"
 #include "lib/columns.cuh"
 #include "lib/divide.cuh"
 #include "lib/math.cuh"

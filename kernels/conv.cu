@@ -21,21 +21,37 @@ template <class Shape> struct ConvTile {
   __device__ __forceinline__ static size_t index() { return static_cast<size_t>(blockIdx.y) * gridDim.x + blockIdx.x; }
 };
 
-// Bias, activation, dropout. Columns count the channels of all groups.
+// Bias, normalisation, another value, activation, dropout. Columns count the channels of all groups.
 template <class T> struct ConvTail {
   static constexpr int kUnroll = 1;
   const KilnConvParams& p;
   T* d;
   Access<T, Bounds::Guarded> access;
-  Chunk<8> bias;
+  Chunk<8> factor, shift;
 
   __device__ __forceinline__ ConvTail(const KilnConvParams& params, bool aligned, int column, int count)
-      : p(params), d(static_cast<T*>(params.d)), access{aligned}, bias{} {
-    if (p.bias != nullptr && count > 0) bias = load_chunk_part<8>(p.bias + column, count);
+      : p(params), d(static_cast<T*>(params.d)), access{aligned}, shift{} {
+#pragma unroll
+    for (float& value : factor.v) value = 1.0f;
+    if (p.bias != nullptr && count > 0) shift = load_chunk_part<8>(p.bias + column, count);
+    if (p.variance == nullptr) return;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      if (i >= count) continue;
+      const float gamma = p.gamma != nullptr ? p.gamma[column + i] : 1.0f;
+      const float beta = p.beta != nullptr ? p.beta[column + i] : 0.0f;
+      factor.v[i] = gamma / sqrtf(p.variance[column + i] + p.eps);
+      shift.v[i] = (shift.v[i] - p.mean[column + i]) * factor.v[i] + beta;
+    }
   }
   __device__ __forceinline__ void finish(const Spot& spot, Chunk<8> sum) const {
 #pragma unroll
-    for (int i = 0; i < 8; ++i) sum.v[i] += bias.v[i];
+    for (int i = 0; i < 8; ++i) sum.v[i] = sum.v[i] * factor.v[i] + shift.v[i];
+    if (p.residual != nullptr) {
+      const Chunk<8> residual = access.load(static_cast<const T*>(p.residual) + spot.at, spot.count);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) sum.v[i] += residual.v[i];
+    }
     activate(sum, p.activation, p.activation_parameter);
     if (p.dropout) {
 #pragma unroll

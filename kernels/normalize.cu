@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // Normalisation over the columns of a matrix (batch norm of images that lie channels-last) or over its rows (layer,
 // group and instance norm): statistics, the straight line that normalises, and the gradients of both.
-#include "images.h"
+#include "abi_images.h"
 #include "lib/columns.cuh"
 #include "lib/divide.cuh"
 

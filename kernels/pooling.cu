@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // Pooling of images that lie channels-last: the largest element, or the mean, under each place of a window. One thread
 // per place, or element of a gradient, and 16 bytes of channels. Gradients gather, so that their sums have an order.
-#include "images.h"
+#include "abi_images.h"
 #include "lib/pack.cuh"
 #include "lib/window.cuh"
 

@@ -21,10 +21,14 @@ mod attributes;
 mod batches;
 #[path = "kernels/batch_norm.rs"]
 mod batch_norm;
+#[path = "kernels/blend.rs"]
+mod blend;
 #[path = "kernels/chain.rs"]
 mod chain;
 #[path = "kernels/conv.rs"]
 mod conv;
+#[path = "kernels/conv_norm.rs"]
+mod conv_norm;
 #[path = "kernels/conv_pools.rs"]
 mod conv_pools;
 #[path = "kernels/copies.rs"]
@@ -96,6 +100,7 @@ fn run_all(mode: Mode) {
     pooling::run(&gpu);
     normalize::run(&gpu);
     batch_norm::run(&gpu);
+    blend::run(&gpu);
     conv::run(&gpu);
     gpu.finish();
 }

@@ -2,7 +2,7 @@
 // Ways to walk a matrix whose columns are groups, and to add up what its threads found. `width` threads of a block lie
 // along the columns, a chunk of 16 bytes each; the teams of such threads share the rows of the block's part.
 #pragma once
-#include "images.h"
+#include "abi_images.h"
 #include "pack.cuh"
 #include "reduce.cuh"
 

@@ -5,7 +5,9 @@
 use std::collections::BTreeSet;
 
 use super::weight_gradient::destination;
-use super::{conv, BiasGradient, Cluster, Finder, Fusion, ImageKernels, Kernel, LinearTail, Sink};
+use super::{
+    conv, linear, BiasGradient, Cluster, Finder, Fusion, ImageKernels, Kernel, LinearTail, Sink,
+};
 use crate::graph::{MemoryFormat, Node, NodeId};
 use crate::op::{
     spatial, AvgPool, Binary, Conv, Dropout, Drops, MaxPool, Normalize, Op, Over, Rounding,
@@ -28,6 +30,18 @@ pub enum FusedImages {
         pool: MaxPool,
         /// How the result lies in memory.
         planes: Planes,
+    },
+    /// `(x, weight[, bias], mean, variance[, gamma, beta][, skip]) -> y`: convolution, normalisation with
+    /// known statistics, what comes past both, activation and dropout.
+    ConvNormalize {
+        /// The convolution.
+        conv: Conv,
+        /// Bias, activation and dropout.
+        tail: LinearTail,
+        /// The normalisation.
+        normalize: Normalize,
+        /// Whether another value is added.
+        skip: Skip,
     },
     /// `(dy, weight[, skip][, y][, index]) -> dx`: a convolution's gradient with respect to its input, the
     /// gradient that comes past it, the mask `y != 0`, and a pool's gradient.
@@ -114,6 +128,7 @@ impl FusedImages {
     pub fn name(&self) -> &'static str {
         match self {
             FusedImages::ConvPool { .. } => "conv_pool",
+            FusedImages::ConvNormalize { .. } => "conv_normalize",
             FusedImages::ConvInputGradient { unpool: None, .. } => "conv_input_gradient",
             FusedImages::ConvInputGradient { unpool: Some(_), .. } => "conv_unpool",
             FusedImages::ConvWeightGradients(_) => "conv_weight_gradients",
@@ -262,6 +277,40 @@ pub(super) fn find_conv_pool(finder: &Finder<'_>, root: NodeId) -> Option<Cluste
     let mut cluster = chain.cluster(FusedImages::ConvPool { conv, tail, pool, planes });
     cluster.outputs.extend(results);
     Some(cluster)
+}
+
+/// `conv(x, weight) [+ bias] -> normalize(., mean, ...) [+ skip] [-> activation] [-> dropout]`, with statistics
+/// that are state: in evaluation.
+pub(super) fn find_conv_normalize(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
+    if !reaches(finder) {
+        return None;
+    }
+    let Cluster { kernel, nodes, inputs, outputs } = conv::find(finder, root)?;
+    let Kernel::Conv { conv, mut tail, .. } = kernel else { return None };
+    if tail.activation.is_some() || tail.dropout.is_some() {
+        return None;
+    }
+    let mut chain = Chain { finder, nodes, inputs, output: outputs[0] };
+    let (user, node) = chain.follows()?;
+    let Op::Normalize(normalize @ Normalize { over: Over::Channels, .. }) = node.op else {
+        return None;
+    };
+    let (x, known) = node.inputs.split_first()?;
+    let is_known = |id: &NodeId| matches!(finder.graph.node(*id).op, Op::Parameter(_));
+    if *x != chain.output || !known.iter().all(is_known) {
+        return None;
+    }
+    chain.inputs.extend(known);
+    chain.take(user);
+    let skip = chain.skip();
+    if let Some((user, &Node { op: Op::Unary(function), .. })) = chain.follows() {
+        if linear::in_tail(function) {
+            tail.activation = Some(function);
+            chain.take(user);
+        }
+    }
+    tail.dropout = chain.dropout(channels(&node.ty.shape) / conv.groups);
+    Some(chain.cluster(FusedImages::ConvNormalize { conv, tail, normalize, skip }))
 }
 
 /// Takes along that an image is put plane by plane.

@@ -312,6 +312,7 @@ pub(crate) const FINDERS: &[Find] = &[
     input_gradient::find,
     fused_images::find_conv_weight_gradients,
     conv::find_weight_gradient,
+    fused_images::find_conv_normalize,
     fused_images::find_conv_pool,
     conv::find,
     fused_images::find_conv_input_gradient,

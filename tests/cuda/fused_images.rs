@@ -5,7 +5,8 @@ use kiln::backend::cuda::{work, Architecture, WorkItem};
 use kiln::loss::CrossEntropy;
 use kiln::models::{Cnn, ResidualBlock, ResidualNet};
 use kiln::nn::{
-    AvgPool2d, BatchNorm, Conv2d, ConvOptions, Dropout2d, Linear, MaxPool2d, Module, Padding, Scope,
+    AdaptiveAvgPool2d, AvgPool2d, BatchNorm, Conv2d, ConvOptions, Corners, Dropout2d, Linear,
+    MaxPool2d, Module, Padding, Scope, Upsample, UpsampleMode,
 };
 use kiln::optim::Sgd;
 use kiln::plan::Plan;
@@ -74,6 +75,55 @@ fn a_residual_block_takes_twelve_launches() {
     let all = before.len() + steps.iter().flatten().count();
     assert_eq!((before.len(), all), (1, 25), "{steps:?}");
     assert_eq!(plan.totals().mask_bytes, 0);
+}
+
+/// Statistics are known in evaluation: each convolution normalises what it yields.
+#[test]
+fn an_evaluated_residual_network_takes_six_launches() {
+    let make = |p: &Scope| ResidualNet::new(p, 10, 0.1);
+    let mut net =
+        Net::new(Device::on_paper(Architecture::SM_90), Seed(7), make).expect("a network");
+    let plan =
+        net.plan(kiln::Mode::Eval, &[numbers(1, [4, 3, 32, 32]).ty()]).expect("a plan").clone();
+    let (before, steps) = kernels(&plan, Precision::F32);
+    let launched: Vec<&str> = steps.iter().flatten().map(String::as_str).collect();
+    assert_eq!(launched[..4], ["conv_f32", "conv_f32", "conv_f32", "avg_pool_f32"], "{launched:?}");
+    assert_eq!((before.len(), launched.len()), (1, 5), "{launched:?}");
+}
+
+/// Pieces of unequal sizes, and images that are stretched between their elements.
+struct Blended {
+    conv: Conv2d,
+    head: Linear,
+}
+
+impl Module for Blended {
+    fn forward(&self, x: &Var) -> Var {
+        let x = AdaptiveAvgPool2d::new(5, 4).forward(&self.conv.forward(x).tanh());
+        let linear = UpsampleMode::Linear(Corners::default());
+        let x = Upsample::by([2.0, 1.5], linear).forward(&x).tanh();
+        self.head.forward(&AdaptiveAvgPool2d::new(3, 4).forward(&x).flatten(1))
+    }
+}
+
+#[test]
+fn weighted_sums_along_extents_have_a_kernel() {
+    let driver = driver();
+    let run = |device: Device| {
+        let make = |p: &Scope| Blended {
+            conv: Conv2d::new(&p.at("conv"), 3, 6, [2, 2]),
+            head: Linear::new(&p.at("head"), 6 * 12, 5),
+        };
+        let mut net = Net::new(device, Seed(7), make).expect("a network");
+        let (x, dy) = (numbers(1, [4, 3, 9, 8]), numbers(2, [4, 5]));
+        net.eval().gradients(&x, &dy).expect("gradients")
+    };
+    let (got, reference) = (run(gpu()), run(cpu()));
+    assert_close("output", &got.output, &reference.output, 1e-5);
+    for ((name, got), (_, reference)) in got.parameters.iter().zip(&reference.parameters) {
+        assert_close(name, got, reference, 1e-4);
+    }
+    driver.assert_clean();
 }
 
 /// A pool behind a convolution in groups, windows that leave a row over, a block with a skip connection, an

@@ -4,6 +4,7 @@
 
 use crate::abi::*;
 use crate::abi_images::*;
+use crate::conv_norm;
 use crate::conv_pools;
 use crate::driver::{divider, Gpu, Grid};
 use crate::dropout::Site;
@@ -124,6 +125,8 @@ pub(crate) fn run(gpu: &Gpu) {
                 run.weight_gradients(KILN_STORE_OVERWRITE);
                 run.weight_gradients(KILN_STORE_ACCUMULATE);
                 conv_pools::run(&run);
+                conv_norm::run(&run, false);
+                conv_norm::run(&run, true);
             }
         }
     }

@@ -28,7 +28,7 @@ struct Pair {
 
 const PAIRS: [Pair; 2] = [
     Pair { header: "abi.h", file: "abi.rs", imports: "" },
-    Pair { header: "images.h", file: "abi_images.rs", imports: "use super::abi::*;\n" },
+    Pair { header: "abi_images.h", file: "abi_images.rs", imports: "use super::abi::*;\n" },
 ];
 
 /// Writes the files, or compares with them.

@@ -6,7 +6,7 @@
 // order lie together and aligned, and begin where multiples of their number are.
 #pragma once
 #include "ffma.cuh"
-#include "images.h"
+#include "abi_images.h"
 #include "lib/divide.cuh"
 
 // The sample and the place with this number among those of all samples.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the host and the kernels agree on. Written by `cargo xtask abi` from `kernels/images.h`.
+//! What the host and the kernels agree on. Written by `cargo xtask abi` from `kernels/abi_images.h`.
 
 use super::abi::*;
 use super::memory::Address;
@@ -99,6 +99,24 @@ pub(crate) struct KilnBatchNormParams {
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnTerm {
+    pub(crate) from: u32,
+    pub(crate) weight: f32,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnBlendParams {
+    pub(crate) y: Address,
+    pub(crate) x: Address,
+    pub(crate) starts: Address,
+    pub(crate) terms: Address,
+    pub(crate) outer: u32,
+    pub(crate) extent: u32,
+    pub(crate) chunks: KilnDivider,
+    pub(crate) places: KilnDivider,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub(crate) struct KilnGather {
     pub(crate) positions: [KilnDivider; 3usize],
     pub(crate) taps: [KilnDivider; 3usize],
@@ -138,11 +156,16 @@ pub(crate) struct KilnConvParams {
     pub(crate) planar: u32,
     pub(crate) bias: Address,
     pub(crate) residual: Address,
+    pub(crate) mean: Address,
+    pub(crate) variance: Address,
+    pub(crate) gamma: Address,
+    pub(crate) beta: Address,
     pub(crate) mask_source: Address,
     pub(crate) scalars: Address,
     pub(crate) activation: KilnUnary,
     pub(crate) activation_parameter: f32,
     pub(crate) mask_scale: f32,
+    pub(crate) eps: f32,
     pub(crate) dropout: u32,
     pub(crate) mask: KilnMask,
 }

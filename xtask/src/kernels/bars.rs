@@ -157,6 +157,7 @@ const BARS: &[Bar] = &[
     Bar { parts: &["line_columns"], registers: 52, narrow: SCALARS, why: COLUMNS, ..POINTWISE },
     Bar { parts: &["normalize_gradient"], registers: 44, narrow: SCALARS, why: ROWS, ..POINTWISE },
     Bar { parts: &["statistics"], narrow: SCALARS, why: ROWS, ..POINTWISE },
+    Bar { parts: &["blend"], narrow: SCALARS, why: "terms of sums stand in a table", ..POINTWISE },
     Bar { parts: &["batch_"], registers: 68, occupancy: 3, narrow: SCALARS, why: COLUMNS, ..POINTWISE },
     Bar { parts: &["line_rows"], narrow: SCALARS, why: ROWS, ..POINTWISE },
     Bar { parts: &["_strided"], narrow: SCALARS, why: ONE_BY_ONE, ..POINTWISE },

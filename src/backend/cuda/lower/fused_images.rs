@@ -9,7 +9,7 @@ use crate::backend::cuda::geometry::divider;
 use crate::backend::cuda::launch::Launch;
 use crate::backend::cuda::memory::Address;
 use crate::backend::cuda::windows::Matrix;
-use crate::kernel::{FusedImages, LinearTail, Planes, Skip};
+use crate::kernel::{Bias, FusedImages, LinearTail, Planes, Skip};
 use crate::op::{
     spatial, Conv, Dropout, Drops, MaxPool, Normalize, Op, Over, StateRule, Store, Unary, Window,
 };
@@ -20,6 +20,9 @@ impl Lowering<'_> {
         match fused {
             FusedImages::ConvPool { conv, tail, pool, planes } => {
                 self.conv_pool(conv, tail, *pool, *planes)
+            }
+            FusedImages::ConvNormalize { conv, tail, normalize, skip } => {
+                self.conv_normalize(conv, tail, *normalize, *skip)
             }
             FusedImages::ConvInputGradient { conv, skip, mask, unpool } => {
                 self.fused_input_gradient(conv, *skip, *mask, *unpool)
@@ -61,6 +64,34 @@ impl Lowering<'_> {
         }
         self.add_tail(&mut params, tail)?;
         Ok(vec![self.conv_launch("conv_pool", params, images.groups())])
+    }
+
+    fn conv_normalize(
+        &mut self,
+        conv: &Conv,
+        tail: &LinearTail,
+        normalize: Normalize,
+        skip: Skip,
+    ) -> Result<Vec<Launch>> {
+        let (x, y) = (self.input_shape(0).clone(), self.output_shape(0).clone());
+        let images = Images::new(conv, &x, &y).lying(self.input_format(0));
+        let mut params = self.conv_params(images.forward(), images.outputs)?;
+        params.places = divider(images.sample_places());
+        self.add_tail(&mut params, tail)?;
+        let first = if tail.bias == Bias::Added { 3 } else { 2 };
+        let mut end = self.step.inputs.len();
+        if skip == Skip::Added {
+            end -= 1;
+            params.residual = self.read_as(end, self.product_type())?;
+        }
+        params.mean = self.read_as(first, DType::F32)?;
+        params.variance = self.read_as(first + 1, DType::F32)?;
+        if end - first > 2 {
+            params.gamma = self.read_as(first + 2, DType::F32)?;
+            params.beta = self.read_as(first + 3, DType::F32)?;
+        }
+        params.eps = normalize.eps as f32;
+        Ok(vec![self.conv_launch("conv", params, images.groups())])
     }
 
     fn fused_input_gradient(

@@ -3,6 +3,7 @@
 //! device.
 
 mod along;
+mod blend;
 mod chain;
 mod conv;
 mod divisor;
@@ -128,8 +129,11 @@ impl Lowering<'_> {
             Kernel::Normalize(normalize) => self.normalize(*normalize)?,
             Kernel::NormalizeGradient(normalize) => self.normalize_gradient(*normalize)?,
             Kernel::FusedImages(fused) => self.fused_images(fused)?,
-            Kernel::Blend { .. }
-            | Kernel::Recurrent(_)
+            Kernel::Blend { blend, outer, inner } => match self.blend(blend, [*outer, *inner])? {
+                Some(launches) => launches,
+                None => return Ok(None),
+            },
+            Kernel::Recurrent(_)
             | Kernel::RecurrentGradient(..)
             | Kernel::Plain => return Ok(None),
         };

@@ -16,6 +16,8 @@ pub(crate) struct Scratch {
     bytes: usize,
     /// Constants of the graph and where they lie.
     pub(crate) constants: Vec<(Address, f32)>,
+    /// Tables of numbers and where they lie.
+    pub(crate) tables: Vec<(Address, Vec<u32>)>,
     /// What losses divide by, behind the scalars.
     pub(crate) divisors: Vec<Divisor>,
     /// The ticket of all optimisers.
@@ -41,6 +43,7 @@ impl Scratch {
             base,
             bytes: 0,
             constants: Vec::new(),
+            tables: Vec::new(),
             divisors: Vec::new(),
             update_ticket: None,
             prologue: Vec::new(),
@@ -113,6 +116,13 @@ impl Scratch {
         let address = self.take(4);
         self.constants.push((address, value));
         address
+    }
+
+    /// A table of words that are the same in every run; none for none.
+    pub(crate) fn table(&mut self, words: Vec<u32>) -> Address {
+        let at = self.numbers(words.len());
+        self.tables.push((at, words));
+        at
     }
 
     /// A copy in another type of numbers that no step writes, made once before the first step.

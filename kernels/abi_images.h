@@ -3,8 +3,8 @@
  * What the host and the kernels of images agree on, beside abi.h and in its terms. Images are [samples, depth, height, width,
  * channels], leading extents of flat ones 1.
  */
-#ifndef KILN_IMAGES_H
-#define KILN_IMAGES_H
+#ifndef KILN_ABI_IMAGES_H
+#define KILN_ABI_IMAGES_H
 
 #include "abi.h"
 
@@ -74,6 +74,22 @@ typedef struct KilnBatchNormParams {
   KilnGroups groups;
 } KilnBatchNormParams;
 
+/* A term of a weighted sum: the operand's place, and its weight. */
+typedef struct KilnTerm {
+  unsigned int from;
+  float weight;
+} KilnTerm;
+
+/* blend_T, blend_ragged_T: weighted sums along the middle extent, in chunks of V elements and one by one. */
+typedef struct KilnBlendParams {
+  void* y;                    /* T [outer, places, inner] */
+  const void* x;              /* T [outer, extent, inner] */
+  const unsigned int* starts; /* [places + 1]: where each place's terms begin */
+  const KilnTerm* terms;
+  unsigned int outer, extent;
+  KilnDivider chunks, places; /* chunks of inner */
+} KilnBlendParams;
+
 /* Where an operand of a convolution lies in a tensor. Rows are positions, columns taps and, innermost, channels of the group;
  * along each extent it is at (position * scale + offset + tap * reach) / step, if that is whole, or zero. */
 typedef struct KilnGather {
@@ -92,7 +108,7 @@ typedef struct KilnWindows {
   int* index;               /* like the pooled images: the largest element's number in its image, or null */
 } KilnWindows;
 
-/* conv_T: y from x, then bias, activation and dropout. conv_pool_T: y from x, then bias, ReLU, the largest of each window, and
+/* conv_T: y from x, then bias, normalisation with known statistics, the residual, activation and dropout. conv_pool_T: y from x, then bias, ReLU, the largest of each window, and
  * dropout; m counts elements before they are pooled. conv_input_gradient_T: dx from dy, then the residual, then the mask.
  * conv_unpool_T: the same, then each result to the element of its window that the index names, zeros to the others.
  * d [m, ld] from a [m, k] and b; extents are those of a group. */
@@ -108,10 +124,11 @@ typedef struct KilnConvParams {
   unsigned int planar;        /* of conv_pool_T: whether d lies [samples, ld, places] */
   const float* bias;          /* [ld] or null */
   const void* residual;       /* T [m, ld] or null */
+  const float *mean, *variance, *gamma, *beta; /* of conv_T: [ld] or null; the last two may be null alone */
   const void* mask_source;    /* T [m, ld] or null */
   const KilnScalars* scalars; /* pass, sample_offset, if there is dropout */
   enum KilnUnary activation;
-  float activation_parameter, mask_scale;
+  float activation_parameter, mask_scale, eps;
   unsigned int dropout; /* 0: off. 1: of elements, 2: of whole channels; channels of a group are a multiple of 8 */
   KilnMask mask;
 } KilnConvParams;
