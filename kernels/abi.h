@@ -428,46 +428,6 @@ typedef struct KilnChoiceGradientParams {
   KilnDivider groups;  /* of take: ceil(rows, group) */
 } KilnChoiceGradientParams;
 
-/* ---- images: [samples, depth, height, width, channels], leading extents of flat ones 1 ---- */
-
-/* A window along one extent: elements of its image, places and their distance, taps and theirs, padding on either side. */
-typedef struct KilnWindowAxis {
-  KilnDivider image, places, stride;
-  unsigned int kernel, dilation, before, after;
-} KilnWindowAxis;
-
-/* max_pool_T, avg_pool_T: x -> y; max_pool_gradient_T, avg_pool_gradient_T: y (dy) -> x (dx). */
-typedef struct KilnPoolParams {
-  void *y, *x; /* T [samples, places, channels], [samples, image, channels] */
-  int* index;  /* of max_pool_T, like y: the largest element's number in its image, or null */
-  unsigned int samples, channels;
-  KilnDivider chunks;       /* ceil(channels, V) */
-  KilnWindowAxis window[3]; /* depth, height, width */
-  unsigned int fixed, padded; /* sums are divided by `fixed`, or, if 0, by elements under the window, with or without padding */
-} KilnPoolParams;
-
-/* A matrix whose columns or rows are normalised. Of _columns_T: `width` threads along the columns, a power of two up to
- * 256, and `splits` parts of the rows, grid.y, merged by the last block. */
-typedef struct KilnGroups {
-  unsigned int rows, columns, width, splits;
-  KilnDivider chunks;    /* ceil(columns, V) */
-  float* partials;       /* [grid.x, splits, 2 V + 1, width], if splits > 1 */
-  unsigned int* tickets; /* [grid.x], zero before and after, if splits > 1 */
-} KilnGroups;
-
-/* statistics_*: x -> mean, variance. line_*: y = (x - mean) * (gamma or 1) / sqrt(variance + eps) + (shift or 0), or, if
- * is_gradient, (2 * variance * (x - mean) + shift) / elements of a group, where variance and shift are the gradients of
- * variance and mean. normalize_gradient_*: dy -> y and the sums, gradients of the former line. What is not
- * needed may be null. */
-typedef struct KilnNormalizeParams {
-  void* y;             /* T [rows, columns]; may be dy */
-  const void *x, *dy;  /* T [rows, columns] */
-  float *mean, *variance, *gamma, *shift, *d_mean, *d_variance, *d_gamma, *d_beta; /* a number per group */
-  float eps;
-  unsigned int is_gradient;
-  KilnGroups groups;
-} KilnNormalizeParams;
-
 /* ---- matrix products ---- */
 
 /* Tiles: rows x columns of the output per block. The 128 and 64 tiles need aligned operands and extents no smaller than
@@ -567,34 +527,5 @@ typedef struct KilnWeightGradientParams {
   KilnBatch batch;
   int count;
 } KilnWeightGradientParams;
-
-/* Where an operand of a convolution lies in a channels-last tensor. Rows are positions, columns taps and, innermost, channels
- * of the group; along each extent it is at (position * scale + offset + tap * reach) / step, if that is whole, or zero. */
-typedef struct KilnGather {
-  KilnDivider positions[3], taps[3], steps[3]; /* depth, height, width; positions within a sample */
-  int scales[3], offsets[3], reaches[3];
-  unsigned int extents[3], stride; /* of the tensor: its positions, its channels of all groups */
-  KilnDivider channels;            /* those of a group */
-} KilnGather;
-
-/* conv_T: y from x, then bias, activation and dropout. conv_input_gradient_T: dx from dy, then the mask, as gemm_nn. Both:
- * d [m, ld] from a [m, k] and b. conv_weight_gradient_T: d = a^T b, for a [k, m]. Extents are those of a group. */
-typedef struct KilnConvParams {
-  void* d;       /* T [m, ld]; of weights f32 [outputs, inputs of a group, taps] */
-  const void* a; /* T: gathered x or dy; of weights [k, ld], dy */
-  const void* b; /* T [outputs, taps, inputs of a group]; of weights gathered x, [k, n] */
-  KilnGather gather;
-  int m, n, k, ld;
-  KilnDivider column_tiles, places; /* ceil(n, 64); rows of a sample */
-  KilnSplitK split;
-  enum KilnStore store;       /* of weights */
-  const float* bias;          /* [ld] or null */
-  const void* mask_source;    /* T [m, ld] or null */
-  const KilnScalars* scalars; /* pass, sample_offset, if there is dropout */
-  enum KilnUnary activation;
-  float activation_parameter, mask_scale;
-  unsigned int dropout; /* 0: off. 1: of elements, 2: of whole channels; channels of a group are a multiple of 8 */
-  KilnMask mask;
-} KilnConvParams;
 
 #endif

@@ -2,9 +2,9 @@
 // Convolutions of images that lie channels-last, as matrix products whose operands are found where they lie: nothing is
 // written down in between. Any window of up to three extents, any stride, padding and dilation, any groups.
 //
-// conv: y [places, outputs] = x [places, taps * inputs] * weights^T. conv_input_gradient: dx [elements, inputs] = dy [elements,
-// taps * outputs] * weights, where a tap finds the place that it was used at. conv_weight_gradient: dw [outputs, taps *
-// inputs] = dy^T * x.
+// conv: y [places, outputs] = x [places, taps * inputs] * weights^T; conv_pool the same with the places of a pool's window one
+// behind the other. conv_input_gradient: dx [elements, inputs] = dy [elements, taps * outputs] * weights, where a tap finds the
+// place that it was used at; conv_unpool the same where the images come from a pool.
 #include "lib/gemm/find.cuh"
 #include "lib/gemm/tails.cuh"
 
@@ -21,26 +21,37 @@ template <class Shape> struct ConvTile {
   __device__ __forceinline__ static size_t index() { return static_cast<size_t>(blockIdx.y) * gridDim.x + blockIdx.x; }
 };
 
-// Whether chunks of so many elements begin at 16 bytes in both a group and a row.
-template <class T> KILN_DEVICE bool whole_chunks(u32 of_group, u32 of_row) {
-  return of_group % kVector<T> == 0 && of_row % kVector<T> == 0;
-}
-
-// Bias, activation, dropout. Columns count the channels of all groups.
+// Bias, normalisation, another value, activation, dropout. Columns count the channels of all groups.
 template <class T> struct ConvTail {
   static constexpr int kUnroll = 1;
   const KilnConvParams& p;
   T* d;
   Access<T, Bounds::Guarded> access;
-  Chunk<8> bias;
+  Chunk<8> factor, shift;
 
   __device__ __forceinline__ ConvTail(const KilnConvParams& params, bool aligned, int column, int count)
-      : p(params), d(static_cast<T*>(params.d)), access{aligned}, bias{} {
-    if (p.bias != nullptr && count > 0) bias = load_chunk_part<8>(p.bias + column, count);
+      : p(params), d(static_cast<T*>(params.d)), access{aligned}, shift{} {
+#pragma unroll
+    for (float& value : factor.v) value = 1.0f;
+    if (p.bias != nullptr && count > 0) shift = load_chunk_part<8>(p.bias + column, count);
+    if (p.variance == nullptr) return;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      if (i >= count) continue;
+      const float gamma = p.gamma != nullptr ? p.gamma[column + i] : 1.0f;
+      const float beta = p.beta != nullptr ? p.beta[column + i] : 0.0f;
+      factor.v[i] = gamma / sqrtf(p.variance[column + i] + p.eps);
+      shift.v[i] = (shift.v[i] - p.mean[column + i]) * factor.v[i] + beta;
+    }
   }
   __device__ __forceinline__ void finish(const Spot& spot, Chunk<8> sum) const {
 #pragma unroll
-    for (int i = 0; i < 8; ++i) sum.v[i] += bias.v[i];
+    for (int i = 0; i < 8; ++i) sum.v[i] = sum.v[i] * factor.v[i] + shift.v[i];
+    if (p.residual != nullptr) {
+      const Chunk<8> residual = access.load(static_cast<const T*>(p.residual) + spot.at, spot.count);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) sum.v[i] += residual.v[i];
+    }
     activate(sum, p.activation, p.activation_parameter);
     if (p.dropout) {
 #pragma unroll
@@ -63,51 +74,178 @@ template <class T> struct ConvInputGradientTail {
 
   __device__ __forceinline__ ConvInputGradientTail(const KilnConvParams& params, bool aligned, int, int)
       : p(params), d(static_cast<T*>(params.d)), access{aligned} {}
-  __device__ __forceinline__ void finish(const Spot& spot, Chunk<8> sum) const {
+  __device__ __forceinline__ Chunk<8> gradient(const Spot& spot, Chunk<8> sum) const {
+    if (p.residual != nullptr) {
+      const Chunk<8> residual = access.load(static_cast<const T*>(p.residual) + spot.at, spot.count);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) sum.v[i] += residual.v[i];
+    }
     if (p.mask_source != nullptr) {
       const Chunk<8> y = access.load(static_cast<const T*>(p.mask_source) + spot.at, spot.count);
 #pragma unroll
       for (int i = 0; i < 8; ++i) sum.v[i] = y.v[i] != 0.0f ? sum.v[i] * p.mask_scale : 0.0f;
     }
-    access.store(d + spot.at, sum, spot.count);
+    return sum;
+  }
+  __device__ __forceinline__ void finish(const Spot& spot, const Chunk<8>& sum) const {
+    access.store(d + spot.at, gradient(spot, sum), spot.count);
   }
 };
 
-// Weights lie [outputs, inputs, taps], sums come [outputs, taps * inputs].
-struct ConvWeightTail {
+// The largest of the rows of each window of a pool, on their way out: they follow each other in a thread that owns rows, else
+// in neighbouring lanes. NaN is larger than all numbers; of equal elements the first counts, of several NaNs the last.
+template <class Shape, class Tail> struct Largest {
+  static constexpr bool kRowsOfThread = Shape::kStagingBytes == 0;
   static constexpr int kUnroll = 1;
-  const KilnConvParams& p;
-  float* d;  // of the group
-  u32 taps;
+  const Tail& tail;
+  int row, column;  // the tile's corner
+  Window window;
+  u32 bits;
+  Chunk<8> largest;
+  int from[8];  // elements of the window
 
-  __device__ __forceinline__ void finish(const Spot& spot, const Chunk<8>& sum) const {
-    const u32 inputs = p.gather.channels.divisor;
+  __device__ __forceinline__ Largest(const Tail& tail, int row, int column, const Window& window)
+      : tail(tail), row(row), column(column), window(window), bits(bits_of_window(tail.p.windows)), largest{}, from{} {}
+
+  __device__ __forceinline__ void operator()(int r, int c, const Chunk<8>& sum) {
+    const int at_row = row + r, at_column = column + c;
+    const u32 element = static_cast<u32>(at_row) & ((1u << bits) - 1);
+    const Chunk<8> value = tail.activated(sum);
+    if constexpr (kRowsOfThread) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        if (element == 0) largest.v[i] = -infinity();
+        take(i, value.v[i], static_cast<int>(element), element == 0);
+      }
+      if (element != (1u << bits) - 1) return;
+    } else {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        largest.v[i] = value.v[i];
+        from[i] = static_cast<int>(element);
+      }
+#pragma unroll 1
+      for (u32 bit = 0; bit < bits; ++bit) {
+        const int lanes = Shape::kWarpN / 8 << bit;
+        const bool is_first = (element >> bit & 1) == 0;
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+          const float other = __shfl_xor_sync(kWholeWarp, largest.v[i], lanes);
+          const int there = __shfl_xor_sync(kWholeWarp, from[i], lanes);
+          if (is_first) {
+            take(i, other, there, false);
+          } else if (!(largest.v[i] > other) && largest.v[i] == largest.v[i]) {
+            largest.v[i] = other;
+            from[i] = there;
+          }
+        }
+      }
+      if (element != 0) return;
+    }
+    if (at_row >= window.row_end || at_column >= window.column_end) return;
+    tail.finish(static_cast<u32>(at_row) >> bits, at_column, min(8, window.column_end - at_column), largest, from);
+  }
+
+ private:
+  // A later element of the window.
+  __device__ __forceinline__ void take(int i, float value, int element, bool is_first) {
+    if (!is_first && !(value > largest.v[i]) && value == value) return;
+    largest.v[i] = value;
+    from[i] = element;
+  }
+};
+
+// Bias, ReLU, the largest of each window, dropout.
+template <class T> struct ConvPoolTail {
+  const KilnConvParams& p;
+  bool aligned;
+  Chunk<8> bias;
+
+  __device__ __forceinline__ ConvPoolTail(const KilnConvParams& params, bool aligned, int column, int count)
+      : p(params), aligned(aligned), bias{} {
+    if (p.bias != nullptr && count > 0) bias = load_chunk_part<8>(p.bias + column, count);
+  }
+  __device__ __forceinline__ Chunk<8> activated(Chunk<8> sum) const {
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      if (i >= spot.count) continue;
-      const Quotient column = divide(static_cast<u32>(spot.column + i), p.gather.channels);
-      float* const to = d + (static_cast<size_t>(spot.row) * inputs + column.remainder) * taps + column.quotient;
-      *to = p.store == KILN_STORE_ACCUMULATE ? *to + sum.v[i] : sum.v[i];
+      sum.v[i] += bias.v[i];
+      if (p.activation == KILN_UNARY_RELU) sum.v[i] = Relu{}.f(sum.v[i]);
+    }
+    return sum;
+  }
+  __device__ __forceinline__ void finish(u32 window, int column, int count, Chunk<8> largest, const int (&from)[8]) const {
+    const size_t at = static_cast<size_t>(window) * p.ld + column;
+    if (p.windows.index != nullptr) {
+      const u32 first = first_of_window(p.windows, spread(p.gather.positions, window));
+      int* const index = p.windows.index + at;
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        if (i < count) index[i] = static_cast<int>(first + within_window(p.windows, static_cast<u32>(from[i])));
+      }
+    }
+    const Quotient place = divide(window, p.places);
+    if (p.dropout) {
+#pragma unroll
+      for (float& x : largest.v) x *= p.mask.scale;
+      const u32 element = (p.dropout == 1 ? place.remainder * static_cast<u32>(p.ld) : 0) + static_cast<u32>(column);
+      select_kept(largest, keep_bits(p.mask, p.scalars->pass, p.scalars->sample_offset + place.quotient, element / kMaskBlock));
+    }
+    T* const d = static_cast<T*>(p.d);
+    if (p.planar) {
+      const u32 places = p.places.divisor;
+      T* const to = d + static_cast<size_t>(place.quotient * static_cast<u32>(p.ld) + column) * places + place.remainder;
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        if (i < count) to[i * places] = from_f32<T>(largest.v[i]);
+      }
+      return;
+    }
+    Access<T, Bounds::Guarded>{aligned}.store(d + at, largest, count);
+  }
+};
+
+// Each gradient of a pooled image to the element of its window that was the largest, and zeros to the others.
+template <class T> struct ConvUnpoolTail {
+  static constexpr int kUnroll = 1;
+  const ConvInputGradientTail<T> pooled;
+
+  __device__ __forceinline__ ConvUnpoolTail(const KilnConvParams& params, bool aligned, int column, int count)
+      : pooled(params, aligned, column, count) {}
+  __device__ __forceinline__ void finish(const Spot& spot, const Chunk<8>& sum) const {
+    const KilnConvParams& p = pooled.p;
+    const Chunk<8> gradient = pooled.gradient(spot, sum);
+    int from[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) from[i] = i < spot.count ? p.windows.index[spot.at + i] : 0;
+    const Spread window = spread(p.gather.positions, static_cast<u32>(spot.row));
+    const u32 first = first_of_window(p.windows, window);
+    const u32 depth = p.gather.positions[0].divisor << p.windows.shifts[0];
+    const size_t image = static_cast<size_t>(window.sample) * (depth * p.windows.height * p.windows.width);
+#pragma unroll 1
+    for (u32 element = 0; element < 1u << bits_of_window(p.windows); ++element) {
+      const u32 number = first + within_window(p.windows, element);
+      Chunk<8> chunk;
+#pragma unroll
+      for (int i = 0; i < 8; ++i) chunk.v[i] = from[i] == static_cast<int>(number) ? gradient.v[i] : 0.0f;
+      pooled.access.store(pooled.d + (image + number) * p.ld + spot.column, chunk, spot.count);
     }
   }
 };
 
-KILN_DEVICE u32 taps_of(const KilnGather& gather) {
-  return gather.taps[0].divisor * gather.taps[1].divisor * gather.taps[2].divisor;
-}
-
 // The product of a gathered operand and weights, for one block.
-template <class Way, class Tail, Along along_b, class B>
+template <class Way, class Tail, Along along_b, bool pools, class B>
 KILN_DEVICE void conv_product(const KilnConvParams& p, const ConvTile<typename Way::Shape>& tile, const B& weights) {
   using T = typename Way::Element;
   using Shape = typename Way::Shape;
   using A = GatheredRows<T>;
   KILN_DYNAMIC_SHARED(u8, shared);
   KILN_SHARED(uint4, rows, Shape::kM);
-  for (int i = static_cast<int>(threadIdx.x); i < Shape::kM; i += Shape::kThreads) rows[i] = gather_row(p.gather, tile.row + i, p.m);
+  for (int i = static_cast<int>(threadIdx.x); i < Shape::kM; i += Shape::kThreads) {
+    rows[i] = gather_row(p.gather, tile.row + i, p.m, pools ? &p.windows : nullptr);
+  }
   __syncthreads();
-  const u32 channels = p.gather.channels.divisor;
-  const A a{p.gather, static_cast<const T*>(p.a) + tile.group * channels, rows, tile.row, whole_chunks<T>(channels, p.gather.stride)};
+  const u32 group_of_a = tile.group * p.gather.channels.divisor * p.gather.channel;
+  const A a{p.gather, static_cast<const T*>(p.a) + group_of_a, rows, tile.row, finds_whole_chunks<T>(p.gather)};
   const Range k = split_range<T>(p.k, p.split.splits, static_cast<int>(blockIdx.z));
   typename Way::template Product<Along::K, A, along_b, B> product(
       shared, typename Way::template Loader<Along::K, Side::A, A>(a, tile.row, p.m, k),
@@ -120,92 +258,89 @@ KILN_DEVICE void conv_product(const KilnConvParams& p, const ConvTile<typename W
   const int first = column + Shape::column();
   const Tail tail(p, whole_chunks<T>(p.n, p.ld), first, min(8, end - first));
   const Window window{tile.row, column, p.m, end};
-  each_chunk(parts, shared, Visitor<Bounds::Guarded, Tail>{tail, tile.row, column, window, p.ld});
+  if constexpr (pools) {
+    each_chunk(parts, shared, Largest<Shape, Tail>(tail, tile.row, column, window));
+  } else {
+    each_chunk(parts, shared, Visitor<Bounds::Guarded, Tail>{tail, tile.row, column, window, p.ld});
+  }
 }
 
-template <class Way> KILN_DEVICE void conv(const KilnConvParams& p) {
+template <class Way, class Tail, bool pools> KILN_DEVICE void conv(const KilnConvParams& p) {
   using T = typename Way::Element;
   const ConvTile<typename Way::Shape> tile(p);
   const T* const weights = static_cast<const T*>(p.b) + static_cast<size_t>(tile.group) * p.n * p.k;
-  conv_product<Way, ConvTail<T>, Along::K>(p, tile, PlainMatrix<T, Along::K>{weights, p.k, p.k % kVector<T> == 0});
+  conv_product<Way, Tail, Along::K, pools>(p, tile, PlainMatrix<T, Along::K>{weights, p.k, p.k % kVector<T> == 0});
 }
 
-template <class Way> KILN_DEVICE void conv_input_gradient(const KilnConvParams& p) {
+template <class Way, class Tail> KILN_DEVICE void conv_input_gradient(const KilnConvParams& p) {
   using T = typename Way::Element;
   const ConvTile<typename Way::Shape> tile(p);
   const T* const weights = static_cast<const T*>(p.b) + static_cast<size_t>(tile.group) * p.n * p.k;
   const WeightsByTap<T> b{p.gather, weights, static_cast<int>(taps_of(p.gather)), p.n, p.n % kVector<T> == 0};
-  conv_product<Way, ConvInputGradientTail<T>, Along::Outer>(p, tile, b);
-}
-
-template <class Way> KILN_DEVICE void conv_weight_gradient(const KilnConvParams& p) {
-  using T = typename Way::Element;
-  using Shape = typename Way::Shape;
-  using A = PlainMatrix<T, Along::Outer>;
-  using B = GatheredColumns<T>;
-  KILN_DYNAMIC_SHARED(u8, shared);
-  const ConvTile<Shape> tile(p);
-  const u32 channels = p.gather.channels.divisor;
-  const A a{static_cast<const T*>(p.a) + tile.group * p.m, p.ld, whole_chunks<T>(p.m, p.ld)};
-  const B b{p.gather, static_cast<const T*>(p.b) + tile.group * channels, p.k, whole_chunks<T>(channels, p.gather.stride)};
-  const Range k = split_range<T>(p.k, p.split.splits, static_cast<int>(blockIdx.z));
-  typename Way::template Product<Along::Outer, A, Along::Outer, B> product(
-      shared, typename Way::template Loader<Along::Outer, Side::A, A>(a, tile.row, p.m, k),
-      typename Way::template Loader<Along::Outer, Side::B, B>(b, tile.column, p.n, k), k);
-  const Sums<Shape> sums = product.run(shared);
-
-  const TileSums<Shape> parts = tile_sums(sums, p.split, 0, tile.index());
-  if (!joins_splits(parts, p.split.tickets + tile.index(), shared)) return;
-  const ConvWeightTail tail{p, static_cast<float*>(p.d) + static_cast<size_t>(tile.group) * p.m * p.n, taps_of(p.gather)};
-  const Window window{tile.row, tile.column, p.m, p.n};
-  each_chunk(parts, shared, Visitor<Bounds::Guarded, ConvWeightTail>{tail, tile.row, tile.column, window, p.n});
+  conv_product<Way, Tail, Along::Outer, false>(p, tile, b);
 }
 
 extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_f32(const __grid_constant__ KilnConvParams p) {
-  conv<InFullF32>(p);
+  conv<InFullF32, ConvTail<float>, false>(p);
 }
 KILN_EXPORT(conv_f32)
 extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_tf32(const __grid_constant__ KilnConvParams p) {
-  conv<OnTensorCores<float>>(p);
+  conv<OnTensorCores<float>, ConvTail<float>, false>(p);
 }
 KILN_EXPORT(conv_tf32)
 extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_bf16(const __grid_constant__ KilnConvParams p) {
-  conv<OnTensorCores<Bf16>>(p);
+  conv<OnTensorCores<Bf16>, ConvTail<Bf16>, false>(p);
 }
 KILN_EXPORT(conv_bf16)
 extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_f16(const __grid_constant__ KilnConvParams p) {
-  conv<OnTensorCores<F16>>(p);
+  conv<OnTensorCores<F16>, ConvTail<F16>, false>(p);
 }
 KILN_EXPORT(conv_f16)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_pool_f32(const __grid_constant__ KilnConvParams p) {
+  conv<InFullF32, ConvPoolTail<float>, true>(p);
+}
+KILN_EXPORT(conv_pool_f32)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_pool_tf32(const __grid_constant__ KilnConvParams p) {
+  conv<OnTensorCores<float>, ConvPoolTail<float>, true>(p);
+}
+KILN_EXPORT(conv_pool_tf32)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_pool_bf16(const __grid_constant__ KilnConvParams p) {
+  conv<OnTensorCores<Bf16>, ConvPoolTail<Bf16>, true>(p);
+}
+KILN_EXPORT(conv_pool_bf16)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_pool_f16(const __grid_constant__ KilnConvParams p) {
+  conv<OnTensorCores<F16>, ConvPoolTail<F16>, true>(p);
+}
+KILN_EXPORT(conv_pool_f16)
 extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_input_gradient_f32(const __grid_constant__ KilnConvParams p) {
-  conv_input_gradient<InFullF32>(p);
+  conv_input_gradient<InFullF32, ConvInputGradientTail<float>>(p);
 }
 KILN_EXPORT(conv_input_gradient_f32)
 extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_input_gradient_tf32(const __grid_constant__ KilnConvParams p) {
-  conv_input_gradient<OnTensorCores<float>>(p);
+  conv_input_gradient<OnTensorCores<float>, ConvInputGradientTail<float>>(p);
 }
 KILN_EXPORT(conv_input_gradient_tf32)
 extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_input_gradient_bf16(const __grid_constant__ KilnConvParams p) {
-  conv_input_gradient<OnTensorCores<Bf16>>(p);
+  conv_input_gradient<OnTensorCores<Bf16>, ConvInputGradientTail<Bf16>>(p);
 }
 KILN_EXPORT(conv_input_gradient_bf16)
 extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_input_gradient_f16(const __grid_constant__ KilnConvParams p) {
-  conv_input_gradient<OnTensorCores<F16>>(p);
+  conv_input_gradient<OnTensorCores<F16>, ConvInputGradientTail<F16>>(p);
 }
 KILN_EXPORT(conv_input_gradient_f16)
-extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_weight_gradient_f32(const __grid_constant__ KilnConvParams p) {
-  conv_weight_gradient<InFullF32>(p);
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_unpool_f32(const __grid_constant__ KilnConvParams p) {
+  conv_input_gradient<InFullF32, ConvUnpoolTail<float>>(p);
 }
-KILN_EXPORT(conv_weight_gradient_f32)
-extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_weight_gradient_tf32(const __grid_constant__ KilnConvParams p) {
-  conv_weight_gradient<OnTensorCores<float>>(p);
+KILN_EXPORT(conv_unpool_f32)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_unpool_tf32(const __grid_constant__ KilnConvParams p) {
+  conv_input_gradient<OnTensorCores<float>, ConvUnpoolTail<float>>(p);
 }
-KILN_EXPORT(conv_weight_gradient_tf32)
-extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_weight_gradient_bf16(const __grid_constant__ KilnConvParams p) {
-  conv_weight_gradient<OnTensorCores<Bf16>>(p);
+KILN_EXPORT(conv_unpool_tf32)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_unpool_bf16(const __grid_constant__ KilnConvParams p) {
+  conv_input_gradient<OnTensorCores<Bf16>, ConvUnpoolTail<Bf16>>(p);
 }
-KILN_EXPORT(conv_weight_gradient_bf16)
-extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_weight_gradient_f16(const __grid_constant__ KilnConvParams p) {
-  conv_weight_gradient<OnTensorCores<F16>>(p);
+KILN_EXPORT(conv_unpool_bf16)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_unpool_f16(const __grid_constant__ KilnConvParams p) {
+  conv_input_gradient<OnTensorCores<F16>, ConvUnpoolTail<F16>>(p);
 }
-KILN_EXPORT(conv_weight_gradient_f16)
+KILN_EXPORT(conv_unpool_f16)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // Normalisation over the columns of a matrix (batch norm of images that lie channels-last) or over its rows (layer,
 // group and instance norm): statistics, the straight line that normalises, and the gradients of both.
-#include "abi.h"
+#include "abi_images.h"
 #include "lib/columns.cuh"
 #include "lib/divide.cuh"
 
@@ -34,16 +34,9 @@ template <int N> struct Moments {
   }
 };
 
-// Sums of dy, and of dy * (x - mean).
-template <int N> struct GradientSums {
-  static constexpr int kNumbers = 2 * N;
-  float v[kNumbers] = {};
-
-  __device__ __forceinline__ void merge(const GradientSums& other) {
-#pragma unroll
-    for (int i = 0; i < kNumbers; ++i) v[i] += other.v[i];
-  }
-};
+KILN_DEVICE void move_along(float* state, u32 group, float kept, float taken) {
+  if (state != nullptr) state[group] = kept * state[group] + taken;
+}
 
 template <class T> KILN_DEVICE void statistics_columns(const KilnNormalizeParams& p) {
   const ColumnWalk<T> walk(p.groups);
@@ -54,13 +47,16 @@ template <class T> KILN_DEVICE void statistics_columns(const KilnNormalizeParams
 #pragma unroll
   for (int i = 0; i < kStep; ++i) {
     if (i >= walk.count) continue;
-    p.mean[walk.column + i] = moments.v[i];
-    if (p.variance != nullptr) p.variance[walk.column + i] = moments.v[kStep + i] / static_cast<float>(max(p.groups.rows, 1u));
+    const u32 column = walk.column + i;
+    const float variance = moments.v[kStep + i] / static_cast<float>(max(p.groups.rows, 1u));
+    p.mean[column] = moments.v[i];
+    if (p.variance != nullptr) p.variance[column] = variance;
+    const KilnRunning& running = p.running;
+    move_along(running.mean, column, running.kept_mean, running.taken_mean * moments.v[i]);
+    move_along(running.variance, column, running.kept_variance, running.taken_variance * variance);
+    if (running.count != nullptr && column == 0) *running.count += 1;
   }
 }
-
-// What a centred element is multiplied by.
-KILN_DEVICE float scale_of(float variance, float eps) { return 1.0f / sqrtf(variance + eps); }
 
 // A group's straight line: (x - centre) * scale + shift.
 struct Line {

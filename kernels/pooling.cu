@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // Pooling of images that lie channels-last: the largest element, or the mean, under each place of a window. One thread
 // per place, or element of a gradient, and 16 bytes of channels. Gradients gather, so that their sums have an order.
-#include "abi.h"
+#include "abi_images.h"
 #include "lib/pack.cuh"
 #include "lib/window.cuh"
 
@@ -27,6 +27,29 @@ template <class T> struct PoolThread {
   __device__ __forceinline__ Chunk<kStep> load(const void* from, u32 position) const {
     const T* const at = static_cast<const T*>(from) + offset(position);
     return whole ? load_chunk<kStep>(at) : load_chunk_part<kStep>(at, count);
+  }
+  // Of what lies at places, be it plane by plane.
+  __device__ __forceinline__ T* plane(const KilnPoolParams& p, const void* from, u32 sample, u32 place) const {
+    const size_t first = static_cast<size_t>(sample * channels + channel) * places_of_image(p.window);
+    return static_cast<T*>(const_cast<void*>(from)) + first + place;
+  }
+  __device__ __forceinline__ Chunk<kStep> load_place(const KilnPoolParams& p, u32 sample, u32 place) const {
+    const u32 places = places_of_image(p.window);
+    if (!p.planar) return load(p.y, sample * places + place);
+    const T* const at = plane(p, p.y, sample, place);
+    Chunk<kStep> chunk;
+#pragma unroll
+    for (int i = 0; i < kStep; ++i) chunk.v[i] = i < count ? to_f32(at[i * places]) : 0.0f;
+    return chunk;
+  }
+  __device__ __forceinline__ void store_place(const KilnPoolParams& p, u32 sample, const Chunk<kStep>& chunk) const {
+    if (!p.planar) return store(p.y, number, chunk);
+    const u32 places = places_of_image(p.window);
+    T* const at = plane(p, p.y, sample, number - sample * places);
+#pragma unroll
+    for (int i = 0; i < kStep; ++i) {
+      if (i < count) at[i * places] = from_f32<T>(chunk.v[i]);
+    }
   }
   __device__ __forceinline__ void store(void* to, u32 position, const Chunk<kStep>& chunk) const {
     T* const at = static_cast<T*>(to) + offset(position);
@@ -62,7 +85,7 @@ template <class T> KILN_DEVICE void max_pool(const KilnPoolParams& p) {
       from[i] = static_cast<int>(element);
     }
   });
-  thread.store(p.y, thread.number, largest);
+  thread.store_place(p, place.sample, largest);
   if (p.index == nullptr) return;
   int* const index = p.index + thread.offset(thread.number);
 #pragma unroll
@@ -103,7 +126,7 @@ template <class T> KILN_DEVICE void max_pool_gradient(const KilnPoolParams& p) {
 #pragma unroll
       for (int k = i; k < i + 4; ++k) from[k] = k < thread.count ? index[k] : -1;
     }
-    const Chunk<kStep> dy = thread.load(p.y, image + place);
+    const Chunk<kStep> dy = thread.load_place(p, element.sample, place);
 #pragma unroll
     for (int i = 0; i < kStep; ++i) sum.v[i] += from[i] == own ? dy.v[i] : 0.0f;
   });
@@ -141,7 +164,7 @@ template <class T> KILN_DEVICE void avg_pool(const KilnPoolParams& p) {
   const float divisor = divisor_at(p, place);
 #pragma unroll
   for (float& value : sum.v) value /= divisor;
-  thread.store(p.y, thread.number, sum);
+  thread.store_place(p, place.sample, sum);
 }
 
 template <class T> KILN_DEVICE void avg_pool_gradient(const KilnPoolParams& p) {
@@ -149,11 +172,10 @@ template <class T> KILN_DEVICE void avg_pool_gradient(const KilnPoolParams& p) {
   constexpr int kStep = thread.kStep;
   const Position element = element_of(thread.number, p.window);
   if (element.sample >= p.samples) return;
-  const u32 image = element.sample * places_of_image(p.window);
   Chunk<kStep> sum = {};
   each_place(p.window, element, [&](u32 number, const Position& place) {
     const float share = 1.0f / divisor_at(p, place);
-    const Chunk<kStep> dy = thread.load(p.y, image + number);
+    const Chunk<kStep> dy = thread.load_place(p, element.sample, number);
 #pragma unroll
     for (int i = 0; i < kStep; ++i) sum.v[i] += dy.v[i] * share;
   });

@@ -13,6 +13,8 @@ mod convolutions;
 mod dropout_rates;
 #[path = "cuda/failures.rs"]
 mod failures;
+#[path = "cuda/fused_images.rs"]
+mod fused_images;
 #[path = "cuda/images.rs"]
 mod images;
 #[path = "cuda/kernels.rs"]

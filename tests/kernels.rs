@@ -10,6 +10,10 @@
 #[path = "../src/backend/cuda/abi.rs"]
 mod abi;
 #[rustfmt::skip]
+#[expect(dead_code, reason = "kernels and host agree on more than this one side uses")]
+#[path = "../src/backend/cuda/abi_images.rs"]
+mod abi_images;
+#[rustfmt::skip]
 #[path = "../src/backend/cuda/abi_recurrent.rs"]
 mod abi_recurrent;
 #[path = "kernels/along.rs"]
@@ -18,10 +22,18 @@ mod along;
 mod attributes;
 #[path = "kernels/batches.rs"]
 mod batches;
+#[path = "kernels/batch_norm.rs"]
+mod batch_norm;
+#[path = "kernels/blend.rs"]
+mod blend;
 #[path = "kernels/chain.rs"]
 mod chain;
 #[path = "kernels/conv.rs"]
 mod conv;
+#[path = "kernels/conv_norm.rs"]
+mod conv_norm;
+#[path = "kernels/conv_pools.rs"]
+mod conv_pools;
 #[path = "kernels/copies.rs"]
 mod copies;
 #[path = "../src/op/corrections.rs"]
@@ -94,6 +106,8 @@ fn run_all(mode: Mode) {
     batches::run(&gpu);
     pooling::run(&gpu);
     normalize::run(&gpu);
+    batch_norm::run(&gpu);
+    blend::run(&gpu);
     conv::run(&gpu);
     recurrent::run(&gpu);
     recurrent_gradient::run(&gpu);

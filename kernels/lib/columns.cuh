@@ -2,6 +2,7 @@
 // Ways to walk a matrix whose columns are groups, and to add up what its threads found. `width` threads of a block lie
 // along the columns, a chunk of 16 bytes each; the teams of such threads share the rows of the block's part.
 #pragma once
+#include "abi_images.h"
 #include "pack.cuh"
 #include "reduce.cuh"
 
@@ -43,6 +44,20 @@ template <class T> struct ColumnWalk {
 #pragma unroll
     for (float& value : chunk.v) value = otherwise;
     return from != nullptr && count > 0 ? load_chunk_upto<kStep>(from + column, count) : chunk;
+  }
+};
+
+// What a centred element is multiplied by.
+KILN_DEVICE float scale_of(float variance, float eps) { return 1.0f / sqrtf(variance + eps); }
+
+// Sums of dy, and of dy * (x - mean).
+template <int N> struct GradientSums {
+  static constexpr int kNumbers = 2 * N;
+  float v[kNumbers] = {};
+
+  __device__ __forceinline__ void merge(const GradientSums& other) {
+#pragma unroll
+    for (int i = 0; i < kNumbers; ++i) v[i] += other.v[i];
   }
 };
 

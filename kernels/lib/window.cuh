@@ -2,6 +2,7 @@
 // Windows that move over images: which elements lie under a place, and which places an element lies under.
 #pragma once
 #include "divide.cuh"
+#include "abi_images.h"
 
 // A sample, and a position within extents: depth, height, width.
 struct Position {

@@ -2,7 +2,7 @@
 //! Convolutions with what follows them, and their gradients with what becomes of these.
 
 use super::weight_gradient::{destination, Destination};
-use super::{linear, Bias, BiasGradient, Cluster, ConvWay, Finder};
+use super::{linear, Bias, BiasGradient, Cluster, ConvWay, Finder, Fusion};
 use super::{ImageKernels, Kernel, LinearTail, Sink};
 use crate::graph::{MemoryFormat, Node, NodeId};
 use crate::op::{is_per_channel, Binary, Drops, Op};
@@ -82,7 +82,10 @@ pub(super) fn find_weight_gradient(finder: &Finder<'_>, root: NodeId) -> Option<
     let graph = finder.graph;
     let Op::ConvWeightGrad(conv, _) = graph.node(root).op else { return None };
     let [x, dy] = *graph.node(root).inputs else { return None };
-    let lie_so = [x, dy].iter().all(|&id| lies_channels_last(graph.node(id)));
+    // Images of few channels are read as they lie.
+    let takes_planes = finder.facts.fusion == Fusion::AcrossLayers;
+    let lie_so =
+        lies_channels_last(graph.node(dy)) && (takes_planes || lies_channels_last(graph.node(x)));
     if finder.facts.images == ImageKernels::Absent || !lie_so {
         return None;
     }

@@ -12,6 +12,7 @@ mod copy;
 mod cross_entropy;
 mod facts;
 mod finder;
+mod fused_images;
 mod images;
 mod indexed;
 mod input_gradient;
@@ -29,6 +30,7 @@ pub use conv_way::ConvWay;
 pub use copy::{Piece, Stretch};
 pub use facts::{Facts, Fusion, HostMemory, ImageKernels, Storage, UpdatePlace};
 pub(crate) use finder::{is_leaf, is_read_through, is_view, origin, Cluster, Finder};
+pub use fused_images::{ConvGradient, FusedImages, Planes, Skip};
 pub use indexed::Picks;
 pub use linear::Bias;
 pub use recurrent::RecurrentDropout;
@@ -197,6 +199,8 @@ pub enum Kernel {
     RecurrentDropout(RecurrentDropout),
     /// The gradient of [`Kernel::RecurrentDropout`].
     RecurrentGradientDropout(RecurrentDropout, Upstream),
+    /// Operations on images with their neighbours.
+    FusedImages(FusedImages),
     /// One operation by its plain meaning.
     Plain,
 }
@@ -311,11 +315,20 @@ pub(crate) const FINDERS: &[Find] = &[
     weight_gradient::find,
     linear::find,
     input_gradient::find,
+    fused_images::find_conv_weight_gradients,
     conv::find_weight_gradient,
+    fused_images::find_conv_normalize,
+    fused_images::find_conv_pool,
     conv::find,
+    fused_images::find_conv_input_gradient,
     conv::find_input_gradient,
     recurrent::find,
     recurrent::find_gradient,
+    fused_images::find_batch_statistics,
+    fused_images::find_batch_apply,
+    fused_images::find_batch_gradient,
+    fused_images::find_pool_to_planes,
+    fused_images::find_pool_gradient_of_planes,
     optimizer::find,
     optimizer::find_averages,
 ];
@@ -449,6 +462,7 @@ impl Kernel {
             Kernel::RecurrentGradient(..) => "recurrent_gradient",
             Kernel::RecurrentDropout(_) => "recurrent_dropout",
             Kernel::RecurrentGradientDropout(..) => "recurrent_gradient_dropout",
+            Kernel::FusedImages(fused) => fused.name(),
             Kernel::Plain => "plain",
         }
     }

@@ -10,15 +10,25 @@ use std::collections::BTreeMap;
 use super::broken;
 use super::simplify::without_dead_nodes;
 use crate::graph::{Builder, Graph, MemoryFormat, Node, NodeId};
+use crate::kernel::{Facts, Fusion};
 use crate::op::{Formats, Op, TensorType};
 use crate::Result;
 
+/// Most channels of images that kernels read one by one in any format, so that no copy pays.
+const FEW_CHANNELS: usize = 3;
+
 /// Decides the format of every value.
-pub(super) fn assign(graph: Graph, images: MemoryFormat) -> Result<Graph> {
+pub(super) fn assign(graph: Graph, facts: &Facts) -> Result<Graph> {
+    let images = facts.image_format;
     if images == MemoryFormat::Contiguous {
         return Ok(graph);
     }
-    let mut layout = Layout { builder: Builder::rebuild(&graph), converted: BTreeMap::new() };
+    let few_channels = match facts.fusion {
+        Fusion::AcrossLayers => FEW_CHANNELS,
+        Fusion::WithinLayers => 0,
+    };
+    let mut layout =
+        Layout { builder: Builder::rebuild(&graph), converted: BTreeMap::new(), few_channels };
     let mut renamed: Vec<NodeId> = Vec::with_capacity(graph.nodes.len());
     for (_, node) in graph.nodes() {
         let inputs: Vec<NodeId> = node.inputs.iter().map(|id| renamed[id.index()]).collect();
@@ -39,6 +49,8 @@ fn is_image(node: &Node) -> bool {
 struct Layout {
     builder: Builder,
     converted: BTreeMap<(NodeId, bool), NodeId>,
+    /// Images of at most so many channels are convolved as they lie.
+    few_channels: usize,
 }
 
 impl Layout {
@@ -61,15 +73,19 @@ impl Layout {
                     let input = graph.node(*id);
                     input.format == images && !MemoryFormat::coincides(&input.ty.shape)
                 };
-                match inputs.iter().any(lies_so) {
+                match inputs.iter().any(lies_so) && !self.mask_lies_row_major(node, &inputs) {
                     true => (images, inputs.len()),
                     false => (MemoryFormat::Contiguous, inputs.len()),
                 }
             }
             Formats::AsProducer => (graph.node(inputs[0]).format, 0),
         };
-        for input in inputs.iter_mut().take(images_among_inputs) {
-            if is_image(self.builder.graph().node(*input)) {
+        let convolves = matches!(node.op, Op::Conv(_) | Op::ConvWeightGrad(..));
+        for (index, input) in inputs.iter_mut().take(images_among_inputs).enumerate() {
+            let image = self.builder.graph().node(*input);
+            let channels = image.ty.shape.dims().get(1).copied().unwrap_or(0);
+            let is_read_so = convolves && index == 0 && channels <= self.few_channels;
+            if is_image(image) && !is_read_so {
                 *input = self.convert(*input, format)?;
             }
         }
@@ -79,6 +95,16 @@ impl Layout {
             self.builder.set_format(new, format);
         }
         Ok(new)
+    }
+
+    /// Whether both operands of a mask are there row-major: then its result is converted, and not its
+    /// gradient.
+    fn mask_lies_row_major(&self, node: &Node, inputs: &[NodeId]) -> bool {
+        let is_there = |id: &NodeId| {
+            self.builder.graph().node(*id).format == MemoryFormat::Contiguous
+                || self.converted.contains_key(&(*id, false))
+        };
+        matches!(node.op, Op::MaskNonZero(_)) && inputs.iter().all(is_there)
     }
 
     /// A value in a format: itself, or a copy in another order.

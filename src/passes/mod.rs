@@ -123,7 +123,7 @@ pub fn compile(traced: Traced, request: &Request, facts: &Facts) -> Result<Plan>
     let graph = verified("update", update::append(graph, &request.goal, results))?;
     let graph = verified("simplify", simplify::rewrite(graph))?;
     let graph = verified("precision", Ok(precision::assign(graph, facts.precision)))?;
-    let graph = verified("layout", layout::assign(graph, facts.image_format))?;
+    let graph = verified("layout", layout::assign(graph, facts))?;
     within_reach(&graph)?;
     let clusters = fuse::clusters(&graph, facts)?;
     let count = clusters.len();

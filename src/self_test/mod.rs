@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! First contact with a device: every kernel and whole training steps, compared with the CPU.
 
+mod images;
 mod layers;
 mod margin;
 mod networks;
@@ -24,6 +25,7 @@ use crate::{Device, Precision, Result, Tensor};
 pub fn kernels(device: &Device, size: usize) -> Result<Vec<Check>> {
     let mut checks = layers::compare(device, size.max(1))?;
     checks.extend(steps::compare(device, size.max(1))?);
+    checks.extend(images::compare(device)?);
     Ok(checks)
 }
 

@@ -3,6 +3,9 @@
 //! over, dilation, groups, few channels and many, edges of tiles, parts of sums.
 
 use crate::abi::*;
+use crate::abi_images::*;
+use crate::conv_norm;
+use crate::conv_pools;
 use crate::driver::{divider, Gpu, Grid};
 use crate::dropout::Site;
 use crate::float::{Numbers, Storage};
@@ -13,23 +16,23 @@ use crate::pooling::{add, Case};
 use crate::product::cut;
 
 /// f32 additions that lie between a product and a sum in any order.
-const ROUNDINGS: f64 = 8.0;
-const TILE: usize = 64;
-const MASK_SCALE: f32 = 2.0;
+pub(crate) const ROUNDINGS: f64 = 8.0;
+pub(crate) const TILE: usize = 64;
+pub(crate) const MASK_SCALE: f32 = 2.0;
 
 /// A convolution of images.
 #[derive(Clone, Copy, Debug)]
-struct Conv {
-    images: Case,
-    outputs: usize,
-    groups: usize,
+pub(crate) struct Conv {
+    pub(crate) images: Case,
+    pub(crate) outputs: usize,
+    pub(crate) groups: usize,
 }
 
 /// How products are computed.
 #[derive(Clone, Copy, Debug)]
-struct Method {
-    name: &'static str,
-    storage: Storage,
+pub(crate) struct Method {
+    pub(crate) name: &'static str,
+    pub(crate) storage: Storage,
     shared: usize,
 }
 
@@ -118,28 +121,32 @@ pub(crate) fn run(gpu: &Gpu) {
                 run.forward(true);
                 run.input_gradient(false);
                 run.input_gradient(true);
-                run.weight_gradient(KILN_STORE_OVERWRITE);
-                run.weight_gradient(KILN_STORE_ACCUMULATE);
+                run.planes();
+                run.weight_gradients(KILN_STORE_OVERWRITE);
+                run.weight_gradients(KILN_STORE_ACCUMULATE);
+                conv_pools::run(&run);
+                conv_norm::run(&run, false);
+                conv_norm::run(&run, true);
             }
         }
     }
 }
 
-struct Run<'g> {
-    gpu: &'g Gpu,
-    method: Method,
-    conv: Conv,
-    splits: usize,
+pub(crate) struct Run<'g> {
+    pub(crate) gpu: &'g Gpu,
+    pub(crate) method: Method,
+    pub(crate) conv: Conv,
+    pub(crate) splits: usize,
 }
 
 /// One multiplication: indices of the image's element, the weight and the result.
-struct Product {
-    x: usize,
+pub(crate) struct Product {
+    pub(crate) x: usize,
     /// In `[outputs, taps, inputs of a group]`.
-    packed: usize,
+    pub(crate) packed: usize,
     /// In `[outputs, inputs of a group, taps]`.
     weight: usize,
-    y: usize,
+    pub(crate) y: usize,
 }
 
 impl Run<'_> {
@@ -200,6 +207,7 @@ impl Run<'_> {
         let (dy, weights) = (self.numbers(self.results(), 4), self.numbers(self.weights(), 5));
         let source = Numbers::new(6).sparse(self.images());
         let source = Array::new(self.method.storage, &source);
+        let skip = self.numbers(self.images(), 11);
         let dx = Array::output(self.method.storage, self.images());
         let (m, n) = (images.samples * images.pixels(), images.channels / groups);
         let split = self.split(m, n);
@@ -216,39 +224,101 @@ impl Run<'_> {
             split: split.params,
             ..KilnConvParams::default()
         };
+        let scale_at = |at: usize| match masked {
+            true if source.values[at] == 0.0 => 0.0,
+            true => f64::from(MASK_SCALE),
+            false => 1.0,
+        };
+        let mut sums = vec![Want { value: 0.0, magnitude: 0.0 }; self.images()];
         if masked {
+            params.residual = skip.address();
             params.mask_source = source.address();
             params.mask_scale = MASK_SCALE;
+            for (at, sum) in sums.iter_mut().enumerate() {
+                add(sum, scale_at(at) * skip.values[at]);
+            }
         }
         self.gpu.launch(&kernel, self.grid(m, n), &params);
         split.tickets.assert_zero(&kernel);
-        let mut sums = vec![Want { value: 0.0, magnitude: 0.0 }; self.images()];
         self.each(|at| {
-            let scale = match masked {
-                true if source.values[at.x] == 0.0 => 0.0,
-                true => f64::from(MASK_SCALE),
-                false => 1.0,
-            };
+            let scale = scale_at(at.x);
             let term = self.seen(&dy, at.y) * self.seen(&weights, at.packed);
             add(&mut sums[at.x], scale * term);
         });
         self.compare(&kernel, masked, &dx, &sums);
     }
 
-    fn weight_gradient(&self, store: KilnStore) {
+    /// Images that lie plane by plane.
+    fn planes(&self) {
+        let Conv { images, outputs, groups } = self.conv;
+        let kernel = format!("conv_{}", self.method.name);
+        let (x, weights) = (self.numbers(self.images(), 1), self.numbers(self.weights(), 2));
+        let planar = Array::new(self.method.storage, &self.by_planes(&x));
+        let y = Array::output(self.method.storage, self.results());
+        let (m, n) = (images.samples * images.spots(), outputs / groups);
+        let split = self.split(m, n);
+        let params = KilnConvParams {
+            d: y.address(),
+            a: planar.address(),
+            b: weights.address(),
+            gather: self.planar_elements(),
+            m: m as i32,
+            n: n as i32,
+            k: (self.taps() * images.channels / groups) as i32,
+            ld: outputs as i32,
+            column_tiles: divider(n.div_ceil(TILE)),
+            places: divider(images.spots()),
+            split: split.params,
+            ..KilnConvParams::default()
+        };
+        self.gpu.launch(&kernel, self.grid(m, n), &params);
+        split.tickets.assert_zero(&kernel);
+        let mut sums = vec![Want { value: 0.0, magnitude: 0.0 }; self.results()];
+        self.each(|at| add(&mut sums[at.y], self.seen(&x, at.x) * self.seen(&weights, at.packed)));
+        self.compare(&kernel, false, &y, &sums);
+    }
+
+    /// Elements of images with the planes of channels one behind the other.
+    pub(crate) fn by_planes(&self, x: &Array) -> Vec<f32> {
+        let Conv { images, .. } = self.conv;
+        let (pixels, channels) = (images.pixels(), images.channels);
+        let mut planar = vec![0.0; x.values.len()];
+        for (at, value) in x.values.iter().enumerate() {
+            let (sample, pixel) = (at / channels / pixels, at / channels % pixels);
+            planar[(sample * channels + at % channels) * pixels + pixel] = *value as f32;
+        }
+        planar
+    }
+
+    pub(crate) fn planar_elements(&self) -> KilnGather {
+        let gather = self.image_elements();
+        KilnGather { position: 1, channel: self.conv.images.pixels() as u32, ..gather }
+    }
+
+    /// Two layers in one launch: this one with its bias, and the same of images that lie plane by plane,
+    /// without a bias and in one part more.
+    fn weight_gradients(&self, store: KilnStore) {
         let Conv { images, outputs, groups } = self.conv;
         let kernel = format!("conv_weight_gradient_{}", self.method.name);
         let (dy, x) = (self.numbers(self.results(), 7), self.numbers(self.images(), 8));
+        let planar = Array::new(self.method.storage, &self.by_planes(&x));
         let held = Numbers::new(9).between(-1.0, 1.0, self.weights());
+        let held_bias = Numbers::new(10).between(-1.0, 1.0, outputs);
         let accumulates = store == KILN_STORE_ACCUMULATE;
-        let dw = match accumulates {
-            true => Array::new(Storage::F32, &held),
-            false => Array::output(Storage::F32, self.weights()),
+        let gradient = |held: &[f32]| match accumulates {
+            true => Array::new(Storage::F32, held),
+            false => Array::output(Storage::F32, held.len()),
         };
+        let (first, second, d_bias) = (gradient(&held), gradient(&held), gradient(&held_bias));
         let (m, n) = (outputs / groups, self.taps() * images.channels / groups);
-        let split = self.split(m, n);
-        let params = KilnConvParams {
-            d: dw.address(),
+        let tiles = m.div_ceil(TILE) * n.div_ceil(TILE) * groups;
+        let runs = outputs.div_ceil(KILN_GEMM_BIAS_COLUMNS as usize);
+        let splits = [self.splits, self.splits + 1];
+        let floats = (splits[0] + splits[1]) * (tiles * TILE * TILE + runs * TILE);
+        let (partials, tickets) = (Memory::partials(floats), Memory::tickets(2 * tiles + runs));
+        let layer = KilnConvWeightGradient {
+            d: first.address(),
+            d_bias: d_bias.address(),
             a: dy.address(),
             b: x.address(),
             gather: self.image_elements(),
@@ -256,19 +326,47 @@ impl Run<'_> {
             n: n as i32,
             k: (images.samples * images.spots()) as i32,
             ld: outputs as i32,
-            column_tiles: divider(n.div_ceil(TILE)),
-            split: split.params,
+            groups: groups as u32,
+            splits: splits[0] as u32,
             store,
-            ..KilnConvParams::default()
+            ..KilnConvWeightGradient::default()
         };
-        self.gpu.launch(&kernel, self.grid(m, n), &params);
-        split.tickets.assert_zero(&kernel);
+        let blocks = splits[0] * (tiles + runs);
+        let other = KilnConvWeightGradient {
+            d: second.address(),
+            d_bias: Default::default(),
+            b: planar.address(),
+            gather: self.planar_elements(),
+            splits: splits[1] as u32,
+            first_block: blocks as u32,
+            ticket: (tiles + runs) as u32,
+            partials: (splits[0] * (tiles * TILE * TILE + runs * TILE)) as u64,
+            ..layer
+        };
+        let mut params = KilnConvWeightGradientParams {
+            count: 2,
+            partials: partials.address(),
+            tickets: tickets.address(),
+            ..KilnConvWeightGradientParams::default()
+        };
+        (params.layers[0], params.layers[1]) = (layer, other);
+        let blocks = [blocks + splits[1] * tiles, 1, 1];
+        let grid = Grid { blocks, ..self.grid(TILE, TILE) };
+        self.gpu.launch(&kernel, grid, &params);
+        tickets.assert_zero(&kernel);
         let begun = |&held: &f32| Want::plain(if accumulates { f64::from(held) } else { 0.0 });
         let mut sums: Vec<Want> = held.iter().map(begun).collect();
         self.each(|at| add(&mut sums[at.weight], self.seen(&dy, at.y) * self.seen(&x, at.x)));
         let exactness = Exactness::new(Storage::F32, ROUNDINGS);
         let case = format!("{:?} in {} parts, {store}", self.conv, self.splits);
-        self.gpu.ledger().compare(&kernel, &case, &dw.read(), &sums, exactness);
+        for got in [first, second] {
+            self.gpu.ledger().compare(&kernel, &case, &got.read(), &sums, exactness);
+        }
+        let mut sums: Vec<Want> = held_bias.iter().map(begun).collect();
+        for (at, dy) in dy.values.iter().enumerate() {
+            add(&mut sums[at % outputs], *dy);
+        }
+        self.gpu.ledger().compare(&kernel, &case, &d_bias.read(), &sums, exactness);
     }
 
     fn compare(&self, kernel: &str, fused: bool, got: &Array, want: &[Want]) {
@@ -278,7 +376,7 @@ impl Run<'_> {
     }
 
     /// Hands out every multiplication.
-    fn each(&self, mut take: impl FnMut(Product)) {
+    pub(crate) fn each(&self, mut take: impl FnMut(Product)) {
         let Conv { images, outputs, groups } = self.conv;
         let (inputs, of_group, taps) = (images.channels / groups, outputs / groups, self.taps());
         for sample in 0..images.samples {
@@ -300,7 +398,7 @@ impl Run<'_> {
         }
     }
 
-    fn image_elements(&self) -> KilnGather {
+    pub(crate) fn image_elements(&self) -> KilnGather {
         let Conv { images, groups, .. } = self.conv;
         KilnGather {
             positions: images.places.map(divider),
@@ -310,12 +408,14 @@ impl Run<'_> {
             offsets: images.before.map(|before| -(before as i32)),
             reaches: images.dilation.map(|dilation| dilation as i32),
             extents: images.image.map(|extent| extent as u32),
-            stride: images.channels as u32,
+            sample: (images.pixels() * images.channels) as u32,
+            position: images.channels as u32,
+            channel: 1,
             channels: divider(images.channels / groups),
         }
     }
 
-    fn result_places(&self) -> KilnGather {
+    pub(crate) fn result_places(&self) -> KilnGather {
         let Conv { images, groups, outputs } = self.conv;
         KilnGather {
             positions: images.image.map(divider),
@@ -325,48 +425,50 @@ impl Run<'_> {
             offsets: images.before.map(|before| before as i32),
             reaches: images.dilation.map(|dilation| -(dilation as i32)),
             extents: images.places.map(|extent| extent as u32),
-            stride: outputs as u32,
+            sample: (images.spots() * outputs) as u32,
+            position: outputs as u32,
+            channel: 1,
             channels: divider(outputs / groups),
         }
     }
 
-    fn taps(&self) -> usize {
+    pub(crate) fn taps(&self) -> usize {
         self.conv.images.kernel.iter().product()
     }
 
-    fn images(&self) -> usize {
+    pub(crate) fn images(&self) -> usize {
         let images = self.conv.images;
         images.samples * images.pixels() * images.channels
     }
 
-    fn results(&self) -> usize {
+    pub(crate) fn results(&self) -> usize {
         let images = self.conv.images;
         images.samples * images.spots() * self.conv.outputs
     }
 
-    fn weights(&self) -> usize {
+    pub(crate) fn weights(&self) -> usize {
         self.conv.outputs * self.taps() * self.conv.images.channels / self.conv.groups
     }
 
-    fn numbers(&self, count: usize, seed: usize) -> Array {
+    pub(crate) fn numbers(&self, count: usize, seed: usize) -> Array {
         Array::new(self.method.storage, &Numbers::new(seed + count).between(-1.0, 1.0, count))
     }
 
     /// A number as the multipliers see it.
-    fn seen(&self, array: &Array, at: usize) -> f64 {
+    pub(crate) fn seen(&self, array: &Array, at: usize) -> f64 {
         match self.method.name {
             "tf32" => cut(array.values[at]),
             _ => array.values[at],
         }
     }
 
-    fn grid(&self, m: usize, n: usize) -> Grid {
+    pub(crate) fn grid(&self, m: usize, n: usize) -> Grid {
         let blocks = [m.div_ceil(TILE), n.div_ceil(TILE) * self.conv.groups, self.splits];
         let threads = [KILN_GEMM_THREADS as usize, 1];
         Grid { blocks, threads, shared: self.method.shared }
     }
 
-    fn split(&self, m: usize, n: usize) -> Split {
+    pub(crate) fn split(&self, m: usize, n: usize) -> Split {
         let tiles = m.div_ceil(TILE) * n.div_ceil(TILE) * self.conv.groups;
         let parts = if self.splits > 1 { self.splits } else { 0 };
         let partials = Memory::partials(tiles * parts * TILE * TILE);
@@ -384,8 +486,8 @@ impl Run<'_> {
 }
 
 /// Memory of the parts of sums.
-struct Split {
-    params: KilnSplitK,
+pub(crate) struct Split {
+    pub(crate) params: KilnSplitK,
     _partials: Memory,
-    tickets: Memory,
+    pub(crate) tickets: Memory,
 }

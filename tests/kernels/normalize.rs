@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! statistics, line and normalize_gradient, over columns in any number of parts and over rows.
 
-use crate::abi::*;
+use crate::abi_images::*;
 use crate::driver::{divider, Gpu, Grid};
 use crate::float::{Numbers, Storage};
 use crate::ledger::{Exactness, Want};
@@ -10,7 +10,7 @@ use crate::pooling::add;
 
 /// Which elements belong together.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Way {
+pub(crate) enum Way {
     /// Those of a column; so many threads along the columns, so many parts of the rows.
     Columns(usize, usize),
     /// Those of a row, for a warp or for a block.
@@ -18,7 +18,7 @@ enum Way {
     LongRows,
 }
 
-const EPS: f32 = 1e-3;
+pub(crate) const EPS: f32 = 1e-3;
 
 pub(crate) fn run(gpu: &Gpu) {
     let plain = [
@@ -52,18 +52,18 @@ pub(crate) fn run(gpu: &Gpu) {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Matrix {
-    storage: Storage,
-    extents: [usize; 2],
-    way: Way,
+pub(crate) struct Matrix {
+    pub(crate) storage: Storage,
+    pub(crate) extents: [usize; 2],
+    pub(crate) way: Way,
 }
 
 impl Matrix {
-    fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.extents[0] * self.extents[1]
     }
 
-    fn groups(&self) -> usize {
+    pub(crate) fn groups(&self) -> usize {
         match self.way {
             Way::Columns(..) => self.extents[1],
             Way::Rows | Way::LongRows => self.extents[0],
@@ -78,7 +78,7 @@ impl Matrix {
     }
 
     /// Elements of a group.
-    fn elements(&self) -> f64 {
+    pub(crate) fn elements(&self) -> f64 {
         (self.count() / self.groups()) as f64
     }
 
@@ -86,7 +86,7 @@ impl Matrix {
         self.extents[1].div_ceil(self.storage.vector())
     }
 
-    fn params(&self) -> KilnGroups {
+    pub(crate) fn params(&self) -> KilnGroups {
         let (width, splits) = match self.way {
             Way::Columns(width, splits) => (width, splits),
             Way::Rows | Way::LongRows => (1, 1),
@@ -102,7 +102,7 @@ impl Matrix {
     }
 
     /// Grid of a kernel that sums, and of one that does not.
-    fn grids(&self) -> [Grid; 2] {
+    pub(crate) fn grids(&self) -> [Grid; 2] {
         let [rows, _] = self.extents;
         let by_chunk = Grid::of((rows * self.chunks()).div_ceil(256));
         match self.way {
@@ -125,7 +125,7 @@ impl Matrix {
     }
 
     /// Partial sums and tickets; none for one part.
-    fn parts(&self) -> (Memory, Memory) {
+    pub(crate) fn parts(&self) -> (Memory, Memory) {
         let KilnGroups { width, splits, .. } = self.params();
         let blocks = self.chunks().div_ceil(width as usize);
         let numbers = 2 * self.storage.vector() + 1;
@@ -133,27 +133,28 @@ impl Matrix {
         (partials, Memory::tickets(blocks))
     }
 
-    fn numbers(&self, seed: usize, low: f32, high: f32) -> Array {
+    pub(crate) fn numbers(&self, seed: usize, low: f32, high: f32) -> Array {
         let mut numbers = Numbers::new(seed + self.groups());
         Array::new(Storage::F32, &numbers.between(low, high, self.groups()))
     }
 
     /// Elements far from zero, so that sums of squares would cancel.
-    fn elements_of(&self, seed: usize, centre: f32) -> Array {
+    pub(crate) fn elements_of(&self, seed: usize, centre: f32) -> Array {
         let mut numbers = Numbers::new(seed + self.count());
         Array::new(self.storage, &numbers.between(centre - 1.0, centre + 1.0, self.count()))
     }
 }
 
 /// Groups with memory for their parts.
-fn groups(matrix: Matrix, (partials, tickets): &(Memory, Memory)) -> KilnGroups {
+pub(crate) fn groups(matrix: Matrix, (partials, tickets): &(Memory, Memory)) -> KilnGroups {
     match matrix.params() {
         whole @ KilnGroups { splits: 1, .. } => whole,
         parted => KilnGroups { partials: partials.address(), tickets: tickets.address(), ..parted },
     }
 }
 
-/// Twice, since tickets must be as they were; the second time without variances.
+/// Twice, since tickets must be as they were; the second time without variances, but for those that run
+/// along with columns.
 fn statistics(gpu: &Gpu, matrix: Matrix) {
     let x = matrix.elements_of(1, 30.0);
     let parts = matrix.parts();
@@ -173,13 +174,27 @@ fn statistics(gpu: &Gpu, matrix: Matrix) {
             Array::output(Storage::F32, matrix.groups()),
             Array::output(Storage::F32, matrix.groups()),
         );
-        let params = KilnNormalizeParams {
+        let mut params = KilnNormalizeParams {
             x: x.address(),
             mean: mean.address(),
             variance: if with_variance { variance.address() } else { Address::default() },
             groups: groups(matrix, &parts),
             ..KilnNormalizeParams::default()
         };
+        let (state, count) = ([20, 21].map(|seed| matrix.numbers(seed, -2.0, 2.0)), 41i64);
+        let count_at = Memory::of_bytes(&count.to_ne_bytes());
+        let follows = matches!(matrix.way, Way::Columns(..));
+        if follows {
+            params.running = KilnRunning {
+                mean: state[0].address(),
+                variance: state[1].address(),
+                count: count_at.address(),
+                kept_mean: 0.75,
+                taken_mean: 0.25,
+                kept_variance: 0.5,
+                taken_variance: 0.625,
+            };
+        }
         gpu.launch(&kernel, matrix.grids()[0], &params);
         parts.1.assert_zero(&kernel);
         let told = format!("{matrix:?}");
@@ -190,6 +205,19 @@ fn statistics(gpu: &Gpu, matrix: Matrix) {
             let want = |&value: &f64| Want { value, magnitude: value.abs() + 30.0 };
             let want: Vec<Want> = squares.iter().map(want).collect();
             gpu.ledger().compare(&kernel, &told, &variance.read(), &want, exactness);
+        }
+        if follows {
+            let rules = [(&sums, 0.75, 0.25), (&squares, 0.5, 0.625)];
+            for (state, (statistics, kept, taken)) in state.iter().zip(rules) {
+                let want = |(old, new): (&f64, &f64)| {
+                    let value = kept * old + taken * new;
+                    Want { value, magnitude: old.abs() + new.abs() + 30.0 }
+                };
+                let want: Vec<Want> = state.values.iter().zip(statistics).map(want).collect();
+                gpu.ledger().compare(&kernel, &told, &state.read(), &want, exactness);
+            }
+            let want = (count + 1).to_ne_bytes();
+            gpu.ledger().compare_bytes(&kernel, &told, &count_at.read(), &want);
         }
     }
 }

@@ -2,7 +2,7 @@
 //! max_pool, avg_pool and their gradients, over images with leading extents, strides that leave rows
 //! over, padding, dilation and places that hang over.
 
-use crate::abi::*;
+use crate::abi_images::*;
 use crate::driver::{divider, Gpu, Grid};
 use crate::float::{Numbers, Storage};
 use crate::ledger::{Exactness, Want};
@@ -138,6 +138,16 @@ impl Case {
         Grid::of((self.samples * positions * chunks).div_ceil(256))
     }
 
+    /// What lies at places, channels innermost, plane by plane.
+    fn by_planes<T: Copy>(&self, values: &[T]) -> Vec<T> {
+        let (spots, channels) = (self.spots(), self.channels);
+        let from = |at: usize| {
+            let (sample, channel) = (at / spots / channels, at / spots % channels);
+            values[(sample * spots + at % spots) * channels + channel]
+        };
+        (0..values.len()).map(from).collect()
+    }
+
     /// What the sum at a place is divided by.
     fn divisor(&self, place: [usize; 3], divisor: Divisor) -> f64 {
         if divisor == Divisor::Fixed {
@@ -208,14 +218,17 @@ fn largest(gpu: &Gpu, storage: Storage, case: &Case) {
     gpu.ledger().compare(&kernel, &told, &y.read(), &want, Exactness::new(storage, 0.0));
     let bytes: Vec<u8> = indices.iter().flat_map(|index| index.to_ne_bytes()).collect();
     gpu.ledger().compare_bytes(&kernel, &told, &index.read(), &bytes);
-    // Where nobody asks for indices there are none.
-    let y = Array::output(storage, count);
-    gpu.launch(
-        &kernel,
-        case.grid(storage, case.spots()),
-        &KilnPoolParams { y: y.address(), x: x.address(), ..case.params(storage) },
-    );
-    gpu.ledger().compare(&kernel, &told, &y.read(), &want, Exactness::new(storage, 0.0));
+    // Where nobody asks for indices there are none; results may lie plane by plane.
+    for planar in [0, 1] {
+        let y = Array::output(storage, count);
+        gpu.launch(
+            &kernel,
+            case.grid(storage, case.spots()),
+            &KilnPoolParams { y: y.address(), x: x.address(), planar, ..case.params(storage) },
+        );
+        let want = if planar == 1 { case.by_planes(&want) } else { want.clone() };
+        gpu.ledger().compare(&kernel, &told, &y.read(), &want, Exactness::new(storage, 0.0));
+    }
 }
 
 fn largest_gradient(gpu: &Gpu, storage: Storage, case: &Case) {
@@ -223,37 +236,38 @@ fn largest_gradient(gpu: &Gpu, storage: Storage, case: &Case) {
     let (_, indices) = maxima(case, &tied(pixels).into_iter().map(f64::from).collect::<Vec<_>>());
     let count = case.samples * case.spots() * case.channels;
     let dy = Array::new(storage, &Numbers::new(count).nonzero(count));
-    let (dx, index) = (Array::output(storage, pixels), Memory::of_words(&indices));
-    let params = KilnPoolParams {
-        y: dy.address(),
-        x: dx.address(),
-        index: index.address(),
-        ..case.params(storage)
-    };
+    let index = Memory::of_words(&indices);
     let kernel = format!("max_pool_gradient_{}", storage.name());
-    gpu.launch(&kernel, case.grid(storage, case.pixels()), &params);
+    let planes = Array::new(storage, &case.by_planes(&narrow(&dy)));
     let mut sums = vec![Want { value: 0.0, magnitude: 0.0 }; pixels];
     for (at, (&index, &dy)) in indices.iter().zip(&dy.values).enumerate() {
         let (sample, channel) = (at / case.channels / case.spots(), at % case.channels);
         add(&mut sums[(sample * case.pixels() + index as usize) * case.channels + channel], dy);
     }
     let exactness = Exactness::new(storage, 8.0);
-    gpu.ledger().compare(&kernel, &format!("{case:?}"), &dx.read(), &sums, exactness);
+    for (planar, dy) in [&dy, &planes].into_iter().enumerate() {
+        let dx = Array::output(storage, pixels);
+        let params = KilnPoolParams {
+            y: dy.address(),
+            x: dx.address(),
+            index: index.address(),
+            planar: planar as u32,
+            ..case.params(storage)
+        };
+        gpu.launch(&kernel, case.grid(storage, case.pixels()), &params);
+        gpu.ledger().compare(&kernel, &format!("{case:?}"), &dx.read(), &sums, exactness);
+    }
+}
+
+/// The numbers of an array as it was made with them.
+fn narrow(array: &Array) -> Vec<f32> {
+    array.values.iter().map(|&value| value as f32).collect()
 }
 
 fn mean(gpu: &Gpu, storage: Storage, case: &Case, divisor: Divisor) {
     let pixels = case.samples * case.pixels() * case.channels;
     let x = Array::new(storage, &Numbers::new(pixels).nonzero(pixels));
-    let y = Array::output(storage, case.samples * case.spots() * case.channels);
-    let params = KilnPoolParams {
-        y: y.address(),
-        x: x.address(),
-        fixed: if divisor == Divisor::Fixed { 7 } else { 0 },
-        padded: u32::from(divisor == Divisor::Padded),
-        ..case.params(storage)
-    };
     let kernel = format!("avg_pool_{}", storage.name());
-    gpu.launch(&kernel, case.grid(storage, case.spots()), &params);
     let mut want = Vec::new();
     for sample in 0..case.samples {
         for place in case.each_place() {
@@ -268,23 +282,28 @@ fn mean(gpu: &Gpu, storage: Storage, case: &Case, divisor: Divisor) {
         }
     }
     let (told, exactness) = (format!("{case:?} by {divisor:?}"), Exactness::new(storage, 8.0));
-    gpu.ledger().compare(&kernel, &told, &y.read(), &want, exactness);
+    for planar in [0, 1] {
+        let y = Array::output(storage, want.len());
+        let params = KilnPoolParams {
+            y: y.address(),
+            x: x.address(),
+            fixed: if divisor == Divisor::Fixed { 7 } else { 0 },
+            padded: u32::from(divisor == Divisor::Padded),
+            planar,
+            ..case.params(storage)
+        };
+        gpu.launch(&kernel, case.grid(storage, case.spots()), &params);
+        let want = if planar == 1 { case.by_planes(&want) } else { want.clone() };
+        gpu.ledger().compare(&kernel, &told, &y.read(), &want, exactness);
+    }
 }
 
 fn mean_gradient(gpu: &Gpu, storage: Storage, case: &Case, divisor: Divisor) {
     let pixels = case.samples * case.pixels() * case.channels;
     let count = case.samples * case.spots() * case.channels;
     let dy = Array::new(storage, &Numbers::new(count).nonzero(count));
-    let dx = Array::output(storage, pixels);
-    let params = KilnPoolParams {
-        y: dy.address(),
-        x: dx.address(),
-        fixed: if divisor == Divisor::Fixed { 7 } else { 0 },
-        padded: u32::from(divisor == Divisor::Padded),
-        ..case.params(storage)
-    };
+    let planes = Array::new(storage, &case.by_planes(&narrow(&dy)));
     let kernel = format!("avg_pool_gradient_{}", storage.name());
-    gpu.launch(&kernel, case.grid(storage, case.pixels()), &params);
     let mut want = vec![Want { value: 0.0, magnitude: 0.0 }; pixels];
     for sample in 0..case.samples {
         for (number, place) in case.each_place().into_iter().enumerate() {
@@ -298,7 +317,19 @@ fn mean_gradient(gpu: &Gpu, storage: Storage, case: &Case, divisor: Divisor) {
         }
     }
     let (told, exactness) = (format!("{case:?} by {divisor:?}"), Exactness::new(storage, 8.0));
-    gpu.ledger().compare(&kernel, &told, &dx.read(), &want, exactness);
+    for (planar, dy) in [&dy, &planes].into_iter().enumerate() {
+        let dx = Array::output(storage, pixels);
+        let params = KilnPoolParams {
+            y: dy.address(),
+            x: dx.address(),
+            fixed: if divisor == Divisor::Fixed { 7 } else { 0 },
+            padded: u32::from(divisor == Divisor::Padded),
+            planar: planar as u32,
+            ..case.params(storage)
+        };
+        gpu.launch(&kernel, case.grid(storage, case.pixels()), &params);
+        gpu.ledger().compare(&kernel, &told, &dx.read(), &want, exactness);
+    }
 }
 
 /// Adds a term to a sum.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `cargo xtask abi`: writes `src/backend/cuda/abi.rs` from `kernels/abi.h`, and likewise for each further header.
+//! `cargo xtask abi`: writes `src/backend/cuda/abi.rs` from `kernels/abi.h`, and what stands beside it from the
+//! other headers.
 //!
 //! Needs libclang (a package of the system, or the wheel `libclang` with `LIBCLANG_PATH` naming its
 //! folder); who only builds kiln does not.
@@ -18,16 +19,17 @@ pub struct Args {
     check: bool,
 }
 
-/// A header of `kernels/` that the host knows too; later ones may include the first.
-struct Header {
-    name: &'static str,
-    /// What its file imports.
+/// A header, the file that is written from it, and what that file takes from others.
+struct Pair {
+    header: &'static str,
+    file: &'static str,
     imports: &'static str,
 }
 
-const HEADERS: [Header; 2] = [
-    Header { name: "abi", imports: "use super::memory::Address;" },
-    Header { name: "abi_recurrent", imports: "use super::abi::*;\nuse super::memory::Address;" },
+const PAIRS: [Pair; 3] = [
+    Pair { header: "abi.h", file: "abi.rs", imports: "" },
+    Pair { header: "abi_images.h", file: "abi_images.rs", imports: "use super::abi::*;\n" },
+    Pair { header: "abi_recurrent.h", file: "abi_recurrent.rs", imports: "use super::abi::*;\n" },
 ];
 
 /// Writes the files, or compares with them.
@@ -37,9 +39,9 @@ const HEADERS: [Header; 2] = [
 pub fn run(args: &Args) -> Result<ExitCode> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut code = ExitCode::SUCCESS;
-    for header in &HEADERS {
-        let target = root.join(format!("src/backend/cuda/{}.rs", header.name));
-        let text = generate(&root.join("kernels"), header)?;
+    for pair in &PAIRS {
+        let target = root.join("src/backend/cuda").join(pair.file);
+        let text = generate(&root.join("kernels"), pair)?;
         if !args.check {
             fs::write(&target, text)?;
         } else if fs::read_to_string(&target)? != text {
@@ -50,13 +52,15 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(code)
 }
 
-fn generate(folder: &Path, header: &Header) -> Result<String> {
-    let Header { name, imports } = header;
-    let file = folder.join(format!("{name}.h"));
-    let mut builder = bindgen::Builder::default()
-        .header(file.to_string_lossy())
-        .allowlist_item("Kiln.*|KILN_.*")
-        .blocklist_item("KILN_ABI.*_H")
+fn generate(kernels: &Path, pair: &Pair) -> Result<String> {
+    let header = kernels.join(pair.header);
+    // What it includes has a file of its own.
+    let own = format!(".*{}", regex_of(pair.header));
+    let bindings = bindgen::Builder::default()
+        .header(header.to_string_lossy())
+        .allowlist_file(own)
+        .allowlist_recursively(false)
+        .blocklist_item("KILN_[A-Z]*_H")
         .default_enum_style(bindgen::EnumVariation::Consts)
         .prepend_enum_name(false)
         .derive_partialeq(true)
@@ -64,17 +68,20 @@ fn generate(folder: &Path, header: &Header) -> Result<String> {
         .use_core()
         .generate_comments(false)
         .disable_header_comment()
-        .formatter(bindgen::Formatter::None);
-    if *name != HEADERS[0].name {
-        builder = builder.blocklist_file(r".*/abi\.h");
-    }
-    let bindings = builder.generate()?.to_string();
+        .formatter(bindgen::Formatter::None)
+        .generate()?
+        .to_string();
     let head = format!(
-        "// SPDX-License-Identifier: MIT OR Apache-2.0\n\
-         //! What the host and the kernels agree on. Written by `cargo xtask abi` from `kernels/{name}.h`.\n\n\
-         {imports}\n\n"
+        "// SPDX-License-Identifier: MIT OR Apache-2.0\n//! What the host and the kernels agree on. \
+         Written by `cargo xtask abi` from `kernels/{}`.\n\n{}use super::memory::Address;\n\n",
+        pair.header, pair.imports
     );
     format(&format!("{head}{}", in_rust_terms(&with_addresses(&bindings))))
+}
+
+/// A name in which a dot is a dot.
+fn regex_of(name: &str) -> String {
+    name.replace('.', "\\.")
 }
 
 /// Fixed-size numbers under their own names; everything is the crate's own, and zero by default.

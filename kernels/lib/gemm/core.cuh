@@ -181,9 +181,10 @@ template <class Shape> struct TileSums {
 };
 
 // True in the block that goes on with the tile: the only one, or the last to store its part of `tile`.
-template <class Shape> KILN_DEVICE bool joins_splits(const TileSums<Shape>& tile, u32* ticket, u8* shared) {
+template <class Shape>
+KILN_DEVICE bool joins_splits(const TileSums<Shape>& tile, u32* ticket, u8* shared, u32 part = blockIdx.z) {
   if (tile.splits == 1) return true;
-  float4* const mine = const_cast<float4*>(tile.parts) + blockIdx.z * tile.kArea;
+  float4* const mine = const_cast<float4*>(tile.parts) + part * tile.kArea;
 #pragma unroll
   for (int f = 0; f < tile.kFragments; ++f) {
     const float(&v)[4] = tile.sums.v[f / Shape::kFragmentsN][f % Shape::kFragmentsN];

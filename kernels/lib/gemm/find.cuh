@@ -6,19 +6,50 @@
 // order lie together and aligned, and begin where multiples of their number are.
 #pragma once
 #include "ffma.cuh"
+#include "abi_images.h"
 #include "lib/divide.cuh"
 
-// What a row of a gathered operand is: its sample, and where its tap 0 lies along each extent. 16 bytes, so that a block
-// keeps those of its tile in shared memory.
+// The sample and the place with this number among those of all samples.
+struct Spread {
+  u32 sample, at[3];
+};
+KILN_DEVICE Spread spread(const KilnDivider (&extents)[3], u32 number) {
+  const Quotient width = divide(number, extents[2]);
+  const Quotient height = divide(width.quotient, extents[1]);
+  const Quotient depth = divide(height.quotient, extents[0]);
+  return Spread{depth.quotient, {depth.remainder, height.remainder, width.remainder}};
+}
+
+// Elements of a pool's window, and where the one with this number lies in it.
+KILN_DEVICE u32 bits_of_window(const KilnWindows& windows) { return windows.shifts[0] + windows.shifts[1] + windows.shifts[2]; }
+KILN_DEVICE u32 element_along(const KilnWindows& windows, int axis, u32 element) {
+  const u32 below = axis == 2 ? 0 : axis == 1 ? windows.shifts[2] : windows.shifts[2] + windows.shifts[1];
+  return element >> below & ((1u << windows.shifts[axis]) - 1);
+}
+// The numbers within their image of a window's first element, and how far another lies from it.
+KILN_DEVICE u32 first_of_window(const KilnWindows& windows, const Spread& window) {
+  const u32 row = (window.at[0] << windows.shifts[0]) * windows.height + (window.at[1] << windows.shifts[1]);
+  return row * windows.width + (window.at[2] << windows.shifts[2]);
+}
+KILN_DEVICE u32 within_window(const KilnWindows& windows, u32 element) {
+  const u32 row = element_along(windows, 0, element) * windows.height + element_along(windows, 1, element);
+  return row * windows.width + element_along(windows, 2, element);
+}
+
+// What a row of a gathered operand is: where its sample begins, and where its tap 0 lies along each extent. 16 bytes, so that
+// a block keeps those of its tile in shared memory. With windows, rows are their elements.
 constexpr int kNowhere = -(1 << 30);
 
-KILN_DEVICE uint4 gather_row(const KilnGather& gather, int row, int rows) {
+KILN_DEVICE uint4 gather_row(const KilnGather& gather, int row, int rows, const KilnWindows* windows = nullptr) {
   if (row >= rows) return make_uint4(0, static_cast<u32>(kNowhere), 0, 0);
-  const Quotient width = divide(static_cast<u32>(row), gather.positions[2]);
-  const Quotient height = divide(width.quotient, gather.positions[1]);
-  const Quotient depth = divide(height.quotient, gather.positions[0]);
-  const auto begin = [&](int axis, u32 at) { return at * static_cast<u32>(gather.scales[axis]) + static_cast<u32>(gather.offsets[axis]); };
-  return make_uint4(depth.quotient, begin(0, depth.remainder), begin(1, height.remainder), begin(2, width.remainder));
+  const u32 bits = windows != nullptr ? bits_of_window(*windows) : 0;
+  const Spread place = spread(gather.positions, static_cast<u32>(row) >> bits);
+  const auto begin = [&](int axis) {
+    u32 at = place.at[axis];
+    if (windows != nullptr) at = (at << windows->shifts[axis]) + element_along(*windows, axis, static_cast<u32>(row));
+    return at * static_cast<u32>(gather.scales[axis]) + static_cast<u32>(gather.offsets[axis]);
+  };
+  return make_uint4(place.sample * gather.sample, begin(0), begin(1), begin(2));
 }
 
 // How far a tap lies from tap 0.
@@ -32,10 +63,10 @@ KILN_DEVICE GatherTap gather_tap(const KilnGather& gather, u32 tap) {
                     static_cast<int>(width.remainder) * gather.reaches[2]}};
 }
 
-// The number of a row's pixel under a tap, among those of all samples; negative in the padding.
+// Where the first channel of a row's pixel under a tap lies, in elements; negative in the padding.
 KILN_DEVICE int gather_pixel(const KilnGather& gather, const uint4& row, const GatherTap& tap) {
   const u32 begins[3] = {row.y, row.z, row.w};
-  u32 pixel = row.x;
+  u32 pixel = 0;
 #pragma unroll
   for (int axis = 0; axis < 3; ++axis) {
     u32 at = begins[axis] + static_cast<u32>(tap.at[axis]);
@@ -47,7 +78,19 @@ KILN_DEVICE int gather_pixel(const KilnGather& gather, const uint4& row, const G
     if (at >= gather.extents[axis]) return -1;
     pixel = pixel * gather.extents[axis] + at;
   }
-  return static_cast<int>(pixel);
+  return static_cast<int>(row.x + pixel * gather.position);
+}
+
+// Whether chunks of so many elements begin at 16 bytes in both a group and a row.
+template <class T> KILN_DEVICE bool whole_chunks(u32 of_group, u32 of_row) {
+  return of_group % kVector<T> == 0 && of_row % kVector<T> == 0;
+}
+template <class T> KILN_DEVICE bool finds_whole_chunks(const KilnGather& gather) {
+  return gather.channel == 1 && whole_chunks<T>(gather.channels.divisor, gather.position);
+}
+
+KILN_DEVICE u32 taps_of(const KilnGather& gather) {
+  return gather.taps[0].divisor * gather.taps[1].divisor * gather.taps[2].divisor;
 }
 
 // [positions, taps * channels], the rows of a tile in shared memory.
@@ -61,7 +104,7 @@ template <class T> struct GatheredRows {
   __device__ __forceinline__ const T* at(int outer, int k) const {
     const Quotient column = divide(static_cast<u32>(k), gather.channels);
     const int pixel = gather_pixel(gather, rows[outer - first], gather_tap(gather, column.quotient));
-    return pixel < 0 ? nullptr : data + static_cast<size_t>(pixel) * gather.stride + column.remainder;
+    return pixel < 0 ? nullptr : data + (static_cast<u32>(pixel) + column.remainder * gather.channel);
   }
 };
 
@@ -75,7 +118,7 @@ template <class T> struct GatheredColumns {
   __device__ __forceinline__ const T* at(int outer, int k) const {
     const Quotient column = divide(static_cast<u32>(outer), gather.channels);
     const int pixel = gather_pixel(gather, gather_row(gather, k, rows), gather_tap(gather, column.quotient));
-    return pixel < 0 ? nullptr : data + static_cast<size_t>(pixel) * gather.stride + column.remainder;
+    return pixel < 0 ? nullptr : data + (static_cast<u32>(pixel) + column.remainder * gather.channel);
   }
 };
 

@@ -171,6 +171,7 @@ impl Path {
             | Kernel::LinearCrossEntropy(_)
             | Kernel::RecurrentDropout(_)
             | Kernel::RecurrentGradientDropout(..)
+            | Kernel::FusedImages(_)
             | Kernel::Plain => {
                 Path::new(Plain, Nothing)
             }
@@ -313,6 +314,7 @@ pub(super) fn is_interpreted(kernel: &Kernel) -> bool {
             | Kernel::LinearCrossEntropy(_)
             | Kernel::RecurrentDropout(_)
             | Kernel::RecurrentGradientDropout(..)
+            | Kernel::FusedImages(_)
     );
     is_of_others || rounds_within(kernel)
 }

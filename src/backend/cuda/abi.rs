@@ -414,59 +414,6 @@ pub(crate) struct KilnChoiceGradientParams {
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
-pub(crate) struct KilnWindowAxis {
-    pub(crate) image: KilnDivider,
-    pub(crate) places: KilnDivider,
-    pub(crate) stride: KilnDivider,
-    pub(crate) kernel: u32,
-    pub(crate) dilation: u32,
-    pub(crate) before: u32,
-    pub(crate) after: u32,
-}
-#[repr(C)]
-#[derive(Debug, Default, Copy, Clone, PartialEq)]
-pub(crate) struct KilnPoolParams {
-    pub(crate) y: Address,
-    pub(crate) x: Address,
-    pub(crate) index: Address,
-    pub(crate) samples: u32,
-    pub(crate) channels: u32,
-    pub(crate) chunks: KilnDivider,
-    pub(crate) window: [KilnWindowAxis; 3usize],
-    pub(crate) fixed: u32,
-    pub(crate) padded: u32,
-}
-#[repr(C)]
-#[derive(Debug, Default, Copy, Clone, PartialEq)]
-pub(crate) struct KilnGroups {
-    pub(crate) rows: u32,
-    pub(crate) columns: u32,
-    pub(crate) width: u32,
-    pub(crate) splits: u32,
-    pub(crate) chunks: KilnDivider,
-    pub(crate) partials: Address,
-    pub(crate) tickets: Address,
-}
-#[repr(C)]
-#[derive(Debug, Default, Copy, Clone, PartialEq)]
-pub(crate) struct KilnNormalizeParams {
-    pub(crate) y: Address,
-    pub(crate) x: Address,
-    pub(crate) dy: Address,
-    pub(crate) mean: Address,
-    pub(crate) variance: Address,
-    pub(crate) gamma: Address,
-    pub(crate) shift: Address,
-    pub(crate) d_mean: Address,
-    pub(crate) d_variance: Address,
-    pub(crate) d_gamma: Address,
-    pub(crate) d_beta: Address,
-    pub(crate) eps: f32,
-    pub(crate) is_gradient: u32,
-    pub(crate) groups: KilnGroups,
-}
-#[repr(C)]
-#[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub(crate) struct KilnLinearTail {
     pub(crate) bias: Address,
     pub(crate) pre_activation: Address,
@@ -554,41 +501,4 @@ pub(crate) struct KilnWeightGradientParams {
     pub(crate) split: KilnSplitK,
     pub(crate) batch: KilnBatch,
     pub(crate) count: i32,
-}
-#[repr(C)]
-#[derive(Debug, Default, Copy, Clone, PartialEq)]
-pub(crate) struct KilnGather {
-    pub(crate) positions: [KilnDivider; 3usize],
-    pub(crate) taps: [KilnDivider; 3usize],
-    pub(crate) steps: [KilnDivider; 3usize],
-    pub(crate) scales: [i32; 3usize],
-    pub(crate) offsets: [i32; 3usize],
-    pub(crate) reaches: [i32; 3usize],
-    pub(crate) extents: [u32; 3usize],
-    pub(crate) stride: u32,
-    pub(crate) channels: KilnDivider,
-}
-#[repr(C)]
-#[derive(Debug, Default, Copy, Clone, PartialEq)]
-pub(crate) struct KilnConvParams {
-    pub(crate) d: Address,
-    pub(crate) a: Address,
-    pub(crate) b: Address,
-    pub(crate) gather: KilnGather,
-    pub(crate) m: i32,
-    pub(crate) n: i32,
-    pub(crate) k: i32,
-    pub(crate) ld: i32,
-    pub(crate) column_tiles: KilnDivider,
-    pub(crate) places: KilnDivider,
-    pub(crate) split: KilnSplitK,
-    pub(crate) store: KilnStore,
-    pub(crate) bias: Address,
-    pub(crate) mask_source: Address,
-    pub(crate) scalars: Address,
-    pub(crate) activation: KilnUnary,
-    pub(crate) activation_parameter: f32,
-    pub(crate) mask_scale: f32,
-    pub(crate) dropout: u32,
-    pub(crate) mask: KilnMask,
 }

@@ -2,9 +2,11 @@
 //! Where the operands of a convolution's products lie, and how large the products are: pure arithmetic.
 
 use super::abi::*;
+use super::abi_images::*;
 use super::geometry::{divider, Extents, Machine};
 use super::launch::Grid;
-use crate::op::{spatial, Conv, SPATIAL};
+use crate::graph::MemoryFormat;
+use crate::op::{spatial, Conv, Window, SPATIAL};
 use crate::{Precision, Shape};
 
 /// A convolution in numbers.
@@ -17,6 +19,8 @@ pub(super) struct Images {
     /// Channels of all groups.
     pub(super) inputs: usize,
     pub(super) outputs: usize,
+    /// How the images lie in memory; results lie channels-last.
+    format: MemoryFormat,
 }
 
 /// Edge of the tile of outputs that a block computes.
@@ -35,7 +39,13 @@ impl Images {
             places: spatial(y),
             inputs: x.dims()[1],
             outputs: y.dims()[1],
+            format: MemoryFormat::ChannelsLast,
         }
+    }
+
+    /// The same of images that lie in another format.
+    pub(super) fn lying(self, format: MemoryFormat) -> Self {
+        Images { format, ..self }
     }
 
     pub(super) fn groups(&self) -> usize {
@@ -59,6 +69,15 @@ impl Images {
         (Extents { m, n: outputs, k }, self.image_elements())
     }
 
+    /// [`forward`](Self::forward) with the places of a pool's window one behind the other; the pool yields
+    /// `y`.
+    pub(super) fn pooled(&self, pool: &Window, y: &Shape) -> (Extents, KilnGather) {
+        let (extents, gather) = self.forward();
+        let windows = spatial(y);
+        let m = self.samples * windows.iter().product::<usize>() * pool.taps();
+        (Extents { m, ..extents }, KilnGather { positions: windows.map(divider), ..gather })
+    }
+
     /// `dx = dy * weights`, for one group.
     pub(super) fn input_gradient(&self) -> (Extents, KilnGather) {
         let [inputs, outputs] = self.of_group();
@@ -77,6 +96,11 @@ impl Images {
     /// Elements of images under the taps of places.
     fn image_elements(&self) -> KilnGather {
         let window = &self.conv.window;
+        let elements: usize = self.elements.iter().product();
+        let (position, channel) = match self.format {
+            MemoryFormat::ChannelsLast => (self.inputs, 1),
+            MemoryFormat::Contiguous => (1, elements),
+        };
         KilnGather {
             positions: self.places.map(divider),
             taps: window.kernel.map(divider),
@@ -85,7 +109,9 @@ impl Images {
             offsets: window.padding.map(|[before, _]| -(before as i32)),
             reaches: window.dilation.map(|dilation| dilation as i32),
             extents: self.elements.map(|extent| extent as u32),
-            stride: self.inputs as u32,
+            sample: (self.inputs * elements) as u32,
+            position: position as u32,
+            channel: channel as u32,
             channels: divider(self.of_group()[0]),
         }
     }
@@ -101,7 +127,9 @@ impl Images {
             offsets: window.padding.map(|[before, _]| before as i32),
             reaches: window.dilation.map(|dilation| -(dilation as i32)),
             extents: self.places.map(|extent| extent as u32),
-            stride: self.outputs as u32,
+            sample: (self.outputs * self.sample_places()) as u32,
+            position: self.outputs as u32,
+            channel: 1,
             channels: divider(self.of_group()[1]),
         }
     }
@@ -121,6 +149,63 @@ pub(super) fn conv_grid(
     (tiling.grid([rows as u32, columns as u32], machine), splits)
 }
 
+/// A layer in a launch of weight gradients.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Gradients {
+    pub(super) extents: Extents,
+    pub(super) groups: usize,
+    /// Channels of the results of all groups, if the gradient of the bias is computed along.
+    pub(super) bias: Option<usize>,
+}
+
+impl Gradients {
+    /// Tiles of the weights.
+    pub(super) fn tiles(&self) -> usize {
+        let Extents { m, n, .. } = self.extents;
+        m.div_ceil(TILE) * n.div_ceil(TILE) * self.groups
+    }
+
+    /// Runs of columns that a block sums up.
+    fn runs(&self) -> usize {
+        self.bias.map_or(0, |columns| columns.div_ceil(KILN_GEMM_BIAS_COLUMNS as usize))
+    }
+
+    /// What has a ticket: tiles and runs.
+    pub(super) fn units(&self) -> usize {
+        self.tiles() + self.runs()
+    }
+
+    /// Floats of partial sums in so many parts.
+    pub(super) fn partials(&self, splits: usize) -> usize {
+        match splits {
+            1 => 0,
+            _ => {
+                let of_runs = self.runs() * KILN_GEMM_BIAS_COLUMNS as usize;
+                splits * (self.tiles() * TILE * TILE + of_runs)
+            }
+        }
+    }
+}
+
+/// Into how many parts the sums of each layer of a launch are split: so many that blocks work about as
+/// long and the device is busy.
+pub(super) fn weight_splits(layers: &[Gradients], machine: &Machine) -> Vec<usize> {
+    let work = |layer: &Gradients| layer.tiles() * layer.extents.k;
+    let all: usize = layers.iter().map(work).sum();
+    let share = all.div_ceil(2 * machine.multiprocessors).max(1);
+    let splits = |layer: &Gradients| {
+        let k = layer.extents.k;
+        (k / share).min(k / LEAST_SPLIT).clamp(1, MOST_SPLITS)
+    };
+    layers.iter().map(splits).collect()
+}
+
+/// The grid of a launch of so many blocks with a tile each.
+pub(super) fn grid_of(blocks: usize, precision: Precision, machine: &Machine) -> Grid {
+    let tile = super::geometry::Tile::Small;
+    super::geometry::Tiling { precision, tile, splits: 1 }.grid([blocks as u32, 1], machine)
+}
+
 /// Floats of partial sums for a grid.
 pub(super) fn partials(grid: &Grid) -> usize {
     grid.blocks.iter().map(|&blocks| blocks as usize).product::<usize>() * TILE * TILE
@@ -134,7 +219,7 @@ pub(super) fn column_tiles(n: usize) -> KilnDivider {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::{Rounding, Window};
+    use crate::op::Rounding;
 
     /// As `gather_row`, `gather_tap` and `gather_pixel` of the kernels.
     fn found(gather: &KilnGather, row: usize, tap: usize) -> Option<usize> {
@@ -148,7 +233,7 @@ mod tests {
         };
         let (sample, position) = split(row, gather.positions);
         let (_, tap) = split(tap, gather.taps);
-        let mut pixel = sample;
+        let mut pixel = 0;
         for axis in 0..3 {
             let at = position[axis] * gather.scales[axis]
                 + gather.offsets[axis]
@@ -159,7 +244,7 @@ mod tests {
             }
             pixel = pixel * gather.extents[axis] as usize + (at / step) as usize;
         }
-        Some(pixel)
+        Some(sample * (gather.sample / gather.position) as usize + pixel)
     }
 
     fn images(window: Window) -> Images {
@@ -224,6 +309,29 @@ mod tests {
         }
     }
 
+    /// As many blocks as two per multiprocessor hold, each with about as many sums.
+    #[test]
+    fn layers_of_one_launch_are_split_as_their_work_asks_for() {
+        let machine = Machine { multiprocessors: 132, architecture: 90 };
+        let layer = |m, n, k| Gradients { extents: Extents { m, n, k }, groups: 1, bias: None };
+        let layers = [layer(64, 27, 128 * 1024), layer(128, 576, 128 * 256), layer(8, 8, 4)];
+        assert_eq!(weight_splits(&layers, &machine), [47, 11, 1]);
+        assert_eq!(layers.map(|layer| layer.tiles()), [1, 18, 1]);
+        assert_eq!((layers[2].partials(1), layers[0].partials(47)), (0, 47 * 64 * 64));
+    }
+
+    /// Planes of channels are found at the same positions, in another place.
+    #[test]
+    fn images_may_lie_plane_by_plane() {
+        let [same, ..] = windows();
+        let last = images(same).forward().1;
+        let planes = images(same).lying(MemoryFormat::Contiguous).forward().1;
+        let elements = 4 * 7 * 9;
+        assert_eq!([last.sample, last.position, last.channel], [4 * elements, 4, 1]);
+        assert_eq!([planes.sample, planes.position, planes.channel], [4 * elements, 1, elements]);
+        assert_eq!(planes.positions, last.positions);
+    }
+
     #[test]
     fn long_sums_are_split_until_the_device_is_busy() {
         let machine = Machine { multiprocessors: 132, architecture: 90 };
@@ -231,6 +339,9 @@ mod tests {
         let (grid, splits) = conv_grid(weights, 1, Precision::Tf32, &machine);
         assert_eq!((grid.blocks, grid.threads[0], splits), ([1, 9, 29], 128, 29));
         assert_eq!(partials(&grid), 9 * 29 * 64 * 64);
+        let layer = Gradients { extents: weights, groups: 1, bias: Some(64) };
+        assert_eq!(weight_splits(&[layer], &machine), [29]);
+        assert_eq!((layer.units(), layer.partials(29)), (10, 29 * (9 * 64 * 64 + 64)));
         let forward = Extents { m: 128 * 28 * 28, n: 64, k: 288 };
         let (grid, splits) = conv_grid(forward, 2, Precision::F32, &machine);
         assert_eq!((grid.blocks, splits), ([1568, 2, 1], 1));

@@ -12,6 +12,7 @@ use cudarc::driver::{result, sys, DriverError};
 
 use super::abi::*;
 use super::abi_recurrent::*;
+use super::abi_images::*;
 use super::memory::Address;
 
 /// A piece of a step's work on the device.
@@ -240,4 +241,6 @@ params! {
     Conv(KilnConvParams),
     Recurrent(KilnRecurrentParams),
     RecurrentGradient(KilnRecurrentGradientParams),
+    ConvWeightGradients(KilnConvWeightGradientParams),
+    BatchNorm(KilnBatchNormParams),
 }

@@ -11,6 +11,8 @@
 #[expect(dead_code, reason = "kernels and host agree on more than this one side uses")]
 mod abi;
 #[rustfmt::skip]
+mod abi_images;
+#[rustfmt::skip]
 mod abi_recurrent;
 mod capture;
 mod gather;

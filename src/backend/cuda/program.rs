@@ -125,6 +125,10 @@ impl Program {
         for (address, value) in &scratch.constants {
             super::transfer::write_now(gpu, stream, *address, &value.to_ne_bytes())?;
         }
+        for (address, words) in scratch.tables.iter().filter(|(_, words)| !words.is_empty()) {
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+            super::transfer::write_now(gpu, stream, *address, &bytes)?;
+        }
         let mut ready = |items: Vec<Item>| -> Result<Vec<Ready>> {
             let load = |item: Item| {
                 Ok(match item {

@@ -3,6 +3,7 @@
 //! arithmetic.
 
 use super::abi::*;
+use super::abi_images::*;
 use super::geometry::{divider, vector, Machine};
 use super::launch::Grid;
 use crate::op::{spatial, Over, Window, SPATIAL};

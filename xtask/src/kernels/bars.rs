@@ -81,6 +81,8 @@ const ONE_BY_ONE: &str = "rows are not aligned to 16 bytes: element by element";
 const FOUND: &str =
     "operands are found element by element where channels are not aligned; any window";
 const UNITS: &str = "rows of several lengths are found one by one; units of every kind of cell, each by itself";
+const LAYERS: &str =
+    "several layers in one launch, whose numbers are looked up; operands are found element by element";
 const CHANNELS: &str = "channels that are not aligned go one by one; indices are 4 bytes";
 const COLUMNS: &str =
     "numbers of eight columns in registers; columns that are not aligned go one by one";
@@ -146,6 +148,8 @@ const BARS: &[Bar] = &[
     Bar { parts: &["gemm", "64x64"], ..GEMM_SMALL },
     Bar { parts: &["gemm", "any"], ..GEMM_ANY },
 
+    Bar { parts: &["conv_weight_gradient_f32"], code: 70 * 1024, registers: 124, narrow: SCALARS, dynamic: Dynamic::Bytes(17408), main: None, why: LAYERS, ..GEMM_SMALL },
+    Bar { parts: &["conv_weight_gradient"], code: 68 * 1024, registers: 164, occupancy: 3, narrow: SCALARS, main: None, why: LAYERS, ..GEMM_SMALL },
     Bar { parts: &["conv", "_f32"], code: 70 * 1024, registers: 120, narrow: SCALARS, dynamic: Dynamic::Bytes(17408), main: None, why: FOUND, ..GEMM_SMALL },
     Bar { parts: &["conv"], code: 68 * 1024, registers: 136, occupancy: 3, narrow: SCALARS, main: None, why: FOUND, ..GEMM_SMALL },
     Bar { parts: &["recurrent", "_f32"], registers: 96, code: 56 * 1024, narrow: SCALARS, dynamic: Dynamic::Bytes(13312), main: None, why: UNITS, ..GEMM_SMALL },
@@ -156,6 +160,8 @@ const BARS: &[Bar] = &[
     Bar { parts: &["line_columns"], registers: 52, narrow: SCALARS, why: COLUMNS, ..POINTWISE },
     Bar { parts: &["normalize_gradient"], registers: 44, narrow: SCALARS, why: ROWS, ..POINTWISE },
     Bar { parts: &["statistics"], narrow: SCALARS, why: ROWS, ..POINTWISE },
+    Bar { parts: &["blend"], narrow: SCALARS, why: "terms of sums stand in a table", ..POINTWISE },
+    Bar { parts: &["batch_"], registers: 68, occupancy: 3, narrow: SCALARS, why: COLUMNS, ..POINTWISE },
     Bar { parts: &["line_rows"], narrow: SCALARS, why: ROWS, ..POINTWISE },
     Bar { parts: &["_strided"], narrow: SCALARS, why: ONE_BY_ONE, ..POINTWISE },
     Bar { parts: &["cross_entropy"], registers: 64, narrow: 56, why: "labels, weights and losses are single numbers", ..POINTWISE },

@@ -169,6 +169,7 @@ impl<'a> Launch<'a> {
             | Kernel::LinearCrossEntropy(_)
             | Kernel::RecurrentDropout(_)
             | Kernel::RecurrentGradientDropout(..)
+            | Kernel::FusedImages(_)
             | Kernel::Plain => {
                 Err(internal("a step without a loop of its own is interpreted"))
             }

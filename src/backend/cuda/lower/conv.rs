@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Convolutions and their gradients, as products of operands that kernels find where they lie.
 
+use super::fused_images::dropout_of;
 use super::linear::store;
 use super::{internal, unary, Lowering};
 use crate::backend::cuda::abi::*;
-use crate::backend::cuda::gather::{column_tiles, conv_grid, partials, Images};
-use crate::backend::cuda::geometry::{column_sum_grid, divider, vector, Extents};
+use crate::backend::cuda::abi_images::*;
+use crate::backend::cuda::gather::{
+    column_tiles, conv_grid, grid_of, partials, weight_splits, Gradients, Images,
+};
+use crate::backend::cuda::geometry::{divider, Extents};
 use crate::backend::cuda::launch::{Grid, Launch};
 use crate::backend::cuda::memory::Address;
-use crate::graph::ParamRole;
-use crate::kernel::{Bias, BiasGradient, LinearTail, Sink};
-use crate::op::{Conv, Dropout, Drops, Store};
+use crate::graph::{MemoryFormat, ParamRole};
+use crate::kernel::{Bias, BiasGradient, ConvGradient, LinearTail, Sink};
+use crate::op::{Conv, Dropout, Store};
 use crate::philox::ELEMENTS_PER_BLOCK;
 use crate::plan::Place;
 use crate::{DType, Result};
@@ -20,13 +24,28 @@ impl Lowering<'_> {
     /// such runs on its own.
     pub(super) fn conv(&mut self, conv: &Conv, tail: &LinearTail) -> Result<Vec<Launch>> {
         let y = self.output_shape(0).clone();
-        let images = Images::new(conv, self.input_shape(0), &y);
+        let images = Images::new(conv, self.input_shape(0), &y).lying(self.input_format(0));
         let [_, outputs] = images.of_group();
         let whole = outputs.is_multiple_of(ELEMENTS_PER_BLOCK as usize);
         let is_constant = |dropout: &Dropout| dropout.rate.constant_scale().is_some();
         let fused = tail.dropout.filter(|dropout| whole && is_constant(dropout));
         let mut params = self.conv_params(images.forward(), images.outputs)?;
         params.places = divider(images.sample_places());
+        self.add_tail(&mut params, &LinearTail { dropout: fused, ..*tail })?;
+        let d = params.d;
+        let mut launches = vec![self.conv_launch("conv", params, images.groups())];
+        if let Some(dropout) = tail.dropout.filter(|_| fused.is_none()) {
+            launches.push(self.dropout_of(dropout, &y, self.product_type(), [d, d]));
+        }
+        Ok(launches)
+    }
+
+    /// Tells a convolution of the bias, the step's third input, activation and dropout.
+    pub(super) fn add_tail(
+        &mut self,
+        params: &mut KilnConvParams,
+        tail: &LinearTail,
+    ) -> Result<()> {
         if tail.bias == Bias::Added {
             params.bias = self.read_as(2, DType::F32)?;
         }
@@ -34,20 +53,12 @@ impl Lowering<'_> {
             let (function, [parameter, _]) = unary(activation);
             (params.activation, params.activation_parameter) = (function, parameter);
         }
-        if let Some(dropout) = fused {
-            params.dropout = match dropout.drops {
-                Drops::Channels => 2,
-                Drops::Elements | Drops::Samples => 1,
-            };
+        if let Some(dropout) = tail.dropout {
+            params.dropout = dropout_of(dropout);
             params.scalars = self.scratch.scalars();
             params.mask = self.mask(dropout);
         }
-        let d = params.d;
-        let mut launches = vec![self.conv_launch("conv", params, images.groups())];
-        if let Some(dropout) = tail.dropout.filter(|_| fused.is_none()) {
-            launches.push(self.dropout_of(dropout, &y, self.product_type(), [d, d]));
-        }
-        Ok(launches)
+        Ok(())
     }
 
     pub(super) fn conv_input_gradient(
@@ -64,71 +75,95 @@ impl Lowering<'_> {
         Ok(vec![self.conv_launch("conv_input_gradient", params, images.groups())])
     }
 
-    /// The weights' gradient, and that of the bias in a launch of its own.
+    /// A layer's gradients, where they are stored or a value like others.
     pub(super) fn conv_weight_gradient(
         &mut self,
         conv: &Conv,
         sink: Option<Sink>,
         bias: BiasGradient,
     ) -> Result<Vec<Launch>> {
-        let images = Images::new(conv, self.input_shape(1), self.input_shape(0));
-        let (d, stored) = match sink {
-            Some(Sink::Store(stored)) => (self.write(0)?, stored),
-            None => (self.write_as(0, DType::F32)?, Store::Overwrite),
+        let store = match sink {
+            Some(Sink::Store(store)) => store,
+            None => Store::Overwrite,
             Some(Sink::Update(_)) => {
                 return Err(internal("an optimiser in a weight gradient's tail"))
             }
         };
+        self.conv_weight_gradients(&[ConvGradient { conv: *conv, store, bias }])
+    }
+
+    /// The gradients of several layers in as few launches as their number allows.
+    pub(super) fn conv_weight_gradients(&mut self, layers: &[ConvGradient]) -> Result<Vec<Launch>> {
         let factors = self.product_type();
-        let (Extents { m, n, k }, gather) = images.weight_gradient();
-        let groups = images.groups();
-        let (grid, _) = conv_grid(Extents { m, n, k }, groups, self.precision, self.machine);
-        let params = KilnConvParams {
-            d,
-            a: self.read_as(0, factors)?,
-            b: self.read_as(1, factors)?,
-            gather,
-            m: m as i32,
-            n: n as i32,
-            k: k as i32,
-            ld: images.outputs as i32,
-            column_tiles: column_tiles(n),
-            split: self.conv_split(&grid),
-            store: store(stored),
-            ..Default::default()
-        };
-        let kernel = format!("conv_weight_gradient_{}", self.precision);
-        let mut launches = vec![Launch::new(kernel, grid, params)];
-        if bias == BiasGradient::Computed {
-            launches.push(self.channel_sums([k, images.outputs], stored)?);
+        let mut written = 0;
+        let mut prepared = Vec::with_capacity(layers.len());
+        for (index, layer) in layers.iter().enumerate() {
+            let (dy, x) = (2 * index, 2 * index + 1);
+            let images = Images::new(&layer.conv, self.input_shape(x), self.input_shape(dy));
+            let images = images.lying(self.input_format(x));
+            let (extents, gather) = images.weight_gradient();
+            let Extents { m, n, k } = extents;
+            let has_bias = layer.bias == BiasGradient::Computed;
+            let params = KilnConvWeightGradient {
+                d: self.write_as(written, DType::F32)?,
+                d_bias: if has_bias { self.write(written + 1)? } else { Address::NONE },
+                a: self.read_as(dy, factors)?,
+                b: self.read_as(x, factors)?,
+                gather,
+                m: m as i32,
+                n: n as i32,
+                k: k as i32,
+                ld: images.outputs as i32,
+                groups: images.groups() as u32,
+                store: store(layer.store),
+                ..Default::default()
+            };
+            written += if has_bias { 2 } else { 1 };
+            let (groups, bias) = (images.groups(), has_bias.then_some(images.outputs));
+            prepared.push((Gradients { extents, groups, bias }, params));
         }
-        Ok(launches)
+        let group = KILN_CONV_GROUP as usize;
+        Ok(prepared.chunks(group).map(|layers| self.weight_launch(layers)).collect())
     }
 
-    /// The sums of the channels of a result's gradient, to where the step's second output goes.
-    fn channel_sums(&mut self, [rows, columns]: [usize; 2], stored: Store) -> Result<Launch> {
-        let dtype = self.stored_type(0);
-        let (grid, splits) = column_sum_grid([rows, columns], dtype, self.machine);
-        let mut params = KilnReduceParams {
-            y: self.write(1)?,
-            x: self.read(0)?,
-            outer: 1,
-            reduced: rows as u32,
-            inner: columns as u32,
-            splits: splits as u32,
-            scale: 1.0,
-            store: store(stored),
-            ..Default::default()
-        };
-        if splits > 1 {
-            params.partials = self.scratch.numbers(splits * columns);
-            params.tickets = self.scratch.numbers(grid.blocks[0] as usize);
+    fn weight_launch(&mut self, layers: &[(Gradients, KilnConvWeightGradient)]) -> Launch {
+        let shapes: Vec<Gradients> = layers.iter().map(|(shape, _)| *shape).collect();
+        let splits = weight_splits(&shapes, self.machine);
+        let mut params =
+            KilnConvWeightGradientParams { count: layers.len() as u32, ..Default::default() };
+        let (mut blocks, mut tickets, mut partials) = (0, 0, 0);
+        for (place, ((shape, layer), splits)) in
+            params.layers.iter_mut().zip(layers.iter().zip(splits))
+        {
+            *place = KilnConvWeightGradient {
+                splits: splits as u32,
+                first_block: blocks as u32,
+                ticket: tickets as u32,
+                partials: partials as u64,
+                ..*layer
+            };
+            blocks += shape.units() * splits;
+            tickets += shape.units();
+            partials += shape.partials(splits);
         }
-        let variant = if columns.is_multiple_of(vector(dtype)) { "" } else { "_ragged" };
-        Ok(Launch::new(format!("sum_middle{variant}_{dtype}"), grid, params))
+        if partials > 0 {
+            params.partials = self.scratch.numbers(partials);
+            params.tickets = self.scratch.numbers(tickets);
+        }
+        let grid = grid_of(blocks, self.precision, self.machine);
+        Launch::new(format!("conv_weight_gradient_{}", self.precision), grid, params)
     }
 
-    fn conv_params(
+    /// How an input lies in memory.
+    pub(super) fn input_format(&self, index: usize) -> MemoryFormat {
+        let node = self.plan.graph.node(self.step.inputs[index]);
+        match MemoryFormat::coincides(&node.ty.shape) {
+            true => MemoryFormat::ChannelsLast,
+            false => node.format,
+        }
+    }
+
+    pub(super) fn conv_params(
         &mut self,
         (Extents { m, n, k }, gather): (Extents, KilnGather),
         ld: usize,
@@ -148,7 +183,12 @@ impl Lowering<'_> {
         })
     }
 
-    fn conv_launch(&mut self, family: &str, mut params: KilnConvParams, groups: usize) -> Launch {
+    pub(super) fn conv_launch(
+        &mut self,
+        family: &str,
+        mut params: KilnConvParams,
+        groups: usize,
+    ) -> Launch {
         let [m, n, k] = [params.m, params.n, params.k].map(|extent| extent as usize);
         let (grid, _) = conv_grid(Extents { m, n, k }, groups, self.precision, self.machine);
         params.split = self.conv_split(&grid);

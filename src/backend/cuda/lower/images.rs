@@ -2,11 +2,12 @@
 //! Pooling and normalisation of images that lie channels-last.
 
 use super::Lowering;
-use crate::backend::cuda::abi::*;
+use crate::backend::cuda::abi_images::*;
 use crate::backend::cuda::geometry::{divider, vector};
 use crate::backend::cuda::launch::{Grid, Launch};
 use crate::backend::cuda::memory::Address;
 use crate::backend::cuda::windows::{window, Matrix};
+use crate::kernel::Planes;
 use crate::op::{AvgPool, Divisor, MaxPool, Normalize, Op, Over, Window};
 use crate::{DType, Result, Shape};
 
@@ -22,43 +23,65 @@ impl Lowering<'_> {
         Ok(vec![pool_launch("max_pool", dtype, &y, params)])
     }
 
-    pub(super) fn max_pool_gradient(&mut self, pool: MaxPool) -> Result<Vec<Launch>> {
+    pub(super) fn max_pool_gradient(
+        &mut self,
+        pool: MaxPool,
+        planes: Planes,
+    ) -> Result<Vec<Launch>> {
         let dtype = self.type_of(&[1], &[0]);
         let (y, x) = (self.input_shape(1).clone(), self.output_shape(0).clone());
         let mut params = pooling(&pool.0, &x, &y, dtype);
+        params.planar = u32::from(planes == Planes::Apart);
         params.index = self.read(0)?;
         (params.y, params.x) = (self.read_as(1, dtype)?, self.write_as(0, dtype)?);
         Ok(vec![pool_launch("max_pool_gradient", dtype, &x, params)])
     }
 
-    pub(super) fn avg_pool(&mut self, pool: AvgPool) -> Result<Vec<Launch>> {
+    pub(super) fn avg_pool(&mut self, pool: AvgPool, planes: Planes) -> Result<Vec<Launch>> {
         let dtype = self.type_of(&[0], &[0]);
         let (x, y) = (self.input_shape(0).clone(), self.output_shape(0).clone());
         let mut params = averaging(&pool, &x, &y, dtype);
+        params.planar = u32::from(planes == Planes::Apart);
         (params.x, params.y) = (self.read_as(0, dtype)?, self.write_as(0, dtype)?);
         Ok(vec![pool_launch("avg_pool", dtype, &y, params)])
     }
 
-    pub(super) fn avg_pool_gradient(&mut self, pool: AvgPool) -> Result<Vec<Launch>> {
+    pub(super) fn avg_pool_gradient(
+        &mut self,
+        pool: AvgPool,
+        planes: Planes,
+    ) -> Result<Vec<Launch>> {
         let dtype = self.type_of(&[0], &[0]);
         let (y, x) = (self.input_shape(0).clone(), self.output_shape(0).clone());
         let mut params = averaging(&pool, &x, &y, dtype);
+        params.planar = u32::from(planes == Planes::Apart);
         (params.y, params.x) = (self.read_as(0, dtype)?, self.write_as(0, dtype)?);
         Ok(vec![pool_launch("avg_pool_gradient", dtype, &x, params)])
     }
 
     pub(super) fn statistics(&mut self, over: Over) -> Result<Vec<Launch>> {
+        self.statistics_of(over, self.step.outputs.len(), KilnRunning::default())
+    }
+
+    /// So many of mean and variance, the step's first outputs, and the state that follows them.
+    pub(super) fn statistics_of(
+        &mut self,
+        over: Over,
+        outputs: usize,
+        running: KilnRunning,
+    ) -> Result<Vec<Launch>> {
         let dtype = self.type_of(&[0], &[]);
         let mut matrix = Matrix::new(over, self.input_shape(0), dtype);
         let (variant, grid) = matrix.summed(self.machine);
         let params = KilnNormalizeParams {
             x: self.read_as(0, dtype)?,
             mean: self.write_as(0, DType::F32)?,
-            variance: match self.step.outputs.len() {
+            variance: match outputs {
                 1 => Address::NONE,
                 _ => self.write_as(1, DType::F32)?,
             },
             groups: self.groups(&matrix),
+            running,
             ..Default::default()
         };
         Ok(vec![Launch::new(format!("statistics_{variant}_{dtype}"), grid, params)])
@@ -132,7 +155,7 @@ impl Lowering<'_> {
     }
 
     /// Groups with memory for the parts of columns.
-    fn groups(&mut self, matrix: &Matrix) -> KilnGroups {
+    pub(super) fn groups(&mut self, matrix: &Matrix) -> KilnGroups {
         let mut groups = matrix.groups;
         if groups.splits > 1 {
             groups.partials = self.scratch.numbers(matrix.partials());
@@ -143,7 +166,7 @@ impl Lowering<'_> {
 
     /// The type in which a kernel takes some operands and yields some results: 16 bits if all of
     /// them are stored so.
-    fn type_of(&self, inputs: &[usize], outputs: &[usize]) -> DType {
+    pub(super) fn type_of(&self, inputs: &[usize], outputs: &[usize]) -> DType {
         let low = self.product_type();
         let rounded = |output: &usize| self.plan.buffer(self.step.writes[*output]).rounded;
         let are_low = inputs.iter().all(|&input| self.stored_type(input) == low)

@@ -3,10 +3,12 @@
 //! device.
 
 mod along;
+mod blend;
 mod chain;
 mod conv;
 mod divisor;
 mod elements;
+mod fused_images;
 mod given;
 mod images;
 mod linear;
@@ -24,7 +26,7 @@ use super::launch::{Item, Launch};
 use super::memory::Address;
 use crate::backend::Slot;
 use crate::graph::{NodeId, ParamId, ParamRole};
-use crate::kernel::{Kernel, LinearCrossEntropy, RecurrentDropout};
+use crate::kernel::{Kernel, LinearCrossEntropy, Planes, RecurrentDropout};
 use crate::op::{Store, Unary};
 use crate::plan::{BufferId, Place, Plan, Step};
 use crate::{Error, Precision, Result, Shape};
@@ -121,9 +123,9 @@ impl Lowering<'_> {
                 self.conv_weight_gradient(conv, *sink, *bias)?
             }
             Kernel::MaxPool(pool) => self.max_pool(*pool)?,
-            Kernel::MaxPoolGradient(pool) => self.max_pool_gradient(*pool)?,
-            Kernel::AvgPool(pool) => self.avg_pool(*pool)?,
-            Kernel::AvgPoolGradient(pool) => self.avg_pool_gradient(*pool)?,
+            Kernel::MaxPoolGradient(pool) => self.max_pool_gradient(*pool, Planes::Interleaved)?,
+            Kernel::AvgPool(pool) => self.avg_pool(*pool, Planes::Interleaved)?,
+            Kernel::AvgPoolGradient(pool) => self.avg_pool_gradient(*pool, Planes::Interleaved)?,
             Kernel::Statistics(over) => self.statistics(*over)?,
             Kernel::StatisticsGradient(over) => self.statistics_gradient(*over)?,
             Kernel::Normalize(normalize) => self.normalize(*normalize)?,
@@ -136,7 +138,12 @@ impl Lowering<'_> {
             Kernel::RecurrentGradientDropout(of, upstream) => {
                 self.recurrent_gradient(of, *upstream)?
             }
-            Kernel::Blend { .. } | Kernel::Plain => return Ok(None),
+            Kernel::FusedImages(fused) => self.fused_images(fused)?,
+            Kernel::Blend { blend, outer, inner } => match self.blend(blend, [*outer, *inner])? {
+                Some(launches) => launches,
+                None => return Ok(None),
+            },
+            Kernel::Plain => return Ok(None),
         };
         let items = launches.into_iter().map(Item::from).collect();
         Ok(Some(self.surrounded(items)))

@@ -3,9 +3,9 @@
 
 use super::divisor::Divisor;
 use super::given::{Given, RATE_BYTES};
-use crate::backend::cuda::abi::{KilnCastParams, KilnScalars, KilnTransposeParams};
-use crate::backend::cuda::geometry::transpose_grid;
-use crate::backend::cuda::launch::{Grid, Launch};
+use crate::backend::cuda::abi::*;
+use crate::backend::cuda::geometry::{divider, transpose_grid};
+use crate::backend::cuda::launch::{Grid, Launch, Params};
 use crate::backend::cuda::memory::Address;
 use crate::scalars::{DropoutRates, RateSlot};
 use crate::DType;
@@ -20,6 +20,8 @@ pub(crate) struct Scratch {
     pub(crate) constants: Vec<(Address, f32)>,
     /// What lies behind the scalars, one after another.
     pub(crate) given: Vec<Given>,
+    /// Tables of numbers and where they lie.
+    pub(crate) tables: Vec<(Address, Vec<u32>)>,
     /// The ticket of all optimisers.
     update_ticket: Option<Address>,
     /// What runs before the first step: casts of what no step writes.
@@ -48,6 +50,7 @@ impl Scratch {
             bytes: 0,
             constants: Vec::new(),
             given: Vec::new(),
+            tables: Vec::new(),
             update_ticket: None,
             prologue: Vec::new(),
             casts: Vec::new(),
@@ -136,6 +139,13 @@ impl Scratch {
         address
     }
 
+    /// A table of words that are the same in every run; none for none.
+    pub(crate) fn table(&mut self, words: Vec<u32>) -> Address {
+        let at = self.numbers(words.len());
+        self.tables.push((at, words));
+        at
+    }
+
     /// A copy in another type of numbers that no step writes, made once before the first step.
     pub(crate) fn cast(&mut self, from: Address, count: usize, dtype: DType) -> Address {
         let same = |cast: &&(Address, DType, Address)| (cast.0, cast.1) == (from, dtype);
@@ -153,11 +163,48 @@ impl Scratch {
         if let Some((_, copy)) = self.turned.iter().find(|(known, _)| *known == from) {
             return *copy;
         }
-        let copy = self.take(dtype.bytes() * extents.iter().product::<usize>());
-        self.prologue.push(turn([copy, from], extents, dtype));
+        let count: usize = extents.iter().product();
+        let copy = self.take(dtype.bytes() * count);
         self.turned.push((from, copy));
+        let piece = turned_piece([copy, from], extents);
+        let kernel = format!("copy_pieces_{}", 8 * dtype.bytes());
+        let extra_bytes = 2 * dtype.bytes() * count;
+        // What the last launch copies is there as early: only numbers that no step writes are turned.
+        if let Some(Launch {
+            kernel: last,
+            grid,
+            params: Params::Copy(params),
+            extra_bytes: all,
+            ..
+        }) = self.prologue.last_mut()
+        {
+            let pieces = grid.blocks[1] as usize;
+            if *last == kernel && pieces < params.pieces.len() {
+                params.pieces[pieces] = piece;
+                grid.blocks[0] = grid.blocks[0].max(Grid::over(count).blocks[0]);
+                grid.blocks[1] += 1;
+                *all += extra_bytes;
+                return copy;
+            }
+        }
+        let mut params = KilnCopyParams::default();
+        params.pieces[0] = piece;
+        self.prologue
+            .push(Launch { extra_bytes, ..Launch::new(kernel, Grid::over(count), params) });
         copy
     }
+}
+
+/// `y = x^T` for each of a batch of matrices `[batch, rows, columns]`, as a piece of a copy.
+fn turned_piece([y, x]: [Address; 2], [batch, rows, columns]: [usize; 3]) -> KilnPiece {
+    let mut moved = KilnBox { rank: 3, ..KilnBox::default() };
+    moved.extents = [divider(1); KILN_MAX_RANK as usize];
+    let places = [(batch, rows * columns, rows * columns), (columns, 1, rows), (rows, columns, 1)];
+    for (axis, (extent, from, to)) in places.into_iter().enumerate() {
+        moved.extents[axis] = divider(extent);
+        (moved.from[axis], moved.to[axis]) = (from as u32, to as u32);
+    }
+    KilnPiece { y, x, count: (batch * rows * columns) as u32, moved }
 }
 
 /// `y = x^T` for each of a batch of matrices `[batch, rows, columns]`.

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Operations on images with their neighbours.
+
+use super::linear::store;
+use super::{internal, Lowering};
+use crate::backend::cuda::abi_images::*;
+use crate::backend::cuda::gather::Images;
+use crate::backend::cuda::geometry::divider;
+use crate::backend::cuda::launch::Launch;
+use crate::backend::cuda::memory::Address;
+use crate::backend::cuda::windows::Matrix;
+use crate::kernel::{Bias, FusedImages, LinearTail, Planes, Skip};
+use crate::op::{
+    spatial, Conv, Dropout, Drops, MaxPool, Normalize, Op, Over, StateRule, Store, Unary, Window,
+};
+use crate::{DType, Result, Shape};
+
+impl Lowering<'_> {
+    pub(super) fn fused_images(&mut self, fused: &FusedImages) -> Result<Vec<Launch>> {
+        match fused {
+            FusedImages::ConvPool { conv, tail, pool, planes } => {
+                self.conv_pool(conv, tail, *pool, *planes)
+            }
+            FusedImages::ConvNormalize { conv, tail, normalize, skip } => {
+                self.conv_normalize(conv, tail, *normalize, *skip)
+            }
+            FusedImages::ConvInputGradient { conv, skip, mask, unpool } => {
+                self.fused_input_gradient(conv, *skip, *mask, *unpool)
+            }
+            FusedImages::ConvWeightGradients(layers) => self.conv_weight_gradients(layers),
+            FusedImages::BatchStatistics => self.batch_statistics(),
+            FusedImages::BatchApply { normalize, skip, activation, dropout } => {
+                self.batch_apply(*normalize, *skip, *activation, *dropout)
+            }
+            FusedImages::BatchGradient { normalize, mask, store } => {
+                self.batch_gradient(*normalize, *mask, *store)
+            }
+            FusedImages::AvgPoolToPlanes(pool) => self.avg_pool(*pool, Planes::Apart),
+            FusedImages::AvgPoolGradientOfPlanes(pool) => {
+                self.avg_pool_gradient(*pool, Planes::Apart)
+            }
+            FusedImages::MaxPoolGradientOfPlanes(pool) => {
+                self.max_pool_gradient(*pool, Planes::Apart)
+            }
+        }
+    }
+
+    fn conv_pool(
+        &mut self,
+        conv: &Conv,
+        tail: &LinearTail,
+        pool: MaxPool,
+        planes: Planes,
+    ) -> Result<Vec<Launch>> {
+        let (x, y) = (self.input_shape(0).clone(), self.output_shape(0).clone());
+        let places = window_places(&conv.window, &x)?;
+        let images = Images::new(conv, &x, &image_of(&y, places)).lying(self.input_format(0));
+        let mut params = self.conv_params(images.pooled(&pool.0, &y), images.outputs)?;
+        params.places = divider(spatial(&y).iter().product());
+        params.planar = u32::from(planes == Planes::Apart);
+        params.windows = windows(&pool, places);
+        if self.step.outputs.len() > 1 {
+            params.windows.index = self.write(1)?;
+        }
+        self.add_tail(&mut params, tail)?;
+        Ok(vec![self.conv_launch("conv_pool", params, images.groups())])
+    }
+
+    fn conv_normalize(
+        &mut self,
+        conv: &Conv,
+        tail: &LinearTail,
+        normalize: Normalize,
+        skip: Skip,
+    ) -> Result<Vec<Launch>> {
+        let (x, y) = (self.input_shape(0).clone(), self.output_shape(0).clone());
+        let images = Images::new(conv, &x, &y).lying(self.input_format(0));
+        let mut params = self.conv_params(images.forward(), images.outputs)?;
+        params.places = divider(images.sample_places());
+        self.add_tail(&mut params, tail)?;
+        let first = if tail.bias == Bias::Added { 3 } else { 2 };
+        let mut end = self.step.inputs.len();
+        if skip == Skip::Added {
+            end -= 1;
+            params.residual = self.read_as(end, self.product_type())?;
+        }
+        params.mean = self.read_as(first, DType::F32)?;
+        params.variance = self.read_as(first + 1, DType::F32)?;
+        if end - first > 2 {
+            params.gamma = self.read_as(first + 2, DType::F32)?;
+            params.beta = self.read_as(first + 3, DType::F32)?;
+        }
+        params.eps = normalize.eps as f32;
+        Ok(vec![self.conv_launch("conv", params, images.groups())])
+    }
+
+    fn fused_input_gradient(
+        &mut self,
+        conv: &Conv,
+        skip: Skip,
+        mask: Option<f64>,
+        unpool: Option<MaxPool>,
+    ) -> Result<Vec<Launch>> {
+        let (dx, dy) = (self.output_shape(0).clone(), self.input_shape(0).clone());
+        // Before the pool's gradient spreads it.
+        let x = match unpool {
+            None => dx.clone(),
+            Some(pool) => image_of(&dx, window_places(&pool.0, &dx)?),
+        };
+        let images = Images::new(conv, &x, &dy);
+        let mut params = self.conv_params(images.input_gradient(), images.inputs)?;
+        let mut next = 2;
+        let mut operand = || {
+            next += 1;
+            next - 1
+        };
+        if skip == Skip::Added {
+            params.residual = self.read_as(operand(), self.product_type())?;
+        }
+        if let Some(scale) = mask {
+            params.mask_source = self.read_as(operand(), self.product_type())?;
+            params.mask_scale = scale as f32;
+        }
+        let mut family = "conv_input_gradient";
+        if let Some(pool) = unpool {
+            params.windows = windows(&pool, spatial(&dx));
+            params.windows.index = self.read(operand())?;
+            family = "conv_unpool";
+        }
+        Ok(vec![self.conv_launch(family, params, images.groups())])
+    }
+
+    fn batch_statistics(&mut self) -> Result<Vec<Launch>> {
+        let mut running = KilnRunning::default();
+        let mut outputs = 0;
+        let mean = self.step.outputs[0];
+        for (index, &output) in self.step.outputs.iter().enumerate() {
+            let node = self.plan.graph.node(output);
+            match node.op {
+                Op::SetState(_, StateRule::Count) => running.count = self.write(index)?,
+                Op::SetState(_, StateRule::Average { momentum, factor }) => {
+                    let (kept, taken) = ((1.0 - momentum) as f32, (momentum * factor) as f32);
+                    let to = self.write(index)?;
+                    if node.inputs == [mean] {
+                        (running.mean, running.kept_mean, running.taken_mean) = (to, kept, taken);
+                    } else {
+                        running.variance = to;
+                        (running.kept_variance, running.taken_variance) = (kept, taken);
+                    }
+                }
+                Op::SetState(..) => return Err(internal("a state that statistics do not move")),
+                _ => outputs += 1,
+            }
+        }
+        self.statistics_of(Over::Channels, outputs, running)
+    }
+
+    fn batch_apply(
+        &mut self,
+        normalize: Normalize,
+        skip: Skip,
+        activation: Option<Unary>,
+        dropout: Option<Dropout>,
+    ) -> Result<Vec<Launch>> {
+        let has_skip = skip == Skip::Added;
+        let last = self.step.inputs.len() - 1;
+        let mut images = vec![0];
+        images.extend(has_skip.then_some(last));
+        let dtype = self.type_of(&images, &[0]);
+        let shape = self.input_shape(0).clone();
+        let mut matrix = Matrix::new(Over::Channels, &shape, dtype);
+        let (_, grid) = matrix.mapped(self.machine);
+        let mut params = KilnBatchNormParams {
+            x: self.read_as(0, dtype)?,
+            y: self.write_as(0, dtype)?,
+            mean: self.read_as(1, DType::F32)?,
+            variance: self.read_as(2, DType::F32)?,
+            eps: normalize.eps as f32,
+            relu: u32::from(activation.is_some()),
+            groups: matrix.groups,
+            ..Default::default()
+        };
+        if has_skip {
+            params.residual = self.read_as(last, dtype)?;
+        }
+        if self.step.inputs.len() - usize::from(has_skip) > 4 {
+            params.gamma = self.read_as(3, DType::F32)?;
+            params.beta = self.read_as(4, DType::F32)?;
+        }
+        if let Some(dropout) = dropout {
+            params.dropout = dropout_of(dropout);
+            params.places = divider(spatial(&shape).iter().product());
+            params.scalars = self.scratch.scalars();
+            params.mask = self.mask(dropout);
+        }
+        Ok(vec![Launch::new(format!("batch_apply_{dtype}"), grid, params)])
+    }
+
+    /// The sums, and then what follows from them.
+    fn batch_gradient(
+        &mut self,
+        normalize: Normalize,
+        mask: Option<f64>,
+        stored: Option<Store>,
+    ) -> Result<Vec<Launch>> {
+        let last = self.step.inputs.len() - 1;
+        let has_mask = mask.is_some();
+        let is_value = |&output: &usize| {
+            let node = self.plan.graph.node(self.step.outputs[output]);
+            output > 0 && matches!(node.op, Op::MaskNonZero(_))
+        };
+        let masked = (0..self.step.outputs.len()).find(is_value);
+        let mut inputs = vec![0, 1];
+        inputs.extend(has_mask.then_some(last));
+        let mut outputs = vec![0];
+        outputs.extend(masked);
+        let dtype = self.type_of(&inputs, &outputs);
+        let mut summed = Matrix::new(Over::Channels, self.input_shape(0), dtype);
+        let mut mapped = summed;
+        let columns = summed.groups.columns as usize;
+        let (_, grid) = summed.summed(self.machine);
+        let mut sums = KilnBatchNormParams {
+            x: self.read_as(0, dtype)?,
+            dy: self.read_as(1, dtype)?,
+            mean: self.read_as(2, DType::F32)?,
+            variance: self.read_as(3, DType::F32)?,
+            d_mean: self.scratch.numbers(columns),
+            d_variance: self.scratch.numbers(columns),
+            eps: normalize.eps as f32,
+            groups: self.groups(&summed),
+            ..Default::default()
+        };
+        if self.step.inputs.len() - usize::from(has_mask) > 4 {
+            sums.gamma = self.read_as(4, DType::F32)?;
+        }
+        if let Some(scale) = mask {
+            sums.source = self.read_as(last, dtype)?;
+            sums.source_scale = scale as f32;
+        }
+        let (_, second) = mapped.mapped(self.machine);
+        let mut gradient =
+            KilnBatchNormParams { y: self.write_as(0, dtype)?, groups: mapped.groups, ..sums };
+        if let Some(masked) = masked {
+            sums.y = self.write_as(masked, dtype)?;
+            (gradient.dy, gradient.source) = (sums.y, Address::NONE);
+        }
+        if let Some(stored) = stored {
+            sums.store = store(stored);
+            for (index, &output) in self.step.outputs.iter().enumerate() {
+                let node = self.plan.graph.node(output);
+                let Op::Gradient(..) = node.op else { continue };
+                match self.plan.graph.node(node.inputs[0]).op {
+                    Op::Result(3) => sums.d_gamma = self.write(index)?,
+                    _ => sums.d_beta = self.write(index)?,
+                }
+            }
+        }
+        Ok(vec![
+            Launch::new(format!("batch_sums_{dtype}"), grid, sums),
+            Launch::new(format!("batch_gradient_{dtype}"), second, gradient),
+        ])
+    }
+}
+
+/// How kernels count what dropout drops.
+pub(super) fn dropout_of(dropout: Dropout) -> u32 {
+    match dropout.drops {
+        Drops::Channels => 2,
+        Drops::Elements | Drops::Samples => 1,
+    }
+}
+
+fn window_places(window: &Window, image: &Shape) -> Result<[usize; 3]> {
+    window.places(image).map_err(|_| internal("a window that does not fit"))
+}
+
+/// An image like another, of other extents.
+fn image_of(like: &Shape, extents: [usize; 3]) -> Shape {
+    let dims = like.dims();
+    let own = &extents[extents.len() - (dims.len() - 2)..];
+    dims[..2].iter().chain(own).copied().collect::<Vec<_>>().into()
+}
+
+/// A pool's windows in an image of these extents.
+fn windows(MaxPool(pool): &MaxPool, [_, height, width]: [usize; 3]) -> KilnWindows {
+    KilnWindows {
+        shifts: pool.kernel.map(usize::trailing_zeros),
+        height: height as u32,
+        width: width as u32,
+        index: Address::NONE,
+    }
+}
