@@ -24,7 +24,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 
-use common::{Peaks, Rates, Unit};
+use common::{random_values, Peaks, Rates, Unit};
 use criterion::{Criterion, Throughput};
 use isolated::Isolated;
 use kiln::backend::cpu::{Ceilings, Gauge};
@@ -96,7 +96,7 @@ fn products(criterion: &mut Criterion<Rates>, threads: NonZeroUsize) {
     let mut group = criterion.benchmark_group("reference");
     for product in PRODUCTS {
         let Product { rows, columns, inner } = product;
-        let (a, b) = (common::random_values(rows * inner), common::random_values(inner * columns));
+        let (a, b) = (random_values(rows * inner), random_values(inner * columns));
         let mut c = vec![0.0; rows * columns];
         group.throughput(Throughput::Elements(product.flops()));
         let id = format!("gemm {rows}x{inner}x{columns} threads {threads}");
@@ -123,7 +123,7 @@ fn copies(criterion: &mut Criterion<Rates>, threads: NonZeroUsize) {
     let gauge = Gauge::new(threads);
     let mut group = criterion.benchmark_group("reference");
     for elements in COPIED_ELEMENTS {
-        let (from, mut to) = (common::random_values(elements), vec![0.0; elements]);
+        let (from, mut to) = (random_values(elements), vec![0.0; elements]);
         let bytes = 2 * size_of_val(from.as_slice());
         group.throughput(Throughput::BytesDecimal(bytes as u64));
         let id = format!("copy {} KiB threads {threads}", bytes / 2 / 1024);
@@ -157,7 +157,7 @@ fn training_kernels(criterion: &mut Criterion<Rates>, threads: NonZeroUsize) -> 
 /// Dropout alone, where no cache helps.
 fn dropout(criterion: &mut Criterion<Rates>, threads: NonZeroUsize) -> Result<()> {
     let elements = DROPOUT_SHAPE[0] * DROPOUT_SHAPE[1];
-    let x = Tensor::new(DROPOUT_SHAPE, common::random_values(elements))?;
+    let x = Tensor::new(DROPOUT_SHAPE, random_values(elements))?;
     let mut net = Net::new(Device::cpu(), Seed(7), |p| Dropout::new(&p.at("dropout"), 0.5))?;
     let plan = net.plan(Mode::Train, &[x.ty()])?.clone();
     measure(criterion, "alone", &plan, &[x], |_| true, threads)

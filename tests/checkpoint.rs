@@ -19,6 +19,8 @@ mod lstm;
 mod program;
 #[path = "checkpoint/recipe.rs"]
 mod recipe;
+#[path = "checkpoint/resnet18.rs"]
+mod resnet18;
 
 use std::fs;
 use std::io::Write;

@@ -9,7 +9,7 @@ use kiln::backend::{slots, Backend, Memory, PlanId, Run, Span};
 use kiln::plan::{Bytes, Place, Plan};
 use kiln::{Result, Scalars, Tensor};
 
-use crate::common::random_values;
+use super::random_values;
 
 /// Random parameters are scaled by this, so that no sum overflows however often it is repeated.
 const PARAMETER_SCALE: f32 = 0.03;

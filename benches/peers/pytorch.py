@@ -33,8 +33,13 @@ from torch.nn import functional  # noqa: E402
 
 INPUTS = 784
 CLASSES = 10
-DROPOUT_ELEMENTS = 16 << 20
+WORDS = 10_000
+STEPS = 64
+# What dropout alone is given.
+DROPOUT_SHAPES = {"drop16m": (16 << 20,), "drop2d": (64, 128, 32, 32)}
 FUSED_SUFFIX = "+fused"
+# The fused optimiser, and images in channels_last.
+BEST_SUFFIX = "+best"
 WARM_UP_FIRST = 5
 WARM_UP_AGAIN = 2
 # Rates are rounded to 1/32768, so that kept elements are scaled by the exact 1 / P(keep).
@@ -75,28 +80,132 @@ class VariableDropoutNet(nn.Module):
         return self.fc3(x)
 
 
-class InjectedDropout(nn.Module):
-    """Dropout whose keep bits are given: select, then scale."""
+class Cnn(nn.Module):
+    """Two convolutions with ReLU and pooling, two linear layers, dropout of maps and of features."""
 
-    def __init__(self, keep: torch.Tensor, rate: float):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 3, padding=1)
+        self.conv2 = nn.Conv2d(64, 128, 3, padding=1)
+        self.pool = nn.MaxPool2d(2, 2)
+        self.dropout_conv = nn.Dropout2d(0.25)
+        self.fc1 = nn.Linear(128 * 8 * 8, 512)
+        self.dropout_fc = nn.Dropout(0.5)
+        self.fc2 = nn.Linear(512, CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.pool(torch.relu(self.conv1(x)))
+        x = self.pool(torch.relu(self.conv2(x)))
+        x = self.dropout_conv(x).flatten(1)
+        return self.fc2(self.dropout_fc(torch.relu(self.fc1(x))))
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions of 64 channels with batch norm beside a skip connection."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(64, 64, 3, padding=1)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.conv2 = nn.Conv2d(64, 64, 3, padding=1)
+        self.bn2 = nn.BatchNorm2d(64)
+        self.dropout = nn.Dropout2d(0.1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.dropout(torch.relu(self.bn1(self.conv1(x))))
+        return torch.relu(self.bn2(self.conv2(out)) + x)
+
+
+class RNNClassifier(nn.Module):
+    """Embedding, two layers of LSTM with dropout between them, scores of the last hidden state."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(WORDS, 128)
+        self.lstm = nn.LSTM(128, 256, num_layers=2, dropout=0.5, batch_first=True)
+        self.dropout = nn.Dropout(0.5)
+        self.fc = nn.Linear(256, CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        _, (hidden, _) = self.lstm(self.dropout(self.embedding(x)))
+        return self.fc(self.dropout(hidden[-1]))
+
+
+class InjectedDropout(nn.Module):
+    """Dropout whose keep bits are given, one tensor a call: select, then scale."""
+
+    def __init__(self, keeps: list[torch.Tensor], rate: float):
         super().__init__()
         dropped_units = int(rate * RATE_UNITS + 0.5)
         self.scale = RATE_UNITS / (RATE_UNITS - dropped_units)
-        self.keep = keep.bool()
+        self.keeps = [keep.bool() for keep in keeps]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.shape != self.keep.shape:
-            raise ValueError(f"mask of shape {list(self.keep.shape)} for {list(x.shape)}")
-        return torch.where(self.keep, x * self.scale, 0.0)
+        keep = self.keeps.pop(0)
+        if x.shape != keep.shape:
+            raise ValueError(f"mask of shape {list(keep.shape)} for {list(x.shape)}")
+        return torch.where(keep, x * self.scale, 0.0)
+
+
+class InjectedLSTM(nn.Module):
+    """The layers of an LSTM, on its own parameters, with a given dropout between them."""
+
+    def __init__(self, lstm: nn.LSTM, dropout: InjectedDropout):
+        super().__init__()
+        self.layers = nn.ModuleList(self.layer(lstm, index) for index in range(lstm.num_layers))
+        self.dropout = dropout
+
+    @staticmethod
+    def layer(lstm: nn.LSTM, index: int) -> nn.LSTM:
+        width = lstm.input_size if index == 0 else lstm.hidden_size
+        layer = nn.LSTM(width, lstm.hidden_size, batch_first=lstm.batch_first)
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+            setattr(layer, f"{name}_l0", getattr(lstm, f"{name}_l{index}"))
+        return layer
+
+    def forward(self, x: torch.Tensor):
+        hidden, cell = [], []
+        for index, layer in enumerate(self.layers):
+            x, (last_hidden, last_cell) = layer(x if index == 0 else self.dropout(x))
+            hidden.append(last_hidden)
+            cell.append(last_cell)
+        return x, (torch.cat(hidden), torch.cat(cell))
+
+
+def features(batch: int) -> torch.Tensor:
+    """Rows of pixels."""
+    return torch.randn(batch, INPUTS)
+
+
+def images(batch: int) -> torch.Tensor:
+    """Colour images."""
+    return torch.randn(batch, 3, 32, 32)
+
+
+def maps(batch: int) -> torch.Tensor:
+    """Feature maps within a network."""
+    return torch.randn(batch, 64, 32, 32)
+
+
+def tokens(batch: int) -> torch.Tensor:
+    """Texts of one length."""
+    return torch.randint(0, WORDS, (batch, STEPS))
+
+
+def mean_of_squares(output: torch.Tensor, _target: torch.Tensor) -> torch.Tensor:
+    """A loss for what yields no scores."""
+    return output.square().mean()
 
 
 @dataclass
 class Case:
-    """A network, how it is trained, and how large its batch is."""
+    """A network, how it is trained, how large its batch is and what is in it."""
 
     network: type[nn.Module]
     batch: int
     optimizer: str
+    inputs: Callable[[int], torch.Tensor] = features
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = functional.cross_entropy
 
 
 CASES = {
@@ -105,6 +214,9 @@ CASES = {
     "a256sgd": Case(SimpleNet, 256, "sgd"),
     "a256adam": Case(SimpleNet, 256, "adam"),
     "b128adam": Case(VariableDropoutNet, 128, "adam"),
+    "c64sgd": Case(Cnn, 64, "sgd", images),
+    "d32adam": Case(RNNClassifier, 32, "adam", tokens),
+    "e32sgd": Case(ResidualBlock, 32, "sgd", maps, mean_of_squares),
 }
 
 
@@ -159,11 +271,12 @@ def time_case(name: str, milliseconds: float) -> dict:
     for _ in range(warm_up):
         workload.step()
 
-    durations = []
+    durations, of_processor = [], []
     deadline = time.perf_counter() + milliseconds / 1e3
     while True:
-        start = time.perf_counter()
+        start, start_of_processor = time.perf_counter(), time.process_time()
         workload.step()
+        of_processor.append((time.process_time() - start_of_processor) * 1e3)
         end = time.perf_counter()
         durations.append((end - start) * 1e3)
         if end >= deadline:
@@ -174,6 +287,7 @@ def time_case(name: str, milliseconds: float) -> dict:
         "n": len(durations),
         "step_median_ms": median,
         "step_min_ms": min(durations),
+        "processor_median_ms": statistics.median(of_processor),
         "samples_per_s": workload.samples / median * 1e3,
     }
 
@@ -181,36 +295,52 @@ def time_case(name: str, milliseconds: float) -> dict:
 def new_workload(name: str) -> Workload:
     """The workload of a case, from the same seed every time."""
     torch.manual_seed(0)
-    if name == "drop16m":
-        return dropout_workload()
+    if base_of(name) in DROPOUT_SHAPES:
+        return dropout_workload(name)
     case, network, optimizer = new_training(name)
-    x = torch.randn(case.batch, INPUTS)
+    x = laid_out(name, case.inputs(case.batch))
     target = torch.randint(0, CLASSES, (case.batch,))
-    return Workload(lambda: train_step(network, optimizer, x, target), case.batch)
+    return Workload(lambda: train_step(case, network, optimizer, x, target), case.batch)
 
 
-def dropout_workload() -> Workload:
+def base_of(name: str) -> str:
+    """The name of a case without what it asks for."""
+    return name.removesuffix(FUSED_SUFFIX).removesuffix(BEST_SUFFIX)
+
+
+def laid_out(name: str, x):
+    """A tensor or a network in the memory format that a case asks for."""
+    is_tensor = isinstance(x, torch.Tensor)
+    if not name.endswith(BEST_SUFFIX) or (is_tensor and x.dim() != 4):
+        return x
+    return x.to(memory_format=torch.channels_last)
+
+
+def dropout_workload(name: str) -> Workload:
     """Dropout alone, forward and backward with a given gradient; a sample is one element."""
-    dropout = nn.Dropout(0.5)
-    x = torch.randn(DROPOUT_ELEMENTS, requires_grad=True)
-    cotangent = torch.randn(DROPOUT_ELEMENTS)
+    shape = DROPOUT_SHAPES[base_of(name)]
+    dropout = nn.Dropout2d(0.5) if len(shape) == 4 else nn.Dropout(0.5)
+    x = laid_out(name, torch.randn(shape)).requires_grad_()
+    cotangent = laid_out(name, torch.randn(shape))
 
     def step() -> None:
         x.grad = None
         dropout(x).backward(cotangent)
 
-    return Workload(step, DROPOUT_ELEMENTS)
+    return Workload(step, x.numel())
 
 
 def new_training(name: str) -> tuple[Case, nn.Module, torch.optim.Optimizer]:
-    """The network and optimiser of a case; `+fused` asks for PyTorch's fused optimiser."""
-    base = name.removesuffix(FUSED_SUFFIX)
+    """The network and optimiser of a case; `+fused` asks for PyTorch's fused optimiser, `+best` for it
+    and for channels_last."""
+    base = base_of(name)
     if base not in CASES:
-        known = ", ".join([*CASES, "drop16m (time only)"])
-        raise ValueError(f"no case {name}: expected one of {known}, or with {FUSED_SUFFIX}")
+        known = ", ".join([*CASES, *(f"{name} (time only)" for name in DROPOUT_SHAPES)])
+        either = f"{FUSED_SUFFIX} or {BEST_SUFFIX}"
+        raise ValueError(f"no case {name}: expected one of {known}, or with {either}")
     case = CASES[base]
-    network = case.network().train()
-    fused = True if name.endswith(FUSED_SUFFIX) else None
+    network = laid_out(name, case.network().train())
+    fused = True if name != base else None
     if case.optimizer == "sgd":
         optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, fused=fused)
     else:
@@ -218,10 +348,10 @@ def new_training(name: str) -> tuple[Case, nn.Module, torch.optim.Optimizer]:
     return case, network, optimizer
 
 
-def train_step(network, optimizer, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def train_step(case, network, optimizer, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """One training step; the loss is not read, so that reading it is not timed."""
     optimizer.zero_grad()
-    loss = functional.cross_entropy(network(x), target)
+    loss = case.loss(network(x), target)
     loss.backward()
     optimizer.step()
     return loss.detach()
@@ -229,31 +359,40 @@ def train_step(network, optimizer, x: torch.Tensor, target: torch.Tensor) -> tor
 
 def check_case(name: str, directory: Path) -> dict:
     """One step from `before.safetensors` on `batch.safetensors`; writes `after.safetensors`."""
-    _, network, optimizer = new_training(name)
+    case, network, optimizer = new_training(name)
     network.load_state_dict(load_file(directory / "before.safetensors"))
+    # Its tensors are the parameters themselves, under the names that they have before layers are replaced.
+    state = network.state_dict()
     with safe_open(directory / "batch.safetensors", framework="pt") as batch:
-        x = batch.get_tensor("input")
+        x = laid_out(name, batch.get_tensor("input"))
         target = batch.get_tensor("target").long()
         inject_masks(network, batch)
-    loss = train_step(network, optimizer, x, target)
+    loss = train_step(case, network, optimizer, x, target)
 
-    state = {path: tensor.contiguous() for path, tensor in network.state_dict().items()}
+    state = {path: tensor.contiguous() for path, tensor in state.items()}
     save_file(state, directory / "after.safetensors")
     norms = {path: tensor.double().norm().item() for path, tensor in state.items()}
     return {"case": name, "loss": loss.item(), "parameters": norms}
 
 
 def inject_masks(network: nn.Module, batch) -> None:
-    """Put the masks `mask.LAYER` of the batch file in the place of the network's dropout.
+    """Put the masks `mask.LAYER#CALL` of the batch file in the place of the network's dropout.
 
     The rate is the metadata `p.LAYER`, else `p`, else the rate of the layer itself.
     """
     metadata = batch.metadata() or {}
+    names = batch.keys()
     for path, layer in list(network.named_children()):
-        if isinstance(layer, nn.Dropout):
-            rate = float(metadata.get(f"p.{path}", metadata.get("p", layer.p)))
-            keep = batch.get_tensor(f"mask.{path}")
-            setattr(network, path, InjectedDropout(keep, rate))
+        is_dropout = isinstance(layer, (nn.Dropout, nn.Dropout2d))
+        is_recurrent = isinstance(layer, nn.LSTM)
+        if not is_dropout and not is_recurrent:
+            continue
+        rate = layer.p if is_dropout else layer.dropout
+        rate = float(metadata.get(f"p.{path}", metadata.get("p", rate)))
+        calls = sum(name.startswith(f"mask.{path}#") for name in names)
+        keeps = [batch.get_tensor(f"mask.{path}#{call}") for call in range(calls)]
+        dropout = InjectedDropout(keeps, rate)
+        setattr(network, path, dropout if is_dropout else InjectedLSTM(layer, dropout))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 //! Chores of this repository: `cargo xtask COMMAND`.
 
 mod abi;
+mod clock;
 mod kernels;
 mod peers;
+mod rates;
 
 use std::process::ExitCode;
 
@@ -24,6 +26,7 @@ enum Command {
     Abi(abi::Args),
     Kernels(kernels::Args),
     Peers(peers::Args),
+    Rates(rates::Args),
 }
 
 fn main() -> ExitCode {
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
         Command::Abi(args) => abi::run(&args),
         Command::Kernels(args) => kernels::run(&args),
         Command::Peers(args) => peers::run(&args),
+        Command::Rates(args) => rates::run(&args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error}");

@@ -3,52 +3,69 @@
 
 use std::num::NonZeroUsize;
 
-use super::peer::Optimiser;
+use super::peer::Torch;
 
 /// One comparison, by the name that the peer knows it under.
 #[derive(Debug, PartialEq)]
-pub(super) struct Case {
-    pub(super) name: &'static str,
-    pub(super) work: Work,
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) work: Work,
     /// Smallest ratio of PyTorch eager's time to kiln's, with 1, 2, ... threads.
     bars: &'static [f64],
 }
 
 /// What a step does.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Work {
-    /// Forward, cross-entropy, backward, update.
+pub(crate) enum Work {
+    /// Forward, loss, backward, update.
     Training { network: Network, batch: usize, rule: Rule },
-    /// Dropout with p = 0.5 on [`DROPOUT_SHAPE`], forward and backward.
-    Dropout,
+    /// Dropout with p = 0.5, forward and backward.
+    Dropout(Alone),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Network {
+pub(crate) enum Network {
     Simple,
     VariableDropout,
+    /// The article's convolutional network, on colour images.
+    Cnn,
+    /// A residual block of 64 channels, on feature maps; its loss is the mean of squares.
+    ResidualBlock,
+    /// The article's recurrent network, on texts.
+    RnnClassifier,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Rule {
+pub(crate) enum Rule {
     /// Learning rate 0.01, momentum 0.9.
     Sgd,
     /// Learning rate 0.001, PyTorch's defaults.
     Adam,
 }
 
-/// 16M elements.
-pub(super) const DROPOUT_SHAPE: [usize; 2] = [1024, 16384];
+/// What is dropped where dropout is all there is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Alone {
+    /// Of 16M elements.
+    Elements,
+    /// Whole feature maps of 64x128x32x32.
+    Channels,
+}
 
 /// The bars come from a prototype of the fused step, timed beside PyTorch 2.15 on two AVX-512 cores
-/// without AMX, where one core multiplies at 177 GFLOP/s; slower multipliers lower every ratio.
-pub(super) const CASES: &[Case] = &[
+/// without AMX, where one core multiplies at 177 GFLOP/s; slower multipliers lower every ratio. Those of
+/// images and texts come from what prototypes of their kernels reached there.
+pub(crate) const CASES: &[Case] = &[
     training("a64sgd", Network::Simple, 64, Rule::Sgd, &[2.6, 4.2]),
     training("a64adam", Network::Simple, 64, Rule::Adam, &[3.2, 5.0]),
     training("a256sgd", Network::Simple, 256, Rule::Sgd, &[2.2, 3.3]),
     training("a256adam", Network::Simple, 256, Rule::Adam, &[2.5, 3.8]),
     training("b128adam", Network::VariableDropout, 128, Rule::Adam, &[2.5, 3.6]),
-    Case { name: "drop16m", work: Work::Dropout, bars: &[18.0, 22.0] },
+    training("c64sgd", Network::Cnn, 64, Rule::Sgd, &[1.9, 2.2]),
+    training("d32adam", Network::RnnClassifier, 32, Rule::Adam, &[1.5, 1.9]),
+    training("e32sgd", Network::ResidualBlock, 32, Rule::Sgd, &[1.7, 1.9]),
+    Case { name: "drop16m", work: Work::Dropout(Alone::Elements), bars: &[18.0, 22.0] },
+    Case { name: "drop2d", work: Work::Dropout(Alone::Channels), bars: &[3.0, 3.5] },
 ];
 
 const fn training(
@@ -63,7 +80,7 @@ const fn training(
 
 impl Case {
     /// The case of this name.
-    pub(super) fn parse(name: &str) -> Result<&'static Case, String> {
+    pub(crate) fn parse(name: &str) -> Result<&'static Case, String> {
         CASES.iter().find(|case| case.name == name).ok_or_else(|| {
             let names: Vec<&str> = CASES.iter().map(|case| case.name).collect();
             format!("expected one of {}", names.join(", "))
@@ -75,11 +92,26 @@ impl Case {
         self.bars.get(threads.get() - 1).copied()
     }
 
-    /// What kiln is compared with: a fused optimiser makes no difference where there is none.
-    pub(super) fn rivals(&self) -> &'static [Optimiser] {
+    /// What kiln is compared with: a fused optimiser makes no difference where there is none, and the
+    /// order of channels none where there are no images.
+    pub(super) fn rivals(&self) -> &'static [Torch] {
         match self.work {
-            Work::Training { .. } => &[Optimiser::Eager, Optimiser::Fused],
-            Work::Dropout => &[Optimiser::Eager],
+            Work::Training { network: Network::Cnn | Network::ResidualBlock, .. } => {
+                &[Torch::Eager, Torch::Best]
+            }
+            Work::Training { .. } => &[Torch::Eager, Torch::Fused],
+            Work::Dropout(Alone::Elements) => &[Torch::Eager],
+            Work::Dropout(Alone::Channels) => &[Torch::Eager, Torch::Best],
+        }
+    }
+}
+
+impl Alone {
+    /// Extents of what it is given.
+    pub(super) fn shape(self) -> &'static [usize] {
+        match self {
+            Alone::Elements => &[1024, 16384],
+            Alone::Channels => &[64, 128, 32, 32],
         }
     }
 }

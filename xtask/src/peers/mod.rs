@@ -1,24 +1,25 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `cargo xtask peers`: kiln and PyTorch eager, timed in turn in one run.
 
-mod case;
+pub(crate) mod case;
 mod check;
 mod network;
-mod peer;
-mod report;
-mod workload;
+pub(crate) mod peer;
+pub(crate) mod report;
+pub(crate) mod workload;
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
+use crate::clock::Clock;
 use crate::Result;
 use case::{Case, CASES};
-use peer::{Optimiser, Peer};
+use peer::Peer;
 use report::{median, Report, Row};
 
 /// The variable that names the Python to use.
-const PYTHON: &str = "TORCH_PYTHON";
+pub(crate) const PYTHON: &str = "TORCH_PYTHON";
 
 /// Time kiln and PyTorch eager in turn and print the ratios.
 #[derive(Debug, clap::Args)]
@@ -104,12 +105,12 @@ fn compare(
         eprintln!("{}, threads {threads}", case.name);
         let rivals = case.rivals();
         let mut losses = Vec::with_capacity(rivals.len());
-        for &optimiser in rivals {
-            losses.push(check::agree(case, threads, &mut peer, optimiser)?);
+        for &torch in rivals {
+            losses.push(check::agree(case, threads, &mut peer, torch)?);
         }
         let turns = take_turns(args, case, threads, &mut peer)?;
-        for (index, &optimiser) in rivals.iter().enumerate() {
-            report.rows.push(Row::new(case, threads, optimiser, losses[index], &turns, index));
+        for (index, &torch) in rivals.iter().enumerate() {
+            report.rows.push(Row::new(case, threads, torch, losses[index], &turns, index));
         }
     }
     Ok(())
@@ -130,22 +131,13 @@ fn take_turns(
     let mut workload = workload::build(case, threads)?;
     let mut rounds = Vec::with_capacity(args.rounds as usize);
     for _ in 0..args.rounds {
-        let kiln = median(workload::time(&mut *workload, args.milliseconds)?);
+        let times = workload::time(&mut *workload, args.milliseconds, Clock::Passed)?;
+        let kiln = median(times);
         let mut rivals = Vec::new();
-        for &optimiser in case.rivals() {
-            rivals.push(peer.time(case, optimiser, args.milliseconds)?);
+        for &torch in case.rivals() {
+            rivals.push(peer.time(case, torch, args.milliseconds)?.passed);
         }
         rounds.push(Turns { kiln, rivals });
     }
     Ok(rounds)
-}
-
-impl Optimiser {
-    /// The peer's name in reports.
-    fn peer_name(self) -> &'static str {
-        match self {
-            Optimiser::Eager => "torch-eager",
-            Optimiser::Fused => "torch-fused",
-        }
-    }
 }

@@ -1,28 +1,49 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The networks of the cases, and what the peer must know of their dropout layers.
+//! The networks of the cases, what they are given, and what the peer must know of their dropout layers.
 
-use kiln::models::{SimpleNet, VariableDropoutNet};
+use kiln::models::{Cnn, ResidualBlock, RnnClassifier, SimpleNet, VariableDropoutNet};
 use kiln::nn::{Module, Scope};
+use kiln::Tensor;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use super::case::Network;
-use super::workload::{CLASSES, INPUTS};
+use super::workload::{random_normal, CLASSES, INPUTS, SEED};
+use crate::Result;
 
-/// A dropout layer, as the peer needs to know it to take over its mask.
+/// Tokens of the recurrent network's vocabulary, and of each text.
+const WORDS: usize = 10_000;
+const STEPS: usize = 64;
+/// Channels of the residual block.
+const CHANNELS: usize = 64;
+
+/// A layer that drops something, as the peer needs to know it to take over its masks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Site {
     pub(super) layer: &'static str,
-    pub(super) features: usize,
     pub(super) p: f32,
 }
 
+/// What a network is trained to make small.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Aim {
+    /// Cross-entropy of scores.
+    Classes,
+    /// The mean of the output's squares.
+    Squares,
+}
+
 impl Network {
-    /// The dropout layers in order; each follows a hidden layer of as many features.
-    pub(super) fn dropout_sites(self) -> [Site; 2] {
-        let site = |layer, features, p| Site { layer, features, p };
-        match self {
-            Network::Simple => [site("dropout1", 512, 0.5), site("dropout2", 512, 0.5)],
-            Network::VariableDropout => [site("dropout1", 1024, 0.2), site("dropout2", 512, 0.5)],
-        }
+    /// The layers that drop something.
+    pub(super) fn dropout_sites(self) -> Vec<Site> {
+        let sites: &[(&str, f32)] = match self {
+            Network::Simple => &[("dropout1", 0.5), ("dropout2", 0.5)],
+            Network::VariableDropout => &[("dropout1", 0.2), ("dropout2", 0.5)],
+            Network::Cnn => &[("dropout_conv", Cnn::RATES[0]), ("dropout_fc", Cnn::RATES[1])],
+            Network::ResidualBlock => &[("dropout", ResidualBlock::RATE)],
+            Network::RnnClassifier => &[("dropout", 0.5), ("lstm", 0.5)],
+        };
+        sites.iter().map(|&(layer, p)| Site { layer, p }).collect()
     }
 
     /// Builds the network.
@@ -30,6 +51,39 @@ impl Network {
         match self {
             Network::Simple => Box::new(SimpleNet::new(p, INPUTS, 512, CLASSES, 0.5)),
             Network::VariableDropout => Box::new(VariableDropoutNet::new(p)),
+            Network::Cnn => Box::new(Cnn::new(p, CLASSES)),
+            Network::ResidualBlock => {
+                Box::new(ResidualBlock::new(p, CHANNELS, ResidualBlock::RATE))
+            }
+            Network::RnnClassifier => {
+                Box::new(RnnClassifier::new(p, WORDS, 128, 256, CLASSES, 0.5))
+            }
         }
+    }
+
+    /// What it is trained to do.
+    pub(super) fn aim(self) -> Aim {
+        match self {
+            Network::ResidualBlock => Aim::Squares,
+            _ => Aim::Classes,
+        }
+    }
+
+    /// Random inputs and evenly distributed labels, the same every time.
+    pub(crate) fn random_batch(self, batch: usize) -> Result<(Tensor, Tensor)> {
+        let mut random = ChaCha8Rng::seed_from_u64(SEED.0);
+        let x = match self {
+            Network::Simple | Network::VariableDropout => {
+                random_normal(&mut random, &[batch, INPUTS])?
+            }
+            Network::Cnn => random_normal(&mut random, &[batch, 3, 32, 32])?,
+            Network::ResidualBlock => random_normal(&mut random, &[batch, CHANNELS, 32, 32])?,
+            Network::RnnClassifier => {
+                let tokens = (0..batch * STEPS).map(|_| random.random_range(0..WORDS as i32));
+                Tensor::labels([batch, STEPS], tokens.collect())?
+            }
+        };
+        let labels = (0..batch).map(|_| random.random_range(0..CLASSES as i32)).collect();
+        Ok((x, Tensor::labels([batch], labels)?))
     }
 }

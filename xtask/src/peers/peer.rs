@@ -14,18 +14,29 @@ use crate::Result;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../benches/peers/pytorch.py");
 
-/// Which of PyTorch's implementations of an optimiser the peer uses.
+/// How PyTorch is told to compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Optimiser {
-    /// The one that PyTorch picks by itself.
+pub(crate) enum Torch {
+    /// As it does by itself.
     Eager,
-    /// `fused=True`.
+    /// With `fused=True` for its optimiser.
     Fused,
+    /// With that, and with images in channels_last.
+    Best,
+}
+
+/// The median duration of a step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StepTime {
+    /// Milliseconds that pass.
+    pub(crate) passed: f64,
+    /// Milliseconds that processors work for it.
+    pub(crate) worked: f64,
 }
 
 /// A running peer; it ends when it is dropped.
 #[derive(Debug)]
-pub(super) struct Peer {
+pub(crate) struct Peer {
     child: Child,
     questions: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
@@ -34,7 +45,7 @@ pub(super) struct Peer {
 
 impl Peer {
     /// Starts PyTorch with this many threads and waits until it is ready.
-    pub(super) fn start(python: &OsStr, threads: NonZeroUsize) -> Result<Self> {
+    pub(crate) fn start(python: &OsStr, threads: NonZeroUsize) -> Result<Self> {
         let mut child = Command::new(python)
             .args([SCRIPT, &threads.to_string()])
             .stdin(Stdio::piped())
@@ -51,30 +62,26 @@ impl Peer {
     }
 
     /// The version of PyTorch.
-    pub(super) fn version(&self) -> &str {
+    pub(crate) fn version(&self) -> &str {
         &self.version
     }
 
-    /// Repeats a case's step for some time; the median duration of a step in milliseconds.
-    pub(super) fn time(
+    /// Repeats a case's step for some time.
+    pub(crate) fn time(
         &mut self,
         case: &Case,
-        optimiser: Optimiser,
+        torch: Torch,
         milliseconds: u64,
-    ) -> Result<f64> {
-        let name = optimiser.case_name(case);
+    ) -> Result<StepTime> {
+        let name = torch.case_name(case);
         let answer = self.ask(&format!("time {name} {milliseconds}"))?;
-        number(&answer, "step_median_ms")
+        let passed = number(&answer, "step_median_ms")?;
+        Ok(StepTime { passed, worked: number(&answer, "processor_median_ms")? })
     }
 
     /// Makes one step from the state in a directory, leaves the result there, and tells the loss.
-    pub(super) fn step(
-        &mut self,
-        case: &Case,
-        optimiser: Optimiser,
-        directory: &Path,
-    ) -> Result<f64> {
-        let name = optimiser.case_name(case);
+    pub(super) fn step(&mut self, case: &Case, torch: Torch, directory: &Path) -> Result<f64> {
+        let name = torch.case_name(case);
         let answer = self.ask(&format!("check {name} {}", directory.display()))?;
         number(&answer, "loss")
     }
@@ -109,13 +116,24 @@ impl Drop for Peer {
     }
 }
 
-impl Optimiser {
+impl Torch {
+    /// Its name in reports.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Torch::Eager => "torch-eager",
+            Torch::Fused => "torch-fused",
+            Torch::Best => "torch-best",
+        }
+    }
+
     /// The case by the name that the peer knows.
     fn case_name(self, case: &Case) -> String {
-        match self {
-            Optimiser::Eager => case.name.to_owned(),
-            Optimiser::Fused => format!("{}+fused", case.name),
-        }
+        let suffix = match self {
+            Torch::Eager => "",
+            Torch::Fused => "+fused",
+            Torch::Best => "+best",
+        };
+        format!("{}{suffix}", case.name)
     }
 }
 

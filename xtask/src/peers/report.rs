@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::case::Case;
 use super::check::Losses;
-use super::peer::Optimiser;
+use super::peer::Torch;
 use super::Turns;
 
 /// Largest trustworthy ratio between the third and the first quartile of the rounds.
@@ -48,7 +48,7 @@ impl Row {
     pub(super) fn new(
         case: &Case,
         threads: NonZeroUsize,
-        optimiser: Optimiser,
+        torch: Torch,
         losses: Option<Losses>,
         rounds: &[Turns],
         rival: usize,
@@ -59,16 +59,16 @@ impl Row {
         Row {
             case: case.name,
             threads: threads.get(),
-            peer: optimiser.peer_name(),
+            peer: torch.name(),
             kiln_ms: median(rounds.iter().map(|turns| turns.kiln).collect()),
             peer_ms: median(rounds.iter().map(|turns| turns.rivals[rival]).collect()),
             ratio_min: ratios[0],
             ratio_max: ratios[ratios.len() - 1],
-            noisy: spread_of_middle_half(&ratios) > NOISY,
+            noisy: is_noisy(&ratios),
             ratio: median(ratios),
-            bar: match optimiser {
-                Optimiser::Eager => case.bar(threads),
-                Optimiser::Fused => None,
+            bar: match torch {
+                Torch::Eager => case.bar(threads),
+                Torch::Fused | Torch::Best => None,
             },
             loss_kiln: losses.map(|losses| losses.kiln),
             loss_peer: losses.map(|losses| losses.peer),
@@ -109,14 +109,15 @@ impl fmt::Display for Row {
     }
 }
 
-/// Third quartile over first, of sorted values.
-fn spread_of_middle_half(sorted: &[f64]) -> f64 {
+/// Whether sorted values, of which there is at least one, lie too far apart: the third quartile over the
+/// first tells.
+pub(crate) fn is_noisy(sorted: &[f64]) -> bool {
     let last = sorted.len() - 1;
-    sorted[last - last / 4] / sorted[last / 4]
+    sorted[last - last / 4] / sorted[last / 4] > NOISY
 }
 
 /// The middle value, or the mean of the two middle ones; NaN of nothing.
-pub(super) fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {
@@ -134,7 +135,7 @@ mod tests {
     fn row(ratios: &[f64]) -> Row {
         let turns = |&ratio: &f64| Turns { kiln: 2.0, rivals: vec![2.0 * ratio] };
         let rounds: Vec<Turns> = ratios.iter().map(turns).collect();
-        Row::new(&CASES[0], NonZeroUsize::MIN, Optimiser::Eager, None, &rounds, 0)
+        Row::new(&CASES[0], NonZeroUsize::MIN, Torch::Eager, None, &rounds, 0)
     }
 
     #[test]

@@ -4,15 +4,17 @@
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use kiln::loss::CrossEntropy;
-use kiln::nn::{Dropout, Module};
+use kiln::loss::{self, CrossEntropy};
+use kiln::nn::{Dropout, Dropout2d, Module};
 use kiln::optim::{Adam, Optimizer, Sgd};
-use kiln::{Device, Net, Seed, Tensor, Trainer};
+use kiln::{Device, Net, Seed, Tensor, Trainer, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
-use super::case::{Case, Network, Rule, Work, DROPOUT_SHAPE};
+use super::case::{Alone, Case, Network, Rule, Work};
+use super::network::Aim;
+use crate::clock::Clock;
 use crate::Result;
 
 pub(super) const INPUTS: usize = 784;
@@ -22,33 +24,50 @@ pub(super) const SEED: Seed = Seed(7);
 const WARM_UP: usize = 2;
 
 /// Something to time.
-pub(super) trait Workload {
+pub(crate) trait Workload {
     /// Does it once.
     fn step(&mut self) -> kiln::Result<()>;
+
+    /// How much a step is.
+    fn amount(&mut self) -> kiln::Result<Amount>;
+}
+
+/// How much work something is, in the unit that bounds it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Amount {
+    /// Multiplications and additions of matrix products, convolutions as the sums that they mean.
+    Flops(usize),
+    /// Bytes that have to be read and written.
+    Bytes(usize),
 }
 
 /// The workload of a case.
-pub(super) fn build(case: &Case, threads: NonZeroUsize) -> Result<Box<dyn Workload>> {
+pub(crate) fn build(case: &Case, threads: NonZeroUsize) -> Result<Box<dyn Workload>> {
     Ok(match case.work {
         Work::Training { network, batch, rule } => {
-            let (x, target) = random_batch(batch)?;
-            Box::new(Training { trainer: trainer(network, rule, threads)?, x, target })
+            let (x, target) = network.random_batch(batch)?;
+            let device = Device::cpu_with_threads(threads);
+            Box::new(Training { trainer: trainer(network, rule, device)?, x, target })
         }
-        Work::Dropout => Box::new(DropoutAlone::new(threads)?),
+        Work::Dropout(alone) => Box::new(DropoutAlone::new(alone, threads)?),
     })
 }
 
-/// Repeats a workload for some time; the duration of each step in milliseconds.
-pub(super) fn time(workload: &mut dyn Workload, milliseconds: u64) -> Result<Vec<f64>> {
+/// Repeats a workload for some time; the milliseconds of each step by a clock.
+pub(crate) fn time(
+    workload: &mut dyn Workload,
+    milliseconds: u64,
+    clock: Clock,
+) -> Result<Vec<f64>> {
     for _ in 0..WARM_UP {
         workload.step()?;
     }
     let deadline = Instant::now() + Duration::from_millis(milliseconds);
     let mut durations = Vec::new();
     loop {
-        let start = Instant::now();
+        let start = clock.now();
         workload.step()?;
-        durations.push(start.elapsed().as_secs_f64() * 1e3);
+        durations.push((clock.now() - start) * 1e3);
         if Instant::now() >= deadline {
             return Ok(durations);
         }
@@ -56,29 +75,28 @@ pub(super) fn time(workload: &mut dyn Workload, milliseconds: u64) -> Result<Vec
 }
 
 /// A trainer as the peer's `new_training` makes it.
-pub(super) fn trainer(
+pub(crate) fn trainer(
     network: Network,
     rule: Rule,
-    threads: NonZeroUsize,
+    device: Device,
 ) -> Result<Trainer<Box<dyn Module>>> {
     let optimizer: Optimizer = match rule {
         Rule::Sgd => Sgd::new(0.01).momentum(0.9).into(),
         Rule::Adam => Adam::new(1e-3).into(),
     };
-    let net = Net::new(Device::cpu_with_threads(threads), SEED, |p| network.build(p))?;
-    Ok(Trainer::new(net, CrossEntropy::default(), optimizer)?)
+    let net = Net::new(device, SEED, |p| network.build(p))?;
+    Ok(match network.aim() {
+        Aim::Classes => Trainer::new(net, CrossEntropy::default(), optimizer)?,
+        Aim::Squares => {
+            let squares = loss::from_fn(|output: &Var, _: &Var| output.square().mean());
+            Trainer::new(net, squares, optimizer)?
+        }
+    })
 }
 
-/// Normally distributed samples and evenly distributed labels, the same every time.
-pub(super) fn random_batch(batch: usize) -> Result<(Tensor, Tensor)> {
-    let mut random = ChaCha8Rng::seed_from_u64(SEED.0);
-    let x = random_normal(&mut random, [batch, INPUTS])?;
-    let labels = (0..batch).map(|_| random.random_range(0..CLASSES as i32)).collect();
-    Ok((x, Tensor::labels([batch], labels)?))
-}
-
-fn random_normal(random: &mut ChaCha8Rng, shape: [usize; 2]) -> Result<Tensor> {
-    let values = random.sample_iter(StandardNormal).take(shape[0] * shape[1]).collect();
+/// Normally distributed numbers.
+pub(super) fn random_normal(random: &mut ChaCha8Rng, shape: &[usize]) -> Result<Tensor> {
+    let values = random.sample_iter(StandardNormal).take(shape.iter().product()).collect();
     Ok(Tensor::new(shape, values)?)
 }
 
@@ -92,11 +110,16 @@ impl Workload for Training {
     fn step(&mut self) -> kiln::Result<()> {
         self.trainer.step(&self.x, &self.target).map(drop)
     }
+
+    fn amount(&mut self) -> kiln::Result<Amount> {
+        let plan = self.trainer.plan(&self.x.ty(), &self.target.ty())?;
+        Ok(Amount::Flops(plan.totals().flops))
+    }
 }
 
 /// A network of one dropout layer, with a given gradient of its output.
 pub(super) struct DropoutAlone {
-    pub(super) net: Net<Dropout>,
+    pub(super) net: Net<Box<dyn Module>>,
     pub(super) x: Tensor,
     pub(super) dy: Tensor,
 }
@@ -104,19 +127,27 @@ pub(super) struct DropoutAlone {
 impl DropoutAlone {
     pub(super) const P: f32 = 0.5;
 
-    pub(super) fn new(threads: NonZeroUsize) -> Result<Self> {
+    pub(super) fn new(alone: Alone, threads: NonZeroUsize) -> Result<Self> {
         let mut random = ChaCha8Rng::seed_from_u64(SEED.0);
         let device = Device::cpu_with_threads(threads);
-        Ok(DropoutAlone {
-            net: Net::new(device, SEED, |p| Dropout::new(&p.at("dropout"), Self::P))?,
-            x: random_normal(&mut random, DROPOUT_SHAPE)?,
-            dy: random_normal(&mut random, DROPOUT_SHAPE)?,
-        })
+        let net = Net::new(device, SEED, |p| -> Box<dyn Module> {
+            match alone {
+                Alone::Elements => Box::new(Dropout::new(&p.at("dropout"), Self::P)),
+                Alone::Channels => Box::new(Dropout2d::new(&p.at("dropout"), Self::P)),
+            }
+        })?;
+        let x = random_normal(&mut random, alone.shape())?;
+        Ok(DropoutAlone { net, x, dy: random_normal(&mut random, alone.shape())? })
     }
 }
 
 impl Workload for DropoutAlone {
     fn step(&mut self) -> kiln::Result<()> {
-        self.net.train().gradients(&self.x, &self.dy).map(drop)
+        self.net.train().gradients::<Var, Var>(&self.x, &self.dy).map(drop)
+    }
+
+    fn amount(&mut self) -> kiln::Result<Amount> {
+        // Output and gradient are written, and what they come from is read.
+        Ok(Amount::Bytes(4 * size_of::<f32>() * self.x.shape().elements()))
     }
 }
