@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
 
 use super::data::Source;
+use super::monte_carlo::MonteCarloArgs;
 
 /// Trains neural networks as compiled plans. Without a command: compare.
 #[derive(Debug, Parser)]
@@ -253,6 +254,8 @@ pub(super) struct EvalArgs {
     pub(super) net: NetArgs,
     #[command(flatten)]
     pub(super) data: DataArgs,
+    #[command(flatten)]
+    pub(super) draws: MonteCarloArgs,
 }
 
 #[derive(Debug, Args)]
