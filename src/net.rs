@@ -13,11 +13,12 @@ use crate::graph::{
 };
 use crate::lint::Remarks;
 use crate::loss::Loss;
+use crate::monte_carlo::MonteCarlo;
 use crate::nn::init::streams;
 use crate::nn::{Module, Rates, Registry, Scope};
 use crate::non_finite::layer_outputs;
 use crate::op::{InputId, TensorType};
-use crate::passes::{self, Goal, Mode, Request};
+use crate::passes::{self, Draws, Goal, Mode, Request};
 use crate::plan::Plan;
 use crate::predictor::Predictor;
 use crate::runner::{Recorded, Runner, Types, Wanted};
@@ -108,19 +109,19 @@ impl<M> Net<M> {
 
     /// The network in train mode: dropout draws masks. Each pass draws fresh ones.
     pub fn train(&mut self) -> View<'_, M> {
-        View::new(self, Mode::Train, 1)
+        View::new(self, Mode::Train)
     }
 
     /// The network in eval mode: nothing is random, and equal inputs give equal bits.
     pub fn eval(&mut self) -> View<'_, M> {
-        View::new(self, Mode::Eval, 1)
+        View::new(self, Mode::Eval)
     }
 
     /// The network with dropout left on at inference, to see how sure it is (Gal & Ghahramani
-    /// 2015, arXiv:1506.02142): each forward pass runs every sample `draws` times and returns
-    /// `[draws, samples, ...]`. Other layers behave as in eval mode.
-    pub fn monte_carlo(&mut self, draws: usize) -> View<'_, M> {
-        View::new(self, Mode::MonteCarlo, draws)
+    /// 2015, arXiv:1506.02142): every sample is drawn `draws` times, 2 or more. Other layers behave as in
+    /// eval mode. See [`MonteCarlo`].
+    pub fn monte_carlo(&mut self, draws: usize) -> MonteCarlo<'_, M> {
+        MonteCarlo::new(self, Draws::new(draws))
     }
 
     /// The network in eval mode as it is now, for other threads: see [`Predictor`]. It costs no
@@ -359,7 +360,7 @@ impl<M> Net<M> {
                 scalars.pass = self.pass;
                 self.pass = (self.pass + 1) % MONTE_CARLO_PASS;
             }
-            Mode::MonteCarlo => {
+            Mode::MonteCarlo(_) => {
                 scalars.pass = MONTE_CARLO_PASS | self.monte_carlo_pass;
                 self.monte_carlo_pass = (self.monte_carlo_pass + 1) % MONTE_CARLO_PASS;
             }

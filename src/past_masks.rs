@@ -16,8 +16,8 @@ impl<M> Net<M> {
     /// run, since a mask is a function of seed, layer, call, pass, sample and element.
     ///
     /// `pass` counts train-mode passes from 0; [`pass`](Net::pass) is the next. Those of Monte Carlo views
-    /// count on their own, with the bit [`MONTE_CARLO_PASS`](crate::MONTE_CARLO_PASS) set, and hold every
-    /// sample once per draw. A shorter batch has the first samples of a longer one.
+    /// count on their own, with the bit [`MONTE_CARLO_PASS`](crate::MONTE_CARLO_PASS) set, and hold all draws
+    /// of a sample, then those of the next. A shorter batch has the first samples of a longer one.
     ///
     /// Where a rate changes, it is that of the pass. Monte Carlo views draw at the rates of the next train-mode
     /// pass, so their masks are those of views that are taken now.

@@ -7,7 +7,7 @@ use crate::graph::{Graph, NodeId, ParamRole};
 use crate::net::Net;
 use crate::nn::Module;
 use crate::op::{Op, TensorType};
-use crate::passes::Mode;
+use crate::passes::{Draws, Mode};
 use crate::values::Values;
 use crate::{grouped, Result, Shape};
 
@@ -58,7 +58,7 @@ impl<M> Net<M> {
         M: Module<I, O>,
     {
         // Dropout is a layer like others, and batches of one sample are no mistake.
-        Ok(Summary::of(&self.plan(Mode::MonteCarlo, inputs)?.graph))
+        Ok(Summary::of(&self.plan(Mode::MonteCarlo(Draws::ONE), inputs)?.graph))
     }
 }
 

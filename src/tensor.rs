@@ -203,23 +203,6 @@ impl Tensor {
         }
     }
 
-    /// The samples again and again, all of them before any comes again.
-    ///
-    /// # Errors
-    /// [`Error::Device`] if there is no memory for them, [`Error::Shape`] if they are more elements
-    /// than a tensor has.
-    pub(crate) fn repeated(&self, times: usize) -> Result<Self> {
-        let samples = self.shape.samples().saturating_mul(times);
-        let shape = self.shape.with_samples(samples);
-        let data = match &self.data {
-            Data::F32(data) => Data::F32(Arc::new(repeated(data, times)?)),
-            Data::I32(data) => Data::I32(Arc::new(repeated(data, times)?)),
-            Data::I64(data) => Data::I64(Arc::new(repeated(data, times)?)),
-            Data::Refused => return Err(self.refused()),
-        };
-        Ok(Tensor { shape: checked(shape, self.shape.elements().saturating_mul(times))?, data })
-    }
-
     /// For each row along the innermost extent, the index of its first largest element.
     ///
     /// ```
@@ -266,13 +249,6 @@ fn copied<T: Copy>(elements: &[T]) -> Result<Vec<T>> {
     let mut copy = allocate::room(elements.len(), TENSOR)?;
     copy.extend_from_slice(elements);
     Ok(copy)
-}
-
-fn repeated<T: Copy>(elements: &[T], times: usize) -> Result<Vec<T>> {
-    let all = elements.len().saturating_mul(times);
-    let mut repeated = allocate::room(all, "the draws of a batch")?;
-    (0..times).for_each(|_| repeated.extend_from_slice(elements));
-    Ok(repeated)
 }
 
 fn checked(shape: Shape, elements: usize) -> Result<Shape> {

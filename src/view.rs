@@ -9,7 +9,7 @@ use crate::passes::{Goal, Mode, Request, Seed};
 use crate::values::{join, Flat, Given, Tensors, Values};
 use crate::{Error, NonFiniteValue, Result, Tensor};
 
-/// A network in a mode; from [`Net::train`], [`Net::eval`] or [`Net::monte_carlo`].
+/// A network in a mode; from [`Net::train`] or [`Net::eval`].
 ///
 /// What it is given and what it returns has the structure that the network's
 /// [`Module`] declares: `forward(&x)`, or `forward((&a, &b))` for two inputs.
@@ -20,7 +20,6 @@ use crate::{Error, NonFiniteValue, Result, Tensor};
 pub struct View<'n, M> {
     net: &'n mut Net<M>,
     mode: Mode,
-    draws: usize,
 }
 
 /// Results of a pass with gradients, for a network from `In` to `Out`; `Out` is one [`Var`] where the
@@ -40,8 +39,8 @@ pub struct Gradients<In: Values = Var, Out: Values = Var> {
 type LossAndOutput<Out> = (Tensor, <Out as Values>::Of<Tensor>);
 
 impl<'n, M> View<'n, M> {
-    pub(crate) fn new(net: &'n mut Net<M>, mode: Mode, draws: usize) -> Self {
-        View { net, mode, draws }
+    pub(crate) fn new(net: &'n mut Net<M>, mode: Mode) -> Self {
+        View { net, mode }
     }
 
     /// The network's output for `x`.
@@ -53,25 +52,16 @@ impl<'n, M> View<'n, M> {
     where
         M: Module<I, O>,
     {
-        let given = self.tile(given::<I>("forward", &x)?)?;
+        let given = given::<I>("forward", &x)?;
         let request = Request { mode: self.mode, goal: Goal::Forward };
-        let (mode, draws) = (self.mode, self.draws);
-        self.run::<I, O, (), _>(request, None, &given, |_, outputs| {
-            let mut tensors = outputs.tensors;
-            if mode == Mode::MonteCarlo {
-                let by_draw: Result<_> = tensors.iter().map(|y| by_draw(y, draws)).collect();
-                tensors = by_draw?;
-            }
-            Flat { leaves: tensors, lists: outputs.lists }.join::<O>().ok_or_else(missing)
-        })
+        self.run::<I, O, (), _>(request, None, &given, |_, outputs| outputs.structured::<O>())
     }
 
     /// Output and gradients, given the gradient `dy` with respect to the output; where there are
     /// several, with respect to each. Those of integers are not looked at.
     ///
     /// # Errors
-    /// As [`forward`](View::forward); [`Error::Shape`] if `dy` has not the output's shape;
-    /// [`Error::Argument`] in Monte Carlo mode.
+    /// As [`forward`](View::forward); [`Error::Shape`] if `dy` has not the output's shape.
     pub fn gradients<I: Values, O: Values>(
         &mut self,
         x: impl Tensors<I>,
@@ -159,7 +149,6 @@ impl<'n, M> View<'n, M> {
     where
         M: Module<I, O>,
     {
-        self.forbid_monte_carlo("loss")?;
         let given = with_loss(loss, given_pair("loss", loss, &x, &target)?);
         let request = Request { mode: self.mode, goal: Goal::Forward };
         self.run(request, Some(loss), &given, |_, outputs| {
@@ -191,7 +180,7 @@ impl<'n, M> View<'n, M> {
     where
         M: Module<I, O>,
     {
-        let given = self.tile(given::<I>("first_non_finite", &x)?)?;
+        let given = given::<I>("first_non_finite", &x)?;
         let mode = self.mode;
         self.net.uncounted(|net| {
             let scalars = net.begin_pass(mode)?;
@@ -209,7 +198,6 @@ impl<'n, M> View<'n, M> {
     where
         M: Module<I, O>,
     {
-        self.forbid_monte_carlo("gradients")?;
         let request = Request { mode: self.mode, goal: Goal::Gradients(seed) };
         let inputs = given.of_network().len();
         self.run::<I, O, T, _>(request, loss, given, |net, outputs| {
@@ -245,31 +233,12 @@ impl<'n, M> View<'n, M> {
             take(net, outputs)
         })
     }
+}
 
-    fn forbid_monte_carlo(&self, what: &str) -> Result<()> {
-        match self.mode {
-            Mode::MonteCarlo => Err(Error::argument(what, "train or eval mode", "monte_carlo")),
-            Mode::Train | Mode::Eval => Ok(()),
-        }
-    }
-
-    /// In Monte Carlo mode, the batch repeated once per draw.
-    fn tile(&self, given: Given) -> Result<Given> {
-        if self.mode != Mode::MonteCarlo {
-            return Ok(given);
-        }
-        let is_batch = given.of_network().iter().all(|x| x.shape().rank() > 0);
-        if self.draws == 0 || !is_batch {
-            return Err(Error::argument("draws", "1 or more, of a batch", self.draws));
-        }
-        given.of_network().iter().try_for_each(Tensor::check)?;
-        // Masks know a sample of a run by a number of 32 bits.
-        let most = u32::MAX as usize / given.samples().max(1);
-        if self.draws > most {
-            let expected = format!("at most {most} of {} samples", given.samples());
-            return Err(Error::argument("draws", expected, self.draws));
-        }
-        given.repeated(self.draws)
+impl Outputs {
+    /// The outputs of a forward pass.
+    pub(crate) fn structured<O: Values>(self) -> Result<O::Of<Tensor>> {
+        Flat { leaves: self.tensors, lists: self.lists }.join::<O>().ok_or_else(missing)
     }
 }
 
@@ -294,7 +263,8 @@ impl Returned {
     }
 }
 
-fn given<I: Values>(op: &str, x: impl Tensors<I>) -> Result<Given> {
+/// Inputs of a run that a network may take.
+pub(crate) fn given<I: Values>(op: &str, x: impl Tensors<I>) -> Result<Given> {
     let given = Given::inputs::<I>(x.tensors("inputs")?);
     given.check(op).map(|()| given)
 }
@@ -313,13 +283,6 @@ fn given_pair<I: Values, O: Values, T: Values>(
 
 fn with_loss<O: Values, T: Values>(loss: &dyn Loss<O, T>, given: Given) -> Given {
     given.with(loss.inputs())
-}
-
-/// An output of repeated samples, by draw and sample.
-fn by_draw(output: &Tensor, draws: usize) -> Result<Tensor> {
-    let mut dims = vec![draws, output.shape().samples() / draws.max(1)];
-    dims.extend(output.shape().dims().iter().skip(1));
-    output.reshaped(dims)
 }
 
 fn missing() -> Error {

@@ -12,6 +12,8 @@ mod images;
 mod lint;
 #[path = "cli/mask.rs"]
 mod mask;
+#[path = "cli/monte_carlo.rs"]
+mod monte_carlo;
 #[path = "cli/non_finite.rs"]
 mod non_finite;
 #[path = "cli/pictures.rs"]

@@ -16,6 +16,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::data::Source;
 use super::dropout::DropoutArgs;
+use super::monte_carlo::MonteCarloArgs;
 
 /// Trains neural networks as compiled plans. Without a command: compare.
 #[derive(Debug, Parser)]
@@ -256,6 +257,8 @@ pub(super) struct EvalArgs {
     pub(super) net: NetArgs,
     #[command(flatten)]
     pub(super) data: DataArgs,
+    #[command(flatten)]
+    pub(super) draws: MonteCarloArgs,
 }
 
 #[derive(Debug, Args)]

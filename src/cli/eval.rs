@@ -12,11 +12,13 @@ use super::evaluation::{evaluate, first_non_finite};
 use super::found::{find, Found};
 use super::interrupt::Interrupt;
 use super::metrics::percent;
+use super::monte_carlo;
 use super::network;
 use super::output::Output;
 use super::settings::{NetSettings, Settings, TokenSettings};
 
 pub(super) fn run(args: &EvalArgs, common: &Common, output: &mut Output) -> Result<()> {
+    let draws = args.draws.draws()?;
     let mut device = network::device(common)?;
     let Found { weights, position, notes } = find(&args.checkpoint)?;
     let (known, texts) = match &notes {
@@ -24,7 +26,7 @@ pub(super) fn run(args: &EvalArgs, common: &Common, output: &mut Output) -> Resu
         None => (None, None),
     };
     let net_settings = match known.filter(|known| same_net(args, known)) {
-        Some(settings) => settings.net,
+        Some(settings) => at_rate(settings.net, args.net.p)?,
         None => NetSettings::new(&args.net)?,
     };
     let source = args.data.data.clone().or(known.map(|known| known.data.clone()));
@@ -46,15 +48,15 @@ pub(super) fn run(args: &EvalArgs, common: &Common, output: &mut Output) -> Resu
     let mut net = network::net(net_settings, sets.sizes(), device, 0)?;
     let device = net.device().describe();
     checkpoint::load_weights(&mut net, &weights)?;
-    let Some(scores) = evaluate(&mut net, net_settings.feed(), &sets.test, &Interrupt::default())?
-    else {
-        return Ok(());
-    };
+    let (feed, interrupt) = (net_settings.feed(), Interrupt::default());
+    let Some(scores) = evaluate(&mut net, feed, &sets.test, &interrupt)? else { return Ok(()) };
     let Some(correct) = scores.correct else {
-        let first = first_non_finite(&mut net, net_settings.feed(), &sets.test)?;
+        let first = first_non_finite(&mut net, feed, &sets.test)?;
         let got = first.map_or_else(|| "NaN".into(), |first| first.to_string());
         return Err(Error::argument("checkpoint", "a network that gives numbers", got));
     };
+    let drawn = draws.map(|draws| monte_carlo::compare(&mut net, feed, &sets.test, draws));
+    let drawn = drawn.transpose()?;
     output.result(&format!(
         "test accuracy {} ({correct} of {}), loss {:.4}{}{}; on {device}",
         percent(scores.accuracy()),
@@ -63,6 +65,9 @@ pub(super) fn run(args: &EvalArgs, common: &Common, output: &mut Output) -> Resu
         position.map(after).unwrap_or_default(),
         sets.unknown.map(Unknown::describe).unwrap_or_default(),
     ))?;
+    if let Some(drawn) = &drawn {
+        output.result(&format!("\n{drawn}"))?;
+    }
     output.json(&json!({
         "net": net_settings.name(),
         "data": source.name(),
@@ -74,7 +79,14 @@ pub(super) fn run(args: &EvalArgs, common: &Common, output: &mut Output) -> Resu
         "accuracy": scores.accuracy(),
         "loss": scores.loss,
         "unknown_tokens": sets.unknown.map(|unknown| unknown.tokens),
+        "monte_carlo": drawn.map(|drawn| drawn.json()),
     }))
+}
+
+/// The network of a run, at another dropout rate if one is given.
+fn at_rate(net: NetSettings, p: Option<f32>) -> Result<NetSettings> {
+    let Some(p) = p else { return Ok(net) };
+    net.with_rate(p).ok_or_else(|| Error::argument("p", "no rate for --net variable", p))
 }
 
 /// How long the weights were trained, for people.

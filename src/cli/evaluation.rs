@@ -12,7 +12,7 @@ use super::metrics::Scores;
 use super::network::{AnyNet, Feed};
 
 /// Samples per batch; large enough for full speed.
-const BATCH: usize = 256;
+pub(super) const BATCH: usize = 256;
 
 /// Loss and accuracy; `None` if a signal came first.
 pub(super) fn evaluate(
@@ -23,7 +23,7 @@ pub(super) fn evaluate(
 ) -> Result<Option<Scores>> {
     let criterion = CrossEntropy::default();
     let (mut loss, mut correct) = (0.0, Some(0));
-    for batch in loader(set)?.epoch() {
+    for batch in loader(set, BATCH)?.epoch() {
         if interrupt.caught().is_some() {
             return Ok(None);
         }
@@ -49,7 +49,7 @@ pub(super) fn first_non_finite(
     feed: Feed,
     set: &Arc<dyn Dataset>,
 ) -> Result<Option<NonFiniteValue>> {
-    for batch in loader(set)?.epoch() {
+    for batch in loader(set, BATCH)?.epoch() {
         let (x, _) = feed.tensors(batch?)?;
         let found = net.eval().first_non_finite(&x)?;
         if found.is_some() {
@@ -59,7 +59,8 @@ pub(super) fn first_non_finite(
     Ok(None)
 }
 
-fn loader(set: &Arc<dyn Dataset>) -> Result<Loader> {
-    let config = LoaderConfig { batch_size: BATCH, ..LoaderConfig::default() };
+/// All samples in their order.
+pub(super) fn loader(set: &Arc<dyn Dataset>, batch_size: usize) -> Result<Loader> {
+    let config = LoaderConfig { batch_size, ..LoaderConfig::default() };
     Loader::new(Arc::clone(set), config)
 }

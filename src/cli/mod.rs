@@ -17,6 +17,7 @@ mod lines;
 mod lint;
 mod mask;
 mod metrics;
+mod monte_carlo;
 mod network;
 mod outcome;
 mod output;

@@ -2,6 +2,7 @@
 //! From a traced graph to a plan, in named passes; the graph is verified after each.
 
 mod assemble;
+mod draws;
 mod fuse;
 mod gradient;
 mod layout;
@@ -18,6 +19,7 @@ use crate::kernel::Facts;
 use crate::op::{Groups, InputId, Store, UpdateRule};
 use crate::plan::Plan;
 use crate::{Error, Result};
+pub use draws::{Draws, Dropouts, Masks};
 
 /// How random layers behave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +28,8 @@ pub enum Mode {
     Train,
     /// Nothing is random.
     Eval,
-    /// Dropout draws masks from the counters of Monte Carlo passes.
-    MonteCarlo,
+    /// Dropout draws masks from the counters of Monte Carlo passes; all else is as in eval mode.
+    MonteCarlo(Draws),
 }
 
 /// What a plan is for; together with the input types it is the key under which plans are kept.
@@ -118,6 +120,10 @@ pub fn compile(traced: Traced, request: &Request, facts: &Facts) -> Result<Plan>
     let (results, span) =
         (traced.results.len(), Span { inputs: traced.inputs, seeds: traced.seeds });
     let graph = verified("mode", mode::specialise(traced.graph, request.mode))?;
+    let graph = match request.mode {
+        Mode::MonteCarlo(draws) => verified("draws", draws::repeat(graph, draws, &request.goal))?,
+        Mode::Train | Mode::Eval => graph,
+    };
     let (graph, gradients) = gradient::append(graph, &request.goal, span)?;
     let graph = verified("gradient", Ok(graph))?;
     let graph = verified("update", update::append(graph, &request.goal, results))?;

@@ -168,7 +168,7 @@ pub(super) fn without_dead_nodes(graph: Graph) -> Result<Graph> {
 }
 
 /// Nodes that an output or an effect depends on; inputs stay, since runs give them all.
-fn live(graph: &Graph) -> Vec<bool> {
+pub(super) fn live(graph: &Graph) -> Vec<bool> {
     let mut live: Vec<bool> = graph
         .nodes()
         .map(|(_, node)| node.op.is_effect() || matches!(node.op, Op::Input(_)))

@@ -61,6 +61,7 @@ mod tests {
     use super::*;
     use crate::nn::{BatchNorm, Dropout, Module, Sequential};
     use crate::op::TensorType;
+    use crate::passes::Draws;
     use crate::{Device, Net, Seed};
 
     /// A plan of one mode, as if it had been made for another.
@@ -77,13 +78,13 @@ mod tests {
         let error = told(Mode::Eval, layer).unwrap_err().to_string();
         assert_eq!(error, "internal: tripwire: layer 0.own draws random numbers in eval mode");
         told(Mode::Train, layer).unwrap();
-        told(Mode::MonteCarlo, layer).unwrap();
+        told(Mode::MonteCarlo(Draws::ONE), layer).unwrap();
     }
 
     #[test]
     fn what_changes_state_outside_of_train_mode_is_named() {
         let layer = |p: &crate::nn::Scope| -> Box<dyn Module> { Box::new(BatchNorm::new(p, 8)) };
-        for mode in [Mode::Eval, Mode::MonteCarlo] {
+        for mode in [Mode::Eval, Mode::MonteCarlo(Draws::ONE)] {
             let error = told(mode, layer).unwrap_err().to_string();
             assert_eq!(
                 error,

@@ -102,16 +102,6 @@ impl Given {
         Ok(Given { tensors: tensors?, lists: self.lists.clone(), ..*self })
     }
 
-    /// Every input repeated, sample after sample in each repetition.
-    ///
-    /// # Errors
-    /// [`Error::Device`] if there is no memory for them.
-    pub(crate) fn repeated(&self, times: usize) -> Result<Self> {
-        let tensors: Result<Vec<Tensor>> =
-            self.tensors.iter().map(|tensor| tensor.repeated(times)).collect();
-        Ok(Given { tensors: tensors?, lists: self.lists.clone(), ..*self })
-    }
-
     /// Checks that networks can take the tensors: that there are inputs, of element types that
     /// networks compute with, and, where there are several, with one sample for each of the first
     /// input's.

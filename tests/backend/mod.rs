@@ -10,6 +10,7 @@ mod fusion;
 mod groups;
 mod laws;
 mod losses;
+mod monte_carlo;
 mod reductions;
 mod steps;
 

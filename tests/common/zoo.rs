@@ -150,6 +150,15 @@ impl Layer {
         Net::new(device, Seed(SEED), make).expect("a network")
     }
 
+    /// The layer behind a dropout.
+    pub(crate) fn behind_dropout(&self, device: Device, rate: f32) -> Net<BehindDropout> {
+        let make = |p: &Scope| BehindDropout {
+            dropout: Dropout::new(&p.at("first"), rate),
+            layer: (self.build)(&p.at("layer"), &self.input, rate),
+        };
+        Net::new(device, Seed(SEED), make).expect("a network")
+    }
+
     pub(crate) fn x(&self) -> Tensor {
         Numbers::new(1).tensor(&self.input)
     }
@@ -198,6 +207,18 @@ pub(crate) struct Behind {
 impl Module for Behind {
     fn forward(&self, x: &Var) -> Var {
         self.layer.forward(&self.first.forward(x))
+    }
+}
+
+/// A layer behind a dropout.
+pub(crate) struct BehindDropout {
+    dropout: Dropout,
+    layer: Box<dyn Module>,
+}
+
+impl Module for BehindDropout {
+    fn forward(&self, x: &Var) -> Var {
+        self.layer.forward(&self.dropout.forward(x))
     }
 }
 

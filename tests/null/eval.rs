@@ -2,7 +2,7 @@
 //! An eval plan holds nothing random; a train plan does.
 
 use kiln::graph::Node;
-use kiln::Mode;
+use kiln::{Draws, Mode};
 
 use super::networks::{all_facts, cases, goals};
 use crate::common::reference::one_lane;
@@ -28,7 +28,7 @@ fn train_and_monte_carlo_plans_draw_at_every_site() {
         _ => 2,
     };
     for case in cases() {
-        for mode in [Mode::Train, Mode::MonteCarlo] {
+        for mode in [Mode::Train, Mode::MonteCarlo(Draws::ONE)] {
             let plan = case.forward_plan(mode, &one_lane());
             let random = |(_, node): &(_, &Node)| node.op.is_random();
             assert_eq!(

@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use kiln::nn::{Linear, Module, Scope};
+use kiln::nn::{Dropout, Linear, Module, Scope};
 use kiln::{DType, Net, Seed, Tensor, Var};
 
-use super::{labels, siamese, two_outputs, x, IntegerInput, Sums, CLASSES, FEATURES, SAMPLES};
+use super::{labels, siamese, x, IntegerInput, Sums, TwoOutputs, CLASSES, FEATURES, SAMPLES};
 use crate::common::bits;
 use crate::common::close::{assert_close, doubles, Tolerance};
-use crate::common::targets::targets;
+use crate::common::targets::{targets, Target};
 use crate::common::zoo::SEED;
 
 #[test]
@@ -37,32 +37,67 @@ fn train_draws_and_eval_repeats() {
     }
 }
 
-/// Every input is repeated, integers too, and every output is told apart by draw.
+/// What comes behind a dropout, whose masks here drop nothing.
+struct Behind<M>(Dropout, M);
+
+impl<M> Behind<M> {
+    fn of(p: &Scope, module: impl FnOnce(&Scope) -> M) -> Self {
+        Behind(Dropout::new(&p.at("dropout"), RARELY), module(p))
+    }
+}
+
+impl Module<(Var, Var)> for Behind<IntegerInput> {
+    fn forward(&self, (x, classes): &(Var, Var)) -> Var {
+        self.1.forward(&(self.0.forward(x), classes.clone()))
+    }
+}
+
+impl Module<Var, (Var, Var)> for Behind<TwoOutputs> {
+    fn forward(&self, x: &Var) -> (Var, Var) {
+        let (scores, again) = self.1.forward(x);
+        (self.0.forward(&scores), again)
+    }
+}
+
+/// The smallest rate of dropout that there is.
+const RARELY: f32 = 1.0 / 32768.0;
+
+/// Every input is repeated, integers too, and every output is told apart by draw, whether it is random or
+/// not.
 #[test]
 fn monte_carlo_repeats_every_input() {
+    let tolerance = Tolerance { absolute: 0.0, relative: 1e-3 };
+    let close = |draws: &Tensor, once: &Tensor, target: &Target| {
+        let count = draws.shape().samples();
+        assert_eq!(draws.shape().dims()[1..], *once.shape().dims());
+        let expected = doubles(once).repeat(count);
+        assert_close(&target.name, draws, &expected, tolerance);
+    };
     for target in targets() {
-        let mut net = siamese(target.device(), 0.0);
+        let mut net = siamese(target.device(), RARELY);
         let (a, b) = (x(1), x(2));
         let once = net.eval().forward((&a, &b)).expect("a pass");
-        let draws = net.monte_carlo(3).forward((&a, &b)).expect("a pass");
-        assert_eq!(draws.shape().dims(), [3, SAMPLES, 1]);
-        for draw in draws.values().expect("f32").chunks(SAMPLES) {
-            assert_eq!(draw, once.values().expect("f32"), "{}", target.name);
-        }
+        close(&net.monte_carlo(3).forward((&a, &b)).expect("a pass"), &once, &target);
         let mut net = siamese(target.device(), 0.5);
         let draws = net.monte_carlo(2).forward((&a, &b)).expect("a pass");
         let (first, second) = draws.values().expect("f32").split_at(SAMPLES);
         assert_ne!(first, second, "{}", target.name);
+        let error = siamese(target.device(), 0.0).monte_carlo(2).forward((&a, &b)).unwrap_err();
+        let expected = "monte_carlo: expected a network with dropout, so that draws differ";
+        assert_eq!(error.to_string(), format!("{expected}, got none that drops anything"));
 
-        let mut net = Net::new(target.device(), Seed(SEED), IntegerInput::new).expect("a network");
+        let make = |p: &Scope| Behind::of(p, IntegerInput::new);
+        let mut net = Net::new(target.device(), Seed(SEED), make).expect("a network");
         let once = net.eval().forward((&a, &labels(3))).expect("a pass");
         let draws = net.monte_carlo(2).forward((&a, &labels(3))).expect("a pass");
-        assert_eq!(draws.shape().dims(), [2, SAMPLES]);
-        assert_eq!(draws.values().expect("f32")[SAMPLES..], *once.values().expect("f32"));
+        close(&draws, &once, &target);
 
-        let (scores, again) = two_outputs(target.device()).monte_carlo(2).forward(&a).expect("ok");
-        assert_eq!(scores.shape().dims(), [2, SAMPLES, CLASSES]);
-        assert_eq!(again.shape().dims(), [2, SAMPLES, FEATURES]);
+        let make = |p: &Scope| Behind::of(p, TwoOutputs::new);
+        let mut net = Net::new(target.device(), Seed(SEED), make).expect("a network");
+        let once = net.eval().forward(&a).expect("a pass");
+        let (scores, again) = net.monte_carlo(2).forward(&a).expect("a pass");
+        close(&scores, &once.0, &target);
+        close(&again, &once.1, &target);
     }
 }
 

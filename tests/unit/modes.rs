@@ -61,7 +61,7 @@ fn monte_carlo_draws_differ_and_come_in_front() {
     }
 }
 
-/// Sample `b` of draw `d` of `B` samples has the mask of sample `d * B + b`, in passes of their own.
+/// Draw `d` of `D` of sample `b` has the mask of sample `b * D + d`, in passes of their own.
 #[test]
 fn monte_carlo_masks_follow_the_scheme() {
     let make = |p: &Scope| Dropout::new(&p.at("dropout"), 0.25);
@@ -74,23 +74,24 @@ fn monte_carlo_masks_follow_the_scheme() {
         let y = net.monte_carlo(draws).forward(&ones).expect("a pass");
         assert_eq!(y.shape().dims(), [draws, samples, width]);
         for (index, &y) in y.values().expect("f32").iter().enumerate() {
-            let (sample, element) = ((index / width) as u32, (index % width) as u32);
-            let kept = mask.keeps(MONTE_CARLO_PASS | pass, sample, element);
+            let (row, element) = (index / width, (index % width) as u32);
+            let number = (row % samples * draws + row / samples) as u32;
+            let kept = mask.keeps(MONTE_CARLO_PASS | pass, number, element);
             let expected = if kept { mask.scale() } else { 0.0 };
-            assert_eq!(y, expected, "pass {pass}, row {sample}, element {element}");
+            assert_eq!(y, expected, "pass {pass}, row {row}, element {element}");
         }
     }
     assert_eq!(MONTE_CARLO_PASS, 1 << 31);
 }
 
 #[test]
-fn monte_carlo_has_no_gradients_and_at_least_one_draw() {
+fn monte_carlo_takes_two_draws_or_more() {
     let (mut net, x) = (net(), Numbers::new(1).tensor(&[3, 20]));
-    let dy = Numbers::new(2).tensor(&[3, 10]);
-    let error = net.monte_carlo(2).gradients(&x, &dy).unwrap_err().to_string();
-    assert_eq!(error, "gradients: expected train or eval mode, got monte_carlo");
-    let error = net.monte_carlo(0).forward(&x).unwrap_err().to_string();
-    assert_eq!(error, "draws: expected 1 or more, of a batch, got 0");
+    for draws in [0, 1] {
+        let error = net.monte_carlo(draws).forward(&x).unwrap_err().to_string();
+        let expected = "draws: expected 2 or more, whose spread tells something, got ";
+        assert_eq!(error, format!("{expected}{draws}"));
+    }
 }
 
 /// A pass that fails draws nothing: the next has the masks that it would have had.
@@ -114,7 +115,7 @@ fn failed_passes_are_not_counted() {
     assert_eq!(bits(&again), bits(&failed.monte_carlo(2).forward(&x).expect("a pass")));
 }
 
-/// A pass that runs, but whose result is no batch of draws, is not counted either.
+/// A pass whose result would be no batch of draws is not counted either.
 #[test]
 fn a_monte_carlo_pass_without_samples_is_not_counted() {
     struct Noise(Dropout);
@@ -133,7 +134,7 @@ fn a_monte_carlo_pass_without_samples_is_not_counted() {
         Net::new(Device::cpu(), Seed(SEED), make).expect("a network")
     };
     let (mut failed, x) = (net(), Numbers::new(1).tensor(&[3, 20]));
-    failed.monte_carlo(4).forward(&x).expect_err("one number for four draws");
+    failed.monte_carlo(4).forward(&Tensor::zeros([8, 20])).expect_err("one number for all samples");
     let found = failed.monte_carlo(2).forward(&x).expect("a pass");
     assert_eq!(bits(&found), bits(&net().monte_carlo(2).forward(&x).expect("a pass")));
 }
