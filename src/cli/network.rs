@@ -24,7 +24,8 @@ pub(super) type AnyNet = Net<AnyModule>;
 /// A trainer of a network of any kind.
 pub(super) type AnyTrainer = Trainer<AnyModule, Vec<Var>>;
 
-type AnyModule = Box<dyn Module<Vec<Var>>>;
+/// A network of any kind, before it has parameters.
+pub(super) type AnyModule = Box<dyn Module<Vec<Var>>>;
 
 /// A network that takes an image.
 struct OfImages<M>(M);
@@ -33,7 +34,7 @@ struct OfImages<M>(M);
 struct OfTexts(RnnClassifier);
 
 /// Elements of a sample that fully connected networks take: 28 x 28 pixels.
-const FEATURES: usize = 784;
+pub(super) const FEATURES: usize = 784;
 
 /// A sample that networks with convolutions take.
 const IMAGE: [usize; 3] = [3, 32, 32];
@@ -254,13 +255,24 @@ pub(super) fn net(
     device: Device,
     seed: u64,
 ) -> Result<AnyNet> {
+    net_within(|module| module, settings, sizes, device, seed)
+}
+
+/// A network within another module.
+pub(super) fn net_within(
+    outer: impl FnOnce(AnyModule) -> AnyModule,
+    settings: NetSettings,
+    sizes: Sizes,
+    device: Device,
+    seed: u64,
+) -> Result<AnyNet> {
     let Sizes { tokens, classes } = sizes;
     if settings == NetSettings::Variable && classes != CLASSES {
         let expected = format!("{CLASSES} classes for --net variable");
         return Err(Error::argument("data", expected, classes));
     }
-    Net::new(device, Seed(seed), |p| -> AnyModule {
-        match settings {
+    Net::new(device, Seed(seed), |p| {
+        outer(match settings {
             NetSettings::Simple { hidden, p: rate } => {
                 Box::new(OfImages(SimpleNet::new(p, FEATURES, hidden.get(), classes, rate)))
             }
@@ -291,7 +303,7 @@ pub(super) fn net(
                 let sizes = [tokens, rnn.embedding.get(), rnn.hidden.get(), classes];
                 Box::new(OfTexts(RnnClassifier::with_cell(p, rnn.cell.cell(), sizes, options)))
             }
-        }
+        })
     })
 }
 

@@ -2,6 +2,7 @@
 //! What the CPU is enough for, and values that are known beforehand.
 
 mod fit;
+mod given_masks;
 mod golden;
 mod groups;
 mod image_mistakes;
