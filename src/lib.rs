@@ -94,6 +94,7 @@ pub mod uncertainty;
 
 pub mod models;
 pub mod self_test;
+pub mod torch_random;
 
 pub use device::Device;
 pub use dtype::DType;
@@ -105,6 +106,7 @@ pub use net::{Net, Seed};
 pub use non_finite::NonFinite;
 pub use non_finite_value::{NonFiniteValue, Origin};
 pub use passes::{Draws, Dropouts, Masks, Mode};
+pub use past_masks::DrawnMask;
 pub use precision::{Convolutions, Precision};
 pub use predictor::Predictor;
 pub use printable::{grouped, Printable, PrintableLines};

@@ -5,12 +5,48 @@ use crate::error::list;
 use crate::graph::{Graph, NodeId};
 use crate::net::Net;
 use crate::nn::Module;
-use crate::op::{Array, Op, TensorType};
+use crate::op::{Array, Drops, Op, TensorType};
 use crate::scalars::{Scalars, MONTE_CARLO_PASS};
 use crate::values::{structured, Flat, Values};
-use crate::{allocate, Error, Result, Tensor};
+use crate::{allocate, Error, Result, Shape, Tensor};
+
+/// A mask as a network draws it, and the dropout that it is for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DrawnMask {
+    /// Path of the layer that drops.
+    pub layer: String,
+    /// What is dropped at once.
+    pub drops: Drops,
+    /// The probability of dropping, as it is drawn at.
+    pub p: f64,
+    /// What values are multiplied by: 0 for what is dropped, else `1 / (1 - p)`; in the
+    /// [shape](Drops::mask_shape) of the mask.
+    pub factors: Tensor,
+}
 
 impl<M> Net<M> {
+    /// The masks of all dropouts in a pass for inputs of these types, in the order in which the network
+    /// calls them; passes are counted as by [`mask`](Net::mask). Nothing is run.
+    ///
+    /// A network that is [given](crate::nn::GivenMasks) them computes the same.
+    ///
+    /// # Errors
+    /// What tracing reports; [`Error::Device`] if there is no memory for the masks.
+    pub fn masks<I: Values, O: Values>(
+        &self,
+        pass: u32,
+        inputs: &[TensorType],
+    ) -> Result<Vec<DrawnMask>>
+    where
+        M: Module<I, O>,
+    {
+        let inputs = structured::<I, TensorType>("inputs", inputs.to_vec())?;
+        let graph = self.traced::<I, O, ()>(None, &Flat::of::<I>(inputs))?;
+        let scalars = self.scalars_of(pass)?;
+        let drawn = |id| drawn(&graph, id, &scalars);
+        dropouts(&graph).into_iter().filter_map(drawn).collect()
+    }
+
     /// The masks that a layer drew, or will draw, in a pass for inputs of these types: for each dropout that
     /// it does, in order, 1 for what is kept and 0 for what is dropped, in the shape of the value. Nothing is
     /// run, since a mask is a function of seed, layer, call, pass, sample and element.
@@ -49,10 +85,7 @@ impl<M> Net<M> {
     {
         let inputs = structured::<I, TensorType>("inputs", inputs.to_vec())?;
         let graph = self.traced::<I, O, ()>(None, &Flat::of::<I>(inputs))?;
-        let mut scalars = Scalars::new(self.seed().0);
-        scalars.pass = pass;
-        let rates_of = if pass & MONTE_CARLO_PASS == 0 { pass } else { self.pass() };
-        scalars.dropout = self.rates().of_pass(rates_of)?;
+        let scalars = self.scalars_of(pass)?;
         let dropouts = dropouts(&graph);
         let of_layer = dropouts.iter().filter(|id| graph.layer(**id).path == layer);
         let masks: Result<Vec<Tensor>> = of_layer.map(|id| mask(&graph, *id, &scalars)).collect();
@@ -69,6 +102,15 @@ impl<M> Net<M> {
         }
         Ok(masks)
     }
+
+    /// What masks of a pass are functions of.
+    fn scalars_of(&self, pass: u32) -> Result<Scalars> {
+        let mut scalars = Scalars::new(self.seed().0);
+        scalars.pass = pass;
+        let rates_of = if pass & MONTE_CARLO_PASS == 0 { pass } else { self.pass() };
+        scalars.dropout = self.rates().of_pass(rates_of)?;
+        Ok(scalars)
+    }
 }
 
 fn dropouts(graph: &Graph) -> Vec<NodeId> {
@@ -78,12 +120,32 @@ fn dropouts(graph: &Graph) -> Vec<NodeId> {
 
 fn mask(graph: &Graph, id: NodeId, scalars: &Scalars) -> Result<Tensor> {
     let node = graph.node(id);
-    let elements = node.ty.shape.elements();
-    // Ones, and what their plain meaning makes of them.
-    allocate::probe(elements.saturating_mul(5 * size_of::<f64>()), "masks")?;
-    let ones = Array::new(node.ty.shape.clone(), vec![1.0; elements]);
-    let dropped = node.op.eval(&[&ones], scalars);
-    let values = dropped.iter().flat_map(|array| &array.data);
-    let kept = values.map(|value| if *value == 0.0 { 0.0 } else { 1.0 }).collect();
+    let factors = factors(&node.op, &node.ty.shape, scalars)?;
+    let kept = factors.into_iter().map(|factor| if factor == 0.0 { 0.0 } else { 1.0 }).collect();
     Tensor::new(node.ty.shape.clone(), kept)
+}
+
+/// The mask of a node, if it is one of dropout.
+fn drawn(graph: &Graph, id: NodeId, scalars: &Scalars) -> Option<Result<DrawnMask>> {
+    let node = graph.node(id);
+    let Op::Dropout(dropout) = &node.op else { return None };
+    let shape = dropout.drops.mask_shape(&node.ty.shape);
+    let factors = factors(&node.op, &shape, scalars).and_then(|factors| {
+        Tensor::new(shape, factors.into_iter().map(|factor| factor as f32).collect())
+    });
+    Some(factors.map(|factors| DrawnMask {
+        layer: graph.layer(id).path.to_string(),
+        drops: dropout.drops,
+        p: f64::from(dropout.rate.drop15(scalars)) / 32768.0,
+        factors,
+    }))
+}
+
+/// Ones, and what the plain meaning of dropout makes of them.
+fn factors(dropout: &Op, shape: &Shape, scalars: &Scalars) -> Result<Vec<f64>> {
+    let elements = shape.elements();
+    allocate::probe(elements.saturating_mul(5 * size_of::<f64>()), "masks")?;
+    let ones = Array::new(shape.clone(), vec![1.0; elements]);
+    let mut dropped = dropout.eval(&[&ones], scalars);
+    Ok(dropped.pop().map(|array| array.data).unwrap_or_default())
 }

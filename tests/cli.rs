@@ -28,6 +28,9 @@ mod signals;
 mod streams;
 #[path = "cli/texts.rs"]
 mod texts;
+#[cfg(target_os = "linux")]
+#[path = "cli/verify.rs"]
+mod verify;
 
 use std::fs;
 use std::path::Path;

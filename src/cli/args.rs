@@ -17,6 +17,7 @@ use tracing::level_filters::LevelFilter;
 use super::data::Source;
 use super::dropout::DropoutArgs;
 use super::monte_carlo::MonteCarloArgs;
+use super::verify::VerifyArgs;
 
 /// Trains neural networks as compiled plans. Without a command: compare.
 #[derive(Debug, Parser)]
@@ -122,6 +123,8 @@ pub(super) enum Command {
     Lint(LintArgs),
     /// Write any mask of any pass, as it was or will be drawn
     Mask(MaskArgs),
+    /// Train some steps here and in PyTorch, and compare all outputs, gradients and parameters
+    Verify(VerifyArgs),
     /// Show what the engine found on this machine
     Doctor(DoctorArgs),
 }

@@ -28,6 +28,7 @@ mod session;
 mod settings;
 mod train;
 mod verdict;
+mod verify;
 
 use std::io::{ErrorKind, IsTerminal};
 use std::path::Path;
@@ -38,7 +39,7 @@ use clap::Parser;
 use kiln::Error;
 
 use args::{Cli, Command, Common};
-use outcome::{Ending, Outcome};
+use outcome::{Ending, Fault, Outcome};
 use output::{Output, Purpose, STANDARD_OUTPUT};
 
 const FAILED: u8 = 1;
@@ -59,7 +60,10 @@ pub(crate) fn main() -> ExitCode {
         Err(failure) if is_closed_output(&failure.error) => ExitCode::SUCCESS,
         Err(failure) => {
             complain(&failure.to_string());
-            ExitCode::from(FAILED)
+            ExitCode::from(match failure.fault {
+                Fault::OfWork => FAILED,
+                Fault::OfUse => MISUSED,
+            })
         }
     }
 }
@@ -74,6 +78,7 @@ fn run(cli: Cli) -> Outcome {
         | Command::Plan(_)
         | Command::Lint(_)
         | Command::Mask(_)
+        | Command::Verify(_)
         | Command::Doctor(_) => Purpose::Printing,
     };
     let mut output = Output::new(common, purpose);
@@ -86,6 +91,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Plan(args) => Ok(plan::run(&args, common, &mut output).map(done)?),
         Command::Lint(args) => Ok(lint::run(&args, &mut output).map(done)?),
         Command::Mask(args) => Ok(mask::run(&args, &mut output).map(done)?),
+        Command::Verify(args) => verify::run(&args, common, &mut output),
         Command::Doctor(args) => Ok(doctor::run(&args, common, &mut output).map(done)?),
     };
     output.finish();

@@ -25,7 +25,8 @@ pub(super) type AnyNet = Net<AnyModule>;
 /// A trainer of a network of any kind.
 pub(super) type AnyTrainer = Trainer<AnyModule, Vec<Var>>;
 
-type AnyModule = Box<dyn Module<Vec<Var>>>;
+/// A network of any kind, before it has parameters.
+pub(super) type AnyModule = Box<dyn Module<Vec<Var>>>;
 
 /// A network that takes an image.
 struct OfImages<M>(M);
@@ -34,7 +35,7 @@ struct OfImages<M>(M);
 struct OfTexts(RnnClassifier);
 
 /// Elements of a sample that fully connected networks take: 28 x 28 pixels.
-const FEATURES: usize = 784;
+pub(super) const FEATURES: usize = 784;
 
 /// A sample that networks with convolutions take.
 const IMAGE: [usize; 3] = [3, 32, 32];
@@ -255,11 +256,12 @@ pub(super) fn net(
     device: Device,
     seed: u64,
 ) -> Result<AnyNet> {
-    scheduled_net(settings, sizes, device, seed, None)
+    net_within(|module| module, settings, sizes, device, seed, None)
 }
 
-/// The same, whose dropout rates change if that is said.
-pub(super) fn scheduled_net(
+/// A network within another module, whose dropout rates change if that is said.
+pub(super) fn net_within(
+    outer: impl FnOnce(AnyModule) -> AnyModule,
     settings: NetSettings,
     sizes: Sizes,
     device: Device,
@@ -274,7 +276,7 @@ pub(super) fn scheduled_net(
     Net::new(device, Seed(seed), |p| -> AnyModule {
         let scheduled = dropout.map(|of| p.with_dropout_schedule(move |_, p| of.of_layer(p)));
         let p = scheduled.as_ref().unwrap_or(p);
-        match settings {
+        outer(match settings {
             NetSettings::Simple { hidden, p: rate } => {
                 Box::new(OfImages(SimpleNet::new(p, FEATURES, hidden.get(), classes, rate)))
             }
@@ -305,7 +307,7 @@ pub(super) fn scheduled_net(
                 let sizes = [tokens, rnn.embedding.get(), rnn.hidden.get(), classes];
                 Box::new(OfTexts(RnnClassifier::with_cell(p, rnn.cell.cell(), sizes, options)))
             }
-        }
+        })
     })
 }
 

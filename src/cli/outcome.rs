@@ -23,17 +23,32 @@ pub(super) enum Ending {
 pub(super) struct Failure {
     pub(super) error: Box<Error>,
     pub(super) advice: Option<String>,
+    pub(super) fault: Fault,
+}
+
+/// What a failure is owed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// What was done.
+    OfWork,
+    /// What was asked for, or what was found here to do it with.
+    OfUse,
 }
 
 impl Failure {
+    /// That something was asked for that cannot be had.
+    pub(super) fn of_use(error: Error) -> Self {
+        Failure { fault: Fault::OfUse, ..error.into() }
+    }
+
     pub(super) fn with_advice(error: Error, advice: String) -> Self {
-        Failure { error: Box::new(error), advice: Some(advice) }
+        Failure { error: Box::new(error), advice: Some(advice), fault: Fault::OfWork }
     }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Failure { error: Box::new(error), advice: None }
+        Failure { error: Box::new(error), advice: None, fault: Fault::OfWork }
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::{Builder, Graph, InputId, LayerId, NodeId, Param, ParamSpec};
 use crate::mask::site_of;
-use crate::op::{DropRate, Dropout, Drops, Mismatch, Op, StateRule, TensorType};
+use crate::op::{Binary, DropRate, Dropout, Drops, Mismatch, Op, StateRule, TensorType, When};
 use crate::{Error, Result, Shape};
 
 /// A value in a network that is being traced.
@@ -50,8 +50,17 @@ struct Tracer {
     calls: BTreeMap<Arc<str>, u32>,
     sites: BTreeMap<u32, String>,
     errors: Vec<Error>,
+    /// Masks in the place of those that dropouts would draw.
+    given: Option<GivenMasks>,
     /// Whether it belongs to no network: see [`Var::nowhere`].
     is_nowhere: bool,
+}
+
+/// Masks for the dropouts to come, in their order.
+struct GivenMasks {
+    masks: Vec<Option<NodeId>>,
+    /// Dropouts that have asked for theirs.
+    asked: usize,
 }
 
 /// Records the graph of `function`, which is called once with one value per input type.
@@ -200,8 +209,52 @@ impl Var {
 
     /// Dropout at the next site of the current layer: each call of a layer draws its own mask.
     pub(crate) fn dropout(&self, rate: DropRate, drops: Drops) -> Var {
-        let site = self.tracer.borrow_mut().next_site();
-        self.apply(Op::Dropout(Dropout { site, rate, drops }), &[])
+        let mut tracer = self.tracer.borrow_mut();
+        let (site, given) = (tracer.next_site(), tracer.next_mask());
+        drop(tracer);
+        match given {
+            Some(node) => self.masked(&Var { node, ..self.clone() }, drops),
+            None => self.apply(Op::Dropout(Dropout { site, rate, drops }), &[]),
+        }
+    }
+
+    /// Runs `body`, in which each dropout multiplies by the next of these masks and draws none. `self`
+    /// only says which trace is meant.
+    pub(crate) fn with_masks<R>(&self, masks: &[Var], body: impl FnOnce() -> R) -> R {
+        let own = masks.iter().all(|mask| mask.is_of(&self.tracer));
+        if !own {
+            self.tracer.borrow_mut().note("masks", of_another_trace());
+        }
+        let masks: Vec<Option<NodeId>> =
+            masks.iter().map(|mask| mask.node.filter(|_| own)).collect();
+        let count = masks.len();
+        let outer = self.tracer.borrow_mut().given.replace(GivenMasks { masks, asked: 0 });
+        let result = body();
+        let mut tracer = self.tracer.borrow_mut();
+        let asked = std::mem::replace(&mut tracer.given, outer).map_or(0, |given| given.asked);
+        if asked != count {
+            let expected = format!("{asked} masks, one for each dropout");
+            tracer.note("masks", Mismatch::new(expected, count));
+        }
+        result
+    }
+
+    /// This value times a mask where dropout would draw one, itself elsewhere.
+    fn masked(&self, mask: &Var, drops: Drops) -> Var {
+        let (Some(shape), Some(of_mask)) = (self.shape(), mask.shape()) else {
+            return self.unknown();
+        };
+        let expected = drops.mask_shape(&shape);
+        if of_mask != expected {
+            let expected = format!("a mask of shape {expected}");
+            return self.mistake("dropout", Mismatch::new(expected, of_mask));
+        }
+        let mask = match of_mask == shape {
+            true => mask.clone(),
+            false => mask.apply(Op::Broadcast(shape), &[]),
+        };
+        let kept = self.apply(Op::Binary(Binary::Multiply), &[&mask]);
+        kept.apply(Op::ByMode(When::Random), &[self])
     }
 
     /// Notes a mistake and yields an unknown value.
@@ -242,6 +295,7 @@ impl Tracer {
             calls: BTreeMap::new(),
             sites: BTreeMap::new(),
             errors: vec![],
+            given: None,
             is_nowhere: false,
         }
     }
@@ -290,6 +344,13 @@ impl Tracer {
             self.note("dropout", Mismatch::new("sites with hashes of their own", got));
         }
         site
+    }
+
+    /// Where masks are given, the next of them: none where there are too few.
+    fn next_mask(&mut self) -> Option<Option<NodeId>> {
+        let given = self.given.as_mut()?;
+        given.asked += 1;
+        Some(given.masks.get(given.asked - 1).copied().flatten())
     }
 }
 

@@ -117,6 +117,27 @@ impl DropRate {
 }
 
 impl Drops {
+    /// The shape of a mask for values of this shape: with extents of 1 where a whole is dropped or kept.
+    ///
+    /// ```
+    /// use kiln::op::Drops;
+    ///
+    /// let images = [8, 3, 32, 32].into();
+    /// assert_eq!(Drops::Elements.mask_shape(&images), images);
+    /// assert_eq!(Drops::Channels.mask_shape(&images).dims(), [8, 3, 1, 1]);
+    /// assert_eq!(Drops::Samples.mask_shape(&images).dims(), [8, 1, 1, 1]);
+    /// ```
+    pub fn mask_shape(self, values: &Shape) -> Shape {
+        let counted = match self {
+            Drops::Elements => values.rank(),
+            Drops::Channels => 2,
+            Drops::Samples => 1,
+        };
+        let extents = values.dims().iter().enumerate();
+        let dims = extents.map(|(index, extent)| if index < counted { *extent } else { 1 });
+        dims.collect::<Vec<usize>>().into()
+    }
+
     /// The number under which the mask function knows what an element of a sample belongs to.
     fn number(self, shape: &Shape, element: usize) -> usize {
         match self {

@@ -70,7 +70,9 @@ impl Drawing {
     fn last(graph: &Graph) -> Self {
         let live = simplify::live(graph);
         let drops = |(id, node): &(NodeId, &Node)| match node.op {
-            Op::Dropout(dropout) => dropout.drop15 != 0 && live[id.index()],
+            Op::Dropout(dropout) => {
+                dropout.rate != DropRate::Constant(0) && live[id.index()]
+            }
             _ => false,
         };
         let Some((last, _)) = graph.nodes().rev().find(drops) else { return Drawing::Nothing };

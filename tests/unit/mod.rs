@@ -3,6 +3,7 @@
 
 mod dropout_rates;
 mod fit;
+mod given_masks;
 mod golden;
 mod groups;
 mod image_mistakes;
