@@ -91,6 +91,7 @@ pub mod optim;
 
 pub mod models;
 pub mod self_test;
+pub mod watch;
 
 pub use device::Device;
 pub use dtype::DType;
@@ -110,7 +111,7 @@ pub use summary::{LayerSummary, Summary};
 pub use tensor::Tensor;
 pub use trainer::{StepLoss, Trainer};
 pub use values::{Tensors, Values};
-pub use view::{Gradients, View};
+pub use view::{Gradients, LayerOutput, View};
 
 #[cfg(doctest)]
 mod does_not_compile;
