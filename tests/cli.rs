@@ -14,6 +14,8 @@ mod mask;
 mod non_finite;
 #[path = "cli/pictures.rs"]
 mod pictures;
+#[path = "cli/records.rs"]
+mod records;
 #[path = "cli/resume.rs"]
 mod resume;
 #[cfg(unix)]
@@ -24,6 +26,8 @@ mod signals;
 mod streams;
 #[path = "cli/texts.rs"]
 mod texts;
+#[path = "cli/watch.rs"]
+mod watch;
 
 use std::fs;
 use std::path::Path;

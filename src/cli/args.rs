@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
 
 use super::data::Source;
+use super::plot::PlotArgs;
+use super::train::TrainArgs;
 
 /// Trains neural networks as compiled plans. Without a command: compare.
 #[derive(Debug, Parser)]
@@ -120,6 +122,8 @@ pub(super) enum Command {
     Lint(LintArgs),
     /// Write any mask of any pass, as it was or will be drawn
     Mask(MaskArgs),
+    /// Draw the curves of several runs
+    Plot(PlotArgs),
     /// Show what the engine found on this machine
     Doctor(DoctorArgs),
 }
@@ -225,23 +229,6 @@ pub(super) struct FitArgs {
     /// What to do when a loss or the gradient norm is NaN or infinite; stop if not given
     #[arg(long, value_enum, value_name = "WHAT")]
     pub(super) non_finite: Option<NonFiniteName>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct TrainArgs {
-    #[command(flatten)]
-    pub(super) fit: FitArgs,
-    /// Run directory, new or empty; runs/NET-DATA-N if not given
-    #[arg(long, value_name = "DIR")]
-    pub(super) out: Option<PathBuf>,
-    /// Continue the run in this directory (that of --out if not given) up to --epochs; other
-    /// settings are those it began with
-    #[arg(long, value_name = "DIR", num_args = 0..=1)]
-    pub(super) resume: Option<Option<PathBuf>>,
-    /// With --resume and more --epochs: let the schedule span all epochs anew. The learning rate may
-    /// jump. Without it, schedules that end with the epochs (cosine, one-cycle) take no more of them
-    #[arg(long, requires = "resume")]
-    pub(super) stretch_schedule: bool,
 }
 
 #[derive(Debug, Args)]
@@ -446,6 +433,8 @@ pub(super) enum ScheduleName {
     OneCycle,
     /// Up to --lr over the first tenth of the updates
     Warmup,
+    /// Lower each time the figure that --monitor names has not got better for a while
+    Plateau,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -20,12 +20,14 @@ mod network;
 mod outcome;
 mod output;
 mod plan;
+mod plot;
 mod predict;
 mod run_dir;
 mod session;
 mod settings;
 mod train;
 mod verdict;
+mod watch;
 
 use std::io::{ErrorKind, IsTerminal};
 use std::path::Path;
@@ -72,6 +74,7 @@ fn run(cli: Cli) -> Outcome {
         | Command::Plan(_)
         | Command::Lint(_)
         | Command::Mask(_)
+        | Command::Plot(_)
         | Command::Doctor(_) => Purpose::Printing,
     };
     let mut output = Output::new(common, purpose);
@@ -84,6 +87,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Plan(args) => Ok(plan::run(&args, common, &mut output).map(done)?),
         Command::Lint(args) => Ok(lint::run(&args, &mut output).map(done)?),
         Command::Mask(args) => Ok(mask::run(&args, &mut output).map(done)?),
+        Command::Plot(args) => Ok(plot::run(&args, &mut output).map(done)?),
         Command::Doctor(args) => Ok(doctor::run(&args, common, &mut output).map(done)?),
     };
     output.finish();
