@@ -91,6 +91,7 @@ pub mod optim;
 
 pub mod models;
 pub mod self_test;
+pub mod timed;
 pub mod watch;
 
 pub use device::Device;

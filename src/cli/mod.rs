@@ -25,6 +25,7 @@ mod predict;
 mod run_dir;
 mod session;
 mod settings;
+mod table;
 mod train;
 mod verdict;
 mod watch;

@@ -19,7 +19,7 @@ use super::evaluation::{evaluate, first_non_finite};
 use super::interrupt::{Interrupt, Signal};
 use super::lint;
 use super::metrics::{self, Epoch};
-use super::network::{self, AnyTrainer, Feed};
+use super::network::{self, AnyNet, AnyTrainer, Feed};
 use super::output::Output;
 use super::settings::{Settings, Stretch};
 use super::train::METRICS_FILE;
@@ -164,6 +164,10 @@ impl Session {
     /// Has the training looked at from now on.
     pub(super) fn watch(&mut self, board: Option<Board>) {
         self.watcher = Some(Watcher::new(board, self.sets.sizes().classes));
+    }
+
+    pub(super) fn net(&mut self) -> &mut AnyNet {
+        self.trainer.net()
     }
 
     /// What was warned about, in words.

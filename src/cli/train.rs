@@ -2,13 +2,14 @@
 //! `kiln train`.
 
 mod args;
+mod profile;
 
 use std::fs;
 use std::path::Path;
 
 use kiln::checkpoint::{self, write_atomically, MODEL_FILE, TRAINING_FILE};
 use kiln::{Device, Error, Result};
-use serde_json::json;
+use serde_json::{json, Value};
 
 pub(super) use args::TrainArgs;
 
@@ -28,7 +29,10 @@ use super::watch::{Board, BEST_FOLDER};
 pub(super) fn run(args: &TrainArgs, common: &Common, output: &mut Output) -> Outcome {
     let Run { mut session, directory, place } = begin(args, common)?;
     match train(&mut session, args, &directory, output) {
-        Ok(None) => Ok(finish(&session, &directory, output).map(|()| Ending::Done)?),
+        Ok(None) => {
+            let profile = args.profile.then(|| profile::of(&mut session, &directory, output));
+            Ok(finish(&session, &directory, profile.transpose()?, output).map(|()| Ending::Done)?)
+        }
         Ok(Some(signal)) => {
             let (update, epoch) = (session.updates(), session.history().len() + 1);
             to_stderr(&format!(
@@ -151,6 +155,9 @@ fn train(
 ) -> Result<Option<Signal>> {
     session.save(directory)?;
     session.watch(Board::of(&args.watch, directory, session.updates())?);
+    if args.profile {
+        session.net().time_steps()?;
+    }
     let settings = session.settings().clone();
     output.note(&format!(
         "{}, {} ({} train, {} test samples), {}\non {}",
@@ -239,7 +246,12 @@ pub(super) fn explain(session: Session, error: Error, directory: Option<&Path>) 
     Error::NonFinite { update, what, value, first: first.map(Box::new) }
 }
 
-fn finish(session: &Session, directory: &Path, output: &mut Output) -> Result<()> {
+fn finish(
+    session: &Session,
+    directory: &Path,
+    profile: Option<Value>,
+    output: &mut Output,
+) -> Result<()> {
     let (settings, history) = (session.settings(), session.history());
     let title =
         format!("{} on {}", settings.net.describe(session.sets().sizes()), settings.data.name());
@@ -280,6 +292,9 @@ fn finish(session: &Session, directory: &Path, output: &mut Output) -> Result<()
         object["best_epoch"] = epoch.into();
         object["best"] = directory.join(BEST_FOLDER).display().to_string().into();
         object["ended_early"] = ended_early.into();
+    }
+    if let Some(profile) = profile {
+        object["profile"] = profile;
     }
     if !session.warnings().is_empty() {
         object["warnings"] = session.warnings().into();

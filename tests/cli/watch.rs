@@ -224,3 +224,27 @@ fn several_runs_are_drawn_together() {
     assert!(fail(at, &["plot", "A", "--out", "x.png"]).contains(".svg"));
     assert!(!at.join("x.svg").exists());
 }
+
+#[test]
+fn a_profile_says_what_each_step_takes() {
+    let dir = TempDir::new().unwrap();
+    let at = dir.path();
+    let args =
+        [&QUICK[..], &["--epochs", "1", "--threads", "1", "--out", "A", "--profile"]].concat();
+    let told = json(at, &[&args[..], &["--json"]].concat());
+    let plans = told["profile"]["plans"].as_array().unwrap();
+    let step = plans.iter().find(|plan| plan["plan"] == "training step" && plan["samples"] == 64);
+    let step = step.unwrap_or_else(|| panic!("{told}"));
+    assert_eq!(step["runs"], 2, "three batches of 64, but for the first");
+    let steps = step["steps"].as_array().unwrap();
+    let sum = |key: &str| steps.iter().map(|step| step[key].as_f64().unwrap()).sum::<f64>();
+    assert!((sum("share") - 1.0).abs() < 1e-9 && sum("ms") <= step["ms"].as_f64().unwrap());
+    assert_eq!((&steps[0]["kernel"], &steps[0]["layer"]), (&"linear".into(), &"fc1".into()));
+    for key in ["bytes", "bytes_per_second", "of_copy", "flops", "flops_per_second"] {
+        assert!(steps[0][key].as_f64().unwrap() > 0.0, "{key}: {step}");
+    }
+    let trace: Value = serde_json::from_slice(&fs::read(at.join("A/trace.json")).unwrap()).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let mut first = events.iter().filter(|event| event["cat"] == "fc1" && event["ph"] == "X");
+    assert!(first.any(|event| event["dur"].as_f64().unwrap() > 0.0), "{trace}");
+}

@@ -25,4 +25,8 @@ pub(in crate::cli) struct TrainArgs {
     /// jump. Without it, schedules that end with the epochs (cosine, one-cycle) take no more of them
     #[arg(long, requires = "resume")]
     pub(in crate::cli) stretch_schedule: bool,
+    /// Print how long each step of each plan took beside what the machine gives, and write the trace
+    /// trace.json to the run, which chrome://tracing and Perfetto show. The CPU only
+    #[arg(long)]
+    pub(in crate::cli) profile: bool,
 }
