@@ -95,6 +95,8 @@ pub mod uncertainty;
 pub mod models;
 pub mod self_test;
 pub mod torch_random;
+pub mod timed;
+pub mod watch;
 
 pub use device::Device;
 pub use dtype::DType;
@@ -116,7 +118,7 @@ pub use summary::{LayerSummary, Summary};
 pub use tensor::Tensor;
 pub use trainer::{StepLoss, Trainer};
 pub use values::{Tensors, Values};
-pub use view::{Gradients, View};
+pub use view::{Gradients, LayerOutput, View};
 
 #[cfg(doctest)]
 mod does_not_compile;

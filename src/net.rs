@@ -330,6 +330,14 @@ impl<M> Net<M> {
         self.seed = seed;
     }
 
+    pub(crate) fn runner(&self) -> &Runner {
+        &self.runner
+    }
+
+    pub(crate) fn runner_mut(&mut self) -> &mut Runner {
+        &mut self.runner
+    }
+
     pub(crate) fn state(&mut self) -> (&mut Store, &mut dyn Backend) {
         self.runner.state()
     }

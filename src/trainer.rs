@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Training: forward, loss, backward and optimiser as one plan.
 
+mod look;
 mod parts;
 mod rate;
 mod tuned;
@@ -317,7 +318,7 @@ where
 
     /// The learning rate of the next update.
     pub fn rate(&self) -> f64 {
-        self.schedule.rate(self.rate_set.unwrap_or(self.optimizer.rate), self.updates)
+        self.schedule.rate(self.base_rate(), self.updates)
     }
 
     /// The momentum of the next update (Adam: its decay of the first moment) where the schedule moves

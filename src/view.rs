@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Views: a network in a mode. Only a view runs.
 
+mod layers;
+
+pub use layers::LayerOutput;
+
 use crate::graph::Var;
 use crate::loss::Loss;
 use crate::net::{Call, Net, Outputs};

@@ -18,6 +18,8 @@ mod monte_carlo;
 mod non_finite;
 #[path = "cli/pictures.rs"]
 mod pictures;
+#[path = "cli/records.rs"]
+mod records;
 #[path = "cli/resume.rs"]
 mod resume;
 #[cfg(unix)]
@@ -31,6 +33,8 @@ mod texts;
 #[cfg(target_os = "linux")]
 #[path = "cli/verify.rs"]
 mod verify;
+#[path = "cli/watch.rs"]
+mod watch;
 
 use std::fs;
 use std::path::Path;

@@ -18,6 +18,8 @@ use super::data::Source;
 use super::dropout::DropoutArgs;
 use super::monte_carlo::MonteCarloArgs;
 use super::verify::VerifyArgs;
+use super::plot::PlotArgs;
+use super::train::TrainArgs;
 
 /// Trains neural networks as compiled plans. Without a command: compare.
 #[derive(Debug, Parser)]
@@ -125,6 +127,8 @@ pub(super) enum Command {
     Mask(MaskArgs),
     /// Train some steps here and in PyTorch, and compare all outputs, gradients and parameters
     Verify(VerifyArgs),
+    /// Draw the curves of several runs
+    Plot(PlotArgs),
     /// Show what the engine found on this machine
     Doctor(DoctorArgs),
 }
@@ -230,25 +234,6 @@ pub(super) struct FitArgs {
     /// What to do when a loss or the gradient norm is NaN or infinite; stop if not given
     #[arg(long, value_enum, value_name = "WHAT")]
     pub(super) non_finite: Option<NonFiniteName>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct TrainArgs {
-    #[command(flatten)]
-    pub(super) fit: FitArgs,
-    #[command(flatten)]
-    pub(super) dropout: DropoutArgs,
-    /// Run directory, new or empty; runs/NET-DATA-N if not given
-    #[arg(long, value_name = "DIR")]
-    pub(super) out: Option<PathBuf>,
-    /// Continue the run in this directory (that of --out if not given) up to --epochs; other
-    /// settings are those it began with
-    #[arg(long, value_name = "DIR", num_args = 0..=1)]
-    pub(super) resume: Option<Option<PathBuf>>,
-    /// With --resume and more --epochs: let the schedule span all epochs anew. The learning rate may
-    /// jump. Without it, schedules that end with the epochs (cosine, one-cycle) take no more of them
-    #[arg(long, requires = "resume")]
-    pub(super) stretch_schedule: bool,
 }
 
 #[derive(Debug, Args)]
@@ -455,6 +440,8 @@ pub(super) enum ScheduleName {
     OneCycle,
     /// Up to --lr over the first tenth of the updates
     Warmup,
+    /// Lower each time the figure that --monitor names has not got better for a while
+    Plateau,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

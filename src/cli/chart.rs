@@ -18,6 +18,9 @@ pub(super) struct Curve<'a> {
     pub(super) history: &'a [Epoch],
 }
 
+/// The most runs that one drawing tells apart.
+pub(super) const MOST_CURVES: usize = 8;
+
 /// One of the drawing's two halves.
 struct Panel {
     caption: &'static str,
@@ -29,7 +32,17 @@ struct Panel {
 }
 
 const SIZE: (u32, u32) = (1120, 500);
-const COLOURS: [RGBColor; 2] = [RGBColor(213, 94, 0), RGBColor(0, 114, 178)];
+/// Told apart by everybody: Okabe and Ito's, but for black.
+const COLOURS: [RGBColor; MOST_CURVES] = [
+    RGBColor(213, 94, 0),
+    RGBColor(0, 114, 178),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
+    RGBColor(120, 120, 120),
+    RGBColor(150, 75, 0),
+];
 const INK: RGBColor = RGBColor(51, 51, 51);
 const GRID: RGBColor = RGBColor(225, 225, 225);
 const FONT: &str = "sans-serif";
@@ -37,7 +50,7 @@ const FONT: &str = "sans-serif";
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 type Axes<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordu32, RangedCoordf64>>;
 
-/// Draws accuracy and loss over epochs, for training and test, of one or two runs.
+/// Draws accuracy and loss over epochs, for training and test, of a few runs.
 pub(super) fn draw(title: &str, curves: &[Curve<'_>]) -> Result<String> {
     let mut svg = String::new();
     {

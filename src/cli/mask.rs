@@ -32,7 +32,7 @@ pub(super) fn run(args: &MaskArgs, output: &mut Output) -> Result<()> {
     };
     let seed = args.seed.unwrap_or(seed);
     let batch = args.batch.map_or(batch, usize::from);
-    let net = network::scheduled_net(settings, sizes, Device::cpu(), seed, dropout)?;
+    let net = network::net_within(|net| net, settings, sizes, Device::cpu(), seed, dropout)?;
     let masks = net.mask(&args.layer, args.pass, &settings.batch(batch))?;
     let Some(mask) = masks.get(args.call) else {
         let expected = format!("a number below {}", masks.len());

@@ -22,13 +22,16 @@ mod network;
 mod outcome;
 mod output;
 mod plan;
+mod plot;
 mod predict;
 mod run_dir;
 mod session;
 mod settings;
+mod table;
 mod train;
 mod verdict;
 mod verify;
+mod watch;
 
 use std::io::{ErrorKind, IsTerminal};
 use std::path::Path;
@@ -79,6 +82,7 @@ fn run(cli: Cli) -> Outcome {
         | Command::Lint(_)
         | Command::Mask(_)
         | Command::Verify(_)
+        | Command::Plot(_)
         | Command::Doctor(_) => Purpose::Printing,
     };
     let mut output = Output::new(common, purpose);
@@ -92,6 +96,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Lint(args) => Ok(lint::run(&args, &mut output).map(done)?),
         Command::Mask(args) => Ok(mask::run(&args, &mut output).map(done)?),
         Command::Verify(args) => verify::run(&args, common, &mut output),
+        Command::Plot(args) => Ok(plot::run(&args, &mut output).map(done)?),
         Command::Doctor(args) => Ok(doctor::run(&args, common, &mut output).map(done)?),
     };
     output.finish();

@@ -3,8 +3,9 @@
 //! there is a terminal.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{FormattedDuration, ProgressBar, ProgressStyle};
 use kiln::{Error, Printable, Result};
 use serde::Serialize;
 use tracing::level_filters::LevelFilter;
@@ -94,7 +95,7 @@ impl Output {
         if self.progress == Progress::Untold {
             return;
         }
-        let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}");
+        let style = ProgressStyle::with_template("{msg}  {wide_bar} {pos}/{len} {prefix}");
         self.bar = ProgressBar::new(batches as u64)
             .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
             .with_position(done)
@@ -104,6 +105,17 @@ impl Output {
     /// One more batch is done.
     pub(super) fn advance(&self) {
         self.bar.inc(1);
+    }
+
+    /// Whether there is a progress bar.
+    pub(super) fn shows_progress(&self) -> bool {
+        self.progress == Progress::Bar
+    }
+
+    /// Changes what stands before and behind the progress bar.
+    pub(super) fn tell(&self, line: String, left: Duration) {
+        self.bar.set_message(line);
+        self.bar.set_prefix(format!("eta {}", FormattedDuration(left)));
     }
 
     /// Removes the progress bar.
@@ -128,8 +140,10 @@ impl Output {
         if self.broken.is_some() {
             return Ok(());
         }
-        let mut stdout = io::stdout().lock();
-        let written = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+        let written = self.bar.suspend(|| {
+            let mut stdout = io::stdout().lock();
+            writeln!(stdout, "{text}").and_then(|()| stdout.flush())
+        });
         match (written, self.purpose) {
             (Ok(()), _) => Ok(()),
             (Err(error), Purpose::Printing) => Err(Error::io("write", STANDARD_OUTPUT)(error)),

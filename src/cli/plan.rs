@@ -16,6 +16,7 @@ use super::args::{Common, DeviceName, GraphFormat, PlanArgs, PlanMode};
 use super::network;
 use super::output::Output;
 use super::settings::{NetSettings, StepSettings};
+use super::table::{aligned, Alignment};
 
 pub(super) fn run(args: &PlanArgs, common: &Common, output: &mut Output) -> Result<()> {
     let settings = NetSettings::new(&args.net)?;
@@ -113,34 +114,11 @@ fn table(plan: &Plan, ways: &Ways) -> String {
     if let Ways::Work(_) = ways {
         rows[0][HEADINGS.len() - 1].clear(); // the kernel's name says it
     }
-    let mut widths = [0; HEADINGS.len()];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut text = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for ((cell, width), alignment) in row.iter().zip(widths).zip(ALIGNMENTS) {
-            let _ = match alignment {
-                Alignment::Left => write!(line, "{cell:<width$}  "),
-                Alignment::Right => write!(line, "{cell:>width$}  "),
-            };
-        }
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
-    text
+    aligned(&rows, ALIGNMENTS)
 }
 
 const HEADINGS: [&str; 10] =
     ["step", "kernel", "ops", "layer", "shapes", "bytes", "flops", "lane", "writes", "path"];
-
-#[derive(Clone, Copy)]
-enum Alignment {
-    Left,
-    Right,
-}
 
 const ALIGNMENTS: [Alignment; 10] = {
     use Alignment::{Left, Right};

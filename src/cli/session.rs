@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kiln::checkpoint::{self, content_hash, Progress, Recipe, Resume};
 use kiln::data::{Loader, LoaderConfig, Position, Shuffle};
@@ -20,10 +20,11 @@ use super::evaluation::{evaluate, first_non_finite};
 use super::interrupt::{Interrupt, Signal};
 use super::lint;
 use super::metrics::{self, Epoch};
-use super::network::{self, AnyTrainer, Feed};
+use super::network::{self, AnyNet, AnyTrainer, Feed};
 use super::output::Output;
 use super::settings::{Settings, Stretch};
 use super::train::METRICS_FILE;
+use super::watch::{Ahead, Board, Course, Pace, Probe, Watcher};
 
 /// A training.
 pub(super) struct Session {
@@ -40,6 +41,12 @@ pub(super) struct Session {
     /// What lint says of the network.
     report: Report,
     history: Vec<Epoch>,
+    /// What the history comes to.
+    course: Course,
+    /// What looks at it beyond that.
+    watcher: Option<Watcher>,
+    /// How long measuring took the last time.
+    measuring: Duration,
     /// Updates that this process found made.
     began: u64,
     /// Updates that the last checkpoint of this process holds.
@@ -100,7 +107,7 @@ impl Session {
         settings.dropout = settings.dropout.map(|dropout| dropout.with_steps(loader.len()));
         let (seed, dropout) = (settings.seed, settings.dropout);
         let net =
-            network::scheduled_net(settings.net, sets.sizes(), device.clone(), seed, dropout)?;
+            network::net_within(|net| net, settings.net, sets.sizes(), device.clone(), seed, dropout)?;
         let trainer = network::trainer(net, &settings.step, settings.micro_batches)?
             .with_non_finite(conditions.non_finite);
         let mut trainer = trainer.with_schedule(settings.schedule(loader.len() as u64))?;
@@ -110,6 +117,7 @@ impl Session {
         trainer.plan(&x, &TensorType::i32([samples].into()))?;
         let recipe = Recipe::new().with_loader(&loader)?;
         let recipe = recipe.with("test data", content_hash(&*sets.test)?);
+        let course = Course::new(&settings)?;
         let (history, began, saved) = (Vec::new(), 0, None);
         Ok(Session {
             settings,
@@ -122,6 +130,9 @@ impl Session {
             recipe,
             report,
             history,
+            course,
+            watcher: None,
+            measuring: Duration::ZERO,
             began,
             saved,
         })
@@ -146,13 +157,37 @@ impl Session {
         self.loader.seek(position)?;
         metrics::restore_times(&directory.join(METRICS_FILE), &mut notes.history);
         self.history = notes.history;
+        self.course.replay(&self.history);
         self.began = self.trainer.updates();
         Ok(())
     }
 
     /// Epochs that are still to be trained.
     pub(super) fn remaining(&self) -> usize {
-        self.settings.epochs.get().saturating_sub(self.history.len())
+        match self.course.is_over() {
+            true => 0,
+            false => self.settings.epochs.get().saturating_sub(self.history.len()),
+        }
+    }
+
+    /// Has the training looked at from now on.
+    pub(super) fn watch(&mut self, board: Option<Board>) {
+        self.watcher = Some(Watcher::new(board, self.sets.sizes().classes));
+    }
+
+    pub(super) fn net(&mut self) -> &mut AnyNet {
+        self.trainer.net()
+    }
+
+    /// What was warned about, in words.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let warnings = self.watcher.iter().flat_map(Watcher::warnings);
+        warnings.map(ToString::to_string).collect()
+    }
+
+    /// What the history comes to.
+    pub(super) fn course(&self) -> &Course {
+        &self.course
     }
 
     /// What was measured so far.
@@ -195,6 +230,14 @@ impl Session {
 
     /// Writes a checkpoint, unless the network is no longer finite and the training is to stop then.
     pub(super) fn save(&mut self, directory: &Path) -> Result<()> {
+        self.write(directory)?;
+        self.saved = Some(self.trainer.updates());
+        tracing::debug!(directory = %directory.display(), updates = self.saved, "saved");
+        Ok(())
+    }
+
+    /// Writes a checkpoint beside that of the run.
+    pub(super) fn write(&mut self, directory: &Path) -> Result<()> {
         let notes = Notes {
             settings: self.settings.clone(),
             history: self.history.clone(),
@@ -203,10 +246,7 @@ impl Session {
         let notes = notes.without_times()?;
         let (position, recipe) = (self.loader.position(), self.recipe.clone());
         let progress = Progress { position, notes, recipe };
-        checkpoint::save(&mut self.trainer, &progress, directory)?;
-        self.saved = Some(self.trainer.updates());
-        tracing::debug!(directory = %directory.display(), updates = self.saved, "saved");
-        Ok(())
+        checkpoint::save(&mut self.trainer, &progress, directory)
     }
 
     /// Trains for one epoch, or what is left of it, and measures.
@@ -217,8 +257,19 @@ impl Session {
         }
         let seconds = begun.elapsed().as_secs_f64();
         self.trainer.check_finite()?;
-        match self.measure(seconds, output)? {
-            Some(epoch) => self.history.push(epoch),
+        let measuring = Instant::now();
+        let measured = self.measure(seconds, output)?;
+        self.measuring = measuring.elapsed();
+        match measured {
+            Some(epoch) => {
+                if let Some(watcher) = &mut self.watcher {
+                    let (feed, batch) = (self.settings.net.feed(), self.settings.step.batch.get());
+                    let probe = Probe { set: &self.sets.measured, feed, batch };
+                    watcher.epoch(&epoch, &mut self.trainer, &probe, output)?;
+                }
+                self.course.observe(&epoch, &mut self.trainer)?;
+                self.history.push(epoch);
+            }
             None => {
                 let signal = self.conditions.interrupt.caught().unwrap_or(Signal::Interrupt);
                 return Ok(Advance::Stopped(signal));
@@ -236,14 +287,27 @@ impl Session {
             return Ok(interrupt.caught());
         }
         let title = format!("epoch {number}/{}", self.settings.epochs);
-        output.start(title, self.loader.len(), batch);
+        output.start(title.clone(), self.loader.len(), batch);
+        match &mut self.watcher {
+            Some(watcher) if batch == 0 => watcher.begin(number, &mut self.trainer)?,
+            Some(watcher) => watcher.begin_late(),
+            None => {}
+        }
+        let epochs = (self.settings.epochs.get() + 1).saturating_sub(number);
+        let steps = (self.loader.len() as u64).saturating_mul(epochs as u64).saturating_sub(batch);
+        let ahead = Ahead { steps, epochs: epochs as u32, measuring: self.measuring };
+        let mut pace = Pace::new(title, self.settings.step.batch.get(), self.history.last(), ahead);
+        let watcher = &mut self.watcher;
         if let Some(signal) = interrupt.caught() {
             return Ok(Some(signal));
         }
         let ended = self.trainer.fit(&mut self.loader, number as u64, |_, event| {
             if let Event::Step { update, loss, .. } = event {
                 tracing::trace!(update, loss = loss.value()?, "step");
-                output.advance();
+                pace.step(loss, output)?;
+                if let Some(watcher) = watcher.as_mut() {
+                    watcher.step(update, loss, output)?;
+                }
                 if let Some(signal) = interrupt.caught() {
                     return Ok(ControlFlow::Break(signal));
                 }
@@ -287,7 +351,7 @@ impl Session {
             test_loss: test.loss,
             test_accuracy: test.accuracy(),
             seconds,
-            learning_rate: schedule.rate(self.settings.step.lr, last_update),
+            learning_rate: schedule.rate(self.trainer.base_rate(), last_update),
             dropout: last_rates(self.trainer.net())?,
         }))
     }
@@ -299,17 +363,22 @@ impl Session {
         update: u64,
         directory: Option<&Path>,
     ) -> Result<Option<NonFiniteValue>> {
-        let Session { settings, device, mut conditions, sets, trainer, .. } = self;
+        let Session { settings, device, mut conditions, sets, trainer, history, course, .. } = self;
         conditions.non_finite = NonFinite::Continue;
         let feed = settings.net.feed();
         let interrupt = conditions.interrupt.clone();
         // A second trainer may not fit into memory beside it.
+        let rate = trainer.base_rate();
         drop(trainer);
         let mut again = Session::on(sets, settings, device, conditions)?;
         if let Some(directory) = directory {
             again.resume(directory, Stretch::No)?;
         }
         while interrupt.caught().is_none() && again.trainer.updates() < update {
+            if course.moves_rate() {
+                let epoch = history.get(again.loader.position().epoch as usize);
+                again.trainer.set_rate(epoch.map_or(rate, |epoch| epoch.learning_rate))?;
+            }
             let (x, labels) = feed.tensors(again.loader.next_batch()?)?;
             if again.trainer.updates() + 1 == update {
                 return again.trainer.first_non_finite(&x, &labels);

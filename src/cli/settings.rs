@@ -15,6 +15,7 @@ use super::args::{
 use super::data::{Choice, Source};
 use super::dropout::DropoutSettings;
 use super::network::Feed;
+use super::watch::{Falling, Monitoring};
 
 /// Everything that a run's result depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +46,12 @@ pub(super) struct Settings {
     /// Earlier versions did not note it.
     #[serde(default)]
     pub(super) precision: Option<PrecisionName>,
+    /// The figure that is watched, if one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) monitoring: Option<Monitoring>,
+    /// How the learning rate falls on a plateau.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) falling: Option<Falling>,
 }
 
 /// What becomes of the schedule when a run goes on to more epochs than it began with.
@@ -158,6 +165,8 @@ impl Settings {
             micro_batches: args.micro_batches.unwrap_or(NonZeroUsize::MIN),
             dropout: None,
             precision: Some(precision.unwrap_or(PrecisionName::F32)),
+            monitoring: None,
+            falling: None,
         })
     }
 
@@ -231,7 +240,7 @@ impl Settings {
     fn spanned(&self, epochs: NonZeroUsize, stretch: Stretch) -> Result<NonZeroUsize> {
         let span = self.span();
         let ends = match self.schedule {
-            ScheduleName::Constant => return Ok(epochs),
+            ScheduleName::Constant | ScheduleName::Plateau => return Ok(epochs),
             // These have a rate for every epoch to come.
             ScheduleName::Step | ScheduleName::Warmup => false,
             ScheduleName::Cosine | ScheduleName::OneCycle => true,
@@ -275,7 +284,8 @@ impl Settings {
     pub(super) fn schedule(&self, updates_per_epoch: u64) -> Schedule {
         let updates = updates_per_epoch.saturating_mul(self.span().get() as u64).max(1);
         match self.schedule {
-            ScheduleName::Constant => Schedule::Constant,
+            // A plateau is seen after an epoch, and moves the rate that the schedule begins with.
+            ScheduleName::Constant | ScheduleName::Plateau => Schedule::Constant,
             ScheduleName::Cosine => Schedule::Cosine { period: updates, minimum: 0.0 },
             ScheduleName::Step => Schedule::Step { size: updates.div_ceil(3), gamma: 0.1 },
             ScheduleName::OneCycle => Schedule::one_cycle(self.step.lr, updates),
@@ -477,7 +487,7 @@ pub(super) fn at_least_one(number: usize) -> NonZeroUsize {
     NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN)
 }
 
-fn only_with<T: Serialize>(option: &str, other: &str, given: Option<T>) -> Result<()> {
+pub(super) fn only_with<T: Serialize>(option: &str, other: &str, given: Option<T>) -> Result<()> {
     match given {
         Some(given) => Err(Error::argument(option, format!("{other} with it"), show(&given))),
         None => Ok(()),

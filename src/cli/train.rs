@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `kiln train`.
 
+mod args;
+mod profile;
+
 use std::fs;
 use std::path::Path;
 
 use kiln::checkpoint::{self, write_atomically, MODEL_FILE, TRAINING_FILE};
 use kiln::{Device, Error, Result};
-use serde_json::json;
+use serde_json::{json, Value};
 
-use super::args::{Common, FitArgs, TrainArgs};
+pub(super) use args::TrainArgs;
+
+use super::args::{Common, FitArgs};
 use super::chart::{self, Curve};
 use super::dropout::DropoutSettings;
 use super::interrupt::{Interrupt, Signal};
@@ -20,11 +25,15 @@ use super::output::{to_stderr, Output};
 use super::run_dir::{self, RunDir, RUN_FILE};
 use super::session::{Advance, Conditions, Notes, Session};
 use super::settings::{Settings, Stretch};
+use super::watch::{Board, BEST_FOLDER};
 
 pub(super) fn run(args: &TrainArgs, common: &Common, output: &mut Output) -> Outcome {
     let Run { mut session, directory, place } = begin(args, common)?;
-    match train(&mut session, &directory, output) {
-        Ok(None) => Ok(finish(&session, &directory, output).map(|()| Ending::Done)?),
+    match train(&mut session, args, &directory, output) {
+        Ok(None) => {
+            let profile = args.profile.then(|| profile::of(&mut session, &directory, output));
+            Ok(finish(&session, &directory, profile.transpose()?, output).map(|()| Ending::Done)?)
+        }
         Ok(Some(signal)) => {
             let (update, epoch) = (session.updates(), session.history().len() + 1);
             to_stderr(&format!(
@@ -81,7 +90,7 @@ fn begin(args: &TrainArgs, common: &Common) -> Result<Run> {
     let interrupt = conditions.interrupt.clone();
     let run = match from {
         None => {
-            let mut settings = Settings::new(&args.fit, common.precision)?;
+            let mut settings = args.watch.complete(Settings::new(&args.fit, common.precision)?)?;
             settings.dropout = DropoutSettings::new(&args.dropout, settings.epochs)?;
             let session = Session::new(settings, device, conditions)?;
             let settings = session.settings();
@@ -121,6 +130,8 @@ fn resumed(
     let began = Notes::of(from, checkpoint::progress(from)?)?.settings;
     let (settings, mut errors) = began.resumed(&args.fit, common.precision, stretch);
     errors.extend(DropoutSettings::conflicts(&args.dropout, began.dropout));
+    let (settings, more) = args.watch.resumed(settings);
+    errors.extend(more);
     let device = match settings.precision {
         Some(name) => device.with_precision(name.precision()),
         None => device,
@@ -139,8 +150,17 @@ fn resumed(
 
 /// Trains to the end, or to a signal. There is a checkpoint before the first step: from then on a
 /// run that is cut off can be resumed.
-fn train(session: &mut Session, directory: &Path, output: &mut Output) -> Result<Option<Signal>> {
+fn train(
+    session: &mut Session,
+    args: &TrainArgs,
+    directory: &Path,
+    output: &mut Output,
+) -> Result<Option<Signal>> {
     session.save(directory)?;
+    session.watch(Board::of(&args.watch, directory, session.updates())?);
+    if args.profile {
+        session.net().time_steps()?;
+    }
     let settings = session.settings().clone();
     output.note(&format!(
         "{}, {} ({} train, {} test samples), {}\non {}",
@@ -172,6 +192,13 @@ fn train(session: &mut Session, directory: &Path, output: &mut Output) -> Result
         };
         // Times are in this file alone; a line too many is cut off when the run is resumed.
         metrics::append(&metrics_file, &epoch)?;
+        // First the best, then the run itself: if the second is cut off, the epoch is trained again, and
+        // found to be the best again.
+        if session.course().is_best() {
+            let best = directory.join(BEST_FOLDER);
+            fs::create_dir_all(&best).map_err(Error::io("create", &best))?;
+            session.write(&best)?;
+        }
         session.save(directory)?;
         output.note(&epoch.line(settings.epochs.get()))?;
     }
@@ -206,6 +233,9 @@ fn give_up(
                 for file in [TRAINING_FILE, MODEL_FILE, METRICS_FILE, RUN_FILE] {
                     let _ = fs::remove_file(directory.join(file));
                 }
+                for folder in [directory.join(BEST_FOLDER), Board::folder(directory)] {
+                    let _ = fs::remove_dir_all(folder);
+                }
             }
             error.into()
         }
@@ -222,7 +252,12 @@ pub(super) fn explain(session: Session, error: Error, directory: Option<&Path>) 
     Error::NonFinite { update, what, value, first: first.map(Box::new) }
 }
 
-fn finish(session: &Session, directory: &Path, output: &mut Output) -> Result<()> {
+fn finish(
+    session: &Session,
+    directory: &Path,
+    profile: Option<Value>,
+    output: &mut Output,
+) -> Result<()> {
     let (settings, history) = (session.settings(), session.history());
     let title =
         format!("{} on {}", settings.net.describe(session.sets().sizes()), settings.data.name());
@@ -230,6 +265,11 @@ fn finish(session: &Session, directory: &Path, output: &mut Output) -> Result<()
     write_atomically(directory.join(CURVES_FILE), curves.as_bytes())?;
     let Some(last) = history.last() else { return Ok(()) };
     let seconds: f64 = history.iter().map(|epoch| epoch.seconds).sum();
+    let course = session.course();
+    let ended_early = course.is_over() && history.len() < settings.epochs.get();
+    if let Some(reason) = course.reason().filter(|_| ended_early) {
+        output.note(&reason)?;
+    }
     output.result(&format!(
         "test accuracy {}, loss {:.4} after {} epochs, {seconds:.1} s of training; {}",
         percent(last.test_accuracy),
@@ -237,7 +277,12 @@ fn finish(session: &Session, directory: &Path, output: &mut Output) -> Result<()
         last.epoch,
         directory.join(MODEL_FILE).display(),
     ))?;
-    output.json(&json!({
+    let best = course.best();
+    if let Some((epoch, figure)) = &best {
+        let kept = directory.join(BEST_FOLDER);
+        output.result(&format!("best epoch {epoch}, {figure}; {}", kept.display()))?;
+    }
+    let mut object = json!({
         "net": settings.net.name(),
         "data": settings.data.name(),
         "device": session.device(),
@@ -248,5 +293,17 @@ fn finish(session: &Session, directory: &Path, output: &mut Output) -> Result<()
         "test_loss": last.test_loss,
         "seconds": seconds,
         "out": directory.display().to_string(),
-    }))
+    });
+    if let Some((epoch, _)) = best {
+        object["best_epoch"] = epoch.into();
+        object["best"] = directory.join(BEST_FOLDER).display().to_string().into();
+        object["ended_early"] = ended_early.into();
+    }
+    if let Some(profile) = profile {
+        object["profile"] = profile;
+    }
+    if !session.warnings().is_empty() {
+        object["warnings"] = session.warnings().into();
+    }
+    output.json(&object)
 }

@@ -4,12 +4,16 @@
 mod indices;
 mod store;
 mod stream;
+mod timing;
 mod training;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 pub(crate) use store::{Frozen, Store};
 pub(crate) use stream::Role;
+pub use timing::Span;
+pub(crate) use timing::Timing;
 
 use crate::backend::{Backend, Begun, Memory, Pending, PlanId, Run};
 use crate::op::TensorType;
@@ -27,6 +31,8 @@ pub(crate) struct Executable {
     recycled: Vec<Vec<Arc<Vec<f32>>>>,
     /// Integers among the inputs that are looked at before a run.
     indices: Vec<Indices>,
+    /// How long its steps take, if somebody asked.
+    timing: Option<Timing>,
 }
 
 /// The outputs of a run that are numbers.
@@ -50,7 +56,7 @@ impl Executable {
     pub(crate) fn new(plan: Plan) -> Self {
         let recycled = plan.outputs.iter().map(|_| Vec::new()).collect();
         let indices = indices::of(&plan.graph);
-        Executable { id: PlanId::fresh(), plan, recycled, indices }
+        Executable { id: PlanId::fresh(), plan, recycled, indices, timing: None }
     }
 
     pub(crate) fn id(&self) -> PlanId {
@@ -59,6 +65,16 @@ impl Executable {
 
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// Takes the times of steps from now on, counted from a moment.
+    pub(crate) fn time_from(&mut self, origin: Instant) {
+        let steps = self.plan.steps.len();
+        self.timing.get_or_insert_with(|| Timing::new(origin, steps));
+    }
+
+    pub(crate) fn timing(&self) -> Option<&Timing> {
+        self.timing.as_ref()
     }
 
     /// Looks at the integers among the inputs of a run that choose from something.
@@ -81,7 +97,7 @@ impl Executable {
         let mut outputs = self.take_outputs()?;
         let (id, plan) = (self.id, &self.plan);
         let mut run = Run { id, plan, memory, scalars, inputs, outputs: &mut outputs };
-        begin(backend, &mut run)?;
+        begin(backend, &mut run, self.timing.as_mut())?;
         backend.finish(&mut run)?;
         self.finish(backend, store, inputs, outputs)
     }
@@ -98,7 +114,7 @@ impl Executable {
         let mut outputs = self.take_outputs()?;
         let (id, plan) = (self.id, &self.plan);
         let mut run = Run { id, plan, memory, scalars, inputs, outputs: &mut outputs };
-        begin(backend, &mut run)?;
+        begin(backend, &mut run, self.timing.as_mut())?;
         match backend.finish_later(&mut run)? {
             None => {
                 let outputs = self.finish(backend, store, inputs, outputs)?;
@@ -195,21 +211,38 @@ impl Number {
 }
 
 /// Begins a run and issues its steps, unless the backend replays them.
-fn begin(backend: &mut dyn Backend, run: &mut Run<'_>) -> Result<()> {
-    match backend.begin(run)? {
-        Begun::Issue => issue(backend, run),
-        Begun::Replayed => Ok(()),
+fn begin(backend: &mut dyn Backend, run: &mut Run<'_>, timing: Option<&mut Timing>) -> Result<()> {
+    match (backend.begin(run)?, timing) {
+        (Begun::Issue, None) => {
+            issue(backend, run, |backend, run, index| backend.launch(run, index))
+        }
+        (Begun::Issue, Some(timing)) => {
+            timing.begin();
+            issue(backend, run, |backend, run, index| {
+                let begun = Instant::now();
+                backend.launch(run, index)?;
+                timing.add(index, begun);
+                Ok(())
+            })?;
+            timing.end();
+            Ok(())
+        }
+        (Begun::Replayed, _) => Ok(()),
     }
 }
 
 /// Issues the steps of a run in order.
-fn issue(backend: &mut dyn Backend, run: &mut Run<'_>) -> Result<()> {
+fn issue(
+    backend: &mut dyn Backend,
+    run: &mut Run<'_>,
+    mut launch: impl FnMut(&mut dyn Backend, &mut Run<'_>, usize) -> Result<()>,
+) -> Result<()> {
     for index in 0..run.plan.steps.len() {
         let step = &run.plan.steps[index];
         for &event in &step.waits {
             backend.wait(step.lane, event)?;
         }
-        backend.launch(run, index)?;
+        launch(backend, run, index)?;
         if let Some(event) = step.records {
             backend.record(step.lane, event)?;
         }

@@ -4,6 +4,7 @@
 
 mod average;
 mod group;
+mod plateau;
 mod rate_fn;
 mod schedule;
 mod tuning;
@@ -11,6 +12,7 @@ mod tuning;
 pub use crate::op::Nesterov;
 pub use average::{Average, Buffers};
 pub use group::Group;
+pub use plateau::{Better, Plateau, ReduceOnPlateau, Threshold};
 pub use rate_fn::RateFn;
 pub use schedule::{Anneal, MomentumCycle, Phases, Schedule};
 pub(crate) use tuning::Tuning;

@@ -118,6 +118,11 @@ impl Kept {
         self.plans.get_mut(&id).map(|entry| &mut entry.executable)
     }
 
+    /// The plans, with what they are for.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Request, &Executable)> {
+        self.plans.values().map(|entry| (&entry.request, &entry.executable))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.plans.len()
     }

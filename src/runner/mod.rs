@@ -7,13 +7,14 @@
 mod kept;
 
 use std::num::NonZeroUsize;
+use std::time::Instant;
 
 pub(crate) use kept::{Types, Wanted};
 
 use crate::backend::{Arena, Backend, PlanId};
 use crate::exec::{Executable, Numbers, Store};
 use crate::graph::{ParamId, Traced};
-use crate::passes::{self, Goal};
+use crate::passes::{self, Goal, Request};
 use crate::plan::{Bytes, Plan};
 use crate::scalars::Scalars;
 use crate::{Error, Result, Tensor};
@@ -34,11 +35,13 @@ pub(crate) struct Runner {
     arena: Option<(Arena, Bytes)>,
     store: Store,
     backend: Box<dyn Backend>,
+    /// Since when the times of steps are taken.
+    timed_from: Option<Instant>,
 }
 
 impl Runner {
     pub(crate) fn new(store: Store, backend: Box<dyn Backend>) -> Self {
-        Runner { kept: Kept::default(), arena: None, store, backend }
+        Runner { kept: Kept::default(), arena: None, store, backend, timed_from: None }
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -47,6 +50,16 @@ impl Runner {
 
     pub(crate) fn state(&mut self) -> (&mut Store, &mut dyn Backend) {
         (&mut self.store, &mut *self.backend)
+    }
+
+    /// Takes the times of steps from now on.
+    pub(crate) fn time_steps(&mut self) {
+        self.timed_from.get_or_insert_with(Instant::now);
+    }
+
+    /// The plans that are kept, with what they are for.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = (&Request, &Executable)> {
+        self.kept.iter()
     }
 
     /// Keeps at most this many plans.
@@ -153,6 +166,9 @@ impl Runner {
     ) -> Result<Vec<Tensor>> {
         let Some((arena, _)) = self.arena else { return Err(missing()) };
         let executable = self.kept.get_mut(id).ok_or_else(missing)?;
+        if let Some(origin) = self.timed_from {
+            executable.time_from(origin);
+        }
         let memory = self.store.memory(arena);
         executable.run(&mut *self.backend, (&self.store, &memory), scalars, inputs)
     }
@@ -167,6 +183,9 @@ impl Runner {
     ) -> Result<Numbers> {
         let Some((arena, _)) = self.arena else { return Err(missing()) };
         let executable = self.kept.get_mut(id).ok_or_else(missing)?;
+        if let Some(origin) = self.timed_from {
+            executable.time_from(origin);
+        }
         let memory = self.store.memory(arena);
         executable.run_later(&mut *self.backend, (&self.store, &memory), scalars, inputs)
     }

@@ -4,6 +4,7 @@
 use super::Trainer;
 use crate::loss::Loss;
 use crate::nn::Module;
+use crate::optim::ReduceOnPlateau;
 use crate::values::Values;
 use crate::{Error, Net, Result};
 
@@ -37,6 +38,44 @@ where
         }
         self.rate_set = Some(rate);
         Ok(())
+    }
+
+    /// The learning rate that the schedule begins with: the one that was [set](Trainer::set_rate), or the
+    /// optimiser's own.
+    pub fn base_rate(&self) -> f64 {
+        self.rate_set.unwrap_or(self.optimizer.rate)
+    }
+
+    /// Shows a figure, such as the test loss after an epoch, to what lets the rate fall on a plateau, and
+    /// sets the rate if it falls: the [base rate](Trainer::base_rate), before schedule and groups. Returns
+    /// the new one then.
+    ///
+    /// ```
+    /// use kiln::optim::{Plateau, ReduceOnPlateau, Sgd};
+    /// use kiln::{loss::Mse, nn::Linear, Device, Net, Seed, Trainer};
+    ///
+    /// let net = Net::new(Device::cpu(), Seed(7), |p| Linear::new(&p.at("fc"), 1, 1))?;
+    /// let mut fit = Trainer::new(net, Mse::default(), Sgd::new(0.5))?;
+    /// let options = Plateau { factor: 0.5, patience: 0, ..Plateau::default() };
+    /// let mut falling = ReduceOnPlateau::new(options)?;
+    /// assert_eq!(fit.reduce_on_plateau(&mut falling, 1.0)?, None);
+    /// assert_eq!(fit.reduce_on_plateau(&mut falling, 2.0)?, Some(0.25));
+    /// assert_eq!(fit.rate(), 0.25);
+    /// # Ok::<(), kiln::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`set_rate`](Trainer::set_rate).
+    pub fn reduce_on_plateau(
+        &mut self,
+        falling: &mut ReduceOnPlateau,
+        value: f64,
+    ) -> Result<Option<f64>> {
+        let lower = falling.observe(value, self.base_rate());
+        if let Some(rate) = lower {
+            self.set_rate(rate)?;
+        }
+        Ok(lower)
     }
 
     /// The network and the loss, to evaluate between steps what [`Trainer::evaluate`] does not:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch.optim import lr_scheduler
 
-from fixture import Fixture
+from fixture import Fixture, Source
 
 STEPS = 30
 BASE_LR = 0.1
@@ -28,6 +28,16 @@ ONE_CYCLE = {
     "final_div_factor": 10000.0,
     "three_phase": False,
     "cycle_momentum": False,
+}
+PLATEAU = {
+    "mode": "min",
+    "factor": 0.1,
+    "patience": 10,
+    "threshold": 1e-4,
+    "threshold_mode": "rel",
+    "cooldown": 0,
+    "min_lr": 0.0,
+    "eps": 1e-8,
 }
 # PyTorch's default.
 CYCLED = {"cycle_momentum": True, "base_momentum": 0.85, "max_momentum": 0.95}
@@ -51,6 +61,16 @@ def fixtures() -> Iterator[Fixture]:
     for name, suffix, options in cases:
         yield single(f"schedule_{name}{suffix}", name, options)
     yield warmup_then_cosine()
+    falling = [
+        ("", {"patience": 2, "factor": 0.5}),
+        ("_max", {"mode": "max", "patience": 1, "factor": 0.3, "threshold": 0.05}),
+        ("_absolute", {"patience": 0, "threshold": 0.1, "threshold_mode": "abs"}),
+        ("_max_absolute", {"mode": "max", "patience": 3, "threshold": 0.2, "threshold_mode": "abs"}),
+        ("_cooldown", {"patience": 1, "cooldown": 4, "factor": 0.5}),
+        ("_lowest", {"patience": 0, "min_lr": 0.02, "factor": 0.6, "eps": 0.003}),
+    ]
+    for suffix, options in falling:
+        yield plateau(f"plateau{suffix}", PLATEAU | options)
 
 
 def single(stem: str, name: str, options: dict) -> Fixture:
@@ -96,3 +116,22 @@ def schedule(stem, name, options, optimizer, scheduler) -> Fixture:
         tensors["momentum"] = torch.tensor(momenta, dtype=torch.float64)
     all_options = {"base_lr": BASE_LR, "steps": STEPS} | options
     return Fixture(stem, "schedule", name, all_options, tensors, float_type=torch.float64)
+
+
+def plateau(stem: str, options: dict) -> Fixture:
+    """The rate after each figure of a walk that gets better at first; one is NaN."""
+    source = Source(stem)
+    steps = torch.arange(STEPS)
+    sign = 1.0 if options["mode"] == "min" else -1.0
+    values = sign * 2.0 * torch.exp(-steps.double() / 6) + source.normal(STEPS, scale=0.1).double()
+    values[5] = float("nan")
+    optimizer = new_optimizer()
+    scheduler = lr_scheduler.ReduceLROnPlateau(optimizer, **options)
+    rates = []
+    for value in values:
+        scheduler.step(value.item())
+        rates.append(float(optimizer.param_groups[0]["lr"]))
+    tensors = {"value": values, "lr": torch.tensor(rates, dtype=torch.float64)}
+    all_options = {"base_lr": BASE_LR} | options
+    name = "reduce_lr_on_plateau"
+    return Fixture(stem, "plateau", name, all_options, tensors, float_type=torch.float64)

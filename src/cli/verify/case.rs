@@ -150,7 +150,7 @@ impl Case {
         let (sizes, device) = (self.sets.sizes(), self.device.clone());
         let Some(start) = start else { return network::net(self.net, sizes, device, self.seed) };
         let given = |module| seeded::given_masks(module, self.net);
-        let mut net = network::net_within(given, self.net, sizes, device, self.seed)?;
+        let mut net = network::net_within(given, self.net, sizes, device, self.seed, None)?;
         for (name, value) in start {
             net.set_parameter(name, value)?;
         }

@@ -63,6 +63,7 @@ fn agree(fixture: &Fixture, device: &kiln::Device) -> f64 {
         "optimizer" => optimizers::agree(fixture, device),
         "clip" => optimizers::agree_on_clipping(fixture, device),
         "schedule" => schedules::agree(fixture),
+        "plateau" => schedules::agree_on_plateau(fixture),
         "step" if fixture.option("name") == "classifier" => classifier::agree(fixture, device),
         "step" => steps::agree(fixture, device),
         "random" => more_layers::agree_on_random(fixture, device),

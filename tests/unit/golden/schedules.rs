@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Fixtures of schedules of learning rate and momentum.
 
-use kiln::optim::{Anneal, MomentumCycle, Phases, Schedule};
+use kiln::optim::{
+    Anneal, Better, MomentumCycle, Phases, Plateau, ReduceOnPlateau, Schedule, Threshold,
+};
 
 use crate::common::close::{compare, Tolerance};
 use crate::common::golden::Fixture;
@@ -21,6 +23,39 @@ pub(super) fn agree(fixture: &Fixture) -> f64 {
     };
     let rate = agree("rate", &rates, &fixture.get("lr").values);
     rate.max(agree("momentum", &momenta, expected))
+}
+
+/// The rate after each figure, bit for bit; also where all is written down and read again between two.
+pub(super) fn agree_on_plateau(fixture: &Fixture) -> f64 {
+    let number = |name: &str| fixture.number::<f64>(name);
+    let threshold = number("threshold");
+    let options = Plateau {
+        better: match fixture.option("mode") {
+            "min" => Better::Lower,
+            _ => Better::Higher,
+        },
+        factor: number("factor"),
+        patience: fixture.number("patience"),
+        threshold: match fixture.option("threshold_mode") {
+            "rel" => Threshold::Relative(threshold),
+            _ => Threshold::Absolute(threshold),
+        },
+        cooldown: fixture.number("cooldown"),
+        min_rate: number("min_lr"),
+        eps: number("eps"),
+    };
+    let mut falling = ReduceOnPlateau::new(options).expect("options in range");
+    let mut rate = number("base_lr");
+    let mut rates = Vec::new();
+    for value in &fixture.get("value").values {
+        let written = serde_json::to_string(&falling).expect("plain data");
+        falling = serde_json::from_str(&written).expect("what was written");
+        rate = falling.observe(*value, rate).unwrap_or(rate);
+        rates.push(rate);
+    }
+    assert_eq!(rates, fixture.get("lr").values, "{}", fixture.stem);
+    assert!(rates[0] > rates[rates.len() - 1], "{}: the rate never falls", fixture.stem);
+    0.0
 }
 
 /// The schedule of a PyTorch scheduler, whose options are prefixed.
