@@ -29,7 +29,16 @@ struct Panel {
 }
 
 const SIZE: (u32, u32) = (1120, 500);
-const COLOURS: [RGBColor; 2] = [RGBColor(213, 94, 0), RGBColor(0, 114, 178)];
+const COLOURS: [RGBColor; 8] = [
+    RGBColor(213, 94, 0),
+    RGBColor(0, 114, 178),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(180, 130, 0),
+    RGBColor(91, 75, 181),
+    RGBColor(86, 180, 233),
+    RGBColor(90, 90, 90),
+];
 const INK: RGBColor = RGBColor(51, 51, 51);
 const GRID: RGBColor = RGBColor(225, 225, 225);
 const FONT: &str = "sans-serif";
@@ -37,7 +46,7 @@ const FONT: &str = "sans-serif";
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 type Axes<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordu32, RangedCoordf64>>;
 
-/// Draws accuracy and loss over epochs, for training and test, of one or two runs.
+/// Draws accuracy and loss over epochs, for training and test, of one run or several.
 pub(super) fn draw(title: &str, curves: &[Curve<'_>]) -> Result<String> {
     let mut svg = String::new();
     {
@@ -90,7 +99,7 @@ fn draw_panel(area: &Area<'_>, panel: &Panel, curves: &[Curve<'_>]) -> Result<()
         .light_line_style(TRANSPARENT)
         .draw()
         .map_err(undrawn)?;
-    for (curve, colour) in curves.iter().zip(COLOURS) {
+    for (curve, colour) in curves.iter().zip(COLOURS.into_iter().cycle()) {
         draw_curve(&mut axes, panel, curve, colour)?;
     }
     axes.configure_series_labels()

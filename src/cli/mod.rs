@@ -21,11 +21,11 @@ mod outcome;
 mod output;
 mod plan;
 mod predict;
+mod rates;
 mod run_dir;
 mod session;
 mod settings;
 mod train;
-mod verdict;
 
 use std::io::{ErrorKind, IsTerminal};
 use std::path::Path;
@@ -64,7 +64,7 @@ pub(crate) fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Outcome {
     let common = &cli.common;
-    let command = cli.command.unwrap_or_else(|| Command::Compare(args::CompareArgs::default()));
+    let command = cli.command.unwrap_or_else(|| Command::Compare(compare::CompareArgs::default()));
     let purpose = match command {
         Command::Train(_) | Command::Compare(_) => Purpose::Files,
         Command::Eval(_)

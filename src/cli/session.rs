@@ -19,7 +19,7 @@ use super::evaluation::{evaluate, first_non_finite};
 use super::interrupt::{Interrupt, Signal};
 use super::lint;
 use super::metrics::{self, Epoch};
-use super::network::{self, AnyTrainer, Feed};
+use super::network::{self, AnyNet, AnyTrainer, Feed};
 use super::output::Output;
 use super::settings::{Settings, Stretch};
 use super::train::METRICS_FILE;
@@ -79,7 +79,13 @@ impl Session {
         Self::on(sets, settings, device, conditions)
     }
 
-    fn on(sets: Sets, settings: Settings, device: Device, conditions: Conditions) -> Result<Self> {
+    /// The same on data that are already there.
+    pub(super) fn on(
+        sets: Sets,
+        settings: Settings,
+        device: Device,
+        conditions: Conditions,
+    ) -> Result<Self> {
         let config = LoaderConfig {
             batch_size: settings.step.batch.get(),
             shuffle: match settings.net.feed() {
@@ -167,6 +173,11 @@ impl Session {
 
     pub(super) fn sets(&self) -> &Sets {
         &self.sets
+    }
+
+    /// The network, to measure it.
+    pub(super) fn net(&mut self) -> &mut AnyNet {
+        self.trainer.net()
     }
 
     /// Updates made so far.
