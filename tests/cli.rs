@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The program as its users meet it: results, files, exit codes, and what survives `kill -9`.
 
+#[path = "cli/compare.rs"]
+mod compare;
 #[path = "cli/dropout_schedule.rs"]
 mod dropout_schedule;
 #[cfg(target_os = "linux")]
@@ -184,30 +186,6 @@ fn runs_without_a_directory_get_numbers() {
     assert!(dir.path().join("runs/simple-digits-2/model.safetensors").is_file());
 }
 
-#[test]
-fn compare_tells_machines() {
-    let dir = TempDir::new().unwrap();
-    let args =
-        ["--epochs", "2", "--hidden", "16", "--train-samples", "100", "--out", "C", "--json"];
-    let object = json(dir.path(), &[&["compare"], &args[..]].concat());
-    assert_eq!((&object["net"], &object["data"]), (&"simple".into(), &"digits".into()));
-    let runs = object["runs"].as_array().unwrap();
-    assert_eq!(runs.len(), 2);
-    for (run, p) in runs.iter().zip([0.0, 0.5]) {
-        let number = |key: &str| run[key].as_f64().unwrap_or_else(|| panic!("{key} in {run}"));
-        assert_eq!(number("p"), p);
-        assert!((0.0..=1.0).contains(&number("train_accuracy")));
-        assert!((0.0..=1.0).contains(&number("test_accuracy")));
-        assert!(number("train_loss") > 0.0 && number("test_loss") > 0.0);
-        assert!(number("seconds") > 0.0);
-    }
-    let test = |run: usize| runs[run]["test_accuracy"].as_f64().unwrap();
-    assert_eq!(object["gain"].as_f64().unwrap(), test(1) - test(0));
-    for file in ["metrics.jsonl", "curves.svg", "p0/model.safetensors", "p0.5/model.safetensors"] {
-        assert!(dir.path().join("C").join(file).is_file(), "{file}");
-    }
-}
-
 /// The claim of the program: with a fifth of the labels wrong, dropout gains 5 points and more.
 #[test]
 fn without_arguments_it_shows_that_dropout_helps() {
@@ -352,7 +330,6 @@ fn mistakes_are_one_line() {
         (&["train", "--p", "-0.1"], 1, &["dropout1", "-0.1"]),
         (&["compare", "--p", "1.5"], 1, &["dropout1", "p", "1.5"]),
         (&["compare", "--p", "0"], 1, &["p", "more than 0"]),
-        (&["compare", "--net", "variable"], 1, &["net", "variable"]),
         (&["train", "--lr", "-1"], 1, &["learning rate", "-1"]),
         (&["train", "--momentum", "NaN"], 1, &["momentum", "NaN"]),
         (&["train", "--optimizer", "adam", "--momentum", "0.5"], 1, &["momentum", "sgd"]),

@@ -14,6 +14,7 @@ use kiln::{Device, NonFinite, Precision};
 use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
 
+use super::compare::CompareArgs;
 use super::data::Source;
 use super::dropout::DropoutArgs;
 use super::monte_carlo::MonteCarloArgs;
@@ -117,7 +118,7 @@ pub(super) enum Command {
     Eval(EvalArgs),
     /// Tell the class of each line of a text, by a checkpoint of a network that takes texts
     Predict(PredictArgs),
-    /// Train the same network without and with dropout and tell whether dropout helps
+    /// Train the same network without and with dropout, from several seeds, and tell whether dropout helps
     Compare(CompareArgs),
     /// Print the compiled plan of a step, and which way each part of it takes
     Plan(PlanArgs),
@@ -257,15 +258,6 @@ pub(super) struct PredictArgs {
     /// The lines to label; those of the standard input if not given
     #[arg(value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
-}
-
-#[derive(Debug, Default, Args)]
-pub(super) struct CompareArgs {
-    #[command(flatten)]
-    pub(super) fit: FitArgs,
-    /// Run directory, new or empty; runs/compare-DATA-N if not given
-    #[arg(long, value_name = "DIR")]
-    pub(super) out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -482,6 +474,14 @@ impl CellName {
         match self {
             CellName::Lstm => RnnCell::Lstm,
             CellName::Gru => RnnCell::Gru,
+        }
+    }
+
+    /// The name of its layers in the network.
+    pub(super) fn layer(self) -> &'static str {
+        match self {
+            CellName::Lstm => "lstm",
+            CellName::Gru => "gru",
         }
     }
 

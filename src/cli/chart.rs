@@ -50,7 +50,7 @@ const FONT: &str = "sans-serif";
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 type Axes<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordu32, RangedCoordf64>>;
 
-/// Draws accuracy and loss over epochs, for training and test, of a few runs.
+/// Draws accuracy and loss over epochs, for training and test, of one run or several.
 pub(super) fn draw(title: &str, curves: &[Curve<'_>]) -> Result<String> {
     let mut svg = String::new();
     {
@@ -103,7 +103,7 @@ fn draw_panel(area: &Area<'_>, panel: &Panel, curves: &[Curve<'_>]) -> Result<()
         .light_line_style(TRANSPARENT)
         .draw()
         .map_err(undrawn)?;
-    for (curve, colour) in curves.iter().zip(COLOURS) {
+    for (curve, colour) in curves.iter().zip(COLOURS.into_iter().cycle()) {
         draw_curve(&mut axes, panel, curve, colour)?;
     }
     axes.configure_series_labels()

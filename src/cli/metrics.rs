@@ -109,6 +109,8 @@ fn line(epoch: &Epoch) -> std::io::Result<String> {
 }
 
 /// JSON has no NaN and no infinity; what is not finite is written as null.
-fn number_or_nan<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+pub(super) fn number_or_nan<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<f64, D::Error> {
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }

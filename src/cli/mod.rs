@@ -24,12 +24,12 @@ mod output;
 mod plan;
 mod plot;
 mod predict;
+mod rates;
 mod run_dir;
 mod session;
 mod settings;
 mod table;
 mod train;
-mod verdict;
 mod verify;
 mod watch;
 
@@ -73,7 +73,7 @@ pub(crate) fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Outcome {
     let common = &cli.common;
-    let command = cli.command.unwrap_or_else(|| Command::Compare(args::CompareArgs::default()));
+    let command = cli.command.unwrap_or_else(|| Command::Compare(compare::CompareArgs::default()));
     let purpose = match command {
         Command::Train(_) | Command::Compare(_) => Purpose::Files,
         Command::Eval(_)

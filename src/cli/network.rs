@@ -17,6 +17,7 @@ use kiln::{Device, Error, Net, Precision, Result, Seed, Shape, Tensor, Trainer, 
 use super::args::{CaptureName, Common, DeviceName, ImageName, NetName, PrecisionName};
 use super::data::{Source, TextClasses};
 use super::dropout::DropoutSettings;
+use super::rates::Rates;
 use super::settings::{NetSettings, StepSettings};
 
 /// A network of any kind, of however many inputs.
@@ -161,7 +162,9 @@ impl NetSettings {
             NetSettings::Simple { hidden, .. } => {
                 format!("SimpleNet {FEATURES}-{hidden}-{hidden}-{classes}")
             }
-            NetSettings::Variable => format!("VariableDropoutNet {FEATURES}-1024-512-{classes}"),
+            NetSettings::Variable { .. } => {
+                format!("VariableDropoutNet {FEATURES}-1024-512-{classes}")
+            }
             NetSettings::Cnn { .. } => format!("Cnn 3x32x32-64-128-512-{classes}"),
             NetSettings::SpatialCnn { .. } => format!("SpatialDropoutCnn 3x32x32-64-128-{classes}"),
             NetSettings::Residual { .. } => format!("ResidualNet 3x32x32-64-64-64-{classes}"),
@@ -174,10 +177,42 @@ impl NetSettings {
         }
     }
 
+    /// The layers that drop, in the order of their rates.
+    pub(super) fn dropouts(&self) -> Vec<String> {
+        let names = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
+        match self {
+            NetSettings::Simple { .. } | NetSettings::Variable { .. } => {
+                names(&["dropout1", "dropout2"])
+            }
+            NetSettings::Cnn { .. } => names(&["dropout_conv", "dropout_fc"]),
+            NetSettings::SpatialCnn { .. } => names(&["spatial_dropout"]),
+            NetSettings::Residual { .. } => names(&["features.1.dropout"]),
+            NetSettings::ResnetSmall { .. } => (0..ResnetSmall::DROPOUTS)
+                .map(|block| format!("layer{}.{}.dropout", block / 3 + 1, block % 3))
+                .collect(),
+            NetSettings::Rnn(rnn) => match rnn.layers.get() {
+                1 => names(&["dropout"]),
+                _ => names(&["dropout", rnn.cell.layer()]),
+            },
+        }
+    }
+
+    /// Checks that there is a rate for each layer that drops.
+    fn check_rates(&self) -> Result<()> {
+        let layers = self.dropouts();
+        match self.given_rates() {
+            Some(Rates::Each(list)) if list.as_slice().len() != layers.len() => {
+                let expected = format!("a rate for each of {}", layers.join(", "));
+                Err(Error::argument("rates", expected, self.rates()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// How it takes samples.
     pub(super) fn feed(&self) -> Feed {
         match self {
-            NetSettings::Simple { .. } | NetSettings::Variable => Feed::Rows,
+            NetSettings::Simple { .. } | NetSettings::Variable { .. } => Feed::Rows,
             NetSettings::Cnn { .. }
             | NetSettings::SpatialCnn { .. }
             | NetSettings::Residual { .. }
@@ -269,7 +304,8 @@ pub(super) fn net_within(
     dropout: Option<DropoutSettings>,
 ) -> Result<AnyNet> {
     let Sizes { tokens, classes } = sizes;
-    if settings == NetSettings::Variable && classes != CLASSES {
+    settings.check_rates()?;
+    if settings.name() == NetName::Variable && classes != CLASSES {
         let expected = format!("{CLASSES} classes for --net variable");
         return Err(Error::argument("data", expected, classes));
     }
@@ -277,35 +313,43 @@ pub(super) fn net_within(
         let scheduled = dropout.map(|of| p.with_dropout_schedule(move |_, p| of.of_layer(p)));
         let p = scheduled.as_ref().unwrap_or(p);
         outer(match settings {
-            NetSettings::Simple { hidden, p: rate } => {
-                Box::new(OfImages(SimpleNet::new(p, FEATURES, hidden.get(), classes, rate)))
+            NetSettings::Simple { hidden, p: rates } => {
+                let sizes = [FEATURES, hidden.get(), classes];
+                Box::new(OfImages(SimpleNet::with_rates(p, sizes, rates.of_layers())))
             }
-            NetSettings::Variable => Box::new(OfImages(VariableDropoutNet::new(p))),
-            NetSettings::Cnn { p: rate } => {
-                let rates = rate.map_or(Cnn::RATES, |rate| [rate; 2]);
+            NetSettings::Variable { p: rates } => {
+                let rates = rates.map_or(VariableDropoutNet::RATES, Rates::of_layers);
+                Box::new(OfImages(VariableDropoutNet::with_rates(p, rates)))
+            }
+            NetSettings::Cnn { p: rates } => {
+                let rates = rates.map_or(Cnn::RATES, Rates::of_layers);
                 Box::new(OfImages(Cnn::with_rates(p, classes, rates)))
             }
-            NetSettings::SpatialCnn { p: rate } => {
+            NetSettings::SpatialCnn { p: rates } => {
                 let maps = [SpatialDropoutCnn::CHANNELS, IMAGE[1]];
+                let [rate] = rates.of_layers();
                 let features = SpatialDropoutCnn::new(p, rate);
                 let net = ImageClassifier::new(p, features, maps, SQUARE, classes);
                 Box::new(OfImages(net))
             }
-            NetSettings::Residual { p: rate } => {
+            NetSettings::Residual { p: rates } => {
+                let [rate] = rates.of_layers();
                 Box::new(OfImages(ResidualNet::new(p, classes, rate)))
             }
-            NetSettings::ResnetSmall { p: rate } => {
-                Box::new(OfImages(ResnetSmall::new(p, classes, rate)))
+            NetSettings::ResnetSmall { p: rates } => {
+                Box::new(OfImages(ResnetSmall::with_rates(p, classes, rates.of_layers())))
             }
             NetSettings::Rnn(rnn) => {
+                let [rate, between] = rnn.p.of_layers();
                 let options = RecurrentOptions {
                     layers: rnn.layers.get(),
                     directions: rnn.directions.directions(),
-                    dropout: rnn.p,
+                    dropout: between,
                     ..RecurrentOptions::default()
                 };
                 let sizes = [tokens, rnn.embedding.get(), rnn.hidden.get(), classes];
-                Box::new(OfTexts(RnnClassifier::with_cell(p, rnn.cell.cell(), sizes, options)))
+                let cell = rnn.cell.cell();
+                Box::new(OfTexts(RnnClassifier::with_rate(p, cell, sizes, options, rate)))
             }
         })
     })
@@ -330,7 +374,9 @@ mod tests {
     use super::*;
     use kiln::data::BadPictures;
 
+    use crate::cli::args::NetArgs;
     use crate::cli::data::Choice;
+    use crate::cli::rates::RateList;
     use crate::cli::settings::TokenSettings;
 
     #[test]
@@ -345,9 +391,51 @@ mod tests {
         };
         let sets = source.load(&choice, None)?;
         assert_eq!(sets.train.len(), 24);
-        let settings = NetSettings::ResnetSmall { p: 0.1 };
+        let settings = NetSettings::ResnetSmall { p: Rates::All(0.1) };
         let mut net = net(settings, sets.sizes(), Device::cpu(), 7)?;
         assert_eq!(net.parameter("fc.bias")?.shape().dims(), [9]);
+        Ok(())
+    }
+
+    /// Each rate reaches the layer that it is of: masks of a layer whose rate is 0 keep everything, and
+    /// those of the others do not.
+    #[test]
+    fn every_layer_that_drops_has_a_rate_of_its_own() -> Result<()> {
+        let all = [
+            NetName::Simple,
+            NetName::Variable,
+            NetName::Cnn,
+            NetName::SpatialCnn,
+            NetName::Residual,
+            NetName::ResnetSmall,
+            NetName::Rnn,
+        ];
+        for name in all {
+            let settings = NetSettings::new(&NetArgs { net: Some(name), ..NetArgs::default() })?;
+            let layers = settings.dropouts();
+            let rates = |count: usize, kept: usize| {
+                let rates = (0..count).map(|layer| if layer == kept { 0.0 } else { 0.5 });
+                Rates::Each(RateList::try_from(rates.collect::<Vec<f32>>()).expect("a few"))
+            };
+            for (kept, layer) in layers.iter().enumerate() {
+                let settings = settings.with_rates(rates(layers.len(), kept));
+                let made = net(settings, settings.usual_sizes()?, Device::cpu(), 7)?;
+                let dropping = |layer: &String| -> Result<bool> {
+                    // Where nothing is dropped there may be no masks.
+                    let masks = made.mask(layer, 0, &settings.batch(2)).unwrap_or_default();
+                    let values: Result<Vec<&[f32]>> = masks.iter().map(Tensor::values).collect();
+                    Ok(values?.concat().contains(&0.0))
+                };
+                assert!(!dropping(layer)?, "{name:?} {layer}");
+                for other in layers.iter().filter(|other| *other != layer) {
+                    assert!(dropping(other)?, "{name:?} {other}, without {layer}");
+                }
+            }
+            let wrong = settings.with_rates(rates(layers.len() + 1, 0));
+            let refused = net(wrong, settings.usual_sizes()?, Device::cpu(), 7).map(drop);
+            let text = refused.expect_err("one too many").to_string();
+            assert!(text.starts_with("rates: ") && text.contains(&layers[0]), "{text}");
+        }
         Ok(())
     }
 }

@@ -54,7 +54,12 @@ pub(super) fn record(directory: &Path, device: &str) -> Result<()> {
 
 /// The directory of a run that is to go on.
 pub(super) fn open(path: &Path) -> Result<RunDir> {
-    let training = path.join(TRAINING_FILE);
+    open_with(path, TRAINING_FILE)
+}
+
+/// The directory of something that is to go on, as a file in it says.
+pub(super) fn open_with(path: &Path, file: &str) -> Result<RunDir> {
+    let training = path.join(file);
     match fs::metadata(&training) {
         Ok(_) => RunDir::locked(path),
         Err(_) if is_bare(path).unwrap_or(false) => {

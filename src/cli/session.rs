@@ -87,7 +87,8 @@ impl Session {
         Self::on(sets, settings, device, conditions)
     }
 
-    fn on(
+    /// The same on data that are already there.
+    pub(super) fn on(
         sets: Sets,
         mut settings: Settings,
         device: Device,
@@ -211,6 +212,11 @@ impl Session {
 
     pub(super) fn sets(&self) -> &Sets {
         &self.sets
+    }
+
+    /// The network, to measure it.
+    pub(super) fn net(&mut self) -> &mut AnyNet {
+        self.trainer.net()
     }
 
     /// Updates made so far.

@@ -3,7 +3,7 @@
 
 use std::num::NonZeroUsize;
 
-use kiln::models::{Cnn, ResidualBlock, ResnetSmall, SpatialDropoutCnn};
+use kiln::models::{Cnn, ResidualBlock, ResnetSmall, SpatialDropoutCnn, VariableDropoutNet};
 use kiln::optim::{Adam, AdamW, Optimizer, Schedule, Sgd};
 use kiln::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use super::args::{
 use super::data::{Choice, Source};
 use super::dropout::DropoutSettings;
 use super::network::Feed;
+use super::rates::{self, Rates};
 use super::watch::{Falling, Monitoring};
 
 /// Everything that a run's result depends on.
@@ -69,21 +70,25 @@ pub(super) enum Stretch {
 pub(super) enum NetSettings {
     Simple {
         hidden: NonZeroUsize,
-        p: f32,
+        p: Rates,
     },
-    Variable,
-    /// At its two own rates, unless one is given for both.
+    /// At its two own rates, unless others are given.
+    Variable {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        p: Option<Rates>,
+    },
+    /// At its two own rates, unless others are given.
     Cnn {
-        p: Option<f32>,
+        p: Option<Rates>,
     },
     SpatialCnn {
-        p: f32,
+        p: Rates,
     },
     Residual {
-        p: f32,
+        p: Rates,
     },
     ResnetSmall {
-        p: f32,
+        p: Rates,
     },
     Rnn(RnnSettings),
 }
@@ -96,7 +101,7 @@ pub(super) struct RnnSettings {
     pub(super) directions: DirectionsName,
     pub(super) embedding: NonZeroUsize,
     pub(super) hidden: NonZeroUsize,
-    pub(super) p: f32,
+    pub(super) p: Rates,
 }
 
 /// What tokens of texts are, and how often one must occur to be known.
@@ -306,23 +311,20 @@ impl NetSettings {
             only_with("embedding", RNN, args.embedding)?;
             only_with("bidirectional", RNN, args.bidirectional.then_some(true))?;
         }
+        let rate = |usual| Rates::All(args.p.unwrap_or(usual));
         let net = match name {
             NetName::Simple => {
                 let hidden = args.hidden.unwrap_or(at_least_one(HIDDEN));
-                return Ok(NetSettings::Simple { hidden, p: args.p.unwrap_or(RATE) });
+                return Ok(NetSettings::Simple { hidden, p: rate(RATE) });
             }
             NetName::Variable => {
                 only_with("p", "--net simple", args.p)?;
-                NetSettings::Variable
+                NetSettings::Variable { p: None }
             }
-            NetName::Cnn => NetSettings::Cnn { p: args.p },
-            NetName::SpatialCnn => {
-                NetSettings::SpatialCnn { p: args.p.unwrap_or(SpatialDropoutCnn::RATE) }
-            }
-            NetName::Residual => NetSettings::Residual { p: args.p.unwrap_or(ResidualBlock::RATE) },
-            NetName::ResnetSmall => {
-                NetSettings::ResnetSmall { p: args.p.unwrap_or(ResnetSmall::RATE) }
-            }
+            NetName::Cnn => NetSettings::Cnn { p: args.p.map(Rates::All) },
+            NetName::SpatialCnn => NetSettings::SpatialCnn { p: rate(SpatialDropoutCnn::RATE) },
+            NetName::Residual => NetSettings::Residual { p: rate(ResidualBlock::RATE) },
+            NetName::ResnetSmall => NetSettings::ResnetSmall { p: rate(ResnetSmall::RATE) },
             NetName::Rnn => {
                 return Ok(NetSettings::Rnn(RnnSettings {
                     cell: args.cell.unwrap_or(CellName::Lstm),
@@ -333,7 +335,7 @@ impl NetSettings {
                     },
                     embedding: args.embedding.unwrap_or(at_least_one(EMBEDDING)),
                     hidden: args.hidden.unwrap_or(at_least_one(UNITS)),
-                    p: args.p.unwrap_or(RATE),
+                    p: rate(RATE),
                 }));
             }
         };
@@ -344,7 +346,7 @@ impl NetSettings {
     pub(super) fn name(&self) -> NetName {
         match self {
             NetSettings::Simple { .. } => NetName::Simple,
-            NetSettings::Variable => NetName::Variable,
+            NetSettings::Variable { .. } => NetName::Variable,
             NetSettings::Cnn { .. } => NetName::Cnn,
             NetSettings::SpatialCnn { .. } => NetName::SpatialCnn,
             NetSettings::Residual { .. } => NetName::Residual,
@@ -355,36 +357,40 @@ impl NetSettings {
 
     /// The dropout rate, if there is but one.
     pub(super) fn rate(&self) -> Option<f32> {
-        match *self {
-            NetSettings::Variable => None,
-            NetSettings::Cnn { p } => p,
-            NetSettings::Simple { p, .. }
-            | NetSettings::SpatialCnn { p }
-            | NetSettings::Residual { p }
-            | NetSettings::ResnetSmall { p } => Some(p),
-            NetSettings::Rnn(rnn) => Some(rnn.p),
-        }
+        self.given_rates().and_then(Rates::one)
     }
 
-    /// The same network at one dropout rate, if it takes one.
-    pub(super) fn with_rate(self, p: f32) -> Option<Self> {
+    /// The same network at other dropout rates.
+    pub(super) fn with_rates(self, p: Rates) -> Self {
         match self {
-            NetSettings::Simple { hidden, .. } => Some(NetSettings::Simple { hidden, p }),
-            NetSettings::Variable => None,
-            NetSettings::Cnn { .. } => Some(NetSettings::Cnn { p: Some(p) }),
-            NetSettings::SpatialCnn { .. } => Some(NetSettings::SpatialCnn { p }),
-            NetSettings::Residual { .. } => Some(NetSettings::Residual { p }),
-            NetSettings::ResnetSmall { .. } => Some(NetSettings::ResnetSmall { p }),
-            NetSettings::Rnn(rnn) => Some(NetSettings::Rnn(RnnSettings { p, ..rnn })),
+            NetSettings::Simple { hidden, .. } => NetSettings::Simple { hidden, p },
+            NetSettings::Variable { .. } => NetSettings::Variable { p: Some(p) },
+            NetSettings::Cnn { .. } => NetSettings::Cnn { p: Some(p) },
+            NetSettings::SpatialCnn { .. } => NetSettings::SpatialCnn { p },
+            NetSettings::Residual { .. } => NetSettings::Residual { p },
+            NetSettings::ResnetSmall { .. } => NetSettings::ResnetSmall { p },
+            NetSettings::Rnn(rnn) => NetSettings::Rnn(RnnSettings { p, ..rnn }),
         }
     }
 
     /// The dropout rates, for people and names of directories.
     pub(super) fn rates(&self) -> String {
-        match (self.rate(), self) {
-            (Some(p), _) => p.to_string(),
-            (None, NetSettings::Cnn { .. }) => Cnn::RATES.map(|rate| rate.to_string()).join("+"),
-            (None, _) => "0.2+0.5".into(),
+        match (self.given_rates(), self) {
+            (Some(rates), _) => rates.describe(),
+            (None, NetSettings::Variable { .. }) => rates::describe(&VariableDropoutNet::RATES),
+            (None, _) => rates::describe(&Cnn::RATES),
+        }
+    }
+
+    /// The rates that it was given; `None` if it is at its own.
+    pub(super) fn given_rates(&self) -> Option<Rates> {
+        match *self {
+            NetSettings::Variable { p } | NetSettings::Cnn { p } => p,
+            NetSettings::Simple { p, .. }
+            | NetSettings::SpatialCnn { p }
+            | NetSettings::Residual { p }
+            | NetSettings::ResnetSmall { p } => Some(p),
+            NetSettings::Rnn(rnn) => Some(rnn.p),
         }
     }
 
@@ -507,6 +513,7 @@ pub(super) fn conflict<T: Serialize + PartialEq>(
     Some(Error::argument(option, expected, show(&given)))
 }
 
+/// A value as it is written in settings.
 pub(super) fn show<T: Serialize>(value: &T) -> String {
     let text = serde_json::to_string(value).unwrap_or_default();
     match text.as_str() {

@@ -57,16 +57,25 @@ impl ResnetSmall {
     /// The rate that the program uses unless another is given.
     pub const RATE: f32 = 0.1;
 
+    /// Dropouts, one in each block.
+    pub const DROPOUTS: usize = STAGES.len() * BLOCKS;
+
     /// A network with `classes` scores, with feature maps dropped at `rate`.
     pub fn new(p: &Scope, classes: usize, rate: f32) -> Self {
+        Self::with_rates(p, classes, [rate; Self::DROPOUTS])
+    }
+
+    /// The same with a rate for each block.
+    pub fn with_rates(p: &Scope, classes: usize, rates: [f32; Self::DROPOUTS]) -> Self {
         let conv1 = conv(&p.at("conv1"), [3, STAGES[0]], 3, 1);
         let bn1 = BatchNorm::new(&p.at("bn1"), STAGES[0]);
         let mut inputs = STAGES[0];
-        let mut blocks = Vec::new();
+        let mut blocks = Vec::with_capacity(rates.len());
         for (stage, outputs) in STAGES.into_iter().enumerate() {
             for block in 0..BLOCKS {
                 let p = p.at(&format!("layer{}", stage + 1)).at(&block.to_string());
                 let stride = if inputs == outputs { 1 } else { 2 };
+                let rate = rates[blocks.len()];
                 blocks.push(Block::new(&p, [inputs, outputs], stride, rate));
                 inputs = outputs;
             }

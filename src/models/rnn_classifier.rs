@@ -85,7 +85,7 @@ impl RnnClassifier {
     /// The same sizes in one list, and other layers; all dropout is at the rate of that between them.
     /// The scores are told by `hidden[-1]`, which of two directions is one.
     pub fn with_options(p: &Scope, sizes: [usize; 4], options: RecurrentOptions) -> Self {
-        Self::of(p, RnnCell::Lstm, sizes, options, Told::ByTheLast)
+        Self::of(p, RnnCell::Lstm, sizes, options, options.dropout, Told::ByTheLast)
     }
 
     /// The same with layers of another kind, and scores told by the last hidden states of both directions
@@ -110,11 +110,23 @@ impl RnnClassifier {
         sizes: [usize; 4],
         options: RecurrentOptions,
     ) -> Self {
+        Self::with_rate(p, cell, sizes, options, options.dropout)
+    }
+
+    /// The same with another rate, behind the embedding and before the scores, than that of the options
+    /// between the layers.
+    pub fn with_rate(
+        p: &Scope,
+        cell: RnnCell,
+        sizes: [usize; 4],
+        options: RecurrentOptions,
+        rate: f32,
+    ) -> Self {
         let told_by = match options.directions {
             Directions::Forward => Told::ByTheLast,
             Directions::Both => Told::ByBoth,
         };
-        Self::of(p, cell, sizes, options, told_by)
+        Self::of(p, cell, sizes, options, rate, told_by)
     }
 
     fn of(
@@ -122,11 +134,11 @@ impl RnnClassifier {
         cell: RnnCell,
         [words, width, hidden, classes]: [usize; 4],
         options: RecurrentOptions,
+        rate: f32,
         told_by: Told,
     ) -> Self {
-        let rate = options.dropout;
         // Of one layer there is nothing between, and nothing to be warned of.
-        let between = if options.layers > 1 { rate } else { 0.0 };
+        let between = if options.layers > 1 { options.dropout } else { 0.0 };
         let options = RecurrentOptions { dropout: between, ..options };
         let states = match told_by {
             Told::ByTheLast => hidden,

@@ -38,11 +38,20 @@ impl SimpleNet {
     /// A network from `input` features over two layers of `hidden` features to `classes` scores,
     /// with dropout at `rate`.
     pub fn new(p: &Scope, input: usize, hidden: usize, classes: usize, rate: f32) -> Self {
+        Self::with_rates(p, [input, hidden, classes], [rate; 2])
+    }
+
+    /// The same with a rate for each dropout.
+    pub fn with_rates(
+        p: &Scope,
+        [input, hidden, classes]: [usize; 3],
+        [first, second]: [f32; 2],
+    ) -> Self {
         SimpleNet {
             fc1: Linear::new(&p.at("fc1"), input, hidden),
-            dropout1: Dropout::new(&p.at("dropout1"), rate),
+            dropout1: Dropout::new(&p.at("dropout1"), first),
             fc2: Linear::new(&p.at("fc2"), hidden, hidden),
-            dropout2: Dropout::new(&p.at("dropout2"), rate),
+            dropout2: Dropout::new(&p.at("dropout2"), second),
             fc3: Linear::new(&p.at("fc3"), hidden, classes),
         }
     }

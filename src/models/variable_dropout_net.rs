@@ -10,6 +10,9 @@ use crate::nn::{Dropout, Linear, Module, Scope};
 /// # Shapes
 /// `x`: `[samples, 784]`; scores: `[samples, 10]`.
 ///
+/// # Errors
+/// A rate outside `[0, 1]` comes back from the network's constructor.
+///
 /// ```
 /// use kiln::models::VariableDropoutNet;
 /// use kiln::{Device, Net, Seed, Tensor};
@@ -29,13 +32,21 @@ pub struct VariableDropoutNet {
 }
 
 impl VariableDropoutNet {
+    /// The rates unless others are given.
+    pub const RATES: [f32; 2] = [0.2, 0.5];
+
     /// The network.
     pub fn new(p: &Scope) -> Self {
+        Self::with_rates(p, Self::RATES)
+    }
+
+    /// The same at other rates.
+    pub fn with_rates(p: &Scope, [first, second]: [f32; 2]) -> Self {
         VariableDropoutNet {
             fc1: Linear::new(&p.at("fc1"), 784, 1024),
-            dropout1: Dropout::new(&p.at("dropout1"), 0.2),
+            dropout1: Dropout::new(&p.at("dropout1"), first),
             fc2: Linear::new(&p.at("fc2"), 1024, 512),
-            dropout2: Dropout::new(&p.at("dropout2"), 0.5),
+            dropout2: Dropout::new(&p.at("dropout2"), second),
             fc3: Linear::new(&p.at("fc3"), 512, 10),
         }
     }

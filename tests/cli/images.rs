@@ -70,12 +70,12 @@ fn networks_of_images_are_compared_and_evaluated() {
     let at = dir.path();
     write_cifar10(&at.join("few"));
     let compare = ["compare", "--net", "residual", "--data", "cifar10:few", "--out", "C"];
-    let few = ["--batch", "8", "--epochs", "1", "--threads", "1"];
+    let few = ["--batch", "8", "--epochs", "1", "--seeds", "1", "--threads", "1"];
     let text = succeed(at, &[&compare[..], &few].concat());
     for word in ["dropout 0 against 0.1", "train accuracy", "cifar10"] {
         assert!(text.contains(word), "no {word} in {text}");
     }
-    let evaluated = json(at, &["eval", "--checkpoint", "C/p0.1", "--json", "--threads", "1"]);
+    let evaluated = json(at, &["eval", "--checkpoint", "C/p0.1/seed0", "--json", "--threads", "1"]);
     let result = fs::read_to_string(at.join("C/result.json")).unwrap();
     let result: Value = serde_json::from_str(&result).unwrap();
     assert_eq!(evaluated["accuracy"], result["runs"][1]["test_accuracy"]);
