@@ -94,8 +94,8 @@ pub mod uncertainty;
 
 pub mod models;
 pub mod self_test;
-pub mod torch_random;
 pub mod timed;
+pub mod torch_random;
 pub mod watch;
 
 pub use device::Device;

@@ -20,10 +20,10 @@ mod abi_recurrent;
 mod along;
 #[path = "kernels/attributes.rs"]
 mod attributes;
-#[path = "kernels/batches.rs"]
-mod batches;
 #[path = "kernels/batch_norm.rs"]
 mod batch_norm;
+#[path = "kernels/batches.rs"]
+mod batches;
 #[path = "kernels/blend.rs"]
 mod blend;
 #[path = "kernels/chain.rs"]

@@ -18,9 +18,9 @@ use super::compare::CompareArgs;
 use super::data::Source;
 use super::dropout::DropoutArgs;
 use super::monte_carlo::MonteCarloArgs;
-use super::verify::VerifyArgs;
 use super::plot::PlotArgs;
 use super::train::TrainArgs;
+use super::verify::VerifyArgs;
 
 /// Trains neural networks as compiled plans. Without a command: compare.
 #[derive(Debug, Parser)]

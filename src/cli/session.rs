@@ -107,8 +107,14 @@ impl Session {
         let loader = Loader::new(Arc::clone(&sets.train), config)?;
         settings.dropout = settings.dropout.map(|dropout| dropout.with_steps(loader.len()));
         let (seed, dropout) = (settings.seed, settings.dropout);
-        let net =
-            network::net_within(|net| net, settings.net, sets.sizes(), device.clone(), seed, dropout)?;
+        let net = network::net_within(
+            |net| net,
+            settings.net,
+            sets.sizes(),
+            device.clone(),
+            seed,
+            dropout,
+        )?;
         let trainer = network::trainer(net, &settings.step, settings.micro_batches)?
             .with_non_finite(conditions.non_finite);
         let mut trainer = trainer.with_schedule(settings.schedule(loader.len() as u64))?;

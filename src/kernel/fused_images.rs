@@ -262,7 +262,7 @@ pub(super) fn find_conv_pool(finder: &Finder<'_>, root: NodeId) -> Option<Cluste
                 if by_pixels
                     && of_group.is_multiple_of(ELEMENTS_PER_BLOCK as usize)
                     && super::counts_as_stored(node, dropout)
-            && dropout.rate.constant_scale().is_some()
+                    && dropout.rate.constant_scale().is_some()
                 {
                     tail.dropout = Some(dropout);
                     chain.take(*user);

@@ -17,9 +17,7 @@ pub(super) fn specialise(graph: Graph, mode: Mode) -> Result<Graph> {
         // Only changes of state depend on changes of state.
         let inputs: Vec<NodeId> = node.inputs.iter().filter_map(|id| renamed[id.index()]).collect();
         let new = match &node.op {
-            Op::Dropout(dropout)
-                if dropout.rate == DropRate::Constant(0) || !drawing.is_by(id) =>
-            {
+            Op::Dropout(dropout) if dropout.rate == DropRate::Constant(0) || !drawing.is_by(id) => {
                 Some(inputs[0])
             }
             Op::ByMode(when) => {
@@ -70,9 +68,7 @@ impl Drawing {
     fn last(graph: &Graph) -> Self {
         let live = simplify::live(graph);
         let drops = |(id, node): &(NodeId, &Node)| match node.op {
-            Op::Dropout(dropout) => {
-                dropout.rate != DropRate::Constant(0) && live[id.index()]
-            }
+            Op::Dropout(dropout) => dropout.rate != DropRate::Constant(0) && live[id.index()],
             _ => false,
         };
         let Some((last, _)) = graph.nodes().rev().find(drops) else { return Drawing::Nothing };

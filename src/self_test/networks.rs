@@ -2,8 +2,8 @@
 //! One training step of each of the article's networks, at their own sizes.
 
 use super::{difference, labels, largest, margin, numbers, reference, tolerance, Check};
-use crate::loss::CrossEntropy;
 use crate::graph::Var;
+use crate::loss::CrossEntropy;
 use crate::models::{RnnClassifier, SimpleNet, VariableDropoutNet};
 use crate::nn::{Linear, Module, Scope};
 use crate::optim::Adam;

@@ -196,7 +196,14 @@ pub(crate) fn held(array: &Array) -> Vec<Want> {
     array.values.iter().map(|&value| Want::plain(value)).collect()
 }
 
-pub(crate) fn compare(gpu: &Gpu, kernel: &str, what: &str, array: &Array, want: &[Want], of: Storage) {
+pub(crate) fn compare(
+    gpu: &Gpu,
+    kernel: &str,
+    what: &str,
+    array: &Array,
+    want: &[Want],
+    of: Storage,
+) {
     if !want.is_empty() {
         gpu.ledger().compare(kernel, what, &array.read(), want, Exactness::new(of, ROUNDINGS));
     }

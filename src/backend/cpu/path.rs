@@ -172,9 +172,7 @@ impl Path {
             | Kernel::RecurrentDropout(_)
             | Kernel::RecurrentGradientDropout(..)
             | Kernel::FusedImages(_)
-            | Kernel::Plain => {
-                Path::new(Plain, Nothing)
-            }
+            | Kernel::Plain => Path::new(Plain, Nothing),
         }
     }
 

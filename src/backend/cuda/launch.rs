@@ -11,8 +11,8 @@ use cudarc::driver::sys::{
 use cudarc::driver::{result, sys, DriverError};
 
 use super::abi::*;
-use super::abi_recurrent::*;
 use super::abi_images::*;
+use super::abi_recurrent::*;
 use super::memory::Address;
 
 /// A piece of a step's work on the device.

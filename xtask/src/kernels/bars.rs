@@ -80,7 +80,8 @@ const EVERY_FUNCTION: &str =
 const ONE_BY_ONE: &str = "rows are not aligned to 16 bytes: element by element";
 const FOUND: &str =
     "operands are found element by element where channels are not aligned; any window";
-const UNITS: &str = "rows of several lengths are found one by one; units of every kind of cell, each by itself";
+const UNITS: &str =
+    "rows of several lengths are found one by one; units of every kind of cell, each by itself";
 const LAYERS: &str =
     "several layers in one launch, whose numbers are looked up; operands are found element by element";
 const CHANNELS: &str = "channels that are not aligned go one by one; indices are 4 bytes";

@@ -170,9 +170,7 @@ impl<'a> Launch<'a> {
             | Kernel::RecurrentDropout(_)
             | Kernel::RecurrentGradientDropout(..)
             | Kernel::FusedImages(_)
-            | Kernel::Plain => {
-                Err(internal("a step without a loop of its own is interpreted"))
-            }
+            | Kernel::Plain => Err(internal("a step without a loop of its own is interpreted")),
         }
     }
 
