@@ -115,7 +115,7 @@ impl<'n, M> MonteCarlo<'n, M> {
         self.check(&given)?;
         let (mode, pass, samples) = (self.mode(), self.pass, self.samples);
         let (pass, outputs) = self.net.attempt(|net| {
-            let scalars = scalars(net, mode, pass, samples);
+            let scalars = scalars(net, mode, pass, samples)?;
             let request = Request { mode, goal: Goal::Forward };
             let call = Call { request, loss: None, given: &given, scalars };
             let outputs = net.run::<I, O, ()>(call)?;
@@ -142,7 +142,7 @@ impl<'n, M> MonteCarlo<'n, M> {
         self.check(&given)?;
         let (mode, pass, samples) = (self.mode(), self.pass, self.samples);
         self.net.uncounted(|net| {
-            let scalars = scalars(net, mode, pass, samples);
+            let scalars = scalars(net, mode, pass, samples)?;
             net.examine::<I, O, ()>(mode, None, &given, scalars)
         })
     }
@@ -177,16 +177,19 @@ impl<'n, M> MonteCarlo<'n, M> {
 }
 
 /// Scalars for draws of samples behind those that are counted, in the pass of the view or a new one.
-fn scalars<M>(net: &mut Net<M>, mode: Mode, pass: Option<u32>, samples: usize) -> Scalars {
+fn scalars<M>(net: &mut Net<M>, mode: Mode, pass: Option<u32>, samples: usize) -> Result<Scalars> {
     let mut scalars = match pass {
-        Some(pass) => Scalars { pass, ..Scalars::new(net.seed().0) },
-        None => net.begin_pass(mode),
+        Some(pass) => {
+            let dropout = net.rates().of_pass(net.pass())?;
+            Scalars { pass, dropout, ..Scalars::new(net.seed().0) }
+        }
+        None => net.begin_pass(mode)?,
     };
     if let Mode::MonteCarlo(Draws { count, masks: Masks::PerSample, .. }) = mode {
         // Within 32 bits, as was checked.
         scalars.sample_offset = (samples * count) as u32;
     }
-    scalars
+    Ok(scalars)
 }
 
 #[cfg(test)]

@@ -54,7 +54,11 @@ fn dropout_of(finder: &Finder<'_>, value: NodeId) -> Option<(NodeId, Dropout)> {
 
 fn element_dropout(finder: &Finder<'_>, id: NodeId) -> Option<Dropout> {
     match finder.graph.node(id).op {
-        Op::Dropout(dropout) if dropout.drops == Drops::Elements => Some(dropout),
+        Op::Dropout(dropout)
+            if dropout.drops == Drops::Elements && dropout.rate.constant_scale().is_some() =>
+        {
+            Some(dropout)
+        }
         _ => None,
     }
 }

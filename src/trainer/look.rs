@@ -59,7 +59,7 @@ where
         }
         let loss = &*self.loss;
         self.net.uncounted(|net| {
-            let mut scalars = net.begin_pass(Mode::Train);
+            let mut scalars = net.begin_pass(Mode::Train)?;
             let mut gradients = Vec::new();
             for (index, part) in parts.iter().enumerate() {
                 part.tell(&mut scalars);

@@ -41,7 +41,7 @@ impl<M> View<'_, M> {
     where
         M: Module<I, O>,
     {
-        let given = self.tile(given::<I>("layers", &x)?)?;
+        let given = given::<I>("layers", &x)?;
         let request = Request { mode: self.mode, goal: Goal::Layers };
         self.run::<I, O, (), _>(request, None, &given, |net, outputs| {
             let plan = net.planned_as(outputs.plan)?;

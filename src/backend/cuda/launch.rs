@@ -243,4 +243,5 @@ params! {
     RecurrentGradient(KilnRecurrentGradientParams),
     ConvWeightGradients(KilnConvWeightGradientParams),
     BatchNorm(KilnBatchNormParams),
+    Blend(KilnBlendParams),
 }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use super::{simplify, Goal};
 use crate::graph::{Builder, Graph, Node, NodeId};
-use crate::op::{Dropout, Mismatch, Op, Unary};
+use crate::op::{Binary, Dropout, Mismatch, Op, Unary};
 use crate::{Error, Result, Shape};
 use along::{lies, rule, Along, Lie};
 
@@ -218,7 +218,10 @@ impl Repetition<'_> {
         let zero = builder.add(Op::Constant(0.0), &[])?;
         let zeros = builder.add(Op::Broadcast(all.clone()), &[zero])?;
         let rows = builder.add(Op::Reshape(all), &[x])?;
-        let scaled = builder.add(Op::Unary(Unary::Scale(dropout.scale())), &[rows])?;
+        let scaled = match dropout.rate.constant_scale() {
+            Some(scale) => builder.add(Op::Unary(Unary::Scale(scale)), &[rows])?,
+            None => builder.add(Op::Binary(Binary::Multiply), &[rows, mask])?,
+        };
         let dropped = builder.add(Op::Where, &[mask, scaled, zeros])?;
         builder.add(Op::Reshape(Along::FIRST.repeated(shape, count)), &[dropped])
     }

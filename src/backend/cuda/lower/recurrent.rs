@@ -265,7 +265,7 @@ impl Lowering<'_> {
         }
     }
 
-    fn mask_of(&self, dropout: Option<Dropout>) -> KilnMask {
+    fn mask_of(&mut self, dropout: Option<Dropout>) -> KilnMask {
         dropout.map(|dropout| self.mask(dropout)).unwrap_or_default()
     }
 
