@@ -240,4 +240,5 @@ params! {
     Conv(KilnConvParams),
     ConvWeightGradients(KilnConvWeightGradientParams),
     BatchNorm(KilnBatchNormParams),
+    Blend(KilnBlendParams),
 }
