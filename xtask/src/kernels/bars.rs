@@ -315,6 +315,8 @@ mod tests {
         let found = |name| bar(name).map(|bar| bar.parts);
         assert_eq!(found("gemm_nn_tf32_128x128"), Some(["gemm_nn_tf32_128x128"].as_slice()));
         assert_eq!(found("linear_cross_entropy_bf16"), Some(["linear_cross_entropy"].as_slice()));
-        assert_eq!(found("conv_bf16"), None);
+        assert_eq!(found("conv_weight_gradient_bf16"), Some(["conv_weight_gradient"].as_slice()));
+        assert_eq!(found("conv_bf16"), Some(["conv"].as_slice()));
+        assert_eq!(found("of_no_family"), None);
     }
 }
