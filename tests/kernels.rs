@@ -14,6 +14,7 @@ mod abi;
 #[path = "../src/backend/cuda/abi_images.rs"]
 mod abi_images;
 #[rustfmt::skip]
+#[expect(dead_code, reason = "kernels and host agree on more than this one side uses")]
 #[path = "../src/backend/cuda/abi_recurrent.rs"]
 mod abi_recurrent;
 #[path = "kernels/along.rs"]
