@@ -47,8 +47,10 @@ impl Var {
         };
         let whole =
             |batch: &Shape, matrix: [usize; 2]| Shape::from([batch.dims(), &matrix[..]].concat());
-        // One right factor for all: the left ones are one matrix.
-        if b_batch.elements() == 1 && batch == a_batch {
+        // One right factor for all: the left ones are one matrix. Where both sides are of one sample, it stays one
+        // sample with an extent of its own.
+        let is_shared = b_batch.rank() == 0 || a_batch.elements() != 1;
+        if is_shared && b_batch.elements() == 1 && batch == a_batch {
             let left = self.reshape([a_batch.elements() * rows, *inner]);
             let right = other.reshape([*b_rows, *b_columns]);
             let y = left.apply(Op::MatMul(product), &[&right]);
