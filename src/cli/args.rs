@@ -16,7 +16,6 @@ use tracing::level_filters::LevelFilter;
 
 use super::compare::CompareArgs;
 use super::data::Source;
-use super::dropout::DropoutArgs;
 use super::monte_carlo::MonteCarloArgs;
 use super::plot::PlotArgs;
 use super::train::TrainArgs;

@@ -15,6 +15,7 @@ use super::metrics::percent;
 use super::monte_carlo;
 use super::network;
 use super::output::Output;
+use super::rates::Rates;
 use super::settings::{NetSettings, Settings, TokenSettings};
 
 pub(super) fn run(args: &EvalArgs, common: &Common, output: &mut Output) -> Result<()> {
@@ -26,7 +27,7 @@ pub(super) fn run(args: &EvalArgs, common: &Common, output: &mut Output) -> Resu
         None => (None, None),
     };
     let net_settings = match known.filter(|known| same_net(args, known)) {
-        Some(settings) => at_rate(settings.net, args.net.p)?,
+        Some(settings) => at_rate(settings.net, args.net.p),
         None => NetSettings::new(&args.net)?,
     };
     let source = args.data.data.clone().or(known.map(|known| known.data.clone()));
@@ -84,9 +85,8 @@ pub(super) fn run(args: &EvalArgs, common: &Common, output: &mut Output) -> Resu
 }
 
 /// The network of a run, at another dropout rate if one is given.
-fn at_rate(net: NetSettings, p: Option<f32>) -> Result<NetSettings> {
-    let Some(p) = p else { return Ok(net) };
-    net.with_rate(p).ok_or_else(|| Error::argument("p", "no rate for --net variable", p))
+fn at_rate(net: NetSettings, p: Option<f32>) -> NetSettings {
+    p.map_or(net, |p| net.with_rates(Rates::All(p)))
 }
 
 /// How long the weights were trained, for people.

@@ -182,10 +182,6 @@ impl Session {
         self.watcher = Some(Watcher::new(board, self.sets.sizes().classes));
     }
 
-    pub(super) fn net(&mut self) -> &mut AnyNet {
-        self.trainer.net()
-    }
-
     /// What was warned about, in words.
     pub(super) fn warnings(&self) -> Vec<String> {
         let warnings = self.watcher.iter().flat_map(Watcher::warnings);

@@ -66,8 +66,9 @@ impl fmt::Display for Warning {
 /// How many times larger or smaller than that of guessing a first loss may be.
 const FAR: f64 = 2.0;
 
-/// The least share of a layer's units that is worth a word: some are always silent for a while.
-const WORTH_A_WORD: f64 = 0.1;
+/// The least share of a layer's units that is worth a word: of networks that learn well, 10 to 30 % are
+/// silent after their first epoch.
+const WORTH_A_WORD: f64 = 0.5;
 
 /// Looks at a training's first cross-entropy, before any update: that of a network that knows nothing of
 /// so many classes is about `ln(classes)`.
@@ -137,7 +138,7 @@ impl DeadUnits {
         Ok(())
     }
 
-    /// The layers of which a tenth or more of the units are dead, as far as is known.
+    /// The layers of which half or more of the units are dead, as far as is known.
     pub fn warnings(&self) -> Vec<Warning> {
         let samples = self.samples;
         let warning = |(layer, alive): &(String, Vec<bool>)| {

@@ -18,7 +18,7 @@ use kiln::nn::{
 use kiln::op::TensorType;
 use kiln::optim::{Adam, Optimizer, Sgd};
 use kiln::plan::Plan;
-use kiln::{Device, Mode, Net, Precision, Seed, Trainer, Values, Var};
+use kiln::{Device, Draws, Mode, Net, Precision, Seed, Trainer, Values, Var};
 
 #[expect(dead_code, reason = "its network alone is wanted")]
 #[path = "../../examples/07_hardswish.rs"]
@@ -101,7 +101,7 @@ impl Target {
         let mut trainer = trainer.with_clipping(1.0).expect("a norm");
         let plan = trainer.plan(inputs, targets).expect("a plan of a step");
         let mut plain = self.plain(plan);
-        for mode in [Mode::Eval, Mode::Train, Mode::MonteCarlo] {
+        for mode in [Mode::Eval, Mode::Train, Mode::MonteCarlo(Draws::ONE)] {
             plain.extend(self.plain(trainer.net().plan(mode, flat).expect("a plan")));
         }
         plain

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kiln::nn::{Dropout, Linear, Module, Scope};
 use kiln::{DType, Net, Seed, Tensor, Var};
 
-use super::{labels, siamese, x, IntegerInput, Sums, TwoOutputs, CLASSES, FEATURES, SAMPLES};
+use super::{labels, siamese, x, IntegerInput, Sums, TwoOutputs, FEATURES, SAMPLES};
 use crate::common::bits;
 use crate::common::close::{assert_close, doubles, Tolerance};
 use crate::common::targets::{targets, Target};

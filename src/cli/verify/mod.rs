@@ -25,7 +25,6 @@ pub(super) use args::VerifyArgs;
 use case::{Case, Ours, Sides, EPS};
 use difference::{compare, table, Difference};
 use python::{Python, Ran};
-use seeded::decimal;
 
 /// Samples in a batch, unless another number is asked for: few, so that hardly a ReLU's input is so near
 /// to 0 that rounding decides its slope.
@@ -150,26 +149,24 @@ impl Case {
     fn task(&self) -> Value {
         let sizes = self.sets.sizes();
         let classes = sizes.classes;
+        let rates = self.net.rates_of_layers();
+        let (first, last) = (rates.first(), rates.last());
         let constructor = match self.net {
-            NetSettings::Simple { hidden, p } => {
-                json!({ "inputs": FEATURES, "hidden": hidden, "classes": classes, "p": decimal(p) })
+            NetSettings::Simple { hidden, .. } => {
+                json!({ "inputs": FEATURES, "hidden": hidden, "classes": classes, "p": first })
             }
-            NetSettings::Variable => json!({}),
-            NetSettings::Cnn { .. } => {
-                let rates = self.net.rates_of_layers();
-                let (first, last) = (rates.first(), rates.last());
-                json!({ "classes": classes, "p_conv": first, "p_fc": last })
-            }
-            NetSettings::SpatialCnn { p }
-            | NetSettings::Residual { p }
-            | NetSettings::ResnetSmall { p } => json!({ "classes": classes, "p": decimal(p) }),
+            NetSettings::Variable { .. } => json!({ "p1": first, "p2": last }),
+            NetSettings::Cnn { .. } => json!({ "classes": classes, "p_conv": first, "p_fc": last }),
+            NetSettings::SpatialCnn { .. }
+            | NetSettings::Residual { .. }
+            | NetSettings::ResnetSmall { .. } => json!({ "classes": classes, "p": first }),
             NetSettings::Rnn(rnn) => json!({
                 "tokens": sizes.tokens,
                 "embedding": rnn.embedding,
                 "hidden": rnn.hidden,
                 "classes": classes,
                 "layers": rnn.layers,
-                "p": decimal(rnn.p),
+                "p": first,
                 "cell": rnn.cell,
                 "bidirectional": rnn.directions == DirectionsName::Both,
             }),

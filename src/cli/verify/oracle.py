@@ -59,12 +59,12 @@ class SimpleNet(nn.Module):
 
 
 class VariableDropoutNet(nn.Module):
-    def __init__(self):
+    def __init__(self, p1, p2):
         super().__init__()
         self.fc1 = nn.Linear(784, 1024)
-        self.dropout1 = nn.Dropout(0.2)
+        self.dropout1 = nn.Dropout(p1)
         self.fc2 = nn.Linear(1024, 512)
-        self.dropout2 = nn.Dropout(0.5)
+        self.dropout2 = nn.Dropout(p2)
         self.fc3 = nn.Linear(512, 10)
 
     def forward(self, x):

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Parameters and masks as PyTorch draws them from its seed, for a script that is left as it is.
 
+use kiln::models::{Cnn, VariableDropoutNet};
 use kiln::nn::{GivenMasks, Module};
 use kiln::torch_random::{linear_bound, TorchRandom};
 use kiln::{DrawnMask, Error, Result, Tensor, Var};
 
 use super::files::Named;
 use crate::cli::network::{AnyModule, AnyNet, Feed};
+use crate::cli::rates::Rates;
 use crate::cli::settings::NetSettings;
 
 /// PyTorch's generator on its way through a script: first the layers' constructors, then pass after pass.
@@ -135,15 +137,16 @@ fn hidden(net: &mut AnyNet, layer: &str) -> Result<usize> {
 impl NetSettings {
     /// The rates of its dropouts, as they are written.
     pub(super) fn rates_of_layers(self) -> Vec<f64> {
-        match (self.rate(), self) {
-            (Some(rate), _) => vec![decimal(rate)],
-            (None, NetSettings::Variable) => vec![0.2, 0.5],
-            (None, _) => kiln::models::Cnn::RATES.map(decimal).to_vec(),
+        match (self.given_rates(), self) {
+            (Some(Rates::All(rate)), _) => vec![decimal(rate)],
+            (Some(Rates::Each(list)), _) => list.as_slice().iter().copied().map(decimal).collect(),
+            (None, NetSettings::Variable { .. }) => VariableDropoutNet::RATES.map(decimal).to_vec(),
+            (None, _) => Cnn::RATES.map(decimal).to_vec(),
         }
     }
 }
 
 /// The number that a user wrote, not the nearest `f32`.
-pub(super) fn decimal(number: f32) -> f64 {
+fn decimal(number: f32) -> f64 {
     number.to_string().parse().unwrap_or(f64::from(number))
 }
