@@ -203,7 +203,8 @@ fn more_seeds_and_lost_trainings_end_in_the_same_results() {
     assert_same_results(at, "whole", "parts");
     assert_eq!(finished(), before);
 
-    let refused = |args: &[&str]| fail(at, &[&["compare", "--resume", "parts"], args].concat());
+    let refused =
+        |args: &[&str]| fail(at, &[&["compare", "--quiet", "--resume", "parts"], args].concat());
     let text = refused(&["--seeds", "2", "--lr", "1"]);
     assert!(text.contains("seeds: expected 3 or more") && text.contains("lr: expected"), "{text}");
     let text = refused(&["--sweep", "0.2"]);

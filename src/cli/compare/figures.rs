@@ -172,7 +172,9 @@ impl Arm {
 
     /// How long all trainings took.
     pub(super) fn seconds(&self) -> f64 {
-        self.runs.iter().flat_map(|run| &run.history).map(|epoch| epoch.seconds).sum()
+        let epochs = self.runs.iter().flat_map(|run| &run.history);
+        // A sum of nothing is -0.
+        epochs.map(|epoch| epoch.seconds).sum::<f64>() + 0.0
     }
 }
 

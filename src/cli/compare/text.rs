@@ -141,7 +141,7 @@ mod tests {
         let row = |start: &str| *lines.iter().find(|line| line.starts_with(start)).expect("a row");
         assert_eq!(
             row("0 "),
-            "0                88.00 %         98.00 %        81.67 %  +16.33      0.0200     0.1833  \
+            "0              88.00 %         98.00 %        81.67 %  +16.33      0.0200     0.1833  \
              0.2500     0.0 s"
         );
         assert_eq!(

@@ -132,7 +132,7 @@ fn probabilities(arm: &Arm, base: &Arm) -> Vec<String> {
     let mut remarks = Vec::new();
     for (measure, lower, higher) in [
         (Measure::TestLoss, "its probabilities are better", "its probabilities are worse"),
-        (Measure::Ece, "they can be believed more", "they can be believed less"),
+        (Measure::Ece, "its confidence fits better", "its confidence fits worse"),
     ] {
         let paired = arm.paired(measure, base);
         let what = match (paired.is_below(), paired.is_above()) {

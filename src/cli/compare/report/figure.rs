@@ -66,6 +66,9 @@ impl Axis {
     pub(super) fn of_epochs(epochs: usize) -> Self {
         let mut axis = Self::between("epoch", [1.0, epochs.max(2) as f64]);
         axis.ticks.retain(|(place, _)| place.fract() == 0.0);
+        for (place, label) in &mut axis.ticks {
+            *label = format!("{place:.0}");
+        }
         axis
     }
 
