@@ -5,6 +5,7 @@
 //! work. `draws`: one run with all of them; `single passes`: a pass in train mode for each, as one would
 //! write it without. Both in samples a second, each sample counted once.
 
+#[expect(dead_code, reason = "networks of other benches")]
 mod common;
 
 use std::num::NonZeroUsize;

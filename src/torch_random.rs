@@ -95,7 +95,7 @@ impl TorchRandom {
         }
         let mut values: Vec<f32> = (0..count).map(|_| self.fraction()).collect();
         values.chunks_exact_mut(BLOCK).for_each(make_normal);
-        if count % BLOCK > 0 {
+        if !count.is_multiple_of(BLOCK) {
             // The last block anew, some of whose numbers were done with the block before.
             let last = &mut values[count - BLOCK..];
             last.iter_mut().for_each(|value| *value = self.fraction());

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Telling users of steps that are slow because nothing but their plain meaning computes them.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
@@ -9,8 +10,30 @@ use crate::plan::{Plan, Step};
 /// What was told, each device with an operation.
 static TOLD: Mutex<BTreeSet<(String, String)>> = Mutex::new(BTreeSet::new());
 
+/// Who hears of slow steps that this thread plans.
+#[derive(Clone, Copy, PartialEq)]
+enum Audience {
+    User,
+    Nobody,
+}
+
+thread_local! {
+    static AUDIENCE: Cell<Audience> = const { Cell::new(Audience::User) };
+}
+
+/// Runs `body`, whose steps are to be exact and not fast, and tells of none of them.
+pub(crate) fn hushed<T>(body: impl FnOnce() -> T) -> T {
+    let before = AUDIENCE.replace(Audience::Nobody);
+    let result = body();
+    AUDIENCE.set(before);
+    result
+}
+
 /// Warns that a device computes a step by its plain meaning, once for each operation.
 pub(crate) fn of_plain_step(device: &str, plan: &Plan, step: &Step) {
+    if AUDIENCE.get() == Audience::Nobody {
+        return;
+    }
     let names: Vec<&str> = step.nodes.iter().map(|&id| plan.graph.node(id).op.name()).collect();
     let ops = names.join("+");
     let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
@@ -55,6 +78,7 @@ mod tests {
         let subscriber =
             tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
         tracing::subscriber::with_default(subscriber, || {
+            hushed(|| of_plain_step("imagined:0", plan, &plan.steps[0]));
             for device in ["imagined:0", "imagined:0", "imagined:1"] {
                 of_plain_step(device, plan, &plan.steps[0]);
             }

@@ -119,7 +119,10 @@ impl LayerRate {
 
 /// What makes schedules of the rates that layers are given.
 #[derive(Clone)]
-pub(super) struct Schedules(Arc<dyn Fn(&str, f32) -> DropoutSchedule + Send + Sync>);
+pub(super) struct Schedules(Arc<ScheduleOf>);
+
+/// From a layer's path and rate to its schedule.
+type ScheduleOf = dyn Fn(&str, f32) -> DropoutSchedule + Send + Sync;
 
 impl Schedules {
     pub(super) fn new(of: impl Fn(&str, f32) -> DropoutSchedule + Send + Sync + 'static) -> Self {

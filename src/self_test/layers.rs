@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One small network per kernel: output and all gradients.
 
-use super::{difference, labels, largest, margin, numbers, reference, tolerance, Check};
+use super::{by_reference, difference, labels, largest, margin, numbers, tolerance, Check};
 use crate::graph::Var;
 use crate::loss::{CrossEntropy, Reduction};
 use crate::nn::{
@@ -199,7 +199,7 @@ fn compare_case(device: &Device, size: usize, case: &Case) -> Result<Check> {
     };
     let x = numbers(1, shape)?;
     let bias = match case.kink {
-        Kink::AtZero => Some(bias_off_zero(&reference(device), case, size, &x)?),
+        Kink::AtZero => Some(by_reference(device, |cpu| bias_off_zero(&cpu, case, size, &x))?),
         Kink::Absent => None,
     };
     let run = |device: &Device| -> Result<_> {
@@ -217,7 +217,7 @@ fn compare_case(device: &Device, size: usize, case: &Case) -> Result<Check> {
         named.extend(gradients.parameters);
         Ok(named)
     };
-    let (got, reference) = (run(device)?, run(&reference(device))?);
+    let (got, reference) = (run(device)?, by_reference(device, |cpu| run(&cpu))?);
     let mut worst = 0.0;
     for ((name, got), (_, reference)) in got.iter().zip(&reference) {
         worst = largest(worst, difference(got, reference)?);
@@ -287,7 +287,7 @@ fn compare_loss(
         all.extend(gradients.parameters.into_iter().map(|(_, gradient)| gradient));
         Ok(all)
     };
-    let (got, reference) = (run(device)?, run(&reference(device))?);
+    let (got, reference) = (run(device)?, by_reference(device, |cpu| run(&cpu))?);
     let mut worst = 0.0;
     for (got, reference) in got.iter().zip(&reference) {
         worst = largest(worst, difference(got, reference)?);

@@ -12,6 +12,7 @@ use std::num::NonZeroUsize;
 pub use crate::backend::cuda::Check;
 pub use networks::{networks, wide_layer};
 
+use crate::backend::notice;
 use crate::{Device, Precision, Result, Tensor};
 
 /// Runs every kernel and a few training steps on a device and on the CPU. `size` is about the
@@ -40,9 +41,10 @@ fn tolerance(device: &Device, full: f32) -> f32 {
     }
 }
 
-/// What to compare with: the CPU, rounding where the device does.
-fn reference(device: &Device) -> Device {
-    Device::cpu_with_threads(NonZeroUsize::MIN).with_precision(device.precision())
+/// What to compare with: the CPU, rounding where the device does. What is slow there need not be told.
+fn by_reference<T>(device: &Device, run: impl FnOnce(Device) -> T) -> T {
+    let cpu = Device::cpu_with_threads(NonZeroUsize::MIN).with_precision(device.precision());
+    notice::hushed(|| run(cpu))
 }
 
 /// Numbers in [-1, 1) that are never zero, so that zeros in a result are a mask's.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One training step of each of the article's networks, at their own sizes.
 
-use super::{difference, labels, largest, margin, numbers, reference, tolerance, Check};
+use super::{by_reference, difference, labels, largest, margin, numbers, tolerance, Check};
 use crate::graph::Var;
 use crate::loss::CrossEntropy;
 use crate::models::{RnnClassifier, SimpleNet, VariableDropoutNet};
@@ -66,7 +66,7 @@ pub fn wide_layer(device: &Device) -> Result<Check> {
         all.extend(gradients.parameters.into_iter().map(|(_, gradient)| gradient));
         Ok(all)
     };
-    let (got, expected) = (run(device.clone())?, run(reference(device))?);
+    let (got, expected) = (run(device.clone())?, by_reference(device, run)?);
     let mut worst = 0.0;
     for (got, expected) in got.iter().zip(&expected) {
         worst = largest(worst, difference(got, expected)?);
@@ -82,10 +82,11 @@ impl Test<'_> {
         make: fn(&Scope) -> M,
         hidden: Hidden,
     ) -> Result<Check> {
-        let reference = reference(self.device);
         let x = numbers(4, [SAMPLES, FEATURES])?;
         let widths = [FEATURES, hidden.widths[0], hidden.widths[1]];
-        let biases = margin::biases(&reference, self.seed, &widths, &hidden.rates, &x)?;
+        let biases = by_reference(self.device, |cpu| {
+            margin::biases(&cpu, self.seed, &widths, &hidden.rates, &x)
+        })?;
         let net = |device: &Device| -> Result<Net<M>> {
             let mut net = Net::new(device.clone(), self.seed, make)?;
             for (name, bias) in &biases {
@@ -94,8 +95,8 @@ impl Test<'_> {
             Ok(net)
         };
         let y = labels(SAMPLES, CLASSES)?;
-        let run = |device| step(net(device)?, |fit: &mut Trainer<M>| fit.step(&x, &y));
-        self.check(what, &run(self.device)?, &run(&reference)?)
+        let run = |device: &Device| step(net(device)?, |fit: &mut Trainer<M>| fit.step(&x, &y));
+        self.check(what, &run(self.device)?, &by_reference(self.device, |cpu| run(&cpu))?)
     }
 
     /// The recurrent classifier, whose two layers take texts of several lengths.
@@ -111,7 +112,11 @@ impl Test<'_> {
                 fit.step((&tokens, &lengths), &y)
             })
         };
-        self.check("RnnClassifier", &run(self.device)?, &run(&reference(self.device))?)
+        self.check(
+            "RnnClassifier",
+            &run(self.device)?,
+            &by_reference(self.device, |cpu| run(&cpu))?,
+        )
     }
 
     fn check(&self, what: &str, got: &[Tensor], reference: &[Tensor]) -> Result<Check> {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Whole training steps of a small classifier, one comparison per optimiser.
 
-use super::{difference, labels, largest, numbers, reference, tolerance, Check};
+use super::{by_reference, difference, labels, largest, numbers, tolerance, Check};
 use crate::graph::Var;
 use crate::loss::CrossEntropy;
 use crate::nn::{Dropout, Linear, Module, Scope};
@@ -88,7 +88,7 @@ fn settings() -> Vec<Setting> {
 
 fn compare_setting(device: &Device, size: usize, setting: Setting) -> Result<Check> {
     let (got, reference) =
-        (train(device, size, setting)?, train(&reference(device), size, setting)?);
+        (train(device, size, setting)?, by_reference(device, |cpu| train(&cpu, size, setting))?);
     let mut worst = 0.0;
     for (got, reference) in got.iter().zip(&reference) {
         worst = largest(worst, difference(got, reference)?);

@@ -35,13 +35,13 @@ fn layers_multiply_by_the_masks_that_they_would_draw() {
         let (mut own, mut given) = nets(of);
         let x = Numbers::new(1).tensor(shape);
         for pass in 0..2 {
-            let factors = factors(&own, pass, &[x.clone()]);
+            let factors = factors(&own, pass, std::slice::from_ref(&x));
             assert_eq!(factors.len(), masks);
             let expected = own.train().forward(&x).expect("a pass");
             let found = given.train().forward((&x, factors)).expect("a pass");
             assert_close("train", &found, &doubles(&expected), Tolerance::balanced(DType::F32));
         }
-        let masks = factors(&own, 0, &[x.clone()]).into_iter();
+        let masks = factors(&own, 0, std::slice::from_ref(&x)).into_iter();
         let zeros = masks.map(|mask| Tensor::zeros(mask.shape().clone()));
         let expected = own.eval().forward(&x).expect("a pass");
         let found = given.eval().forward((&x, zeros.collect::<Vec<_>>())).expect("a pass");
@@ -104,7 +104,7 @@ fn masks_say_what_they_are_for() {
 fn masks_that_do_not_fit_are_told() {
     let (own, mut given) = nets(|p| SimpleNet::new(p, 20, 33, 10, 0.3));
     let x = Numbers::new(1).tensor(&[7, 20]);
-    let masks = factors(&own, 0, &[x.clone()]);
+    let masks = factors(&own, 0, std::slice::from_ref(&x));
     let mut error =
         |masks: Vec<Tensor>| given.train().forward((&x, masks)).unwrap_err().to_string();
     let few = error(masks[..1].to_vec());

@@ -129,7 +129,7 @@ impl Probe<'_> {
 
 /// Whether an epoch is looked at closely: the first, and ever fewer later on.
 fn is_due(epoch: usize) -> bool {
-    epoch.is_power_of_two() && epoch.trailing_zeros() % 2 == 0
+    epoch.is_power_of_two() && epoch.trailing_zeros().is_multiple_of(2)
 }
 
 /// Units that are dead on some samples, and on many more.

@@ -112,7 +112,7 @@ impl Figure {
         );
         for (place, label) in &self.y.ticks {
             let [_, y] = self.at([0.0, *place]);
-            let _ = write!(
+            let _ = writeln!(
                 svg,
                 "<path class=\"grid\" d=\"M{left} {y:.1}H{:.1}\"/><text x=\"{}\" y=\"{:.1}\" \
                  class=\"end\">{}</text>\n",
@@ -125,20 +125,20 @@ impl Figure {
         for (place, label) in &self.x.ticks {
             let [x, _] = self.at([*place, 0.0]);
             let bottom = height - below;
-            let _ = write!(
+            let _ = writeln!(
                 svg,
                 "<path class=\"tick\" d=\"M{x:.1} {bottom}v5\"/><text x=\"{x:.1}\" y=\"{}\" \
-                 class=\"middle\">{}</text>\n",
+                 class=\"middle\">{}</text>",
                 bottom + 19.0,
                 escaped(label)
             );
         }
         let [middle_x, middle_y] = [0.5 * (left + width - right), 0.5 * (above + height - below)];
-        let _ = write!(
+        let _ = writeln!(
             svg,
             "<path class=\"axis\" d=\"M{left} {above}V{}H{}\"/>\n\
              <text x=\"{middle_x}\" y=\"{}\" class=\"middle\">{}</text>\n\
-             <text transform=\"translate(14 {middle_y}) rotate(-90)\" class=\"middle\">{}</text>\n",
+             <text transform=\"translate(14 {middle_y}) rotate(-90)\" class=\"middle\">{}</text>",
             height - below,
             width - right,
             height - 8.0,
