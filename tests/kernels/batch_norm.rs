@@ -47,7 +47,7 @@ fn apply(gpu: &Gpu, matrix: Matrix, fused: bool) {
     let columns = matrix.groups();
     let kernel = format!("batch_apply_{}", matrix.storage.name());
     let site = Site::new("bn.dropout#0", 0.3);
-    for dropout in 0..if fused && columns % 8 == 0 { 3 } else { 1 } {
+    for dropout in 0..if fused && columns.is_multiple_of(8) { 3 } else { 1 } {
         let y = Array::output(matrix.storage, matrix.count());
         let mut params = KilnBatchNormParams {
             y: y.address(),

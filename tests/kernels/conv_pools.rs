@@ -93,7 +93,7 @@ fn pooled(run: &Run<'_>, planar: bool, fused: bool) {
     }
     let mut wanted = vec![Want::plain(0.0); results];
     let mut indices = vec![0u32; results];
-    for at in 0..results {
+    for (at, index_of) in indices.iter_mut().enumerate() {
         let (window, channel) = (at / outputs, at % outputs);
         let (sample, place) = (window / count, window % count);
         let elements = elements_of(place, windows, [height, width]);
@@ -117,7 +117,7 @@ fn pooled(run: &Run<'_>, planar: bool, fused: bool) {
             false => at,
         };
         wanted[to] = Want { value: scale * value, magnitude: scale * magnitude };
-        indices[at] = largest as u32;
+        *index_of = largest as u32;
     }
     let case = format!("{:?} in {} parts, {planar} {fused}", run.conv, run.splits);
     let exactness = Exactness::new(storage, ROUNDINGS);
@@ -148,7 +148,7 @@ fn unpooled(run: &Run<'_>, masked: bool) {
     let index: Vec<u32> = (0..run.images())
         .map(|at| {
             let place = at / images.channels % images.pixels();
-            elements_of(place, images.image, [tall, wide])[numbers.below(4) as usize] as u32
+            elements_of(place, images.image, [tall, wide])[numbers.below(4)] as u32
         })
         .collect();
     let from = Memory::of_words(&index);
