@@ -64,7 +64,7 @@ fn checked<'a>(bytes: &mut &'a [u8], length: usize) -> &'a [u8] {
             crc = if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
         }
     }
-    let masked = ((!crc >> 15) | (!crc << 17)).wrapping_add(0xa282_ead8);
+    let masked = (!crc).rotate_right(15).wrapping_add(0xa282_ead8);
     assert_eq!(sum, masked);
     content
 }

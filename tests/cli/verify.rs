@@ -192,7 +192,8 @@ fn is_there_pytorch(test: &str) -> bool {
     if !is_named {
         // Straight to the stream: what a passing test prints is not shown.
         let why = "skipped: TORCH_PYTHON does not name a Python with PyTorch";
-        writeln!(std::io::stderr(), "{test}: {why}").unwrap();
+        let mut stderr = std::io::stderr();
+        writeln!(stderr, "{test}: {why}").unwrap();
     }
     is_named
 }
