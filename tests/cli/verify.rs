@@ -215,7 +215,7 @@ fn a_step_of_every_network_is_pytorchs() {
         &["--net", "cnn", "--batch", "2"],
         &["--net", "spatial-cnn", "--batch", "2", "--data", "emoji"],
         &["--net", "residual", "--batch", "2"],
-        &["--net", "resnet-small", "--batch", "2"],
+        &["--net", "resnet-small"],
         &["--net", "rnn", "--hidden", "24"],
         &["--net", "rnn", "--hidden", "16", "--cell", "gru", "--bidirectional", "--layers", "3"],
         &["--net", "rnn", "--hidden", "16", "--layers", "1", "--optimizer", "adam"],
@@ -235,7 +235,8 @@ fn twenty_steps_are_those_of_a_script_that_draws_from_its_own_seed() {
         &["--net", "simple", "--steps", "20"][..],
         &["--net", "variable", "--steps", "20"],
         &["--net", "cnn", "--batch", "2", "--steps", "2"],
-        &["--net", "resnet-small", "--batch", "2"],
+        &["--net", "resnet-small"],
+        &["--net", "residual"],
         &["--net", "rnn", "--hidden", "24", "--steps", "20"],
         &["--net", "rnn", "--hidden", "16", "--cell", "gru", "--bidirectional"],
     ] {

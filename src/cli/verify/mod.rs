@@ -50,14 +50,15 @@ pub(super) fn run(args: &VerifyArgs, common: &Common, output: &mut Output) -> Ou
     match beyond(&differences) {
         Some(error) => Err(error.into()),
         None => {
-            let worst = differences.iter().map(|row| row.difference).fold(0.0, f64::max);
-            let count = differences.len();
+            let agree = || differences.iter().filter(|row| !row.is_undecided());
+            let (count, apart) = (agree().count(), agree().map(|row| row.difference));
+            let worst = apart.fold(0.0, f64::max);
             output
                 .note(&format!("{count} tensors agree, the largest difference is {worst:.1e}"))?;
-            let undecided = differences.iter().filter(|row| row.is_undecided()).count();
+            let undecided = differences.len() - count;
             if undecided > 0 {
                 output.note(&format!(
-                    "{undecided} of them are as PyTorch's could be too: rounding decides the slope of a ReLU or \
+                    "{undecided} more are as PyTorch's could be too: rounding decides the slope of a ReLU or \
                      what a pool takes; another --seed tells more"
                 ))?;
             }

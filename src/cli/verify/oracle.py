@@ -137,15 +137,16 @@ class ResidualNet(nn.Module):
 class BasicBlock(nn.Module):
     def __init__(self, inputs, outputs, stride, p):
         super().__init__()
+        # First, as torchvision's ResNets construct it.
+        self.downsample = None
+        if stride > 1:
+            conv = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
+            self.downsample = nn.Sequential(conv, nn.BatchNorm2d(outputs))
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.dropout = nn.Dropout2d(p)
-        self.downsample = None
-        if stride > 1:
-            conv = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
-            self.downsample = nn.Sequential(conv, nn.BatchNorm2d(outputs))
 
     def forward(self, x):
         out = F.relu(self.bn1(self.conv1(x)))
@@ -309,6 +310,7 @@ def train(task, given, dtype, prefix):
     else:
         for path, parameter in net.named_parameters():
             found["initial." + path] = parameter.detach().clone()
+        net = net.to(dtype)
 
     optimizer = new_optimizer(net.parameters(), task["optimizer"])
     losses = []
@@ -466,6 +468,9 @@ def main():
     elif draws_by_its_generator():
         found = train(task, given, torch.float32, "")
         found.update(undecided(task, given, torch.float32, found))
+        # The same draws, with more digits: to tell what is 0 but for rounding.
+        exact = train(task, given, torch.float64, "exact.")
+        found.update(exact)
     else:
         report(error="draws masks by another generator than PyTorch's own, as on processors of Intel's")
         sys.exit(3)
