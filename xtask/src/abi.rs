@@ -9,6 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use bindgen::callbacks::{DeriveTrait, ImplementsTrait, ParseCallbacks};
+
 use crate::Result;
 
 /// Options of `cargo xtask abi`.
@@ -52,6 +54,20 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(code)
 }
 
+/// Structures of other headers, which have files of their own, derive what all do.
+#[derive(Debug)]
+struct Shared;
+
+impl ParseCallbacks for Shared {
+    fn blocklisted_type_implements_trait(
+        &self,
+        _: &str,
+        _: DeriveTrait,
+    ) -> Option<ImplementsTrait> {
+        Some(ImplementsTrait::Yes)
+    }
+}
+
 fn generate(kernels: &Path, pair: &Pair) -> Result<String> {
     let header = kernels.join(pair.header);
     // What it includes has a file of its own.
@@ -61,6 +77,7 @@ fn generate(kernels: &Path, pair: &Pair) -> Result<String> {
         .allowlist_file(own)
         .allowlist_recursively(false)
         .blocklist_item("KILN_[A-Z]*_H")
+        .parse_callbacks(Box::new(Shared))
         .default_enum_style(bindgen::EnumVariation::Consts)
         .prepend_enum_name(false)
         .derive_partialeq(true)
