@@ -222,11 +222,11 @@ extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) avg_pool_gradie
   avg_pool_gradient<float>(p);
 }
 KILN_EXPORT(avg_pool_gradient_f32)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) avg_pool_gradient_bf16(const __grid_constant__ KilnPoolParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS, 4) avg_pool_gradient_bf16(const __grid_constant__ KilnPoolParams p) {
   avg_pool_gradient<Bf16>(p);
 }
 KILN_EXPORT(avg_pool_gradient_bf16)
-extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) avg_pool_gradient_f16(const __grid_constant__ KilnPoolParams p) {
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS, 4) avg_pool_gradient_f16(const __grid_constant__ KilnPoolParams p) {
   avg_pool_gradient<F16>(p);
 }
 KILN_EXPORT(avg_pool_gradient_f16)
