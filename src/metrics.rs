@@ -1,12 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Figures for each class: what was taken for what, and how often rightly. And how far a classifier's
-//! probabilities can be believed.
-
-mod calibration;
+//! Figures for each class: what was taken for what, and how often rightly.
 
 use std::fmt;
-
-pub use calibration::Calibration;
 
 use crate::{Error, Result, Tensor};
 

@@ -14,6 +14,11 @@ pub enum Bins {
     EqualCount(usize),
 }
 
+impl Bins {
+    /// Fifteen of equal width, as Guo et al. take them.
+    pub const USUAL: Bins = Bins::EqualWidth(15);
+}
+
 /// A sample's confidence and whether its answer is right, as 1 or 0.
 type Answer = (f64, f64);
 

@@ -43,12 +43,28 @@ impl Probabilities {
             return Err(wrong_scores("scores [samples, classes]", scores));
         };
         let mut all = Self::new(classes)?;
-        all.values = allocate::room(scores.shape().elements(), "probabilities")?;
-        for (sample, row) in scores.values()?.chunks_exact(classes).enumerate() {
-            let softmax = softmax(row, factor).ok_or_else(|| no_softmax(sample))?;
-            all.values.extend(softmax);
-        }
+        all.add_at(scores, factor)?;
         Ok(all)
+    }
+
+    /// Adds samples: the softmax of scores `[samples, classes]`.
+    ///
+    /// # Errors
+    /// As [`of_scores`](Self::of_scores); [`Error::Shape`] for another number of classes. Nothing is added then.
+    pub fn add_scores(&mut self, scores: &Tensor) -> Result<()> {
+        self.add_at(scores, 1.0)
+    }
+
+    fn add_at(&mut self, scores: &Tensor, factor: f64) -> Result<()> {
+        if !matches!(*scores.shape().dims(), [_, classes] if classes == self.classes) {
+            return Err(wrong_scores(&format!("scores [samples, {}]", self.classes), scores));
+        }
+        let mut added = allocate::room(scores.shape().elements(), "probabilities")?;
+        for (sample, row) in scores.values()?.chunks_exact(self.classes).enumerate() {
+            added.extend(softmax(row, factor).ok_or_else(|| no_softmax(sample))?);
+        }
+        self.values.append(&mut added);
+        Ok(())
     }
 
     /// Adds a sample: one number for each class, none negative, of sum 1 up to rounding.

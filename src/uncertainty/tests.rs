@@ -60,6 +60,54 @@ fn calibration_errors_are_those_by_hand() -> Result<()> {
     Ok(())
 }
 
+/// All of these are sums of powers of 2, so that figures are exact.
+#[test]
+fn few_bins_are_those_by_hand() -> Result<()> {
+    let rows: [&[f64]; 5] = [
+        // Into the bin up to 0.5, its upper edge included: confidences 0.5 and 0.375, one right.
+        &[0.5, 0.25, 0.25],
+        &[0.25, 0.375, 0.375],
+        // Into that above: 0.75, 0.625 and 1, two right.
+        &[0.75, 0.25, 0.0],
+        &[0.125, 0.25, 0.625],
+        &[0.0, 1.0, 0.0],
+    ];
+    let (all, labels) = (probabilities(&rows)?, [0, 2, 0, 1, 1]);
+    assert_eq!(all.accuracy(&labels)?, 3.0 / 5.0);
+    // |1 - 0.875| and |2 - 2.375|.
+    assert_eq!(all.calibration_error(&labels, Bins::EqualWidth(2))?, (0.125 + 0.375) / 5.0);
+    // How far the mean confidence is from the accuracy: 3.25 of 5, against 3 of 5.
+    assert_eq!(all.calibration_error(&labels, Bins::EqualWidth(1))?, 0.25 / 5.0);
+    let product: f64 = 0.5 * 0.375 * 0.75 * 0.25 * 1.0;
+    let nll = all.negative_log_likelihood(&labels)?;
+    assert!((nll + product.ln() / 5.0).abs() < 1e-15, "{nll}");
+    Ok(())
+}
+
+/// The softmax of (a, a + ln 3) is (1/4, 3/4), however large a is; batches are counted together, and one that
+/// is refused leaves nothing behind.
+#[test]
+fn scores_are_taken_by_their_softmax_in_batches() -> Result<()> {
+    let ln3 = 3.0_f32.ln();
+    for large in [0.0, 64.0, -64.0] {
+        let mut all = Probabilities::new(2)?;
+        all.add_scores(&Tensor::new([1, 2], vec![large, large + ln3])?)?;
+        let before = all.clone();
+        let wrong = Tensor::new([2, 2], vec![0.0, 0.0, f32::NAN, 0.0])?;
+        assert!(all.add_scores(&wrong).is_err() && all.add_scores(&Tensor::zeros([1, 3])).is_err());
+        assert_eq!(all, before);
+        all.add_scores(&Tensor::new([1, 2], vec![large + ln3, large])?)?;
+        let ece = all.calibration_error(&[1, 1], Bins::USUAL)?;
+        assert!((ece - 0.25).abs() < 1e-5, "{ece} at {large}");
+        let nll = all.negative_log_likelihood(&[1, 1])?;
+        assert!((nll + (0.75_f64.ln() + 0.25_f64.ln()) / 2.0).abs() < 1e-5, "{nll} at {large}");
+    }
+    let far = Probabilities::of_scores(&Tensor::new([1, 2], vec![3e38, -3e38])?)?;
+    assert_eq!(far.calibration_error(&[1], Bins::USUAL)?, 1.0);
+    assert_eq!(far.negative_log_likelihood(&[1])?, f64::INFINITY);
+    Ok(())
+}
+
 #[test]
 fn risk_coverage_areas_are_those_by_hand() -> Result<()> {
     let (all, labels) = five()?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! torchvision's ResNet-18: its state_dict, and what it answers in PyTorch.
 
-#[allow(dead_code)]
+#[expect(dead_code, reason = "its network alone is wanted")]
 #[path = "../../examples/17_resnet18.rs"]
 mod example;
 

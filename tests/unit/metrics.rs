@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Figures for each class and of calibration, against those made by hand.
+//! Figures for each class, against those made by hand.
 
-use kiln::metrics::{Calibration, Confusion};
+use kiln::metrics::Confusion;
 use kiln::{Error, Result, Tensor};
 
 /// The argument that an error blames.
@@ -79,84 +79,4 @@ fn nothing_is_counted_of_a_batch_that_is_refused() {
     assert_eq!(blamed(Confusion::new(usize::MAX)), "classes");
     let empty: Result<Confusion> = Confusion::new(2);
     assert_eq!(empty.expect("classes").accuracy(), None);
-}
-
-fn labels(labels: &[i32]) -> Tensor {
-    Tensor::labels([labels.len()], labels.to_vec()).expect("labels")
-}
-
-fn rows<const CLASSES: usize>(rows: &[[f32; CLASSES]]) -> Tensor {
-    Tensor::new([rows.len(), CLASSES], rows.concat()).expect("rows")
-}
-
-/// All of these are numbers of f32, so that sums are exact.
-#[test]
-fn calibration_is_that_made_by_hand() -> Result<()> {
-    let mut two = Calibration::with_bins(2)?;
-    // Into the bin up to 0.5, its upper edge included: confidences 0.5 and 0.375, one right.
-    two.add_probabilities(&rows(&[[0.5, 0.25, 0.25], [0.25, 0.375, 0.375]]), &labels(&[0, 2]))?;
-    // Into that above: 0.75, 0.625 and 1, two right.
-    let above = [[0.75, 0.25, 0.0], [0.125, 0.25, 0.625], [0.0, 1.0, 0.0]];
-    two.add_probabilities(&rows(&above), &labels(&[0, 1, 1]))?;
-    assert_eq!((two.samples(), two.accuracy()), (5, Some(3.0 / 5.0)));
-    // |1 - 0.875| and |2 - 2.375|.
-    assert_eq!(two.ece(), Some((0.125 + 0.375) / 5.0));
-    let product: f64 = 0.5 * 0.375 * 0.75 * 0.25 * 1.0;
-    let nll = two.nll().expect("samples");
-    assert!((nll + product.ln() / 5.0).abs() < 1e-15, "{nll}");
-
-    // One bin says how far the mean confidence is from the accuracy: 3.25 of 5, against 3 of 5.
-    let mut one = Calibration::with_bins(1)?;
-    one.add_probabilities(&rows(&[[0.5, 0.25, 0.25], [0.25, 0.375, 0.375]]), &labels(&[0, 2]))?;
-    one.add_probabilities(&rows(&above), &labels(&[0, 1, 1]))?;
-    assert_eq!(one.ece(), Some(0.25 / 5.0));
-
-    // What was held for impossible.
-    two.add_probabilities(&rows(&[[1.0, 0.0, 0.0]]), &labels(&[1]))?;
-    assert_eq!(two.nll(), Some(f64::INFINITY));
-    Ok(())
-}
-
-/// The softmax of (a, a + ln 3) is (1/4, 3/4), however large a is.
-#[test]
-fn scores_are_calibrated_by_their_softmax() -> Result<()> {
-    let ln3 = 3.0_f32.ln();
-    for large in [0.0, 64.0, -64.0] {
-        let mut calibration = Calibration::default();
-        let scores = rows(&[[large, large + ln3], [large + ln3, large]]);
-        calibration.add_scores(&scores, &labels(&[1, 1]))?;
-        let (ece, nll) = (calibration.ece().expect("two"), calibration.nll().expect("two"));
-        assert!((ece - 0.25).abs() < 1e-5, "{ece} at {large}");
-        assert!((nll + (0.75_f64.ln() + 0.25_f64.ln()) / 2.0).abs() < 1e-5, "{nll} at {large}");
-    }
-    let mut far = Calibration::default();
-    far.add_scores(&rows(&[[3e38, -3e38]]), &labels(&[1]))?;
-    assert_eq!((far.ece(), far.nll().map(|nll| nll > 5e38)), (Some(1.0), Some(true)));
-    Ok(())
-}
-
-#[test]
-fn nothing_is_calibrated_by_a_batch_that_is_refused() -> Result<()> {
-    let mut some = Calibration::default();
-    assert_eq!((some.ece(), some.nll(), some.accuracy()), (None, None, None));
-    some.add_scores(&rows(&[[1.0, 2.0]]), &labels(&[1]))?;
-    let before = some.clone();
-    let fine = rows(&[[0.5, 0.5], [1.0, 0.0]]);
-    assert_eq!(blamed(some.add_probabilities(&fine, &labels(&[0]))), "labels");
-    assert_eq!(blamed(some.add_probabilities(&fine, &labels(&[0, 2]))), "labels[1]");
-    assert_eq!(blamed(some.add_scores(&fine, &labels(&[0, -1]))), "labels[1]");
-    for wrong in [f32::NAN, 1.5, -0.5] {
-        let wrong = rows(&[[0.5, 0.5], [wrong, 0.5]]);
-        let refused = some.add_probabilities(&wrong, &labels(&[0, 1]));
-        assert_eq!(blamed(refused), "probabilities of sample 1");
-    }
-    for wrong in [f32::NAN, f32::INFINITY] {
-        let wrong = rows(&[[0.5, 0.5], [wrong, 0.5]]);
-        assert_eq!(blamed(some.add_scores(&wrong, &labels(&[0, 1]))), "scores of sample 1");
-    }
-    assert!(matches!(some.add_scores(&labels(&[0]), &labels(&[0])), Err(Error::Shape { .. })));
-    assert_eq!(some, before);
-    assert_eq!(blamed(Calibration::with_bins(0)), "bins");
-    assert_eq!(blamed(Calibration::with_bins(usize::MAX)), "bins");
-    Ok(())
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use kiln::checkpoint::{write_atomically, DirectoryLock, TRAINING_FILE};
 use kiln::data::{Dataset, Loader, LoaderConfig};
-use kiln::metrics::Calibration;
+use kiln::uncertainty::{Bins, Probabilities};
 use kiln::{Error, Result};
 
 use super::figures::{Figures, Finished};
@@ -123,13 +123,13 @@ fn advance(
 fn measure(session: &mut Session, interrupt: &Interrupt) -> Result<Option<Figures>> {
     let Some(last) = session.history().last().cloned() else { return Ok(None) };
     let (feed, batch) = (session.settings().net.feed(), session.settings().step.batch.get());
-    let sets = session.sets();
+    let (sets, classes) = (session.sets(), session.sets().sizes().classes);
     let (test, train) = (Arc::clone(&sets.test), Arc::clone(&sets.measured));
     let net = session.net();
-    let Some([_, ece]) = look(net, Mode::Eval, feed, &test, BATCH, interrupt)? else {
+    let Some([_, ece]) = look(net, Mode::Eval, (feed, classes), &test, BATCH, interrupt)? else {
         return Ok(None);
     };
-    let in_train_mode = look(net, Mode::Train, feed, &train, batch, interrupt)?;
+    let in_train_mode = look(net, Mode::Train, (feed, classes), &train, batch, interrupt)?;
     Ok(in_train_mode.map(|[train_mode_accuracy, _]| Figures {
         train_mode_accuracy,
         train_accuracy: last.train_accuracy,
@@ -144,13 +144,13 @@ fn measure(session: &mut Session, interrupt: &Interrupt) -> Result<Option<Figure
 fn look(
     net: &mut AnyNet,
     mode: Mode,
-    feed: Feed,
+    (feed, classes): (Feed, usize),
     set: &Arc<dyn Dataset>,
     batch: usize,
     interrupt: &Interrupt,
 ) -> Result<Option<[f64; 2]>> {
     let config = LoaderConfig { batch_size: batch, ..LoaderConfig::default() };
-    let mut calibration = Some(Calibration::default());
+    let (mut probabilities, mut known) = (Probabilities::new(classes)?, Vec::new());
     for batch in Loader::new(Arc::clone(set), config)?.epoch() {
         if interrupt.caught().is_some() {
             return Ok(None);
@@ -162,14 +162,13 @@ fn look(
         };
         let scores = view.forward(&x)?;
         if !scores.values()?.iter().all(|score| score.is_finite()) {
-            calibration = None;
+            return Ok(Some([f64::NAN; 2]));
         }
-        if let Some(calibration) = &mut calibration {
-            calibration.add_scores(&scores, &labels)?;
-        }
+        probabilities.add_scores(&scores)?;
+        known.extend_from_slice(labels.integers()?);
     }
-    let figures = calibration.and_then(|seen| Some([seen.accuracy()?, seen.ece()?]));
-    Ok(Some(figures.unwrap_or([f64::NAN; 2])))
+    let ece = probabilities.calibration_error(&known, Bins::USUAL)?;
+    Ok(Some([probabilities.accuracy(&known)?, ece]))
 }
 
 /// Equal trainings leave equal files.

@@ -16,7 +16,7 @@ pub(super) use args::MonteCarloArgs;
 use super::evaluation::{loader, BATCH};
 use super::network::{AnyNet, Feed};
 
-/// Bins of calibration errors.
+/// Groups of equally many samples for adaptive calibration errors.
 const BINS: usize = 15;
 
 /// Draws of all samples of a batch, at most.
@@ -152,7 +152,7 @@ impl Figures {
             accuracy: probabilities.accuracy(labels)?,
             negative_log_likelihood: probabilities.negative_log_likelihood(labels)?,
             brier_score: probabilities.brier_score(labels)?,
-            calibration_error: calibration(Bins::EqualWidth(BINS))?,
+            calibration_error: calibration(Bins::USUAL)?,
             adaptive_calibration_error: calibration(Bins::EqualCount(BINS))?,
             risk_coverage_area: probabilities.risk_coverage_area(labels)?,
         })
