@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::{epochs, kiln, model, run, succeed, QUICK};
 
+#[cfg(target_os = "linux")]
 fn full() -> Stdio {
     Stdio::from(File::options().write(true).open("/dev/full").unwrap())
 }
