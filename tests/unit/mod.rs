@@ -15,6 +15,7 @@ mod metrics;
 mod modes;
 mod non_finite;
 mod options;
+mod parameter_views;
 mod past_masks;
 mod plans;
 mod predictor;
