@@ -53,9 +53,16 @@ typedef struct KilnProgress {
 typedef struct KilnMask {
   unsigned int round_keys[2 * KILN_PHILOX_ROUNDS]; /* [2r], [2r+1]: seed words + r * (0x9e3779b9, 0xbb67ae85) */
   unsigned int site;                               /* FNV-1a of the layer's path and call */
-  unsigned int threshold;                          /* (32768 - drop15) * 0x00010001; of scheduled_*: where both stand */
+  unsigned int threshold;                          /* (32768 - drop15) * 0x00010001; if scheduled: where both stand */
   float scale;                                     /* 32768 / (32768 - drop15), 0 if everything is dropped */
 } KilnMask;
+
+/* Whether a kernel drops anything, and where the rate stands. */
+enum KilnRate {
+  KILN_RATE_NONE = 0,     /* nothing is dropped */
+  KILN_RATE_CONSTANT = 1, /* in the mask */
+  KILN_RATE_SCHEDULED = 2 /* behind the scalars of the run, threshold words from their beginning on */
+};
 
 /* A divisor known to the host: n / divisor == (umulhi(n, multiplier) + n) >> shift, in 64 bits. */
 typedef struct KilnDivider {
@@ -459,7 +466,9 @@ typedef struct KilnLinearTail {
   const KilnScalars* scalars; /* pass, sample_offset, if there is dropout */
   enum KilnUnary activation;
   float activation_parameter;
-  unsigned int dropout; /* 0: off. 1: on; sample = sample_offset + row, element = column */
+  enum KilnRate dropout;
+  KilnDivider rows; /* rows per sample: sample = sample_offset + row / rows, element = row % rows * columns + column */
+  unsigned int columns; /* n */
   KilnMask mask;
 } KilnLinearTail;
 

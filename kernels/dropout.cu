@@ -20,19 +20,6 @@ struct MaskBlock {
   }
 };
 
-// How much is dropped, and what the rest is multiplied by.
-struct Rate {
-  u32 threshold;
-  float scale;
-};
-// The same in every run.
-KILN_DEVICE Rate constant_rate(const KilnMask& mask) { return Rate{mask.threshold, mask.scale}; }
-// That of this run, which lies behind its scalars: `threshold` says how many words from their beginning on.
-KILN_DEVICE Rate scheduled_rate(const KilnMask& mask, const KilnScalars* scalars) {
-  const u32* words = reinterpret_cast<const u32*>(scalars) + mask.threshold;
-  return Rate{words[0], __uint_as_float(words[1])};
-}
-
 // `elements` is a multiple of eight: thread t owns elements 8t to 8t + 7 of the whole array.
 template <class T> KILN_DEVICE void dropout(const KilnDropoutParams& p, const Rate& rate) {
   const MaskBlock at(p.samples, p.blocks);

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use smallvec::SmallVec;
+
 use crate::error::Mismatch;
 
 /// The extents of a tensor in row-major order, outermost first; a scalar has none.
@@ -10,7 +12,10 @@ use crate::error::Mismatch;
 /// Any extents make a shape, but a tensor only takes one of at most [`Shape::MOST_ELEMENTS`]
 /// elements. All that holds or plans tensors checks this once, where the shape comes in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Shape(Vec<usize>);
+pub struct Shape(Dims);
+
+/// As many extents as images have lie in the shape itself: plans hold many shapes, and copy them often.
+type Dims = SmallVec<[usize; 4]>;
 
 impl Shape {
     /// Most elements of a tensor: more than any machine holds, and few enough that bytes, padding
@@ -22,7 +27,7 @@ impl Shape {
 
     /// The shape of a single number.
     pub fn scalar() -> Self {
-        Shape(Vec::new())
+        Shape(Dims::new())
     }
 
     /// The extents, outermost first.
@@ -109,7 +114,7 @@ impl Shape {
         let extent = |shape: &Shape, back: usize| {
             shape.rank().checked_sub(back).map_or(1, |index| shape.0[index])
         };
-        let mut dims = Vec::with_capacity(rank);
+        let mut dims = Dims::with_capacity(rank);
         for back in (1..=rank).rev() {
             let (a, b) = (extent(self, back), extent(other, back));
             if a != b && a != 1 && b != 1 {
@@ -128,19 +133,19 @@ fn product(extents: &[usize]) -> usize {
 
 impl From<Vec<usize>> for Shape {
     fn from(dims: Vec<usize>) -> Self {
-        Shape(dims)
+        Shape(Dims::from_slice(&dims))
     }
 }
 
 impl From<&[usize]> for Shape {
     fn from(dims: &[usize]) -> Self {
-        Shape(dims.to_vec())
+        Shape(Dims::from_slice(dims))
     }
 }
 
 impl<const N: usize> From<[usize; N]> for Shape {
     fn from(dims: [usize; N]) -> Self {
-        Shape(dims.to_vec())
+        Shape(Dims::from_slice(&dims))
     }
 }
 

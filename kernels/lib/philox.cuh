@@ -41,6 +41,41 @@ KILN_DEVICE KeepBits keep_bits(const KilnMask& mask, u32 pass, u32 sample, u32 b
   return keep_bits(mask, mask.threshold, pass, sample, block);
 }
 
+// Of eight elements from any one on: those of two blocks, moved by as many lanes as the first lies behind its block.
+KILN_DEVICE KeepBits keep_bits_from(const KilnMask& mask, u32 threshold, u32 pass, u32 sample, u32 element) {
+  const u32 block = element / kMaskBlock, behind = element % kMaskBlock;
+  KeepBits keep = keep_bits(mask, threshold, pass, sample, block);
+  if (behind == 0) return keep;
+  const KeepBits next = keep_bits(mask, threshold, pass, sample, block + 1);
+  u32 words[8];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    words[i] = keep.words[i];
+    words[4 + i] = next.words[i];
+  }
+  // By four lanes, two, and one: indices that are known to the compiler keep the words in registers.
+#pragma unroll
+  for (int i = 0; i < 6; ++i) words[i] = behind & 4 ? words[i + 2] : words[i];
+#pragma unroll
+  for (int i = 0; i < 5; ++i) words[i] = behind & 2 ? words[i + 1] : words[i];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) keep.words[i] = behind & 1 ? words[i] >> 16 | words[i + 1] << 16 : words[i];
+  return keep;
+}
+
+// How much is dropped, and what the rest is multiplied by.
+struct Rate {
+  u32 threshold;
+  float scale;
+};
+// The same in every run.
+KILN_DEVICE Rate constant_rate(const KilnMask& mask) { return Rate{mask.threshold, mask.scale}; }
+// That of this run, which lies behind its scalars: `threshold` says how many words from their beginning on.
+KILN_DEVICE Rate scheduled_rate(const KilnMask& mask, const KilnScalars* scalars) {
+  const u32* words = reinterpret_cast<const u32*>(scalars) + mask.threshold;
+  return Rate{words[0], __uint_as_float(words[1])};
+}
+
 // Dropped elements are selected to +0, not multiplied, so that a dropped infinity does not become NaN.
 KILN_DEVICE void select_kept(Chunk<8>& chunk, const KeepBits& keep) {
 #pragma unroll

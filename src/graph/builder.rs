@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::{Graph, InputId, Layer, LayerId, MemoryFormat, Node, NodeId, ParamId, ParamSpec};
 use crate::op::{Mismatch, Op, Record, TensorType};
 use crate::Shape;
@@ -46,11 +48,14 @@ impl Builder {
     /// The [`Mismatch`] of the operation's shape rule, or of a result with more elements than
     /// tensors have.
     pub fn add(&mut self, op: Op, inputs: &[NodeId]) -> Result<NodeId, Mismatch> {
-        let types: Vec<&TensorType> = inputs.iter().map(|&id| &self.graph.node(id).ty).collect();
-        let mut results = op.infer(&types)?.into_iter();
-        if let Some(ty) = results.as_slice().iter().find(|ty| !ty.shape.is_allowed()) {
+        let types: SmallVec<[&TensorType; 4]> =
+            inputs.iter().map(|&id| &self.graph.node(id).ty).collect();
+        let results = op.infer(&types)?;
+        drop(types);
+        if let Some(ty) = results.iter().find(|ty| !ty.shape.is_allowed()) {
             ty.shape.clone().allowed()?;
         }
+        let mut results = results.into_iter();
         let Some(ty) = results.next() else {
             return Err(Mismatch::new("an operation with inputs", op.name()));
         };

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The verifier: what every pass may rely on and must leave true.
 
+use smallvec::SmallVec;
+
 use super::{Graph, MemoryFormat, Node, NodeId, ParamId, ParamRole};
 use crate::op::{Formats, Op, TensorType};
 use crate::{Error, Result};
@@ -34,7 +36,8 @@ impl Graph {
         if node.layer.0 as usize >= self.layers.len() {
             return Err(format!("{:?} does not exist", node.layer));
         }
-        let types: Vec<&TensorType> = node.inputs.iter().map(|&i| &self.node(i).ty).collect();
+        let types: SmallVec<[&TensorType; 4]> =
+            node.inputs.iter().map(|&i| &self.node(i).ty).collect();
         let inferred =
             node.op.infer(&types).map_err(|m| format!("expected {}, got {}", m.expected, m.got))?;
         if let Some((ty, further)) = inferred.split_first() {
@@ -75,7 +78,8 @@ impl Graph {
     /// An operand of an element-wise operation, or of one that takes row-major alone, in another
     /// format.
     fn misplaced_input(&self, node: &Node) -> Option<NodeId> {
-        let types: Vec<&TensorType> = node.inputs.iter().map(|&i| &self.node(i).ty).collect();
+        let types: SmallVec<[&TensorType; 4]> =
+            node.inputs.iter().map(|&i| &self.node(i).ty).collect();
         let format = match node.op.formats(&types) {
             Formats::Contiguous => MemoryFormat::Contiguous,
             Formats::Elementwise => node.format,

@@ -66,6 +66,8 @@ pub use update::{Decay, Nesterov, Store, Update, UpdateRule};
 pub(crate) use window::{spatial, SPATIAL};
 pub use window::{Rounding, Window};
 
+use smallvec::{smallvec, SmallVec};
+
 use crate::scalars::{Scalar, Scalars};
 use crate::{DType, Shape};
 
@@ -223,6 +225,9 @@ pub enum Op {
     Result(usize),
 }
 
+/// Types of an operation's results. Passes ask for them all the time, and most operations have one.
+pub(crate) type Results = SmallVec<[TensorType; 1]>;
+
 /// Shape and element type of a value in the graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorType {
@@ -338,9 +343,9 @@ impl Op {
     ///
     /// # Errors
     /// A [`Mismatch`] if the operation cannot take these inputs.
-    pub fn infer(&self, inputs: &[&TensorType]) -> Result<Vec<TensorType>, Mismatch> {
+    pub(crate) fn infer(&self, inputs: &[&TensorType]) -> Result<Results, Mismatch> {
         let inferred = match self {
-            Op::Input(_) | Op::Parameter(_) | Op::Result(_) => return Ok(vec![]),
+            Op::Input(_) | Op::Parameter(_) | Op::Result(_) => return Ok(Results::new()),
             Op::Constant(_) | Op::Scalar(_) => TensorType::f32(Shape::scalar()),
             Op::Unary(_) => unary::infer(inputs)?,
             Op::Dropout(_) => unary::infer(inputs)?,
@@ -372,17 +377,19 @@ impl Op {
             Op::Conv(conv) => conv.infer(inputs)?,
             Op::ConvInputGrad(conv, image) => conv.infer_input_gradient(inputs, image)?,
             Op::ConvWeightGrad(conv, filters) => conv.infer_weight_gradient(inputs, filters)?,
-            Op::MaxPool(pool) => return pool.infer(inputs),
+            Op::MaxPool(pool) => return pool.infer(inputs).map(Results::from_vec),
             Op::MaxPoolGrad(pool, image) => pool.infer_gradient(inputs, image)?,
             Op::AvgPool(pool) => pool.infer(inputs)?,
             Op::AvgPoolGrad(pool, image) => pool.infer_gradient(inputs, image)?,
-            Op::Statistics(over) => return over.infer(inputs),
+            Op::Statistics(over) => return over.infer(inputs).map(Results::from_vec),
             Op::StatisticsGrad(over) => over.infer_gradient(inputs)?,
             Op::Normalize(normalize) => normalize.infer(inputs)?,
-            Op::NormalizeGrad(normalize) => return normalize.infer_gradient(inputs),
-            Op::Recurrent(recurrent) => return recurrent.infer(inputs),
+            Op::NormalizeGrad(normalize) => {
+                return normalize.infer_gradient(inputs).map(Results::from_vec);
+            }
+            Op::Recurrent(recurrent) => return recurrent.infer(inputs).map(Results::from_vec),
             Op::RecurrentGrad(recurrent, upstream) => {
-                return recurrent.infer_gradient(*upstream, inputs);
+                return recurrent.infer_gradient(*upstream, inputs).map(Results::from_vec);
             }
             Op::Nll(nll) => nll.infer(inputs)?,
             Op::NllGrad(nll, classes) => nll.infer_gradient(*classes, inputs)?,
@@ -392,7 +399,7 @@ impl Op {
             Op::GlobalNorm => TensorType::f32(Shape::scalar()),
             Op::ClipCoefficient(_) => unary::infer(inputs)?,
         };
-        Ok(vec![inferred])
+        Ok(smallvec![inferred])
     }
 
     /// Appends the gradient to the graph: for each input, the node that holds the gradient with

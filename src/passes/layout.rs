@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use smallvec::SmallVec;
+
 use super::broken;
 use super::simplify::without_dead_nodes;
 use crate::graph::{Builder, Graph, MemoryFormat, Node, NodeId};
@@ -62,8 +64,10 @@ impl Layout {
         images: MemoryFormat,
     ) -> Result<NodeId> {
         let graph = self.builder.graph();
-        let types: Vec<&TensorType> = inputs.iter().map(|&id| &graph.node(id).ty).collect();
+        let types: SmallVec<[&TensorType; 4]> =
+            inputs.iter().map(|&id| &graph.node(id).ty).collect();
         let formats = node.op.formats(&types);
+        drop(types);
         let (format, images_among_inputs) = match formats {
             Formats::Contiguous => (MemoryFormat::Contiguous, inputs.len()),
             Formats::Images(operands) => (images, operands),

@@ -39,7 +39,7 @@ impl Site {
     }
 
     /// The same as kernels are told whose rate lies behind the scalars, at the words that are returned.
-    fn scheduled(&self) -> (KilnMask, Memory) {
+    pub(crate) fn scheduled(&self) -> (KilnMask, Memory) {
         let mut bytes = scalars_bytes(&SCALARS);
         // A rate of another layer stands before it.
         bytes.extend([0xff; 8]);

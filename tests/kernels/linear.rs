@@ -2,7 +2,7 @@
 //! gemm_nt and gemm_nt_relu_dropout: a linear layer with what follows it.
 
 use crate::abi::*;
-use crate::driver::Gpu;
+use crate::driver::{divider, Gpu};
 use crate::dropout::Site;
 use crate::float::{Numbers, Storage};
 use crate::function::{derivative, value};
@@ -20,7 +20,9 @@ struct Tail {
     family: &'static str,
     bias: bool,
     activation: KilnUnary,
-    dropout: bool,
+    dropout: KilnRate,
+    /// Rows of outputs that one sample has.
+    rows: usize,
     residual: bool,
     pre_activation: bool,
     /// Numbers between the rows of all matrices.
@@ -31,13 +33,15 @@ const PLAIN: Tail = Tail {
     family: "gemm_nt",
     bias: false,
     activation: KILN_UNARY_NONE,
-    dropout: false,
+    dropout: KILN_RATE_NONE,
+    rows: 1,
     residual: false,
     pre_activation: false,
     gap: 0,
 };
-const RELU_DROPOUT: Tail = Tail { bias: true, activation: KILN_UNARY_RELU, dropout: true, ..PLAIN };
-const TAILS: [Tail; 4] = [
+const RELU_DROPOUT: Tail =
+    Tail { bias: true, activation: KILN_UNARY_RELU, dropout: KILN_RATE_CONSTANT, ..PLAIN };
+const TAILS: [Tail; 6] = [
     PLAIN,
     RELU_DROPOUT,
     Tail {
@@ -48,7 +52,14 @@ const TAILS: [Tail; 4] = [
         gap: 8,
         ..PLAIN
     },
-    Tail { activation: KILN_UNARY_TANH, dropout: true, residual: true, ..PLAIN },
+    Tail {
+        activation: KILN_UNARY_TANH,
+        dropout: KILN_RATE_CONSTANT,
+        residual: true,
+        ..PLAIN
+    },
+    Tail { rows: 3, ..RELU_DROPOUT },
+    Tail { rows: 2, gap: 8, dropout: KILN_RATE_SCHEDULED, ..PLAIN },
 ];
 /// Functions that no other tail has.
 const OTHERS: [KilnUnary; 8] = [
@@ -92,6 +103,11 @@ fn linear(gpu: &Gpu, method: &Method, [m, n, k]: [usize; 3], splits: usize, tail
     let d = Matrix::new(storage, m, n, gap, &empty);
     let pre_activation = Matrix::new(storage, m, n, gap, &empty);
     let site = Site::new("fc1.dropout#0", 0.3);
+    let (scheduled, given) = site.scheduled();
+    let (mask, scalars) = match tail.dropout {
+        KILN_RATE_SCHEDULED => (scheduled, given.address()),
+        _ => (site.params, gpu.scalars()),
+    };
     let blocks = [method.tiles(m), method.tiles(n), splits];
     let split = Split::new(method, blocks[0] * blocks[1], splits);
     let address = |matrix: &Matrix, wanted: bool| {
@@ -117,11 +133,13 @@ fn linear(gpu: &Gpu, method: &Method, [m, n, k]: [usize; 3], splits: usize, tail
             bias: if tail.bias { bias.address() } else { Default::default() },
             pre_activation: address(&pre_activation, tail.pre_activation),
             residual: address(&residual, tail.residual),
-            scalars: gpu.scalars(),
+            scalars,
             activation: tail.activation,
             activation_parameter: PARAMETER,
-            dropout: u32::from(tail.dropout),
-            mask: site.params,
+            dropout: tail.dropout,
+            rows: divider(tail.rows),
+            columns: n as u32,
+            mask,
         },
     };
     let kernel = format!("{}_{}", tail.family, method.name);
@@ -141,9 +159,10 @@ fn linear(gpu: &Gpu, method: &Method, [m, n, k]: [usize; 3], splits: usize, tail
         let got = pre_activation.read(&kernel);
         gpu.ledger().compare(&kernel, &format!("before, {case}"), &got, &before, exactness);
     }
-    let kept = |at: usize| !tail.dropout || site.keeps(at / n, at % n);
+    let drops = tail.dropout != KILN_RATE_NONE;
+    let kept = |at: usize| !drops || site.keeps(at / n / tail.rows, at / n % tail.rows * n + at % n);
     let finish = |(at, sum): (usize, &Want)| {
-        let scale = if tail.dropout { f64::from(site.params.scale) } else { 1.0 };
+        let scale = if drops { f64::from(site.params.scale) } else { 1.0 };
         let residual = if tail.residual { residual.at(at / n, at % n) } else { 0.0 };
         let done = if kept(at) { activate(tail.activation, *sum) } else { Want::plain(0.0) };
         let magnitude = scale * done.magnitude + residual.abs();
@@ -152,7 +171,7 @@ fn linear(gpu: &Gpu, method: &Method, [m, n, k]: [usize; 3], splits: usize, tail
     let want: Vec<Want> = before.iter().enumerate().map(finish).collect();
     let got = d.read(&kernel);
     gpu.ledger().compare(&kernel, &case, &got, &want, exactness);
-    if tail.dropout && !tail.residual {
+    if drops && !tail.residual {
         for (at, (&got, want)) in got.iter().zip(&want).enumerate() {
             let visible = want.value.abs() > exactness.tolerance(want);
             assert!(kept(at) || got == 0.0, "{kernel} {case} [{at}] is dropped, but {got}");

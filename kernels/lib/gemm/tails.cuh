@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // The tails of the three products of a linear layer.
 #pragma once
+#include "lib/divide.cuh"
 #include "tail.cuh"
 
-// Bias, ReLU and dropout: the layers that kiln exists for, with nothing decided at run time.
+// Bias, ReLU and dropout of rows that are samples: the layers that kiln exists for, with nothing decided at run time.
 template <class T, Bounds bounds> struct ReluDropoutTail {
   static constexpr int kUnroll = 4;
   const KilnLinearTail& p;
@@ -56,11 +57,15 @@ template <class T, Bounds bounds> struct LinearTail {
     for (int i = 0; i < 8; ++i) sum.v[i] += bias.v[i];
     if (p.pre_activation != nullptr) access.store(static_cast<T*>(p.pre_activation) + spot.at, sum, spot.count);
     activate(sum, p.activation, p.activation_parameter);
-    if (p.dropout) {
+    if (p.dropout != KILN_RATE_NONE) {
+      const Rate rate =
+          p.dropout == KILN_RATE_SCHEDULED ? scheduled_rate(p.mask, p.scalars) : constant_rate(p.mask);
 #pragma unroll
-      for (float& x : sum.v) x *= p.mask.scale;
-      const u32 sample = p.scalars->sample_offset + spot.row;
-      select_kept(sum, keep_bits(p.mask, p.scalars->pass, sample, static_cast<u32>(spot.column) / kMaskBlock));
+      for (float& x : sum.v) x *= rate.scale;
+      const Quotient sample = divide(static_cast<u32>(spot.row), p.rows);
+      const u32 element = sample.remainder * p.columns + static_cast<u32>(spot.column);
+      select_kept(sum, keep_bits_from(p.mask, rate.threshold, p.scalars->pass, p.scalars->sample_offset + sample.quotient,
+                                      element));
     }
     if (p.residual != nullptr) {
       const Chunk<8> residual = access.load(static_cast<const T*>(p.residual) + spot.at, spot.count);

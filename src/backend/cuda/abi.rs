@@ -63,6 +63,10 @@ pub(crate) struct KilnMask {
     pub(crate) threshold: u32,
     pub(crate) scale: f32,
 }
+pub(crate) const KILN_RATE_NONE: KilnRate = 0;
+pub(crate) const KILN_RATE_CONSTANT: KilnRate = 1;
+pub(crate) const KILN_RATE_SCHEDULED: KilnRate = 2;
+pub(crate) type KilnRate = u32;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub(crate) struct KilnDivider {
@@ -421,7 +425,9 @@ pub(crate) struct KilnLinearTail {
     pub(crate) scalars: Address,
     pub(crate) activation: KilnUnary,
     pub(crate) activation_parameter: f32,
-    pub(crate) dropout: u32,
+    pub(crate) dropout: KilnRate,
+    pub(crate) rows: KilnDivider,
+    pub(crate) columns: u32,
     pub(crate) mask: KilnMask,
 }
 #[repr(C)]

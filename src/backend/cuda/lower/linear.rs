@@ -4,27 +4,22 @@
 use super::elements::transposes;
 use super::{internal, unary, Lowering};
 use crate::backend::cuda::abi::*;
-use crate::backend::cuda::geometry::{Extents, Form, Tile, Tiling};
+use crate::backend::cuda::geometry::{divider, Extents, Form, Tile, Tiling};
 use crate::backend::cuda::launch::{Launch, Params};
 use crate::backend::cuda::memory::Address;
 use crate::kernel::Bias;
 use crate::kernel::{BiasGradient, LayerGradient, LinearTail, Sink};
-use crate::op::{Dropout, MatMul, Order, Store, Unary};
+use crate::op::{DropRate, MatMul, Order, Store, Unary};
 use crate::{DType, Result, Shape};
 
 /// Most pairs of matrices that one launch multiplies: grids are no longer along z.
 const MOST_PAIRS: usize = 65_535;
 
 impl Lowering<'_> {
-    /// One launch, or two: the product's tail knows a row as a sample and a rate as a constant, so dropout of
-    /// several rows per sample runs on its own, and so does dropout whose rate changes.
+    /// One launch. The special tail of ReLU and dropout knows a row as a sample and a rate as a constant; the
+    /// general one also rows of a sequence and rates that change.
     pub(super) fn linear(&mut self, tail: &LinearTail) -> Result<Vec<Launch>> {
         let extents = self.forward_extents();
-        let output = self.output_shape(0).clone();
-        let fits = |dropout: &Dropout| {
-            output.samples() == extents.m && dropout.rate.constant_scale().is_some()
-        };
-        let fused = tail.dropout.filter(fits);
         let mut params = self.linear_params(extents)?;
         if tail.bias == Bias::Added {
             params.tail.bias = self.read_as(2, DType::F32)?;
@@ -33,19 +28,23 @@ impl Lowering<'_> {
             let (function, [parameter, _]) = unary(activation);
             (params.tail.activation, params.tail.activation_parameter) = (function, parameter);
         }
-        if let Some(dropout) = fused {
-            params.tail.dropout = 1;
-            params.tail.scalars = self.scratch.scalars();
-            params.tail.mask = self.mask(dropout);
+        let mut is_special = tail.bias == Bias::Added && tail.activation == Some(Unary::Relu);
+        match tail.dropout {
+            Some(dropout) => {
+                let rows = self.output_shape(0).sample_elements() / extents.n.max(1);
+                params.tail.dropout = match dropout.rate {
+                    DropRate::Constant(_) => KILN_RATE_CONSTANT,
+                    DropRate::Changing { .. } => KILN_RATE_SCHEDULED,
+                };
+                params.tail.rows = divider(rows);
+                params.tail.columns = extents.n as u32;
+                params.tail.scalars = self.scratch.scalars();
+                params.tail.mask = self.mask(dropout);
+                is_special &= rows == 1 && params.tail.dropout == KILN_RATE_CONSTANT;
+            }
+            None => is_special = false,
         }
-        let plain_relu = tail.bias == Bias::Added && tail.activation == Some(Unary::Relu);
-        let y = params.d;
-        let mut launches = vec![self.nt(extents, params, plain_relu && fused.is_some())];
-        if let Some(dropout) = tail.dropout.filter(|_| fused.is_none()) {
-            let dtype = self.product_type();
-            launches.push(self.dropout_of(dropout, &output, dtype, [y, y]));
-        }
-        Ok(launches)
+        Ok(vec![self.nt(extents, params, is_special)])
     }
 
     pub(super) fn input_gradient(&mut self, mask: Option<f64>) -> Result<Vec<Launch>> {
