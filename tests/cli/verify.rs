@@ -14,7 +14,7 @@ use safetensors::tensor::TensorView;
 use safetensors::Dtype;
 use tempfile::TempDir;
 
-use super::{json, kiln, run, succeed};
+use super::{json, kiln, run, succeed, vowels};
 
 const SMALL: [&str; 5] = ["verify", "--hidden", "8", "--batch", "2"];
 
@@ -245,6 +245,7 @@ fn a_step_of_every_network_is_pytorchs() {
         return;
     }
     let dir = TempDir::new().unwrap();
+    vowels::write(&dir.path().join("speech"));
     for args in [
         &["--net", "simple", "--hidden", "64", "--clip", "0.5"][..],
         &["--net", "variable", "--batch", "4"],
@@ -257,6 +258,7 @@ fn a_step_of_every_network_is_pytorchs() {
         &["--net", "rnn", "--hidden", "24"],
         &["--net", "rnn", "--hidden", "16", "--cell", "gru", "--bidirectional", "--layers", "3"],
         &["--net", "rnn", "--hidden", "16", "--layers", "1", "--optimizer", "adam"],
+        &["--net", "rnn", "--hidden", "16", "--data", "vowels:speech"],
         &["--net", "simple", "--hidden", "64", "--steps", "20", "--optimizer", "adamw"],
     ] {
         agree(dir.path(), args);

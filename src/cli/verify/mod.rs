@@ -89,6 +89,7 @@ fn case(args: &VerifyArgs, common: &Common) -> Result<Case> {
     let source = args.data.data.clone().unwrap_or(net.usual_data());
     net.feed().check(net.name(), &source)?;
     let tokens = TokenSettings::new(&args.data, &source)?;
+    args.net.check_tokens(&source)?;
     let bad_images = args.data.bad_images.unwrap_or_default().what();
     let train_samples = args.data.train_samples;
     let choice = Choice { train_samples, tokens, bad_images, ..Choice::default() };
@@ -166,6 +167,7 @@ impl Case {
             | NetSettings::ResnetSmall { .. } => json!({ "classes": classes, "p": first }),
             NetSettings::Rnn(rnn) => json!({
                 "tokens": sizes.tokens,
+                "features": sizes.features,
                 "embedding": rnn.embedding,
                 "hidden": rnn.hidden,
                 "classes": classes,

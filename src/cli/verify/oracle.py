@@ -177,19 +177,21 @@ class ResNetSmall(nn.Module):
 
 
 class RNNClassifier(nn.Module):
-    def __init__(self, tokens, embedding, hidden, classes, layers, p, cell, bidirectional):
+    def __init__(self, tokens, features, embedding, hidden, classes, layers, p, cell, bidirectional):
         super().__init__()
-        self.embedding = nn.Embedding(tokens, embedding)
+        self.embedding = None
+        if not features:
+            self.embedding = nn.Embedding(tokens, embedding)
         kind = {"lstm": nn.LSTM, "gru": nn.GRU}[cell]
         between = p if layers > 1 else 0.0
         options = dict(batch_first=True, bidirectional=bidirectional)
-        self.add_module(cell, kind(embedding, hidden, layers, dropout=between, **options))
+        self.add_module(cell, kind(features or embedding, hidden, layers, dropout=between, **options))
         self.dropout = nn.Dropout(p)
         self.fc = nn.Linear(hidden * (2 if bidirectional else 1), classes)
         self.cell, self.bidirectional = cell, bidirectional
 
     def forward(self, x, lengths):
-        embedded = self.dropout(self.embedding(x))
+        embedded = x if self.embedding is None else self.dropout(self.embedding(x))
         packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
         _, hidden = getattr(self, self.cell)(packed)
         hidden = hidden[0] if self.cell == "lstm" else hidden
