@@ -166,7 +166,11 @@ fn sizes_in(path: &Path, bytes: &[u8]) -> Result<Vec<usize>> {
                 return Err(line.wrong(path, expected, format!("{word:?}")));
             };
             if ends.len() == Vowels::SPEAKERS {
-                return Err(line.wrong(path, &speakers_expected(), format!("{word:?} behind them")));
+                return Err(line.wrong(
+                    path,
+                    &speakers_expected(),
+                    format!("{word:?} behind them"),
+                ));
             }
             ends.push(ends.last().unwrap_or(&0) + size as usize);
         }

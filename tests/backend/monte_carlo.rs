@@ -197,7 +197,12 @@ fn consistent_masks_are_drawn_at_the_rate_of_their_time() {
             assert_eq!(view.pass(), Some(pass));
             net.train().forward(&ones(3)).expect("a pass");
         }
-        assert_eq!(net.plans(), 3, "{}: those of two batches of draws and of training", target.name);
+        assert_eq!(
+            net.plans(),
+            3,
+            "{}: those of two batches of draws and of training",
+            target.name
+        );
     }
 }
 

@@ -198,9 +198,8 @@ fn what_rounding_decides_is_named_and_excuses_nothing() {
     let at = dir.path();
     answer(at, 0.25, Some(1e9));
     let tie = r#"{"kind": "ReLU", "share": 1e-7, "step": 1, "call": 2, "element": 77}"#;
-    let report = format!(
-        r#"{{"torch": "9.9", "ties": {{"found": 5, "tried": 1, "otherwise": [{tie}]}}}}"#
-    );
+    let report =
+        format!(r#"{{"torch": "9.9", "ties": {{"found": 5, "tried": 1, "otherwise": [{tie}]}}}}"#);
     fs::write(at.join("report"), report).unwrap();
     fake(at, "cp answer \"$3/found.safetensors\"; cp report \"$3/report.json\"");
     let args = ["verify", "--hidden", "2", "--batch", "2", "--python", "./fake"];

@@ -27,7 +27,11 @@ impl Snapshot for Copied {
 }
 
 /// Where the state of a network and a plan's arena lie.
-pub(super) fn places<'a>(arenas: &[Arc<DeviceMemory>], memory: &'a Memory, seed: u64) -> Places<'a> {
+pub(super) fn places<'a>(
+    arenas: &[Arc<DeviceMemory>],
+    memory: &'a Memory,
+    seed: u64,
+) -> Places<'a> {
     let address = |arena: Arena| arenas[arena.0 as usize].address();
     Places {
         plan: address(memory.plan),

@@ -61,8 +61,8 @@ pub use verdict::{kernel_hash, Check, Verdict};
 pub use work::{CopyWay, KernelLaunch, Moved, PlanWork, WorkItem, WorkTotals};
 
 use super::{
-    Arena, Backend, Begun, Facts, Fusion, HostMemory, ImageKernels, Layout, Pending, PlanId,
-    Run, Snapshot, Span, StepClock, StepTime, Storage, UpdatePlace,
+    Arena, Backend, Begun, Facts, Fusion, HostMemory, ImageKernels, Layout, Pending, PlanId, Run,
+    Snapshot, Span, StepClock, StepTime, Storage, UpdatePlace,
 };
 use crate::graph::{MemoryFormat, ParamSpec};
 use crate::plan::{Bytes, Event, Lane, Place};

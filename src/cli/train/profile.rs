@@ -50,7 +50,9 @@ pub(super) fn of(session: &mut Session, directory: &Path, output: &mut Output) -
     let ending = match (ceilings, &trace) {
         (Some(ceilings), _) => describe(ceilings),
         (None, Some(_)) => "times by events around each step, which were issued one by one".into(),
-        (None, None) => "the device is simulated: its times would say nothing, so there is no trace".into(),
+        (None, None) => {
+            "the device is simulated: its times would say nothing, so there is no trace".into()
+        }
     };
     output.note(&ending)?;
     if let Some(trace) = &trace {
@@ -111,9 +113,7 @@ fn heading(timed: &TimedPlan) -> String {
             return format!("\n{purpose} of {samples} samples: {runs} runs of {whole:.3} ms");
         }
         StepClock::Simulated => {
-            return format!(
-                "\n{purpose} of {samples} samples: {runs} runs, simulated: not timed"
-            );
+            return format!("\n{purpose} of {samples} samples: {runs} runs, simulated: not timed");
         }
     }
     let between = timed.whole.saturating_sub(timed.steps.iter().sum());

@@ -122,7 +122,9 @@ impl Python {
             (_, Some(Ok(Report { error: Some(error), expected, .. }))) => {
                 Err(self.refused(expected.as_deref().unwrap_or(EXPECTED), error))
             }
-            (true, Some(Ok(Report { torch: Some(torch), ties, .. }))) => Ok(Ran::Done { torch, ties }),
+            (true, Some(Ok(Report { torch: Some(torch), ties, .. }))) => {
+                Ok(Ran::Done { torch, ties })
+            }
             (true, _) => Err(self.refused(EXPECTED, "ended without an answer")),
             (false, _) => {
                 let complaints = text(&folder.join(STDERR_FILE)).unwrap_or_default();

@@ -132,10 +132,7 @@ impl Start {
 }
 
 /// Draws of the same network under the same masks.
-fn draws_agree(
-    threads: NonZeroUsize,
-    peer_draws: impl FnOnce(&Path) -> Result<f64>,
-) -> Result<()> {
+fn draws_agree(threads: NonZeroUsize, peer_draws: impl FnOnce(&Path) -> Result<f64>) -> Result<()> {
     let directory = tempfile::tempdir()?;
     let draws = MonteCarlo::new(Way::OneRun, threads)?.given(directory.path())?;
     peer_draws(directory.path())?;
