@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Tables in CSV files.
+//! Tables in CSV files, and frames of speech.
 
-use kiln::data::{Batch, CsvFile, Dataset, Pass};
+use kiln::data::{Batch, CsvFile, Dataset, Pass, Vowels};
 
-use super::harness::{judge, run, Case};
+use super::harness::{judge, judge_text, run, Case};
 use super::mutate::mutated;
 
 const SEEDS: [&str; 5] = [
@@ -37,6 +37,40 @@ fn tables_of_numbers() {
                     let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
                     assert!(tensor.values().map_or(true, finite));
                 }
+            }
+        }
+    });
+}
+
+/// Frames and sizes, of which one file is almost right.
+#[test]
+fn frames_of_speech() {
+    let frame = "0.5 -1e-3 2 3 4 5 6 7 8 9 1.25 11 \n";
+    let frames = format!("{frame}{frame}\n{frame}\n").repeat(5).into_bytes();
+    let sizes = b"1 1 1 1 1 1 1 1 2\n".to_vec();
+    run("frames_of_speech", 5, |case| {
+        let is_of_sizes = case.numbers.below(3) == 0;
+        let seeds = [if is_of_sizes { sizes.clone() } else { frames.clone() }];
+        let (wrong, _) = mutated(&mut case.numbers, &seeds);
+        let (frames, sizes) = match is_of_sizes {
+            true => (frames.clone(), wrong),
+            false => (wrong, sizes.clone()),
+        };
+        case.write("ae.train", &frames);
+        case.write("size_ae.train", &sizes);
+        let folder = case.folder.clone();
+        let most = 16 * (frames.len() + sizes.len()) + (1 << 20);
+        match case.within(most, || Vowels::train(&folder)) {
+            // Either file may be named.
+            Err(error) => {
+                assert!(error.to_string().contains("ae.train"), "{error}");
+                judge_text(&error.to_string());
+            }
+            Ok(set) => {
+                let all: Vec<usize> = (0..set.len()).collect();
+                let batch = Batch::read(&set, &all, Pass::default()).expect("all samples");
+                let frames = batch.inputs[0].values().expect("f32");
+                assert!(frames.iter().all(|feature| feature.is_finite()));
             }
         }
     });

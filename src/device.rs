@@ -185,6 +185,14 @@ impl Device {
         matches!(self.kind, Kind::Cuda { .. })
     }
 
+    /// What the driver says of it, if it is a GPU of this machine.
+    pub fn gpu(&self) -> Option<DeviceInfo> {
+        match self.kind {
+            Kind::Cuda { ordinal, .. } => cuda::check(ordinal).ok(),
+            Kind::Cpu { .. } | Kind::Paper { .. } => None,
+        }
+    }
+
     /// How many threads compute; `None` for GPUs.
     pub fn threads(&self) -> Option<NonZeroUsize> {
         match self.kind {

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use serde_json::{json, Value};
 
+pub use crate::backend::StepClock;
 pub use crate::exec::Span;
 use crate::passes::Request;
 use crate::plan::Plan;
-use crate::{Error, Net, Result};
+use crate::{Net, Result};
 
 /// A plan with the times of its steps, from [`Net::timed_plans`].
 #[derive(Clone, Debug)]
@@ -20,16 +21,19 @@ pub struct TimedPlan {
     /// Runs that were timed. The first, which touches memory for the first time, is left out if there are
     /// others.
     pub runs: u64,
-    /// Time of all those runs, between their steps too.
+    /// Time of all those runs, between their steps too. Steps on several lanes of a GPU run at once.
     pub whole: Duration,
     /// Time of each step in all those runs.
     pub steps: Vec<Duration>,
     /// Each step of the first 20 of those runs.
     pub spans: Vec<Span>,
+    /// What tells the times: those of a simulated device say nothing of a real one.
+    pub clock: StepClock,
 }
 
 impl<M> Net<M> {
-    /// Takes the time of each step of each plan from now on. That costs two looks at a clock per step.
+    /// Takes the time of each step of each plan from now on. That costs two looks at a clock per step. On a GPU
+    /// it is two events per step, and each run is waited for; its steps are issued one by one, not replayed.
     ///
     /// ```
     /// use kiln::{models::SimpleNet, Device, Net, Seed, Tensor};
@@ -46,14 +50,9 @@ impl<M> Net<M> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Argument`] on a GPU, which works on its own: steps are only issued there.
+    /// [`Error::Device`](crate::Error::Device) for a GPU whose driver is older than CUDA 12.8.
     pub fn time_steps(&mut self) -> Result<()> {
-        if self.device().is_gpu() {
-            let expected = "the CPU, since steps are only issued to a GPU";
-            return Err(Error::argument("time_steps", expected, self.device().describe()));
-        }
-        self.runner_mut().time_steps();
-        Ok(())
+        self.runner_mut().time_steps()
     }
 
     /// The plans that ran since then and are still kept, that with the most time first.
@@ -67,6 +66,7 @@ impl<M> Net<M> {
                 whole: timing.whole,
                 steps: timing.steps.clone(),
                 spans: timing.spans.clone(),
+                clock: timing.clock,
             })
         });
         let mut plans: Vec<TimedPlan> = timed.collect();

@@ -35,6 +35,8 @@ mod texts;
 #[cfg(target_os = "linux")]
 #[path = "cli/verify.rs"]
 mod verify;
+#[path = "cli/vowels.rs"]
+mod vowels;
 #[path = "cli/watch.rs"]
 mod watch;
 

@@ -4,11 +4,11 @@
 It reads one command per line and answers each with one line of JSON:
 
     time CASE MILLISECONDS  train for that long, answer the time of a step
-    check CASE DIRECTORY    one step from a given state with given masks, answer the loss
+    check CASE DIRECTORY    one step from a given state with given masks, answer the loss; of draws, their mean
     quit                    leave (so does the end of the input)
 
-A step is zero_grad, forward in train mode, cross-entropy, backward, optimiser step. A command that
-fails answers {"error": ...} and the process lives on.
+A step is zero_grad, forward in train mode, cross-entropy, backward, optimiser step; of `mc32` it is 32 draws
+by `torch.func.vmap`. A command that fails answers {"error": ...} and the process lives on.
 """
 
 import json
@@ -37,6 +37,10 @@ WORDS = 10_000
 STEPS = 64
 # What dropout alone is given.
 DROPOUT_SHAPES = {"drop16m": (16 << 20,), "drop2d": (64, 128, 32, 32)}
+# Draws of Monte Carlo dropout, for so many samples.
+DRAWS_CASE = "mc32"
+DRAWS = 32
+DRAWS_BATCH = 64
 FUSED_SUFFIX = "+fused"
 # The fused optimiser, and images in channels_last.
 BEST_SUFFIX = "+best"
@@ -129,6 +133,14 @@ class RNNClassifier(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         _, (hidden, _) = self.lstm(self.dropout(self.embedding(x)))
         return self.fc(self.dropout(hidden[-1]))
+
+
+class WideNet(nn.Sequential):
+    """784-2048-2048-10, dropout 0.5 before the last layer."""
+
+    def __init__(self):
+        first = [nn.Linear(INPUTS, 2048), nn.ReLU(), nn.Linear(2048, 2048), nn.ReLU()]
+        super().__init__(*first, nn.Dropout(0.5), nn.Linear(2048, CLASSES))
 
 
 class InjectedDropout(nn.Module):
@@ -297,6 +309,8 @@ def new_workload(name: str) -> Workload:
     torch.manual_seed(0)
     if base_of(name) in DROPOUT_SHAPES:
         return dropout_workload(name)
+    if name == DRAWS_CASE:
+        return draws_workload()
     case, network, optimizer = new_training(name)
     x = laid_out(name, case.inputs(case.batch))
     target = torch.randint(0, CLASSES, (case.batch,))
@@ -330,12 +344,45 @@ def dropout_workload(name: str) -> Workload:
     return Workload(step, x.numel())
 
 
+def draws_workload() -> Workload:
+    """Draws in one run: what no dropout comes before is computed once, as vmap does by itself."""
+    network = WideNet().train()
+    x = features(DRAWS_BATCH)
+    run = torch.func.vmap(lambda _: network(x), randomness="different")
+    draws = torch.arange(DRAWS)
+
+    def step() -> None:
+        with torch.no_grad():
+            run(draws)
+
+    return Workload(step, DRAWS_BATCH)
+
+
+def check_draws(directory: Path) -> dict:
+    """Draws of `before.safetensors` for `input` under `mask`, whose rows are samples, and then draws."""
+    network = WideNet().train()
+    network.load_state_dict(load_file(directory / "before.safetensors"))
+    batch = load_file(directory / "batch.safetensors")
+    x, keeps = batch["input"], batch["mask"].transpose(0, 1)
+    dropout = network[4] = InjectedDropout([], 0.5)
+
+    def draw(keep: torch.Tensor) -> torch.Tensor:
+        dropout.keeps.append(keep.bool())
+        return network(x)
+
+    with torch.no_grad():
+        draws = torch.func.vmap(draw)(keeps)
+    save_file({"draws": draws.contiguous()}, directory / "after.safetensors")
+    return {"case": DRAWS_CASE, "loss": draws.mean().item()}
+
+
 def new_training(name: str) -> tuple[Case, nn.Module, torch.optim.Optimizer]:
     """The network and optimiser of a case; `+fused` asks for PyTorch's fused optimiser, `+best` for it
     and for channels_last."""
     base = base_of(name)
     if base not in CASES:
-        known = ", ".join([*CASES, *(f"{name} (time only)" for name in DROPOUT_SHAPES)])
+        timed = (f"{name} (time only)" for name in DROPOUT_SHAPES)
+        known = ", ".join([*CASES, DRAWS_CASE, *timed])
         either = f"{FUSED_SUFFIX} or {BEST_SUFFIX}"
         raise ValueError(f"no case {name}: expected one of {known}, or with {either}")
     case = CASES[base]
@@ -359,6 +406,8 @@ def train_step(case, network, optimizer, x: torch.Tensor, target: torch.Tensor) 
 
 def check_case(name: str, directory: Path) -> dict:
     """One step from `before.safetensors` on `batch.safetensors`; writes `after.safetensors`."""
+    if name == DRAWS_CASE:
+        return check_draws(directory)
     case, network, optimizer = new_training(name)
     network.load_state_dict(load_file(directory / "before.safetensors"))
     # Its tensors are the parameters themselves, under the names that they have before layers are replaced.

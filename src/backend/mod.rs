@@ -5,6 +5,7 @@ pub mod cpu;
 pub mod cuda;
 mod layout;
 pub(crate) mod notice;
+mod times;
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +14,7 @@ use std::sync::Arc;
 pub use crate::kernel::{Facts, Fusion, HostMemory, ImageKernels, Storage, UpdatePlace};
 pub(crate) use layout::with_moments;
 pub use layout::{counters_of, slots, words_of, Layout, Slot};
+pub use times::{StepClock, StepTime};
 
 use crate::graph::{ParamId, ParamRole, ParamSpec};
 use crate::plan::{Bytes, Event, Lane, Plan};
@@ -240,6 +242,23 @@ pub trait Backend: Debug + Send {
     /// # Errors
     /// [`crate::Error::Device`] with the driver's message.
     fn wait(&mut self, lane: Lane, event: Event) -> Result<()>;
+
+    /// Takes the times of steps from now on, where calls that launch them return before they are done.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] if the driver cannot tell them.
+    fn time_steps(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The times of all steps of the run that was issued last, which is waited for, and their clock; `None`
+    /// if a step is done when the call that launches it returns.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] with the driver's message.
+    fn step_times(&mut self) -> Result<Option<(StepClock, Vec<StepTime>)>> {
+        Ok(None)
+    }
 
     /// Waits until everything issued is done.
     ///

@@ -164,8 +164,9 @@ pub(super) struct DataArgs {
     /// drawing style); mnist:DIR, fashion:DIR, kmnist:DIR or emnist-digits:DIR, where DIR holds the four
     /// IDX files, or torchvision's folder with them; cifar10:DIR or cifar100:DIR with the binary files;
     /// folder:DIR with PNG and JPEG files in a folder for each class, or in such folders in train and
-    /// test; for --net rnn words (which language is it of?) or text:FILE, where lines of FILE are a
-    /// label, a tab and a text
+    /// test; for --net rnn words (which language is it of?), text:FILE, where lines of FILE are a
+    /// label, a tab and a text, or vowels:DIR with the files ae.train, size_ae.train, ae.test and size_ae.test of
+    /// Japanese Vowels (who speaks?)
     #[arg(long)]
     pub(super) data: Option<Source>,
     /// What becomes of files in folder:DIR that are no pictures, or cut off; refuse if not given

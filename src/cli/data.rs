@@ -8,7 +8,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use kiln::data::idx::{Amount, Collection, Emnist};
-use kiln::data::{BadPictures, Dataset, Digits, Labelled, Texts, Vocabulary};
+use kiln::data::{
+    BadPictures, Dataset, Digits, Labelled, Mislabelled, Subset, Texts, Vocabulary, Vowels,
+};
 use kiln::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +31,9 @@ const WORDS_FOR_CHOICE: usize = 8000;
 /// Words to train on unless told otherwise.
 const WORDS_FOR_TRAINING: usize = 2000;
 
+/// Name of the frames of speech.
+const VOWELS: &str = "vowels";
+
 /// Where samples come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -43,6 +48,8 @@ pub(super) enum Source {
     Words,
     /// Labelled lines of a file.
     Text(PathBuf),
+    /// Frames of speech in the files of a folder.
+    Vowels(PathBuf),
 }
 
 /// A collection of files that the program's networks fit: ten classes.
@@ -103,6 +110,7 @@ impl Source {
             Source::Images(images, _) => images.name(),
             Source::Words => "words",
             Source::Text(_) => "text",
+            Source::Vowels(_) => VOWELS,
         }
     }
 
@@ -110,10 +118,22 @@ impl Source {
         matches!(self, Source::Words | Source::Text(_))
     }
 
+    pub(super) fn is_of_sequences(&self) -> bool {
+        self.is_of_texts() || matches!(self, Source::Vowels(_))
+    }
+
+    /// Sizes of a network for them, if no data say more.
+    pub(super) fn sizes(&self) -> Sizes {
+        match self {
+            Source::Vowels(_) => Sizes::OF_VOWELS,
+            _ => Sizes::OF_IMAGES,
+        }
+    }
+
     /// Reads the data, and of the training set only what is wanted. Texts are read as a network knows
     /// them, if there is one.
     pub(super) fn load(&self, choice: &Choice, known: Option<&TextClasses>) -> Result<Sets> {
-        if self.is_of_texts() && !choice.augment.is_empty() {
+        if self.is_of_sequences() && !choice.augment.is_empty() {
             return Err(Error::argument("augment", "images to change", self.name()));
         }
         match self {
@@ -150,6 +170,21 @@ impl Source {
                     None => TextClasses::of(&train, labels, choice.tokens)?,
                 };
                 Sets::of_texts(&train, &test, choice, Some(&own))
+            }
+            Source::Vowels(folder) => {
+                let (train, test) = (Arc::new(Vowels::train(folder)?), Vowels::test(folder)?);
+                let most = train.len();
+                let count = choice.train_samples.map_or(most, NonZeroUsize::get);
+                if count > most {
+                    let expected = format!("at most {most}");
+                    return Err(Error::argument("train-samples", expected, count));
+                }
+                // Sorted by speaker, of which the first ones would be few.
+                let (train, _) = Subset::split(train, count, SPLIT_SEED)?;
+                let train = Mislabelled::new(Arc::new(train), choice.label_noise, SPLIT_SEED)?;
+                let train: Arc<dyn Dataset> = Arc::new(train);
+                let measured = Arc::clone(&train);
+                Ok(Sets { train, measured, test: Arc::new(test), texts: None, unknown: None })
             }
             Source::Digits | Source::Digits32 => {
                 let all = Digits::load();
@@ -204,7 +239,13 @@ impl Sets {
     pub(super) fn sizes(&self) -> Sizes {
         match &self.texts {
             Some(texts) => texts.sizes(),
-            None => Sizes { classes: self.train.classes(), ..Sizes::OF_IMAGES },
+            None => {
+                let features = match self.train.sample_shape()[..] {
+                    [_, features] => features,
+                    _ => 0,
+                };
+                Sizes { features, classes: self.train.classes(), ..Sizes::OF_IMAGES }
+            }
         }
     }
 }
@@ -226,7 +267,7 @@ impl TextClasses {
 
     /// Sizes of a network for them.
     pub(super) fn sizes(&self) -> Sizes {
-        Sizes { tokens: self.vocabulary.len(), classes: self.labels.len() }
+        Sizes { tokens: self.vocabulary.len(), features: 0, classes: self.labels.len() }
     }
 
     /// For people.
@@ -311,6 +352,9 @@ impl FromStr for Source {
             None if text == "digits32" => Ok(Source::Digits32),
             None if text == "emoji" => Ok(Source::Emoji),
             None if text == "words" => Ok(Source::Words),
+            Some((None, None, path)) if text.starts_with("vowels:") && !path.is_empty() => {
+                Ok(Source::Vowels(absolute(path)))
+            }
             Some((None, None, path)) if text.starts_with("text:") && !path.is_empty() => {
                 Ok(Source::Text(absolute(path)))
             }
@@ -322,7 +366,7 @@ impl FromStr for Source {
             }
             _ => {
                 let known = Known::ALL.map(Known::name).into_iter();
-                let names = known.chain(Images::ALL.map(Images::name));
+                let names = known.chain(Images::ALL.map(Images::name)).chain([VOWELS]);
                 let names: Vec<String> = names.map(|name| format!("{name}:DIR")).collect();
                 Err(format!(
                     "expected digits, digits32, emoji, words, text:FILE or one of {}",
@@ -359,7 +403,7 @@ impl fmt::Display for Source {
                 f.write_str(self.name())
             }
             Source::Text(path) => write!(f, "text:{}", path.display()),
-            Source::Files(_, path) | Source::Images(_, path) => {
+            Source::Files(_, path) | Source::Images(_, path) | Source::Vowels(path) => {
                 write!(f, "{}:{}", self.name(), path.display())
             }
         }

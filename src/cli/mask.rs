@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::args::MaskArgs;
 use super::data::TextClasses;
-use super::network::{self, Sizes};
+use super::network;
 use super::output::Output;
 use super::session::Notes;
 use super::settings::{NetSettings, Settings};
@@ -21,8 +21,8 @@ pub(super) fn run(args: &MaskArgs, output: &mut Output) -> Result<()> {
     let (settings, sizes, dropout, seed, batch) = match &args.checkpoint {
         Some(directory) => {
             let notes = Notes::of(directory, checkpoint::progress(directory)?)?;
-            let Settings { net, seed, step, dropout, .. } = notes.settings;
-            let sizes = notes.texts.as_ref().map_or(Sizes::OF_IMAGES, TextClasses::sizes);
+            let Settings { net, seed, step, dropout, data, .. } = notes.settings;
+            let sizes = notes.texts.as_ref().map_or(data.sizes(), TextClasses::sizes);
             (net, sizes, dropout, seed, step.batch.get())
         }
         None => {
@@ -33,7 +33,7 @@ pub(super) fn run(args: &MaskArgs, output: &mut Output) -> Result<()> {
     let seed = args.seed.unwrap_or(seed);
     let batch = args.batch.map_or(batch, usize::from);
     let net = network::net_within(|net| net, settings, sizes, Device::cpu(), seed, dropout)?;
-    let masks = net.mask(&args.layer, args.pass, &settings.batch(batch))?;
+    let masks = net.mask(&args.layer, args.pass, &settings.batch_of(batch, sizes))?;
     let Some(mask) = masks.get(args.call) else {
         let expected = format!("a number below {}", masks.len());
         return Err(Error::argument("call", expected, args.call));

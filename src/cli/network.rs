@@ -4,7 +4,7 @@
 use std::num::NonZeroUsize;
 
 use kiln::backend::cuda::{Capture, CudaImage, CudaOptions};
-use kiln::data::{Batch, Dataset, SampleShape};
+use kiln::data::{Batch, Dataset, SampleShape, Vowels};
 use kiln::loss::CrossEntropy;
 use kiln::models::{
     Cnn, ImageClassifier, ResidualNet, ResnetSmall, RnnClassifier, SimpleNet, SpatialDropoutCnn,
@@ -32,7 +32,7 @@ pub(super) type AnyModule = Box<dyn Module<Vec<Var>>>;
 /// A network that takes an image.
 struct OfImages<M>(M);
 
-/// A network that takes tokens, and the number of them in each text.
+/// A network that takes tokens or features, and the number of steps of each sequence.
 struct OfTexts(RnnClassifier);
 
 /// Elements of a sample that fully connected networks take: 28 x 28 pixels.
@@ -57,14 +57,16 @@ pub(super) enum Feed {
     Rows,
     /// As the images that they are.
     Images,
-    /// As tokens, with their number.
+    /// As sequences with their lengths: of tokens, or of features.
     Texts,
 }
 
-/// Sizes of a network that depend on its data: tokens of the vocabulary and classes.
+/// Sizes of a network that depend on its data: tokens of the vocabulary, or features of a step, and classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sizes {
     pub(super) tokens: usize,
+    /// 0 where steps are tokens.
+    pub(super) features: usize,
     pub(super) classes: usize,
 }
 
@@ -97,20 +99,24 @@ impl Feed {
                 vec![TensorType::f32([samples, Shape::from(sample).elements()].into())]
             }
             Feed::Images => vec![TensorType::f32([vec![samples], sample].concat().into())],
-            Feed::Texts => texts(samples, Shape::from(sample).elements()),
+            Feed::Texts => match sample[..] {
+                [steps, features] => features_of(samples, steps, features),
+                _ => texts(samples, Shape::from(sample).elements()),
+            },
         }
     }
 
     /// Checks that data of this kind go into the network.
     pub(super) fn check(self, net: NetName, data: &Source) -> Result<()> {
-        match (self, data.is_of_texts()) {
+        match (self, data.is_of_sequences()) {
             (Feed::Texts, false) => {
                 let got = format!("{} with --net {}", data.name(), net.as_str());
-                Err(Error::argument("data", "words or text:FILE", got))
+                Err(Error::argument("data", "words, text:FILE or vowels:DIR", got))
             }
             (Feed::Rows | Feed::Images, true) => {
                 let got = format!("{} with --data {}", net.as_str(), data.name());
-                Err(Error::argument("net", "rnn, which takes texts", got))
+                let takes = if data.is_of_texts() { "texts" } else { "sequences" };
+                Err(Error::argument("net", format!("rnn, which takes {takes}"), got))
             }
             _ => Ok(()),
         }
@@ -120,6 +126,12 @@ impl Feed {
 /// The types of so many texts of so many tokens, and of their lengths.
 fn texts(samples: usize, tokens: usize) -> Vec<TensorType> {
     vec![TensorType::i32([samples, tokens].into()), TensorType::i32([samples].into())]
+}
+
+/// The types of so many sequences of features, and of their lengths.
+fn features_of(samples: usize, steps: usize, features: usize) -> Vec<TensorType> {
+    let steps = TensorType::f32([samples, steps, features].into());
+    vec![steps, TensorType::i32([samples].into())]
 }
 
 impl<M: Module> Module<Vec<Var>> for OfImages<M> {
@@ -136,7 +148,11 @@ impl Module<Vec<Var>> for OfTexts {
 
 impl Sizes {
     /// Of networks of images, which take no tokens.
-    pub(super) const OF_IMAGES: Self = Sizes { tokens: 0, classes: CLASSES };
+    pub(super) const OF_IMAGES: Self = Sizes { tokens: 0, features: 0, classes: CLASSES };
+
+    /// Of networks of spoken vowels.
+    pub(super) const OF_VOWELS: Self =
+        Sizes { tokens: 0, features: Vowels::FEATURES, classes: Vowels::SPEAKERS };
 }
 
 impl NetName {
@@ -157,7 +173,7 @@ impl NetName {
 impl NetSettings {
     /// The sizes of the layers, for people.
     pub(super) fn describe(&self, sizes: Sizes) -> String {
-        let Sizes { tokens, classes } = sizes;
+        let Sizes { tokens, features, classes } = sizes;
         match self {
             NetSettings::Simple { hidden, .. } => {
                 format!("SimpleNet {FEATURES}-{hidden}-{hidden}-{classes}")
@@ -172,7 +188,11 @@ impl NetSettings {
             NetSettings::Rnn(rnn) => {
                 let widths = vec![rnn.hidden.to_string(); rnn.layers.get()].join("-");
                 let cell = rnn.cell.describe(rnn.directions);
-                format!("RnnClassifier {tokens}-{}-{widths}-{classes} ({cell})", rnn.embedding)
+                let first = match features {
+                    0 => format!("{tokens}-{}", rnn.embedding),
+                    features => features.to_string(),
+                };
+                format!("RnnClassifier {first}-{widths}-{classes} ({cell})")
             }
         }
     }
@@ -226,6 +246,14 @@ impl NetSettings {
         match self.feed() {
             Feed::Texts => TextClasses::of_words().map(|texts| texts.sizes()),
             Feed::Rows | Feed::Images => Ok(Sizes::OF_IMAGES),
+        }
+    }
+
+    /// The types of a batch of samples of these sizes.
+    pub(super) fn batch_of(&self, samples: usize, sizes: Sizes) -> Vec<TensorType> {
+        match (self.feed(), sizes.features) {
+            (Feed::Texts, 1..) => features_of(samples, STEPS, sizes.features),
+            _ => self.batch(samples),
         }
     }
 
@@ -303,7 +331,7 @@ pub(super) fn net_within(
     seed: u64,
     dropout: Option<DropoutSettings>,
 ) -> Result<AnyNet> {
-    let Sizes { tokens, classes } = sizes;
+    let Sizes { tokens, features, classes } = sizes;
     settings.check_rates()?;
     if settings.name() == NetName::Variable && classes != CLASSES {
         let expected = format!("{CLASSES} classes for --net variable");
@@ -347,9 +375,17 @@ pub(super) fn net_within(
                     dropout: between,
                     ..RecurrentOptions::default()
                 };
-                let sizes = [tokens, rnn.embedding.get(), rnn.hidden.get(), classes];
-                let cell = rnn.cell.cell();
-                Box::new(OfTexts(RnnClassifier::with_rate(p, cell, sizes, options, rate)))
+                let (cell, hidden) = (rnn.cell.cell(), rnn.hidden.get());
+                Box::new(OfTexts(match features {
+                    0 => {
+                        let sizes = [tokens, rnn.embedding.get(), hidden, classes];
+                        RnnClassifier::with_rate(p, cell, sizes, options, rate)
+                    }
+                    features => {
+                        let sizes = [features, hidden, classes];
+                        RnnClassifier::of_features(p, cell, sizes, options, rate)
+                    }
+                }))
             }
         })
     })

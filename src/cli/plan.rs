@@ -138,7 +138,7 @@ fn item_name(item: &WorkItem) -> &str {
 }
 
 /// What several pieces of work are called; those of one name in a row are counted.
-fn item_names(items: &[WorkItem]) -> String {
+pub(super) fn item_names(items: &[WorkItem]) -> String {
     let name = |run: &[WorkItem]| match run {
         [one] => item_name(one).to_owned(),
         run => format!("{}x {}", run.len(), run.first().map_or("", item_name)),

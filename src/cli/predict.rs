@@ -26,7 +26,8 @@ pub(super) fn run(args: &PredictArgs, common: &Common, output: &mut Output) -> R
     let settings = notes.settings;
     let Some(texts) = notes.texts else {
         let expected = "a network that takes texts, since files of single images are not read";
-        return Err(Error::argument("checkpoint", expected, settings.net.name().as_str()));
+        let got = format!("{} on {}", settings.net.name().as_str(), settings.data.name());
+        return Err(Error::argument("checkpoint", expected, got));
     };
     // As the run itself measures, unless something else is asked for.
     if let (None, Some(name)) = (common.precision, settings.precision) {

@@ -154,6 +154,7 @@ impl Settings {
     pub(super) fn new(args: &FitArgs, precision: Option<PrecisionName>) -> Result<Self> {
         let net = NetSettings::new(&args.net)?;
         let data = args.data.data.clone().unwrap_or(net.usual_data());
+        args.net.check_tokens(&data)?;
         Ok(Settings {
             net,
             step: StepSettings::new(&args.step, net.feed())?,
@@ -410,6 +411,16 @@ const RNN: &str = "--net rnn";
 impl Default for TokenSettings {
     fn default() -> Self {
         TokenSettings { unit: UnitName::Characters, min_count: NonZeroUsize::MIN }
+    }
+}
+
+impl NetArgs {
+    /// Checks that what is said of tokens is said of data that have some.
+    pub(super) fn check_tokens(&self, data: &Source) -> Result<()> {
+        match data {
+            Source::Vowels(_) => only_with("embedding", "texts in --data", self.embedding),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -14,6 +14,7 @@
 //! | [`Arrays`] | any inputs and targets, of `f32` and `i32`, in memory |
 //! | [`CsvFile`] | tables of numbers in text files |
 //! | [`Labelled`], [`Texts`] | texts with labels, of a file or the words of six languages shipped inside the crate; their tokens |
+//! | [`Vowels`] | Japanese Vowels: sequences of frames of speech, from their files |
 //! | [`Normalised`], [`Subset`] | a data set with its channels shifted and scaled; some of its samples |
 //! | [`Augmented`], [`Mislabelled`] | a data set with images cropped, mirrored and cut at random; with wrong labels |
 //!
@@ -59,6 +60,7 @@ mod subset;
 #[cfg(test)]
 mod tests;
 mod text;
+mod vowels;
 
 pub use arrays::{Array, Arrays};
 pub use augment::{Augmentation, Augmented};
@@ -77,3 +79,4 @@ pub use pass::{Draws, Pass};
 pub use sample::{Sample, Slot};
 pub use subset::Subset;
 pub use text::{Labelled, LabelledText, Texts, Unit, Vocabulary};
+pub use vowels::Vowels;

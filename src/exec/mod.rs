@@ -15,7 +15,7 @@ pub(crate) use stream::Role;
 pub use timing::Span;
 pub(crate) use timing::Timing;
 
-use crate::backend::{Backend, Begun, Memory, Pending, PlanId, Run};
+use crate::backend::{Backend, Begun, Memory, Pending, PlanId, Run, StepClock, StepTime};
 use crate::op::TensorType;
 use crate::plan::{Place, Plan};
 use crate::scalars::Scalars;
@@ -218,13 +218,21 @@ fn begin(backend: &mut dyn Backend, run: &mut Run<'_>, timing: Option<&mut Timin
         }
         (Begun::Issue, Some(timing)) => {
             timing.begin();
+            let mut steps = Vec::with_capacity(run.plan.steps.len());
             issue(backend, run, |backend, run, index| {
-                let begun = Instant::now();
+                let start = timing.elapsed();
                 backend.launch(run, index)?;
-                timing.add(index, begun);
+                steps.push(StepTime { start, length: timing.elapsed().saturating_sub(start) });
                 Ok(())
             })?;
-            timing.end();
+            let whole = timing.elapsed();
+            match backend.step_times()? {
+                None => timing.end(StepClock::Host, &steps, whole),
+                Some((clock, steps)) => {
+                    let ends = steps.iter().map(|step| step.start + step.length);
+                    timing.end(clock, &steps, ends.max().unwrap_or_default());
+                }
+            }
             Ok(())
         }
         (Begun::Replayed, _) => Ok(()),

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How long the steps of a plan take, on a backend that is done with a step when it was launched.
+//! How long the steps of a plan take, summed up over its runs.
 
 use std::time::{Duration, Instant};
+
+use crate::backend::{StepClock, StepTime};
 
 /// One step of one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub(crate) struct Timing {
     pub(crate) steps: Vec<Duration>,
     /// The steps of the first runs.
     pub(crate) spans: Vec<Span>,
+    /// What tells all these times.
+    pub(crate) clock: StepClock,
     state: State,
 }
 
@@ -54,6 +58,7 @@ impl Timing {
             whole: Duration::ZERO,
             steps: vec![Duration::ZERO; steps],
             spans: Vec::new(),
+            clock: StepClock::Host,
             state: State::New,
         }
     }
@@ -67,19 +72,22 @@ impl Timing {
         self.begun = Instant::now();
     }
 
-    /// A step is done that began at a time.
-    pub(crate) fn add(&mut self, step: usize, begun: Instant) {
-        let length = begun.elapsed();
-        self.steps[step] += length;
-        if self.runs < KEPT_RUNS {
-            let start = begun.saturating_duration_since(self.origin);
-            self.spans.push(Span { run: self.runs, step, start, length });
-        }
+    /// How long the run under way has taken.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
     }
 
-    /// All steps of a run are done.
-    pub(crate) fn end(&mut self) {
-        self.whole += self.begun.elapsed();
+    /// All steps of a run are done: when each of them ran, and how long the whole took.
+    pub(crate) fn end(&mut self, clock: StepClock, times: &[StepTime], whole: Duration) {
+        let begun = self.begun.saturating_duration_since(self.origin);
+        for (step, &StepTime { start, length }) in times.iter().enumerate() {
+            self.steps[step] += length;
+            if self.runs < KEPT_RUNS {
+                self.spans.push(Span { run: self.runs, step, start: begun + start, length });
+            }
+        }
+        self.clock = clock;
+        self.whole += whole;
         self.runs += 1;
         if self.state == State::New {
             self.state = State::RunOnce;
@@ -96,13 +104,13 @@ mod tests {
         let mut timing = Timing::new(Instant::now(), 2);
         for run in 0..30 {
             timing.begin();
-            for step in 0..2 {
-                timing.add(step, Instant::now());
-            }
-            timing.end();
+            let second = Duration::from_secs(1);
+            let times = [0, 1].map(|step| StepTime { start: step * second, length: second });
+            timing.end(StepClock::Device, &times, 2 * second);
             assert_eq!(timing.runs, u64::max(run, 1));
         }
         assert_eq!((timing.spans.len() as u64, timing.spans[3].run), (2 * KEPT_RUNS, 1));
-        assert!(timing.whole >= timing.steps.iter().sum());
+        assert_eq!((timing.steps[1].as_secs(), timing.whole.as_secs()), (29, 58));
+        assert_eq!(timing.clock, StepClock::Device);
     }
 }

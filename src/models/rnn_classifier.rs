@@ -35,7 +35,8 @@ use crate::nn::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct RnnClassifier {
-    embedding: Embedding,
+    /// `None` for features, which the layers take as they are.
+    embedding: Option<Embedding>,
     layers: Layers,
     told_by: Told,
     dropout: Dropout,
@@ -129,10 +130,53 @@ impl RnnClassifier {
         Self::of(p, cell, sizes, options, rate, told_by)
     }
 
+    /// The same layers on sequences of features, `f32 [samples, steps, features]`, in the place of tokens and their
+    /// embedding. Sizes are features, hidden units and classes.
+    ///
+    /// ```
+    /// use kiln::models::{RnnCell, RnnClassifier};
+    /// use kiln::nn::RecurrentOptions;
+    /// use kiln::{Device, Net, Seed, Tensor};
+    ///
+    /// let mut net = Net::new(Device::cpu(), Seed(7), |p| {
+    ///     RnnClassifier::of_features(p, RnnCell::Lstm, [12, 32, 9], RecurrentOptions::default(), 0.3)
+    /// })?;
+    /// let lengths = Tensor::labels([2], vec![5, 3])?;
+    /// let scores = net.eval().forward((&Tensor::zeros([2, 5, 12]), &lengths))?;
+    /// assert_eq!(scores.shape().dims(), [2, 9]);
+    /// # Ok::<(), kiln::Error>(())
+    /// ```
+    pub fn of_features(
+        p: &Scope,
+        cell: RnnCell,
+        [features, hidden, classes]: [usize; 3],
+        options: RecurrentOptions,
+        rate: f32,
+    ) -> Self {
+        let told_by = match options.directions {
+            Directions::Forward => Told::ByTheLast,
+            Directions::Both => Told::ByBoth,
+        };
+        Self::behind(p, None, cell, [features, hidden, classes], options, rate, told_by)
+    }
+
     fn of(
         p: &Scope,
         cell: RnnCell,
         [words, width, hidden, classes]: [usize; 4],
+        options: RecurrentOptions,
+        rate: f32,
+        told_by: Told,
+    ) -> Self {
+        let embedding = Some(Embedding::new(&p.at("embedding"), words, width));
+        Self::behind(p, embedding, cell, [width, hidden, classes], options, rate, told_by)
+    }
+
+    fn behind(
+        p: &Scope,
+        embedding: Option<Embedding>,
+        cell: RnnCell,
+        [width, hidden, classes]: [usize; 3],
         options: RecurrentOptions,
         rate: f32,
         told_by: Told,
@@ -145,7 +189,7 @@ impl RnnClassifier {
             Told::ByBoth => hidden.saturating_mul(2),
         };
         RnnClassifier {
-            embedding: Embedding::new(&p.at("embedding"), words, width),
+            embedding,
             layers: match cell {
                 RnnCell::Lstm => {
                     Layers::Lstm(Lstm::with_options(&p.at("lstm"), width, hidden, options))
@@ -160,8 +204,12 @@ impl RnnClassifier {
         }
     }
 
-    fn embedded(&self, tokens: &Var) -> Var {
-        self.dropout.forward(&self.embedding.forward(tokens))
+    /// Features of each step.
+    fn embedded(&self, steps: &Var) -> Var {
+        match &self.embedding {
+            Some(embedding) => self.dropout.forward(&embedding.forward(steps)),
+            None => steps.clone(),
+        }
     }
 
     fn scores(&self, sequences: Sequences<'_>) -> Var {

@@ -53,8 +53,13 @@ impl Runner {
     }
 
     /// Takes the times of steps from now on.
-    pub(crate) fn time_steps(&mut self) {
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device's driver cannot tell them.
+    pub(crate) fn time_steps(&mut self) -> Result<()> {
+        self.backend.time_steps()?;
         self.timed_from.get_or_insert_with(Instant::now);
+        Ok(())
     }
 
     /// The plans that are kept, with what they are for.

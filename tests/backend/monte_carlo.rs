@@ -3,9 +3,10 @@
 //! computed once.
 
 use kiln::graph::reference::evaluate;
+use kiln::mask::Mask;
 use kiln::nn::{
-    AlphaDropout, BatchNorm, Dropout, Linear, Lstm, Module, RecurrentOptions, Relu, Scope,
-    Sequential,
+    AlphaDropout, BatchNorm, Dropout, DropoutSchedule, Linear, Lstm, Module, RecurrentOptions,
+    Relu, Scope, Sequential,
 };
 use kiln::op::{Op, TensorType};
 use kiln::{
@@ -159,6 +160,49 @@ fn consistent_masks_are_those_of_the_whole_data_set() {
         let mut view = net.monte_carlo(5).with_masks(Masks::Consistent);
         assert_ne!(bits(&view.forward(&x).expect("draws")), bits(&draws[0]));
         assert_eq!(view.pass(), Some(MONTE_CARLO_PASS | 1));
+    }
+}
+
+/// The masks that all samples share follow a rate that changes: a view draws at the rate of its time in all of its
+/// batches, and no rate makes another plan.
+#[test]
+fn consistent_masks_are_drawn_at_the_rate_of_their_time() {
+    const WIDTH: usize = 64;
+    let ones = |samples: usize| {
+        Tensor::new([samples, WIDTH], vec![1.0; samples * WIDTH]).expect("a matrix")
+    };
+    for target in targets() {
+        let rising = DropoutSchedule::Linear { start: 0.2, end: 0.8, passes: 3 };
+        let make = |p: &Scope| Dropout::scheduled(&p.at("drop"), rising);
+        let mut net = Net::new(target.device(), Seed(SEED), make).expect("a network");
+        for (time, rate) in [0.2, 0.4, 0.6, 0.8, 0.8, 0.1].into_iter().enumerate() {
+            if time == 5 {
+                net.set_dropout_rate("drop", rate).expect("a rate");
+            }
+            let mask = Mask::new(SEED, "drop#0", rate);
+            let pass = MONTE_CARLO_PASS | time as u32;
+            let mut view = net.monte_carlo(DRAWS).with_masks(Masks::Consistent);
+            for samples in [2, 5] {
+                let y = view.forward(&ones(samples)).expect("draws");
+                for (row, y) in y.values().expect("f32").chunks(WIDTH).enumerate() {
+                    let value = |element| match mask.keeps(pass, (row / samples) as u32, element) {
+                        true => mask.scale(),
+                        false => 0.0,
+                    };
+                    let expected = (0..WIDTH as u32).map(value);
+                    let what = format!("{}, time {time}, row {row} of {samples}", target.name);
+                    assert!(y.iter().copied().eq(expected), "{what}: {y:?}");
+                }
+            }
+            assert_eq!(view.pass(), Some(pass));
+            net.train().forward(&ones(3)).expect("a pass");
+        }
+        assert_eq!(
+            net.plans(),
+            3,
+            "{}: those of two batches of draws and of training",
+            target.name
+        );
     }
 }
 

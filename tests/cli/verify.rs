@@ -14,7 +14,7 @@ use safetensors::tensor::TensorView;
 use safetensors::Dtype;
 use tempfile::TempDir;
 
-use super::{json, kiln, run, succeed};
+use super::{json, kiln, run, succeed, vowels};
 
 const SMALL: [&str; 5] = ["verify", "--hidden", "8", "--batch", "2"];
 
@@ -141,8 +141,9 @@ fn no_process_outlives_a_signal() {
     }
 }
 
-/// What PyTorch would answer for a network of two units and a batch of two, if all of it were one number.
-fn answer(at: &Path, number: f32) {
+/// What PyTorch would answer for a network of two units and a batch of two, if all of it were one number, and
+/// by how much it could be another, if something is said of that.
+fn answer(at: &Path, number: f32, undecided: Option<f32>) {
     let mut shapes =
         vec![("forward.loss".to_string(), vec![]), ("forward.scores".into(), vec![2, 10])];
     for stage in ["gradient", "step1"] {
@@ -152,8 +153,12 @@ fn answer(at: &Path, number: f32) {
         }
     }
     let elements = |shape: &[usize]| shape.iter().product::<usize>();
-    let bytes: Vec<Vec<u8>> =
+    let mut bytes: Vec<Vec<u8>> =
         shapes.iter().map(|(_, shape)| number.to_le_bytes().repeat(elements(shape))).collect();
+    for (name, _) in undecided.map_or(vec![], |_| shapes.clone()) {
+        shapes.push((format!("undecided.{name}"), vec![]));
+        bytes.extend(undecided.map(|most| most.to_le_bytes().to_vec()));
+    }
     let views = shapes.iter().zip(&bytes).map(|((name, shape), bytes)| {
         (name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
     });
@@ -169,7 +174,7 @@ fn a_wrong_answer_fails_with_a_table() {
     fake(at, copy);
     let args = ["verify", "--hidden", "2", "--batch", "2", "--python", "./fake"];
     for number in [0.25, f32::NAN] {
-        answer(at, number);
+        answer(at, number, None);
         let output = run(at, &args);
         let [stdout, stderr] =
             [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
@@ -184,6 +189,30 @@ fn a_wrong_answer_fails_with_a_table() {
     let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&object["passed"], &object["torch"]), (&false.into(), &"9.9".into()));
     assert_eq!(object["tensors"].as_array().map(Vec::len), Some(14));
+}
+
+/// Python's word that rounding decides somewhere excuses nothing: it names where it decided as kiln did.
+#[test]
+fn what_rounding_decides_is_named_and_excuses_nothing() {
+    let dir = TempDir::new().unwrap();
+    let at = dir.path();
+    answer(at, 0.25, Some(1e9));
+    let tie = r#"{"kind": "ReLU", "share": 1e-7, "step": 1, "call": 2, "element": 77}"#;
+    let report =
+        format!(r#"{{"torch": "9.9", "ties": {{"found": 5, "tried": 1, "otherwise": [{tie}]}}}}"#);
+    fs::write(at.join("report"), report).unwrap();
+    fake(at, "cp answer \"$3/found.safetensors\"; cp report \"$3/report.json\"");
+    let args = ["verify", "--hidden", "2", "--batch", "2", "--python", "./fake"];
+    let output = run(at, &args);
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stdout}");
+    assert_eq!(stdout.lines().filter(|line| line.ends_with("BEYOND")).count(), 14, "{stdout}");
+    let named = "step 1, call 2 of ReLUs and pools, a ReLU: element 77, 1.0e-7 of the largest";
+    assert!(stdout.contains("rounding decides at 5 elements; 1 of them is"), "{stdout}");
+    assert!(stdout.contains(named), "{stdout}");
+    let output = run(at, &[&args[..], &["--json"]].concat());
+    let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(object["ties"]["otherwise"][0]["element"], 77, "{object}");
 }
 
 /// The tests with PyTorch itself run where there is one.
@@ -201,6 +230,12 @@ fn is_there_pytorch(test: &str) -> bool {
 fn agree(at: &Path, args: &[&str]) {
     let found = json(at, &[&["verify", "--device", "cpu", "--json"], args].concat());
     assert_eq!(found["passed"], true, "{args:?}: {found}");
+    for tensor in found["tensors"].as_array().unwrap() {
+        let (difference, limit) = (tensor["difference"].as_f64(), tensor["limit"].as_f64());
+        assert!(difference.unwrap() <= limit.unwrap(), "{args:?}: {tensor}");
+    }
+    let decided = found["ties"]["otherwise"].as_array().map_or(0, Vec::len);
+    assert!(decided <= 32, "{args:?}: {}", found["ties"]);
 }
 
 #[test]
@@ -209,6 +244,7 @@ fn a_step_of_every_network_is_pytorchs() {
         return;
     }
     let dir = TempDir::new().unwrap();
+    vowels::write(&dir.path().join("speech"));
     for args in [
         &["--net", "simple", "--hidden", "64", "--clip", "0.5"][..],
         &["--net", "variable", "--batch", "4"],
@@ -216,9 +252,12 @@ fn a_step_of_every_network_is_pytorchs() {
         &["--net", "spatial-cnn", "--batch", "2", "--data", "emoji"],
         &["--net", "residual", "--batch", "2"],
         &["--net", "resnet-small"],
+        // Rounding decides some of its ReLUs.
+        &["--net", "resnet-small", "--batch", "8"],
         &["--net", "rnn", "--hidden", "24"],
         &["--net", "rnn", "--hidden", "16", "--cell", "gru", "--bidirectional", "--layers", "3"],
         &["--net", "rnn", "--hidden", "16", "--layers", "1", "--optimizer", "adam"],
+        &["--net", "rnn", "--hidden", "16", "--data", "vowels:speech"],
         &["--net", "simple", "--hidden", "64", "--steps", "20", "--optimizer", "adamw"],
     ] {
         agree(dir.path(), args);

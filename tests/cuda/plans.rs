@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use kiln::loss::CrossEntropy;
 use kiln::models::SimpleNet;
 use kiln::optim::Adam;
+use kiln::timed::StepClock;
 use kiln::{Net, Seed, StepLoss, Tensor, Trainer};
 
 use crate::common::*;
@@ -44,6 +45,38 @@ fn device_memory_does_not_grow_with_the_batch_sizes_seen() {
     assert_eq!(now.live_allocations, full.live_allocations);
     assert!(now.live_bytes <= full.live_bytes, "{} of {}", now.live_bytes, full.live_bytes);
     assert_eq!(simulator.take_reports(), Vec::<String>::new());
+}
+
+/// From one step to the next, behind steps that were captured: all that is left out is the capture.
+#[test]
+fn steps_are_timed_by_events_of_the_device() {
+    let driver = driver();
+    let losses = |timed_from: usize| {
+        let mut fit = trainer();
+        let losses: Vec<f32> = (0..6)
+            .map(|number| {
+                if number == timed_from {
+                    fit.net().time_steps().expect("a clock");
+                }
+                step(&mut fit, 8).value().expect("a loss")
+            })
+            .collect();
+        (losses, fit)
+    };
+    let (expected, _) = losses(usize::MAX);
+    driver.take_graph_launches();
+    let (found, mut fit) = losses(3);
+    assert_eq!(found, expected);
+    assert!(driver.take_graph_launches().is_none_or(|launches| launches == 2), "before timing");
+    let timed = fit.net().timed_plans();
+    let [timed] = &timed[..] else { panic!("{} plans", timed.len()) };
+    let is_simulated = driver.simulator().is_some();
+    let expected = if is_simulated { StepClock::Simulated } else { StepClock::Device };
+    assert_eq!((timed.runs, timed.clock), (2, expected), "the first is left out");
+    assert_eq!(timed.spans.len(), 2 * timed.plan.steps.len());
+    assert!(timed.steps.iter().all(|step| *step <= timed.whole), "{:?}", timed.steps);
+    assert!(timed.spans.iter().all(|span| span.length <= timed.whole));
+    driver.assert_clean();
 }
 
 /// Steps of growing batches, none waited for: each moves the arena away from programs that were

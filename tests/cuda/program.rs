@@ -294,3 +294,42 @@ fn a_stub_does_not_hide_the_driver() {
     let told = String::from_utf8(output.stdout).expect("text");
     assert!(told.contains("(simulated)") && told.contains("device  cuda:0"), "{told}");
 }
+
+/// Steps are issued one by one between events, and what a simulated device says of time is not shown.
+#[test]
+fn a_profile_on_a_simulated_device_has_rows_and_no_times() {
+    let Some(simulator) = simulator() else { return };
+    let machine = Machine::with_driver(simulator.path());
+    let quick = ["train", "--hidden", "16", "--train-samples", "200", "--epochs", "1"];
+    let profiled = |out: &str, more: &[&str]| {
+        machine.succeed(&[&quick[..], &["--profile", "--out", out], more].concat())
+    };
+    let told: Value = serde_json::from_str(&profiled("A", &["--json"])).expect("one object");
+    assert_eq!(told["profile"]["trace"], Value::Null);
+    assert!(!machine.folder.path().join("A/trace.json").exists());
+    let plans = told["profile"]["plans"].as_array().expect("a list");
+    let step = plans.iter().find(|plan| plan["plan"] == "training step" && plan["samples"] == 64);
+    let step = step.unwrap_or_else(|| panic!("{told}"));
+    assert_eq!((&step["runs"], &step["clock"]), (&2.into(), &"simulated".into()), "{step}");
+    let first = &step["steps"][0];
+    assert_eq!((&first["kernel"], &first["layer"]), (&"linear".into(), &"fc1".into()));
+    assert!(first["path"].as_str().is_some_and(|kernels| kernels.contains("linear")), "{first}");
+    for key in ["bytes", "flops"] {
+        assert!(first[key].as_u64().expect("a number") > 0, "{key}: {first}");
+    }
+    for key in ["ms", "share", "bytes_per_second", "of_copy", "flops_per_second", "of_peak"] {
+        assert_eq!(first[key], Value::Null, "{key}: {first}");
+    }
+    assert_eq!(step["ms"], Value::Null);
+
+    let text = profiled("B", &[]);
+    assert!(text.contains("training step of 64 samples: 2 runs, simulated: not timed"), "{text}");
+    assert!(text.contains("its times would say nothing"), "{text}");
+
+    // The same training without events around its steps.
+    machine.succeed(&[&quick[..], &["--out", "C"]].concat());
+    let model = |run: &str| {
+        fs::read(machine.folder.path().join(run).join("model.safetensors")).expect("a file")
+    };
+    assert_eq!(model("A"), model("C"));
+}

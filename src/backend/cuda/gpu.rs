@@ -227,7 +227,7 @@ fn check_driver(device: &str) -> Result<()> {
 }
 
 /// Whether the driver, which is present, has a function of this name.
-fn has_entry_point(name: &str) -> bool {
+pub(super) fn has_entry_point(name: &str) -> bool {
     // SAFETY: the driver's library is present; the symbol is looked up, not called.
     unsafe { sys::culib().get::<unsafe extern "C" fn()>(name.as_bytes()).is_ok() }
 }

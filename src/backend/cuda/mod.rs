@@ -14,6 +14,7 @@ mod abi;
 mod abi_images;
 #[rustfmt::skip]
 mod abi_recurrent;
+mod arenas;
 mod capture;
 mod gather;
 mod geometry;
@@ -29,6 +30,7 @@ mod options;
 mod paper;
 mod program;
 mod system;
+mod timing;
 mod transfer;
 mod turns;
 mod verdict;
@@ -40,26 +42,27 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use cudarc::driver::{CudaEvent, CudaStream};
 
+use arenas::{places, Copied};
 use capture::{Command, Graph};
 use geometry::Machine;
 pub use gpu::{check, devices, has_driver, survey, DeviceInfo, Held};
 use gpu::{Gpu, Loaded};
 pub use image::{embedded, embedded_ptx, Embedded, LoadedImage};
 use kernels::Kernels;
-use lower::Places;
 use memory::{Address, DeviceMemory};
 pub use nvrtc::nvrtc_version;
 pub use options::{Capture, CudaImage, CudaOptions};
 pub(crate) use paper::Paper;
 pub use paper::{work, Architecture};
 use program::{Program, Ready, Replay, Work};
+use timing::StepEvents;
 use transfer::{bytes_of, tensor_bytes, Downloads, Part, Uploads};
 pub use verdict::{kernel_hash, Check, Verdict};
 pub use work::{CopyWay, KernelLaunch, Moved, PlanWork, WorkItem, WorkTotals};
 
 use super::{
-    Arena, Backend, Begun, Facts, Fusion, HostMemory, ImageKernels, Layout, Memory, Pending,
-    PlanId, Run, Snapshot, Span, Storage, UpdatePlace,
+    Arena, Backend, Begun, Facts, Fusion, HostMemory, ImageKernels, Layout, Pending, PlanId, Run,
+    Snapshot, Span, StepClock, StepTime, Storage, UpdatePlace,
 };
 use crate::graph::{MemoryFormat, ParamSpec};
 use crate::plan::{Bytes, Event, Lane, Place};
@@ -98,6 +101,8 @@ pub struct Cuda {
     /// What the run that is to be captured does.
     noted: Vec<Command>,
     programs: BTreeMap<PlanId, Program>,
+    /// If steps are timed: then they are issued one by one.
+    timed: Option<StepEvents>,
     kernels: Loaded,
     uploads: Uploads,
     downloads: Downloads,
@@ -147,6 +152,7 @@ impl Cuda {
             current: None,
             noted: Vec::new(),
             programs: BTreeMap::new(),
+            timed: None,
             kernels,
             uploads,
             downloads: Downloads::default(),
@@ -460,29 +466,38 @@ impl Backend for Cuda {
         self.upload(run)?;
         let program = self.program(run)?;
         match &program.replay {
-            Replay::Captured(graph) => {
+            Replay::Captured(graph) if self.timed.is_none() => {
                 graph.launch()?;
                 self.phase = Phase::Replaying;
                 return Ok(Begun::Replayed);
             }
             Replay::Issued { attempts: 1.. }
-                if self.options.capture == Capture::On && program.is_on_device() =>
+                if self.options.capture == Capture::On
+                    && self.timed.is_none()
+                    && program.is_on_device() =>
             {
                 self.phase = Phase::Noting;
                 return Ok(Begun::Issue);
             }
-            Replay::NotRun | Replay::Issued { .. } => {}
+            Replay::NotRun | Replay::Issued { .. } | Replay::Captured(_) => {}
         }
         self.phase = Phase::Issuing;
+        if let Some(timed) = &mut self.timed {
+            timed.begin(&self.gpu, &self.lanes[0], run.plan.steps.len())?;
+        }
         self.cast_state(run)?;
         self.fork()?;
         Ok(Begun::Issue)
     }
 
     fn launch(&mut self, run: &mut Run<'_>, step: usize) -> Result<()> {
-        match self.phase {
-            Phase::Noting => self.noted.push(Command::Launch(step)),
-            _ => self.issue(run, step)?,
+        match (self.phase, &self.timed) {
+            (Phase::Noting, _) => self.noted.push(Command::Launch(step)),
+            (_, None) => self.issue(run, step)?,
+            (_, Some(timed)) => {
+                let lane = &self.lanes[run.plan.steps[step].lane.index()];
+                timed.around(&self.gpu, lane, step, || self.issue(run, step))?;
+            }
         }
         Ok(())
     }
@@ -532,6 +547,17 @@ impl Backend for Cuda {
         Ok(())
     }
 
+    fn time_steps(&mut self) -> Result<()> {
+        if self.timed.is_none() {
+            self.timed = Some(StepEvents::new(&self.gpu)?);
+        }
+        Ok(())
+    }
+
+    fn step_times(&mut self) -> Result<Option<(StepClock, Vec<StepTime>)>> {
+        self.timed.as_ref().map(|timed| timed.times(&self.gpu)).transpose()
+    }
+
     fn sync(&mut self) -> Result<()> {
         self.wait_for_lanes()?;
         self.uploads.sync().map_err(|error| self.gpu.error("waiting for an upload", error))
@@ -559,36 +585,4 @@ impl Held {
 /// A thread that panicked while it loaded a kernel left those before it, which are whole.
 fn locked(kernels: &Loaded) -> MutexGuard<'_, Kernels> {
     kernels.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Copies of arenas, which backends on other threads read.
-#[derive(Debug)]
-struct Copied {
-    ordinal: usize,
-    options: CudaOptions,
-    arenas: Vec<Arc<DeviceMemory>>,
-}
-
-impl Snapshot for Copied {
-    fn open(&self) -> Result<(Box<dyn Backend>, Vec<Arena>)> {
-        let mut cuda = Cuda::new(self.ordinal, self.options)?;
-        let arenas = self.arenas.iter().map(|memory| cuda.adopt(memory.clone())).collect();
-        Ok((Box::new(cuda), arenas))
-    }
-}
-
-/// Where the state of a network and a plan's arena lie.
-fn places<'a>(arenas: &[Arc<DeviceMemory>], memory: &'a Memory, seed: u64) -> Places<'a> {
-    let address = |arena: Arena| arenas[arena.0 as usize].address();
-    Places {
-        plan: address(memory.plan),
-        values: address(memory.values),
-        state: address(memory.state),
-        gradients: memory.gradients.map(address),
-        moments: memory.moments.iter().map(|&arena| address(arena)).collect(),
-        averages: memory.averages.map(|arena| arena.map(address)),
-        training: memory.training.map_or(Address::NONE, address),
-        slots: &memory.slots,
-        seed,
-    }
 }

@@ -29,7 +29,8 @@ pub(in crate::cli) struct TrainArgs {
     #[arg(long, requires = "resume")]
     pub(in crate::cli) stretch_schedule: bool,
     /// Print how long each step of each plan took beside what the machine gives, and write the trace
-    /// trace.json to the run, which chrome://tracing and Perfetto show. The CPU only
+    /// trace.json to the run, which chrome://tracing and Perfetto show. On a GPU the steps are issued one
+    /// by one, with events of the device's around each
     #[arg(long)]
     pub(in crate::cli) profile: bool,
 }

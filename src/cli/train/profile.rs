@@ -5,15 +5,17 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use kiln::backend::cpu::{self, Ceilings};
+use kiln::backend::cuda::{self, Architecture};
 use kiln::checkpoint::write_atomically;
 use kiln::op::Op;
 use kiln::passes::Goal;
 use kiln::plan::Step;
-use kiln::timed::{chrome_trace, TimedPlan};
-use kiln::{grouped, Mode, Result};
+use kiln::timed::{chrome_trace, StepClock, TimedPlan};
+use kiln::{grouped, Device, Mode, Result};
 use serde_json::{json, Value};
 
 use crate::cli::output::Output;
+use crate::cli::plan::item_names;
 use crate::cli::session::Session;
 use crate::cli::table::{aligned, Alignment};
 
@@ -23,22 +25,73 @@ const TRACE_FILE: &str = "trace.json";
 /// Plans whose steps are printed: those that took the most time.
 const PRINTED: usize = 2;
 
+/// What steps are compared with.
+struct Beside {
+    ceilings: Option<Ceilings>,
+    /// For each plan how each of its steps is computed.
+    paths: Vec<Vec<String>>,
+}
+
 /// Prints the profile of a training, writes its trace and returns it for machines.
 pub(super) fn of(session: &mut Session, directory: &Path, output: &mut Output) -> Result<Value> {
     let net = session.net();
-    let threads = net.device().threads().unwrap_or(NonZeroUsize::MIN);
     let plans = net.timed_plans();
-    let ceilings = Ceilings::measure(threads);
-    let named = |timed: &TimedPlan| -> Vec<String> {
-        cpu::paths(&timed.plan, threads).iter().map(ToString::to_string).collect()
-    };
-    let paths: Vec<Vec<String>> = plans.iter().map(named).collect();
-    let trace = directory.join(TRACE_FILE);
-    write_atomically(&trace, chrome_trace(&plans, &paths).to_string().as_bytes())?;
+    let Beside { ceilings, paths } = Beside::of(net.device(), &plans)?;
+    let ceilings = ceilings.as_ref();
+    let is_timed = plans.iter().all(is_timed);
+    let trace = is_timed.then(|| directory.join(TRACE_FILE));
+    if let Some(trace) = &trace {
+        write_atomically(trace, chrome_trace(&plans, &paths).to_string().as_bytes())?;
+    }
     for (timed, paths) in plans.iter().zip(&paths).take(PRINTED) {
         output.note(&heading(timed))?;
-        output.note(aligned(&rows(timed, paths, &ceilings), ALIGNMENTS).trim_end())?;
+        output.note(aligned(&rows(timed, paths, ceilings), ALIGNMENTS).trim_end())?;
     }
+    let ending = match (ceilings, &trace) {
+        (Some(ceilings), _) => describe(ceilings),
+        (None, Some(_)) => "times by events around each step, which were issued one by one".into(),
+        (None, None) => {
+            "the device is simulated: its times would say nothing, so there is no trace".into()
+        }
+    };
+    output.note(&ending)?;
+    if let Some(trace) = &trace {
+        output.note(&format!("trace: {}", trace.display()))?;
+    }
+    let of_plan = |(timed, paths): (&TimedPlan, &Vec<String>)| object(timed, paths, ceilings);
+    Ok(json!({
+        "peak_flops_per_second": ceilings.and_then(|ceilings| ceilings.flops),
+        "trace": trace.map(|trace| trace.display().to_string()),
+        "plans": plans.iter().zip(&paths).map(of_plan).collect::<Vec<_>>(),
+    }))
+}
+
+impl Beside {
+    /// On the CPU what the machine gives at the moment, on a GPU nothing.
+    fn of(device: &Device, plans: &[TimedPlan]) -> Result<Self> {
+        let Some(gpu) = device.gpu() else {
+            let threads = device.threads().unwrap_or(NonZeroUsize::MIN);
+            let named = |timed: &TimedPlan| -> Vec<String> {
+                cpu::paths(&timed.plan, threads).iter().map(ToString::to_string).collect()
+            };
+            let ceilings = Some(Ceilings::measure(threads));
+            return Ok(Beside { ceilings, paths: plans.iter().map(named).collect() });
+        };
+        let launched = |timed: &TimedPlan| -> Result<Vec<String>> {
+            let work = cuda::work(&timed.plan, Architecture::from(&gpu), device.precision())?;
+            Ok(work.steps.iter().map(|items| item_names(items)).collect())
+        };
+        let paths: Result<_> = plans.iter().map(launched).collect();
+        Ok(Beside { ceilings: None, paths: paths? })
+    }
+}
+
+/// Times of a simulated device are not shown.
+fn is_timed(timed: &TimedPlan) -> bool {
+    timed.clock != StepClock::Simulated
+}
+
+fn describe(ceilings: &Ceilings) -> String {
     let peak = ceilings.flops.map_or_else(String::new, |flops| {
         format!("{:.1} GFLOP/s of multiply-adds in registers, ", flops / 1e9)
     });
@@ -47,25 +100,28 @@ pub(super) fn of(session: &mut Session, directory: &Path, output: &mut Output) -
         .iter()
         .map(|copy| format!("{:.1} GB/s at {} KiB", copy.rate / 1e9, copy.bytes >> 10));
     let copies = copies.collect::<Vec<_>>().join(", ");
-    output.note(&format!("the machine now: {peak}copies {copies}\ntrace: {}", trace.display()))?;
-    let of_plan = |(timed, paths): (&TimedPlan, &Vec<String>)| object(timed, paths, &ceilings);
-    Ok(json!({
-        "peak_flops_per_second": ceilings.flops,
-        "trace": trace.display().to_string(),
-        "plans": plans.iter().zip(&paths).map(of_plan).collect::<Vec<_>>(),
-    }))
+    format!("the machine now: {peak}copies {copies}")
 }
 
 /// What a plan is for, how often it ran and how long that took.
 fn heading(timed: &TimedPlan) -> String {
+    let (purpose, samples, runs) = (purpose(timed), samples(timed), timed.runs);
+    match timed.clock {
+        StepClock::Host => {}
+        StepClock::Device => {
+            let whole = millis(timed.whole.as_secs_f64()) / runs as f64;
+            return format!("\n{purpose} of {samples} samples: {runs} runs of {whole:.3} ms");
+        }
+        StepClock::Simulated => {
+            return format!("\n{purpose} of {samples} samples: {runs} runs, simulated: not timed");
+        }
+    }
     let between = timed.whole.saturating_sub(timed.steps.iter().sum());
     let [whole, between] =
         [timed.whole, between].map(|all| millis(all.as_secs_f64()) / timed.runs as f64);
     format!(
-        "\n{} of {} samples: {} runs of {whole:.3} ms, of them {between:.3} ms between steps",
-        purpose(timed),
-        samples(timed),
-        timed.runs,
+        "\n{purpose} of {samples} samples: {runs} runs of {whole:.3} ms, of them {between:.3} ms \
+         between steps"
     )
 }
 
@@ -95,7 +151,7 @@ const ALIGNMENTS: [Alignment; 12] = {
     [Right, Left, Left, Right, Right, Right, Right, Right, Right, Right, Right, Left]
 };
 
-fn rows(timed: &TimedPlan, paths: &[String], ceilings: &Ceilings) -> Vec<[String; 12]> {
+fn rows(timed: &TimedPlan, paths: &[String], ceilings: Option<&Ceilings>) -> Vec<[String; 12]> {
     let mut rows = vec![HEADINGS.map(String::from)];
     for (index, (step, path)) in timed.plan.steps.iter().zip(paths).enumerate() {
         let Rates { seconds, share, bytes, of_copy, flops, of_peak } =
@@ -110,8 +166,8 @@ fn rows(timed: &TimedPlan, paths: &[String], ceilings: &Ceilings) -> Vec<[String
             index.to_string(),
             step.kernel.name().into(),
             step.layer.clone(),
-            format!("{:.4}", millis(seconds)),
-            percent(Some(share)),
+            some(seconds.map(millis), 4),
+            percent(share),
             grouped(step.bytes),
             some(bytes.map(|rate| rate / 1e9), 1),
             percent(of_copy),
@@ -124,12 +180,12 @@ fn rows(timed: &TimedPlan, paths: &[String], ceilings: &Ceilings) -> Vec<[String
     rows
 }
 
-/// How fast a step is.
+/// How fast a step is, where that is known.
 struct Rates {
     /// Of one run.
-    seconds: f64,
+    seconds: Option<f64>,
     /// Of the time of all steps.
-    share: f64,
+    share: Option<f64>,
     /// Bytes per second, if any are moved.
     bytes: Option<f64>,
     of_copy: Option<f64>,
@@ -139,31 +195,36 @@ struct Rates {
 }
 
 impl Rates {
-    fn of(timed: &TimedPlan, index: usize, step: &Step, ceilings: &Ceilings) -> Self {
+    fn of(timed: &TimedPlan, index: usize, step: &Step, ceilings: Option<&Ceilings>) -> Self {
         let all: f64 = timed.steps.iter().map(std::time::Duration::as_secs_f64).sum();
-        let total = timed.steps[index].as_secs_f64();
-        let seconds = total / timed.runs.max(1) as f64;
-        let rate = |count: usize| (count > 0 && seconds > 0.0).then(|| count as f64 / seconds);
+        let total = Some(timed.steps[index].as_secs_f64()).filter(|_| is_timed(timed));
+        let seconds = total.map(|total| total / timed.runs.max(1) as f64);
+        let rate = |count: usize| {
+            let seconds = seconds.filter(|seconds| count > 0 && *seconds > 0.0)?;
+            Some(count as f64 / seconds)
+        };
         let (bytes, flops) = (rate(step.bytes), rate(step.flops));
+        let peak = ceilings.and_then(|ceilings| ceilings.flops);
+        let copied = ceilings.map(|ceilings| ceilings.copied(step.bytes));
         Rates {
             seconds,
-            share: if all > 0.0 { total / all } else { 0.0 },
+            share: total.map(|total| if all > 0.0 { total / all } else { 0.0 }),
             bytes,
-            of_copy: bytes.map(|rate| rate / ceilings.copied(step.bytes)),
+            of_copy: bytes.zip(copied).map(|(rate, copied)| rate / copied),
             flops,
-            of_peak: flops.zip(ceilings.flops).map(|(rate, peak)| rate / peak),
+            of_peak: flops.zip(peak).map(|(rate, peak)| rate / peak),
         }
     }
 }
 
-fn object(timed: &TimedPlan, paths: &[String], ceilings: &Ceilings) -> Value {
+fn object(timed: &TimedPlan, paths: &[String], ceilings: Option<&Ceilings>) -> Value {
     let steps = timed.plan.steps.iter().zip(paths).enumerate().map(|(index, (step, path))| {
         let rates = Rates::of(timed, index, step, ceilings);
         json!({
             "kernel": step.kernel.name(),
             "layer": step.layer,
             "path": path,
-            "ms": millis(rates.seconds),
+            "ms": rates.seconds.map(millis),
             "share": rates.share,
             "bytes": step.bytes,
             "bytes_per_second": rates.bytes,
@@ -173,11 +234,17 @@ fn object(timed: &TimedPlan, paths: &[String], ceilings: &Ceilings) -> Value {
             "of_peak": rates.of_peak,
         })
     });
+    let whole = is_timed(timed).then(|| millis(timed.whole.as_secs_f64()));
     json!({
         "plan": purpose(timed),
         "samples": samples(timed),
         "runs": timed.runs,
-        "ms": millis(timed.whole.as_secs_f64()) / timed.runs.max(1) as f64,
+        "clock": match timed.clock {
+            StepClock::Host => "host",
+            StepClock::Device => "device",
+            StepClock::Simulated => "simulated",
+        },
+        "ms": whole.map(|whole| whole / timed.runs.max(1) as f64),
         "steps": steps.collect::<Vec<_>>(),
     })
 }

@@ -7,7 +7,9 @@ mod difference;
 mod files;
 mod python;
 mod seeded;
+mod ties;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -23,8 +25,9 @@ use super::output::{self, Output};
 use super::settings::{at_least_one, NetSettings, Rule, StepSettings, TokenSettings};
 pub(super) use args::VerifyArgs;
 use case::{Case, Ours, Sides, EPS};
-use difference::{compare, table, Difference};
+use difference::{compare, table, Difference, Stage, ROUNDING};
 use python::{Python, Ran};
+use ties::Ties;
 
 /// Samples in a batch, unless another number is asked for: few, so that hardly a ReLU's input is so near
 /// to 0 that rounding decides its slope.
@@ -37,8 +40,8 @@ pub(super) fn run(args: &VerifyArgs, common: &Common, output: &mut Output) -> Ou
     let case = case(args, common).map_err(Failure::of_use)?;
     let python = Python::new(args);
     let compared = both_sides(&case, &python).map_err(Failure::of_use)?;
-    let (differences, torch) = match compared {
-        Both::Done(differences, torch) => (differences, torch),
+    let (differences, torch, ties) = match compared {
+        Both::Done { differences, torch, ties } => (differences, torch, ties),
         Both::Stopped(signal) => {
             output::to_stderr(&format!("{} before the comparison", signal.verb()));
             return Ok(Ending::Stopped(signal));
@@ -46,22 +49,17 @@ pub(super) fn run(args: &VerifyArgs, common: &Common, output: &mut Output) -> Ou
     };
     output.note(&case.describe(&torch))?;
     output.result(&table(&differences))?;
-    output.json(&object(&case, &python, &torch, &differences))?;
+    output.json(&object(&case, &python, &torch, &differences, &ties))?;
+    if let Some(ties) = ties.describe() {
+        output.note(&ties)?;
+    }
     match beyond(&differences) {
         Some(error) => Err(error.into()),
         None => {
-            let agree = || differences.iter().filter(|row| !row.is_undecided());
-            let (count, apart) = (agree().count(), agree().map(|row| row.difference));
-            let worst = apart.fold(0.0, f64::max);
+            let worst = differences.iter().map(|row| row.difference).fold(0.0, f64::max);
+            let count = differences.len();
             output
                 .note(&format!("{count} tensors agree, the largest difference is {worst:.1e}"))?;
-            let undecided = differences.len() - count;
-            if undecided > 0 {
-                output.note(&format!(
-                    "{undecided} more are as PyTorch's could be too: rounding decides the slope of a ReLU or \
-                     what a pool takes; another --seed tells more"
-                ))?;
-            }
             Ok(Ending::Done)
         }
     }
@@ -69,8 +67,12 @@ pub(super) fn run(args: &VerifyArgs, common: &Common, output: &mut Output) -> Ou
 
 /// What both sides come to.
 enum Both {
-    /// The differences, and the version of PyTorch.
-    Done(Vec<Difference>, String),
+    /// The differences, the version of PyTorch, and what it was told to decide as kiln does.
+    Done {
+        differences: Vec<Difference>,
+        torch: String,
+        ties: Ties,
+    },
     Stopped(Signal),
 }
 
@@ -87,6 +89,7 @@ fn case(args: &VerifyArgs, common: &Common) -> Result<Case> {
     let source = args.data.data.clone().unwrap_or(net.usual_data());
     net.feed().check(net.name(), &source)?;
     let tokens = TokenSettings::new(&args.data, &source)?;
+    args.net.check_tokens(&source)?;
     let bad_images = args.data.bad_images.unwrap_or_default().what();
     let train_samples = args.data.train_samples;
     let choice = Choice { train_samples, tokens, bad_images, ..Choice::default() };
@@ -127,9 +130,10 @@ fn both_sides(case: &Case, python: &Python) -> Result<Both> {
     let folder = tempfile::Builder::new().prefix("kiln-verify-").tempdir();
     let folder = folder.map_err(Error::io("create", std::env::temp_dir()))?;
     files::write(&given, &folder.path().join("given.safetensors"))?;
+    files::write(&found, &folder.path().join("kiln.safetensors"))?;
     write_task(&case.task(), &folder.path().join("task.json"))?;
-    let torch = match python.run(folder.path(), &interrupt)? {
-        Ran::Done { torch } => torch,
+    let (torch, ties) = match python.run(folder.path(), &interrupt)? {
+        Ran::Done { torch, ties } => (torch, ties),
         Ran::Stopped(signal) => return Ok(Both::Stopped(signal)),
     };
     let nonsense = |what: String| python.refused("all tensors that kiln has", what);
@@ -138,7 +142,7 @@ fn both_sides(case: &Case, python: &Python) -> Result<Both> {
     for stage in case.stages() {
         differences.extend(compare(stage, &found, &theirs)?.map_err(nonsense)?);
     }
-    Ok(Both::Done(differences, torch))
+    Ok(Both::Done { differences, torch, ties })
 }
 
 fn write_task(task: &Value, path: &Path) -> Result<()> {
@@ -163,6 +167,7 @@ impl Case {
             | NetSettings::ResnetSmall { .. } => json!({ "classes": classes, "p": first }),
             NetSettings::Rnn(rnn) => json!({
                 "tokens": sizes.tokens,
+                "features": sizes.features,
                 "embedding": rnn.embedding,
                 "hidden": rnn.hidden,
                 "classes": classes,
@@ -189,7 +194,15 @@ impl Case {
             "steps": self.steps,
             "inputs": if self.net.feed() == Feed::Texts { 2 } else { 1 },
             "torch_seed": self.torch_seed,
+            "limits": self.limits(),
+            "rounding": ROUNDING,
         })
+    }
+
+    /// The limit of each stage, under what names of the stage have before their first point.
+    fn limits(&self) -> BTreeMap<String, f64> {
+        let of = |stage: Stage| (stage.prefix().trim_end_matches('.').to_owned(), stage.limit());
+        self.stages().into_iter().map(of).collect()
     }
 
     /// What is compared, for people.
@@ -211,7 +224,13 @@ impl Case {
     }
 }
 
-fn object(case: &Case, python: &Python, torch: &str, differences: &[Difference]) -> Value {
+fn object(
+    case: &Case,
+    python: &Python,
+    torch: &str,
+    differences: &[Difference],
+    ties: &Ties,
+) -> Value {
     json!({
         "net": case.net.name(),
         "batch": case.step.batch,
@@ -222,6 +241,7 @@ fn object(case: &Case, python: &Python, torch: &str, differences: &[Difference])
         "python": python.name(),
         "torch": torch,
         "tensors": differences,
+        "ties": ties,
         "passed": differences.iter().all(|row| row.within),
     })
 }

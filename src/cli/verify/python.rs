@@ -13,6 +13,7 @@ use kiln::{Error, Result};
 use serde::Deserialize;
 
 use super::args::VerifyArgs;
+use super::ties::Ties;
 use crate::cli::interrupt::{Interrupt, Signal};
 
 /// The script that it runs.
@@ -44,8 +45,8 @@ pub(super) struct Python {
 /// How a run ended.
 #[derive(Debug)]
 pub(super) enum Ran {
-    /// With results of this version of PyTorch.
-    Done { torch: String },
+    /// With results of this version of PyTorch, and how it decided what rounding decides.
+    Done { torch: String, ties: Ties },
     /// A signal came first.
     Stopped(Signal),
 }
@@ -56,6 +57,8 @@ struct Report {
     torch: Option<String>,
     error: Option<String>,
     expected: Option<String>,
+    #[serde(default)]
+    ties: Ties,
 }
 
 impl Python {
@@ -119,7 +122,9 @@ impl Python {
             (_, Some(Ok(Report { error: Some(error), expected, .. }))) => {
                 Err(self.refused(expected.as_deref().unwrap_or(EXPECTED), error))
             }
-            (true, Some(Ok(Report { torch: Some(torch), .. }))) => Ok(Ran::Done { torch }),
+            (true, Some(Ok(Report { torch: Some(torch), ties, .. }))) => {
+                Ok(Ran::Done { torch, ties })
+            }
             (true, _) => Err(self.refused(EXPECTED, "ended without an answer")),
             (false, _) => {
                 let complaints = text(&folder.join(STDERR_FILE)).unwrap_or_default();

@@ -19,6 +19,7 @@ mod normalise;
 mod pass;
 mod random;
 mod text;
+mod vowels;
 
 use super::{Batch, Dataset, MemoryDataset, Pass};
 use crate::{Error, Result};

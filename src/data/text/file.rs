@@ -32,11 +32,7 @@ impl Labelled {
     /// [`Error::Data`], which names the line, for one that is no UTF-8, is empty, or lacks the tab, the
     /// label or the text, and for a file without lines; [`Error::Io`] if it cannot be read.
     pub fn read(path: &Path) -> Result<Self> {
-        let (mut file, len) = regular::open(path)?;
-        let len = usize::try_from(len).unwrap_or(usize::MAX);
-        let mut bytes = allocate::room(len, "a file of texts")?;
-        file.by_ref().take(len as u64).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
-        Labelled::parse(path, &bytes)
+        Labelled::parse(path, &bytes(path, "a file of texts")?)
     }
 
     /// The texts in the bytes of a file; the path is for errors.
@@ -77,8 +73,17 @@ impl Labelled {
     }
 }
 
+/// What is in a file, which is called `what` where there is too little memory for it.
+pub(in crate::data) fn bytes(path: &Path, what: &'static str) -> Result<Vec<u8>> {
+    let (mut file, len) = regular::open(path)?;
+    let len = usize::try_from(len).unwrap_or(usize::MAX);
+    let mut bytes = allocate::room(len, what)?;
+    file.by_ref().take(len as u64).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    Ok(bytes)
+}
+
 /// A line of a file.
-struct Line<'a> {
+pub(in crate::data) struct Line<'a> {
     /// Counted from 1.
     number: usize,
     offset: u64,
@@ -86,7 +91,7 @@ struct Line<'a> {
 }
 
 /// The lines of a file, without what ends them: that of Windows too.
-fn lines(bytes: &[u8]) -> impl Iterator<Item = Line<'_>> {
+pub(in crate::data) fn lines(bytes: &[u8]) -> impl Iterator<Item = Line<'_>> {
     let mut offset = 0;
     bytes.split_inclusive(|byte| *byte == b'\n').enumerate().map(move |(index, whole)| {
         let line = whole.strip_suffix(b"\n").unwrap_or(whole);
@@ -98,7 +103,7 @@ fn lines(bytes: &[u8]) -> impl Iterator<Item = Line<'_>> {
 }
 
 impl<'a> Line<'a> {
-    fn text(&self, path: &Path) -> Result<&'a str> {
+    pub(in crate::data) fn text(&self, path: &Path) -> Result<&'a str> {
         let text = std::str::from_utf8(self.bytes).map_err(|error| Error::Data {
             path: path.into(),
             offset: self.offset + error.valid_up_to() as u64,
@@ -111,7 +116,8 @@ impl<'a> Line<'a> {
         Ok(text.strip_prefix(MARK).filter(|_| self.number == 1).unwrap_or(text))
     }
 
-    fn wrong(&self, path: &Path, expected: &str, got: impl ToString) -> Error {
+    /// An error that names the line.
+    pub(in crate::data) fn wrong(&self, path: &Path, expected: &str, got: impl ToString) -> Error {
         Error::Data {
             path: path.into(),
             offset: self.offset,

@@ -6,6 +6,7 @@ mod labelled;
 mod texts;
 mod vocabulary;
 
+pub(super) use file::{bytes, lines, Line};
 pub use labelled::{Labelled, LabelledText};
 pub use texts::Texts;
 pub use vocabulary::{Unit, Vocabulary};

@@ -12,6 +12,7 @@ use kiln::{checkpoint, Device, Net, Tensor, Var};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::case::{Alone, Case, Network, Rule, Work};
+use super::monte_carlo::{MonteCarlo, Way};
 use super::peer::{Peer, Torch};
 use super::workload::{trainer, DropoutAlone, SEED};
 use crate::Result;
@@ -47,6 +48,9 @@ pub(super) fn agree(
             start.compare(|directory| peer.step(case, torch, directory)).map(Some)
         }
         Work::Dropout(alone) => dropout_follows_its_mask(alone, threads).map(|()| None),
+        Work::MonteCarlo => {
+            draws_agree(threads, |directory| peer.step(case, torch, directory)).map(|()| None)
+        }
     };
     checked.map_err(|error| format!("{}, {}: {error}", case.name, torch.name()).into())
 }
@@ -125,6 +129,21 @@ impl Start {
         }
         Ok(safetensors::serialize_to_file(tensors, Some(rates), path)?)
     }
+}
+
+/// Draws of the same network under the same masks.
+fn draws_agree(threads: NonZeroUsize, peer_draws: impl FnOnce(&Path) -> Result<f64>) -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let draws = MonteCarlo::new(Way::OneRun, threads)?.given(directory.path())?;
+    peer_draws(directory.path())?;
+    let bytes = std::fs::read(directory.path().join("after.safetensors"))?;
+    let peers = SafeTensors::deserialize(&bytes)?;
+    let peers = peers.tensor("draws")?;
+    if peers.shape() != draws.shape().dims() {
+        let (expected, got) = (draws.shape(), peers.shape());
+        return Err(format!("draws: expected {expected}, got {got:?}").into());
+    }
+    within("draws", distance(draws.values()?, &floats(peers.data())), PARAMETER_TOLERANCE)
 }
 
 /// Dropout has no loss: its output and gradient must be exactly what its mask says.

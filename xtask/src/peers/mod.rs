@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `cargo xtask peers`: kiln and PyTorch eager, timed in turn in one run.
+//! `cargo xtask peers`: kiln and PyTorch eager, timed in turn in one run; and draws of Monte Carlo dropout
+//! beside single passes.
 
 pub(crate) mod case;
 mod check;
+mod monte_carlo;
 mod network;
 pub(crate) mod peer;
 pub(crate) mod report;
@@ -14,9 +16,11 @@ use std::process::ExitCode;
 
 use crate::clock::Clock;
 use crate::Result;
-use case::{Case, CASES};
+use case::{Case, Rival, CASES};
+use monte_carlo::{MonteCarlo, Way};
 use peer::Peer;
 use report::{median, Report, Row};
+use workload::Workload;
 
 /// The variable that names the Python to use.
 pub(crate) const PYTHON: &str = "TORCH_PYTHON";
@@ -82,7 +86,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 fn every_row_has_a_bar(cases: &[&Case], threads: &[NonZeroUsize]) -> Result<()> {
     for case in cases {
         for &threads in threads {
-            if case.bar(threads).is_none() {
+            let mut bars = case.rivals().iter().map(|&rival| case.bar(rival, threads));
+            if bars.next().flatten().is_none() {
                 let name = case.name;
                 return Err(format!("{name}: there is no bar for {threads} threads").into());
             }
@@ -105,12 +110,16 @@ fn compare(
         eprintln!("{}, threads {threads}", case.name);
         let rivals = case.rivals();
         let mut losses = Vec::with_capacity(rivals.len());
-        for &torch in rivals {
-            losses.push(check::agree(case, threads, &mut peer, torch)?);
+        for &rival in rivals {
+            losses.push(match rival {
+                Rival::Torch(torch) => check::agree(case, threads, &mut peer, torch)?,
+                // The draws of one run are those of single passes: tests compare them bit by bit.
+                Rival::SinglePasses => None,
+            });
         }
         let turns = take_turns(args, case, threads, &mut peer)?;
-        for (index, &torch) in rivals.iter().enumerate() {
-            report.rows.push(Row::new(case, threads, torch, losses[index], &turns, index));
+        for (index, &rival) in rivals.iter().enumerate() {
+            report.rows.push(Row::new(case, threads, rival, losses[index], &turns, index));
         }
     }
     Ok(())
@@ -129,13 +138,25 @@ fn take_turns(
     peer: &mut Peer,
 ) -> Result<Vec<Turns>> {
     let mut workload = workload::build(case, threads)?;
+    let mut single_passes = match case.work {
+        case::Work::MonteCarlo => Some(MonteCarlo::new(Way::SinglePasses, threads)?),
+        _ => None,
+    };
+    let time = |workload: &mut dyn Workload| {
+        workload::time(workload, args.milliseconds, Clock::Passed).map(median)
+    };
     let mut rounds = Vec::with_capacity(args.rounds as usize);
     for _ in 0..args.rounds {
-        let times = workload::time(&mut *workload, args.milliseconds, Clock::Passed)?;
-        let kiln = median(times);
+        let kiln = time(&mut *workload)?;
         let mut rivals = Vec::new();
-        for &torch in case.rivals() {
-            rivals.push(peer.time(case, torch, args.milliseconds)?.passed);
+        for &rival in case.rivals() {
+            rivals.push(match (rival, &mut single_passes) {
+                (Rival::Torch(torch), _) => peer.time(case, torch, args.milliseconds)?.passed,
+                (Rival::SinglePasses, Some(passes)) => time(passes)?,
+                (Rival::SinglePasses, None) => {
+                    return Err(format!("{}: expected draws to repeat", case.name).into());
+                }
+            });
         }
         rounds.push(Turns { kiln, rivals });
     }

@@ -6,9 +6,8 @@ use std::num::NonZeroUsize;
 
 use serde::Serialize;
 
-use super::case::Case;
+use super::case::{Case, Rival};
 use super::check::Losses;
-use super::peer::Torch;
 use super::Turns;
 
 /// Largest trustworthy ratio between the third and the first quartile of the rounds.
@@ -48,28 +47,25 @@ impl Row {
     pub(super) fn new(
         case: &Case,
         threads: NonZeroUsize,
-        torch: Torch,
+        rival: Rival,
         losses: Option<Losses>,
         rounds: &[Turns],
-        rival: usize,
+        index: usize,
     ) -> Self {
         let mut ratios: Vec<f64> =
-            rounds.iter().map(|turns| turns.rivals[rival] / turns.kiln).collect();
+            rounds.iter().map(|turns| turns.rivals[index] / turns.kiln).collect();
         ratios.sort_unstable_by(f64::total_cmp);
         Row {
             case: case.name,
             threads: threads.get(),
-            peer: torch.name(),
+            peer: rival.name(),
             kiln_ms: median(rounds.iter().map(|turns| turns.kiln).collect()),
-            peer_ms: median(rounds.iter().map(|turns| turns.rivals[rival]).collect()),
+            peer_ms: median(rounds.iter().map(|turns| turns.rivals[index]).collect()),
             ratio_min: ratios[0],
             ratio_max: ratios[ratios.len() - 1],
             noisy: is_noisy(&ratios),
             ratio: median(ratios),
-            bar: match torch {
-                Torch::Eager => case.bar(threads),
-                Torch::Fused | Torch::Best => None,
-            },
+            bar: case.bar(rival, threads),
             loss_kiln: losses.map(|losses| losses.kiln),
             loss_peer: losses.map(|losses| losses.peer),
         }
@@ -130,12 +126,13 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::super::case::CASES;
+    use super::super::peer::Torch;
     use super::*;
 
     fn row(ratios: &[f64]) -> Row {
         let turns = |&ratio: &f64| Turns { kiln: 2.0, rivals: vec![2.0 * ratio] };
         let rounds: Vec<Turns> = ratios.iter().map(turns).collect();
-        Row::new(&CASES[0], NonZeroUsize::MIN, Torch::Eager, None, &rounds, 0)
+        Row::new(&CASES[0], NonZeroUsize::MIN, Rival::Torch(Torch::Eager), None, &rounds, 0)
     }
 
     #[test]
@@ -145,6 +142,16 @@ mod tests {
         let report = Report { torch: String::new(), rows: vec![good, row(&[2.5, 2.7, 1.0, 2.6])] };
         let missed: Vec<f64> = report.missed().iter().map(|row| row.ratio).collect();
         assert_eq!(missed, [2.55]);
+    }
+
+    /// Draws of one run have to beat single passes by far, and PyTorch's not at all.
+    #[test]
+    fn every_rival_has_a_bar_of_its_own() {
+        let draws = Case::parse("mc32").expect("a case");
+        let bars = draws.rivals().iter().map(|&rival| draws.bar(rival, NonZeroUsize::MIN));
+        assert_eq!(bars.collect::<Vec<_>>(), [Some(1.0), Some(5.0)]);
+        let names: Vec<&str> = draws.rivals().iter().map(|rival| rival.name()).collect();
+        assert_eq!(names, ["torch-eager", "kiln-singles"]);
     }
 
     #[test]

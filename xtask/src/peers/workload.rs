@@ -13,6 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
 use super::case::{Alone, Case, Network, Rule, Work};
+use super::monte_carlo::{MonteCarlo, Way};
 use super::network::Aim;
 use crate::clock::Clock;
 use crate::Result;
@@ -50,6 +51,7 @@ pub(crate) fn build(case: &Case, threads: NonZeroUsize) -> Result<Box<dyn Worklo
             Box::new(Training { trainer: trainer(network, rule, device)?, x, target })
         }
         Work::Dropout(alone) => Box::new(DropoutAlone::new(alone, threads)?),
+        Work::MonteCarlo => Box::new(MonteCarlo::new(Way::OneRun, threads)?),
     })
 }
 
