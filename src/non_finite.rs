@@ -71,7 +71,8 @@ impl Watch {
     }
 
     fn check(&self, update: u64, step: &StepLoss) -> Result<()> {
-        let broken = |what: String, value| Err(Error::NonFinite { update, what, value, first: None });
+        let broken =
+            |what: String, value| Err(Error::NonFinite { update, what, value, first: None });
         let (loss, norm) = (step.value()?, step.gradient_norm()?);
         let overflow = step.overflow()?;
         match (norm.filter(|norm| !norm.is_finite()), overflow) {
@@ -196,7 +197,8 @@ impl<M> Net<M> {
         M: Module<I, O>,
     {
         let (store, groups, scale) = (Store::Overwrite, groups.clone(), LossScale::Off);
-        let request = Request { mode, goal: Goal::Step(StepGoal { store, update: None, groups, scale }) };
+        let request =
+            Request { mode, goal: Goal::Step(StepGoal { store, update: None, groups, scale }) };
         let call = Call { request, loss: Some(loss), given, scalars };
         let plan = self.run::<I, O, T>(call)?.plan;
         // Backward begins at the last layer.

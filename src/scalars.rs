@@ -220,7 +220,8 @@ mod tests {
         let begun = TrainingState::of_words(&[0.0; 4]);
         assert_eq!((begun, begun.update()), (TrainingState::default(), 1));
         assert_eq!(begun.advanced(), TrainingState { updates: 1, ..begun });
-        let kept = TrainingState { updates: 7, found_inf: 1, loss_scale: 0.125, growth: 5, skipped: 3 };
+        let kept =
+            TrainingState { updates: 7, found_inf: 1, loss_scale: 0.125, growth: 5, skipped: 3 };
         assert_eq!(TrainingState::of_words(&kept.words()), kept);
         assert_eq!(kept.advanced(), TrainingState { found_inf: 0, ..kept });
         let last = TrainingState { updates: u32::MAX, ..begun };

@@ -500,7 +500,8 @@ impl StepLoss {
 
     /// Whether reading it waits for nothing.
     pub(crate) fn is_there(&self) -> bool {
-        let numbers = self.parts.iter().map(|(loss, _)| loss).chain(&self.norm).chain(&self.overflow);
+        let numbers =
+            self.parts.iter().map(|(loss, _)| loss).chain(&self.norm).chain(&self.overflow);
         numbers.into_iter().all(|number| matches!(number, Number::There(_)))
     }
 }

@@ -12,6 +12,8 @@ mod hostile;
 mod images;
 #[path = "cli/lint.rs"]
 mod lint;
+#[path = "cli/loss_scale.rs"]
+mod loss_scale;
 #[path = "cli/mask.rs"]
 mod mask;
 #[path = "cli/monte_carlo.rs"]

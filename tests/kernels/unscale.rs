@@ -80,7 +80,8 @@ pub(crate) fn run(gpu: &Gpu) {
         run_case(gpu, case, case.before.skipped);
     }
     // Large numbers are finite, though their squares are not.
-    let large = Case { put: Some((1, 5, 1e30)), before: State { scale: 2f32.powi(80), ..before }, ..plain };
+    let large =
+        Case { put: Some((1, 5, 1e30)), before: State { scale: 2f32.powi(80), ..before }, ..plain };
     run_case(gpu, Case { after: State { growth: 4, ..large.before }, ..large }, 7);
 }
 
@@ -131,10 +132,15 @@ fn run_case(gpu: &Gpu, case: Case, known: u32) {
     }
     tickets.assert_zero(KERNEL);
     let what = format!("{case:?}");
-    let bytes = |words: &[u32]| words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<_>>();
+    let bytes =
+        |words: &[u32]| words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<_>>();
     assert_eq!(progress.read(), bytes(&words(case.after)), "{what}");
     let found = case.after.found_inf != 0;
-    assert_eq!(overflow.read()[0], if found { f64::from(case.before.scale) } else { 0.0 }, "{what}");
+    assert_eq!(
+        overflow.read()[0],
+        if found { f64::from(case.before.scale) } else { 0.0 },
+        "{what}"
+    );
     let expected = match case.rates {
         0 => given,
         place => rates(place),
@@ -142,8 +148,7 @@ fn run_case(gpu: &Gpu, case: Case, known: u32) {
     assert_eq!(scalars.read(), scalars_memory(&expected).read(), "{what}");
 
     let scale = f64::from(case.before.scale);
-    let square: f64 =
-        values.iter().flatten().map(|&x| (f64::from(x) / scale).powi(2)).sum();
+    let square: f64 = values.iter().flatten().map(|&x| (f64::from(x) / scale).powi(2)).sum();
     let clip = match case.max_norm {
         0.0 => 1.0,
         most => (f64::from(most) / (square.sqrt() + 1e-6)).min(1.0),

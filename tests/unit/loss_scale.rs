@@ -47,7 +47,8 @@ fn accuracy(precision: Precision, scale: LossScale, batch: usize) -> f64 {
         CrossEntropy::default().forward(scores, labels, &[]).scale(FACTOR)
     });
     let net = two_layers(precision, [64, 32, 10]);
-    let fit = Trainer::new(net, small, Sgd::new(0.2 / f64::from(FACTOR)).momentum(0.9)).expect("a trainer");
+    let fit = Trainer::new(net, small, Sgd::new(0.2 / f64::from(FACTOR)).momentum(0.9))
+        .expect("a trainer");
     let mut fit = fit.with_loss_scale(scale).expect("a scale");
     let (x, labels) = digits(0, batch, 1400);
     for _ in 0..40 {
