@@ -26,6 +26,8 @@
 #define KILN_MAX_RANK 6
 
 #define KILN_PHILOX_ROUNDS 10
+/* Updates of which the host need not know whether they were skipped. */
+#define KILN_LATER_RATES 4
 
 /* What the host gives with each run while a captured graph stays: read from device memory by each kernel. What every
  * optimiser needs lies in 16 bytes. */
@@ -40,12 +42,29 @@ typedef struct KilnScalars {
   float average;              /* weight of new values in their moving averages; 1 where these begin */
 } KilnScalars;
 
-/* What the device keeps of a training and advances by itself, once per update. Zeros before the first. */
+/* What KilnScalars says of an update, in its terms; words, as nothing but 4 bytes is aligned. */
+typedef struct KilnRates {
+  float learning_rate;
+  float momentum;
+  float one_minus_momentum;
+  float average;
+  unsigned int exact_momentum[2]; /* a double as it lies in memory */
+} KilnRates;
+
+/* The same where more updates were skipped than the host knew of: 1, 2, ... more. */
+typedef struct KilnLaterRates {
+  unsigned int skipped; /* updates that the host knows to have been skipped */
+  KilnRates rates[KILN_LATER_RATES];
+} KilnLaterRates;
+
+/* What the device keeps of a training and advances by itself, once per update. Zeros before the first, but for a scale. */
 typedef struct KilnProgress {
   unsigned int updates;   /* made so far */
   unsigned int found_inf; /* not 0: a gradient of the update under way is not finite, so nothing is updated */
-  int loss_scale;         /* gradients are those of 2^loss_scale times the loss */
-  unsigned int growth;    /* updates since loss_scale was changed */
+  float loss_scale;       /* the loss of the next step is multiplied by it; 0 where it is not */
+  unsigned int growth;    /* updates that were made with this loss_scale */
+  unsigned int skipped;   /* updates that were skipped */
+  unsigned int unused[3];
 } KilnProgress;
 
 /* The mask function of one dropout site. Its seed is fixed for a network's life, so the round keys are launch parameters
@@ -255,6 +274,28 @@ typedef struct KilnNormParams {
   float max_norm;
 } KilnNormParams;
 
+/* unscale_f32: over gradients of a scaled loss in one or more flat arrays, one launch each. The last block of all launches
+ * says whether one of them is not finite, what makes them the loss's own and clips them, and what their norm is then; it
+ * lets the loss scale go on and puts the rates of the update in their place. */
+typedef struct KilnUnscaleParams {
+  const float* x;               /* [count] */
+  float* coefficient;           /* [1]: 0 where the update is skipped */
+  float* overflow;              /* [1]: the scale if a gradient is not finite, else 0 */
+  float* norm;                  /* [1] or null */
+  float* partials;              /* [2 * blocks] */
+  unsigned int* tickets;        /* [1], zero before the first launch and after the last */
+  KilnProgress* progress;       /* loss_scale, growth, skipped, found_inf */
+  KilnScalars* scalars;         /* learning_rate, momentum, average: changed where more was skipped */
+  const KilnLaterRates* later;  /* [1] */
+  unsigned int count;
+  unsigned int first_block; /* of this launch among those of all */
+  unsigned int blocks;      /* of all launches */
+  float max_norm;           /* 0: nothing is clipped */
+  float growth_factor;
+  float backoff_factor;
+  unsigned int growth_interval; /* 0: the scale stays */
+} KilnUnscaleParams;
+
 /* count_pass_i64: state + 1. running_average_f32: kept * state + taken * statistic, or, with a count,
  * state + (taken * statistic - state) / count. */
 typedef struct KilnStateParams {
@@ -283,6 +324,7 @@ typedef struct KilnCrossEntropyLoss {
   const int* labels;          /* [rows] */
   const float* class_weights; /* [classes] or null */
   const float* dloss;         /* [1], [rows] for KILN_REDUCTION_NONE, or null for scalars->share */
+  const float* loss_scale;    /* [1] factor of scalars->share, or null */
   const KilnScalars* scalars; /* share, if dloss is null; may be null where no gradient is wanted */
   const float* divisor;       /* [1] what a mean divides by, NaN for 0; or null: it is summed up */
   float* loss;                /* [1], or [rows] for KILN_REDUCTION_NONE */
@@ -338,6 +380,7 @@ typedef struct KilnOptimizerParams {
   float* averages;         /* moving averages of the values, or null */
   unsigned short* shadow;  /* bf16 copy of the new values, or null */
   const float* coefficient; /* [1] factor of all gradients, or null */
+  const float* overflow;    /* of average_f32: [1] nothing is moved unless it is 0, or null */
   const KilnScalars* scalars; /* learning_rate, momentum, average */
   KilnProgress* progress;     /* updates, found_inf; unused by average_f32, as the next three */
   unsigned int* tickets;      /* [1] of all launches of the update, zero before and after */

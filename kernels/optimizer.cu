@@ -144,6 +144,7 @@ KILN_DEVICE void adam_step(const KilnOptimizerParams& p) {
 
 KILN_DEVICE void average_step(const KilnOptimizerParams& p) {
   const Own own = own_elements(p);
+  if (p.overflow != nullptr && *p.overflow != 0.0f) return;
   if (own.any) move_averages(p, own.first, load_chunk<kStep>(p.values + own.first));
 }
 

@@ -53,6 +53,7 @@ mod error;
 mod files;
 mod fit;
 mod linted;
+mod loss_scale;
 mod monte_carlo;
 mod net;
 mod non_finite;
@@ -103,6 +104,7 @@ pub use dtype::DType;
 pub use error::{Error, Result};
 pub use fit::{Evaluation, Event};
 pub use graph::Var;
+pub use loss_scale::LossScale;
 pub use monte_carlo::MonteCarlo;
 pub use net::{Net, Seed};
 pub use non_finite::NonFinite;
@@ -112,7 +114,9 @@ pub use past_masks::DrawnMask;
 pub use precision::{Convolutions, Precision};
 pub use predictor::Predictor;
 pub use printable::{grouped, Printable, PrintableLines};
-pub use scalars::{DropoutRates, RateSlot, Scalar, Scalars, TrainingState, MONTE_CARLO_PASS};
+pub use scalars::{
+    DropoutRates, RateSlot, Scalar, Scalars, TrainingState, UpdateRates, MONTE_CARLO_PASS,
+};
 pub use shape::Shape;
 pub use summary::{LayerSummary, Summary};
 pub use tensor::Tensor;

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use crate::exec::Role;
 use crate::graph::{Graph, NodeId, ParamId, LOSS};
 use crate::loss::Loss;
+use crate::loss_scale::LossScale;
 use crate::net::{Call, Net};
 use crate::nn::Module;
 use crate::op::{Groups, Op, Store};
@@ -20,7 +21,8 @@ use crate::{DType, Error, NonFiniteValue, Origin, Result, Tensor};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NonFinite {
     /// [`Trainer::step`](crate::Trainer::step) fails with [`Error::NonFinite`]; also for a batch with
-    /// nothing to take the mean of, such as one all of whose labels are ignored.
+    /// nothing to take the mean of, such as one all of whose labels are ignored. Gradients that are not
+    /// finite because of a [loss scale](crate::LossScale) above 1 that can fall are none of it.
     #[default]
     Stop,
     /// Nothing: the training goes on, and the losses are the caller's to look at.
@@ -32,20 +34,27 @@ pub enum NonFinite {
 const UNREAD: usize = 4;
 
 /// Looks at the loss and the gradient norm of each step, as soon as that costs nothing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Watch {
     pub(crate) policy: NonFinite,
+    /// What the loss is multiplied by.
+    pub(crate) scale: LossScale,
     unread: VecDeque<(u64, StepLoss)>,
 }
 
 impl Watch {
+    /// Stops at what is not finite, of a loss that is multiplied so.
+    pub(crate) fn new(scale: LossScale) -> Self {
+        Watch { policy: NonFinite::default(), scale, unread: VecDeque::new() }
+    }
+
     /// Takes note of an update, and fails if it or an earlier one is known not to be finite.
     pub(crate) fn add(&mut self, update: u64, step: &StepLoss) -> Result<()> {
         if self.policy == NonFinite::Continue {
             return Ok(());
         }
         if step.is_there() && self.unread.is_empty() {
-            return check(update, step);
+            return self.check(update, step);
         }
         self.unread.push_back((update, step.clone()));
         self.read_down_to(UNREAD)
@@ -61,23 +70,33 @@ impl Watch {
         self.unread.clear();
     }
 
+    fn check(&self, update: u64, step: &StepLoss) -> Result<()> {
+        let broken =
+            |what: String, value| Err(Error::NonFinite { update, what, value, first: None });
+        let (loss, norm) = (step.value()?, step.gradient_norm()?);
+        let overflow = step.overflow()?;
+        match (norm.filter(|norm| !norm.is_finite()), overflow) {
+            _ if !loss.is_finite() => broken("the loss".into(), loss),
+            // A lower scale may be to some use.
+            (_, Some(scale)) if scale > 1.0 && matches!(self.scale, LossScale::Dynamic { .. }) => {
+                Ok(())
+            }
+            (norm, Some(scale)) => {
+                let what = format!("a gradient, at a loss scale of {scale},");
+                broken(what, norm.unwrap_or(f32::NAN))
+            }
+            (Some(norm), None) => broken("the gradient norm".into(), norm),
+            (None, None) => Ok(()),
+        }
+    }
+
     fn read_down_to(&mut self, count: usize) -> Result<()> {
         while self.unread.len() > count {
             let Some((update, step)) = self.unread.pop_front() else { break };
             // What follows a failure follows from it.
-            check(update, &step).inspect_err(|_| self.unread.clear())?;
+            self.check(update, &step).inspect_err(|_| self.unread.clear())?;
         }
         Ok(())
-    }
-}
-
-fn check(update: u64, step: &StepLoss) -> Result<()> {
-    let broken =
-        |what: &str, value| Err(Error::NonFinite { update, what: what.into(), value, first: None });
-    match (step.value()?, step.gradient_norm()?) {
-        (loss, _) if !loss.is_finite() => broken("the loss", loss),
-        (_, Some(norm)) if !norm.is_finite() => broken("the gradient norm", norm),
-        _ => Ok(()),
     }
 }
 
@@ -177,8 +196,9 @@ impl<M> Net<M> {
     where
         M: Module<I, O>,
     {
-        let (store, groups) = (Store::Overwrite, groups.clone());
-        let request = Request { mode, goal: Goal::Step(StepGoal { store, update: None, groups }) };
+        let (store, groups, scale) = (Store::Overwrite, groups.clone(), LossScale::Off);
+        let request =
+            Request { mode, goal: Goal::Step(StepGoal { store, update: None, groups, scale }) };
         let call = Call { request, loss: Some(loss), given, scalars };
         let plan = self.run::<I, O, T>(call)?.plan;
         // Backward begins at the last layer.

@@ -23,7 +23,7 @@ pub enum Precision {
     /// Factors and activations are bfloat16: the range of `f32`, 7 bits of mantissa.
     Bf16,
     /// Factors and activations are IEEE half: 10 bits of mantissa, largest number 65504. Gradients
-    /// below 6e-8 become 0; there is no loss scaling yet.
+    /// below 6e-8 become 0, so a training multiplies its loss ([`LossScale`](crate::LossScale)).
     F16,
 }
 

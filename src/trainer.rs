@@ -4,12 +4,14 @@
 mod look;
 mod parts;
 mod rate;
+mod scaled;
 mod tuned;
 
 use crate::backend::PlanId;
 use crate::exec::Number;
 use crate::graph::{Graph, Var};
 use crate::loss::Loss;
+use crate::loss_scale::LossScale;
 use crate::net::{Call, Net};
 use crate::nn::Module;
 use crate::non_finite::{NonFinite, Watch};
@@ -18,11 +20,12 @@ use crate::optim::{Average, Optimizer, Schedule, Tuning};
 use crate::passes::{Averages, Goal, Mode, Request, StepGoal, UpdateGoal};
 use crate::plan::Plan;
 use crate::runner::Types;
-use crate::scalars::TrainingState;
+use crate::scalars::{Scalars, TrainingState};
 use crate::values::{Flat, Form, Given, Tensors, Values};
 use crate::{Error, NonFiniteValue, Result, Tensor};
 use parts::{check_divisible, Part};
 pub(crate) use rate::is_rate;
+use scaled::Skips;
 
 /// Trains a network: holds it together with its loss, optimiser and schedule.
 ///
@@ -63,6 +66,10 @@ pub struct Trainer<M, In: Values = Var, Out: Values = Var, Target: Values = Var>
     max_norm: Option<f64>,
     micro_batches: usize,
     average: Option<Average>,
+    scale: LossScale,
+    /// Which of the updates were skipped.
+    skips: Skips,
+    /// Skipped ones included.
     updates: u64,
     /// Updates that the averages have seen.
     averaged: u64,
@@ -85,6 +92,8 @@ pub(crate) struct BatchTypes<In: Values, Target: Values> {
 pub struct StepLoss {
     parts: Vec<(Number, f64)>,
     norm: Option<Number>,
+    /// The loss scale if a gradient was not finite at it, else 0.
+    overflow: Option<Number>,
 }
 
 impl<M, In, Out, Target> Trainer<M, In, Out, Target>
@@ -108,7 +117,9 @@ where
         let optimizer = optimizer.into();
         optimizer.check()?;
         net.forget_moments()?;
-        net.set_training_state(TrainingState::default())?;
+        let scale = LossScale::of(net.device().precision());
+        let loss_scale = scale.first();
+        net.set_training_state(TrainingState { loss_scale, ..TrainingState::default() })?;
         Ok(Trainer {
             tuning: Tuning::new(net.specs().clone()),
             net,
@@ -119,10 +130,12 @@ where
             max_norm: None,
             micro_batches: 1,
             average: None,
+            scale,
+            skips: Skips::default(),
             updates: 0,
             averaged: 0,
             batch: None,
-            watch: Watch::default(),
+            watch: Watch::new(scale),
         })
     }
 
@@ -189,8 +202,7 @@ where
         targets: impl Tensors<Target>,
     ) -> Result<StepLoss> {
         let batch = self.batch_of(inputs, targets)?;
-        let (rate, momentum) = (self.checked_rate()? as f32, self.momentum());
-        let average = self.average.map_or(1.0, |average| average.weight(self.averaged));
+        let (now, later) = self.update_rates()?;
         let parts = Part::of::<Out, Target, In>(&batch, &*self.loss, self.micro_batches)?;
         let requests: Vec<Request> = (0..parts.len())
             .map(|index| self.request(index == 0, index + 1 == parts.len()))
@@ -198,11 +210,13 @@ where
         if parts.len() > 1 {
             self.check_parts(&batch, &parts[0], &requests[0])?;
         }
-        let loss = &*self.loss;
+        let (loss, skipped) = (&*self.loss, self.skips.known() as u32);
+        let behind_norm = usize::from(self.max_norm.is_some());
         let step = self.net.attempt(|net| {
             let mut scalars = net.begin_pass(Mode::Train)?;
-            (scalars.learning_rate, scalars.momentum) = (rate, momentum);
-            scalars.average = average;
+            (scalars.learning_rate, scalars.momentum) = (now.learning_rate, now.momentum);
+            (scalars.average, scalars.later) = (now.average, later);
+            scalars.skipped = skipped;
             if parts.len() > 1 && batch.has_integers() {
                 // One that names nothing must not come to light when other parts have run.
                 for (part, request) in parts.iter().zip(requests.clone()) {
@@ -215,18 +229,24 @@ where
                     })?;
                 }
             }
-            let mut step = StepLoss { parts: Vec::with_capacity(parts.len()), norm: None };
+            let room = Vec::with_capacity(parts.len());
+            let mut step = StepLoss { parts: room, norm: None, overflow: None };
             for (part, request) in parts.iter().zip(requests) {
                 part.tell(&mut scalars);
                 let call = Call { request, loss: Some(loss), given: &part.given, scalars };
                 let (outputs, norm) = net.run_later::<In, Out, Target>(call)?;
                 step.parts.extend(outputs.get(0).map(|loss| (loss, part.share)));
-                step.norm = outputs.get(norm);
+                step.norm = outputs.get(norm).filter(|_| behind_norm == 1);
+                step.overflow = outputs.get(norm + behind_norm);
             }
             Ok(step)
         })?;
         self.updates += 1;
         self.averaged += u64::from(self.average.is_some());
+        if let Some(overflow) = &step.overflow {
+            self.skips.add(overflow.clone());
+            self.note_skips(if step.is_there() { 0 } else { Scalars::LATER })?;
+        }
         if self.batch.is_none() {
             let (inputs, targets) = batch.types_of::<In, Target>()?;
             self.batch = Some(BatchTypes { inputs, targets: Some(targets) });
@@ -243,6 +263,7 @@ where
     /// [`Error::NonFinite`] if one of them is not finite, [`Error::Device`] if the device failed
     /// meanwhile.
     pub fn check_finite(&mut self) -> Result<()> {
+        self.note_skips(0)?;
         self.watch.settle()?;
         if self.watch.policy == NonFinite::Continue {
             return Ok(());
@@ -302,7 +323,8 @@ where
         &*self.loss
     }
 
-    /// Number of updates made so far.
+    /// Number of updates asked for so far: those that a [loss scale](LossScale) skipped are counted here,
+    /// and nowhere else.
     pub fn updates(&self) -> u64 {
         self.updates
     }
@@ -313,18 +335,20 @@ where
     /// # Errors
     /// [`Error::Device`] if the device failed meanwhile.
     pub fn training_state(&mut self) -> Result<TrainingState> {
+        self.note_skips(0)?;
         self.net.training_state()
     }
 
-    /// The learning rate of the next update.
+    /// The learning rate of the next update; a GPU may be at work on up to four of which it is not known
+    /// yet whether they are skipped, and until then they are taken for made.
     pub fn rate(&self) -> f64 {
-        self.schedule.rate(self.base_rate(), self.updates)
+        self.schedule.rate(self.base_rate(), self.made())
     }
 
     /// The momentum of the next update (Adam: its decay of the first moment) where the schedule moves
     /// it; `None` where it is the optimiser's own.
     pub fn momentum(&self) -> Option<f64> {
-        self.schedule.momentum(self.updates)
+        self.schedule.momentum(self.made())
     }
 
     /// The plan of an undivided step for inputs and targets of these types.
@@ -385,6 +409,8 @@ where
     pub(crate) fn go_on(&mut self, updates: u64, state: TrainingState) -> Result<()> {
         self.updates = updates;
         self.watch.forget();
+        self.skips = Skips::of(state.skipped.into());
+        let state = self.scaled_on(state);
         self.net.set_training_state(state)
     }
 
@@ -435,6 +461,7 @@ where
             store: if first { Store::Overwrite } else { Store::Accumulate },
             update: last.then_some(update),
             groups: self.tuning.groups().clone(),
+            scale: self.scale,
         };
         Request { mode: Mode::Train, goal: Goal::Step(step) }
     }
@@ -461,9 +488,20 @@ impl StepLoss {
         self.norm.as_ref().map(Number::item).transpose()
     }
 
+    /// The [loss scale](LossScale) of a step at which a gradient was not finite, so that the update was
+    /// skipped; `None` of one that was made.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device failed meanwhile.
+    pub fn overflow(&self) -> Result<Option<f32>> {
+        let overflow = self.overflow.as_ref().map(Number::item).transpose()?;
+        Ok(overflow.filter(|&scale| scale != 0.0))
+    }
+
     /// Whether reading it waits for nothing.
     pub(crate) fn is_there(&self) -> bool {
-        let numbers = self.parts.iter().map(|(loss, _)| loss).chain(&self.norm);
+        let numbers =
+            self.parts.iter().map(|(loss, _)| loss).chain(&self.norm).chain(&self.overflow);
         numbers.into_iter().all(|number| matches!(number, Number::There(_)))
     }
 }

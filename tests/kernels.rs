@@ -84,6 +84,8 @@ mod reduce;
 mod softmax;
 #[path = "kernels/state.rs"]
 mod state;
+#[path = "kernels/unscale.rs"]
+mod unscale;
 
 use driver::Gpu;
 use kiln_simcuda::Mode;
@@ -98,6 +100,7 @@ fn run_all(mode: Mode) {
     softmax::run(&gpu);
     cross_entropy::run(&gpu);
     optimizer::run(&gpu);
+    unscale::run(&gpu);
     copies::run(&gpu);
     pieces::run(&gpu);
     indexed::run(&gpu);

@@ -102,6 +102,7 @@ KILN_DEVICE float loss_gradient_scale(const KilnCrossEntropyLoss& p, u32 row, fl
     scale = p.dloss[p.reduction == KILN_REDUCTION_NONE ? row : 0];
   } else if (p.scalars != nullptr) {
     scale = p.scalars->share;
+    if (p.loss_scale != nullptr) scale *= *p.loss_scale;
   }
   return scale == 0.0f ? 0.0f : scale / divisor;
 }

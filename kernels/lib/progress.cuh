@@ -26,9 +26,9 @@ KILN_DEVICE double power(double base, u32 exponent) {
   return product;
 }
 
-// A KilnProgress as 16 bytes: updates, found_inf, loss_scale, growth.
+// The first 16 bytes of a KilnProgress: updates, found_inf, loss_scale, growth.
 KILN_DEVICE uint4& words(KilnProgress* progress) { return *reinterpret_cast<uint4*>(progress); }
-static_assert(sizeof(KilnProgress) == 16, "four words");
+static_assert(sizeof(KilnProgress) == 32, "four words, and what no optimiser reads");
 
 // The last of all blocks to have read the progress moves it on.
 KILN_DEVICE void advance(const KilnOptimizerParams& p, const uint4& next) {

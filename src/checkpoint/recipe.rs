@@ -14,7 +14,7 @@ use crate::nn::Module;
 use crate::op::Op;
 use crate::trainer::BatchTypes;
 use crate::values::{Flat, Values};
-use crate::{Convolutions, Result, Tensor, Trainer};
+use crate::{Convolutions, LossScale, Result, Tensor, Trainer};
 
 /// What the results of a run depend on, as named entries of text, to be compared entry by entry.
 ///
@@ -128,6 +128,9 @@ impl Recipe {
         }
         for (name, training) in trainer.tuning().described(optimizer.rule.weight_decay()) {
             recipe = recipe.with(format!("parameter {name}"), training);
+        }
+        if trainer.loss_scale() != LossScale::Off {
+            recipe = recipe.with("loss scale", format!("{:?}", trainer.loss_scale()));
         }
         let net = trainer.net();
         recipe = recipe.with("precision", net.device().precision());

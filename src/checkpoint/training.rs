@@ -242,6 +242,16 @@ impl State {
             let expected = format!("at most {} updates, one per pass", state.pass);
             return Err(invalid(&expected, &state.updates));
         }
+        if let Some(training) = state.training {
+            let (scale, skipped) = (training.loss_scale, u64::from(training.skipped));
+            if scale != 0.0 && !(scale > 0.0 && scale.is_normal()) {
+                return Err(invalid("a positive loss scale, or 0 for none", &scale));
+            }
+            if skipped > state.updates {
+                let expected = format!("at most {} skipped updates", state.updates);
+                return Err(invalid(&expected, &skipped));
+            }
+        }
         let counted = state.skipped.values().chain([&state.averaged]).max();
         if let Some(more) = counted.filter(|count| **count > state.updates) {
             let expected = format!("a part of {} updates", state.updates);

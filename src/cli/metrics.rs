@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::Path;
 
 use kiln::checkpoint::write_atomically;
-use kiln::{Error, Result};
+use kiln::{Error, Result, TrainingState};
 use serde::{Deserialize, Serialize};
 
 use super::dropout;
@@ -46,6 +46,20 @@ pub(super) struct Epoch {
     /// Dropout rates of that update, by layer, where they change.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) dropout: BTreeMap<String, f32>,
+    /// What the epoch left of the loss scale, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) loss_scale: Option<Scaling>,
+}
+
+/// Where a loss scale stands.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Scaling {
+    /// What the loss of the next step is multiplied by.
+    scale: f32,
+    /// Updates in a row that were made with it.
+    good_steps: u32,
+    /// Updates of all epochs that were skipped.
+    skipped: u32,
 }
 
 impl Scores {
@@ -55,17 +69,35 @@ impl Scores {
     }
 }
 
+impl Scaling {
+    /// Of a training, as its device has it; `None` where the loss is as it is.
+    pub(super) fn of(state: TrainingState) -> Option<Self> {
+        let TrainingState { loss_scale: scale, growth: good_steps, skipped, .. } = state;
+        (scale != 0.0).then_some(Scaling { scale, good_steps, skipped })
+    }
+
+    /// For people.
+    pub(super) fn shown(&self) -> String {
+        let Scaling { scale, skipped, .. } = self;
+        match skipped {
+            0 => format!("  loss scale {scale}"),
+            _ => format!("  loss scale {scale}, {skipped} skipped"),
+        }
+    }
+}
+
 impl Epoch {
     /// A line for people.
     pub(super) fn line(&self, epochs: usize) -> String {
         format!(
-            "epoch {:>width$}/{epochs}  train {:>8}, loss {:.4}  test {:>8}, loss {:.4}{}  {:.2} s",
+            "epoch {:>width$}/{epochs}  train {:>8}, loss {:.4}  test {:>8}, loss {:.4}{}{}  {:.2} s",
             self.epoch,
             percent(self.train_accuracy),
             self.train_loss,
             percent(self.test_accuracy),
             self.test_loss,
             dropout::shown(&self.dropout),
+            self.loss_scale.as_ref().map(Scaling::shown).unwrap_or_default(),
             self.seconds,
             width = epochs.to_string().len(),
         )

@@ -19,7 +19,7 @@ use super::dropout::last_rates;
 use super::evaluation::{evaluate, first_non_finite};
 use super::interrupt::{Interrupt, Signal};
 use super::lint;
-use super::metrics::{self, Epoch};
+use super::metrics::{self, Epoch, Scaling};
 use super::network::{self, AnyNet, AnyTrainer, Feed};
 use super::output::Output;
 use super::settings::{Settings, Stretch};
@@ -350,7 +350,9 @@ impl Session {
             tracing::warn!(epoch = number, loss, "training has diverged");
         }
         let schedule = self.settings.schedule(self.loader.len() as u64);
-        let last_update = self.trainer.updates().saturating_sub(1);
+        let state = self.trainer.training_state()?;
+        let made = self.trainer.updates().saturating_sub(state.skipped.into());
+        let last_update = made.saturating_sub(1);
         Ok(Some(Epoch {
             epoch: number,
             p: self.settings.net.rate(),
@@ -361,6 +363,7 @@ impl Session {
             seconds,
             learning_rate: schedule.rate(self.trainer.base_rate(), last_update),
             dropout: last_rates(self.trainer.net())?,
+            loss_scale: Scaling::of(state),
         }))
     }
 

@@ -302,6 +302,9 @@ fn finish(
     if let Some(profile) = profile {
         object["profile"] = profile;
     }
+    if let Some(scaling) = last.loss_scale {
+        object["loss_scale"] = json!(scaling);
+    }
     if !session.warnings().is_empty() {
         object["warnings"] = session.warnings().into();
     }

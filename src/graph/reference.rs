@@ -17,6 +17,8 @@ pub trait State {
     fn moments(&self, parameter: ParamId) -> Vec<Array>;
     /// Number of the update under way, counted from 1.
     fn update(&self) -> u32;
+    /// What the loss is multiplied by.
+    fn loss_scale(&self) -> f32;
     /// A parameter's moving average.
     fn average(&self, parameter: ParamId) -> Array;
     /// Stores a gradient.
@@ -97,7 +99,10 @@ fn compute(
             }
         }
     }
+    // The last input of an update that may be skipped.
+    let is_skipped = |place: usize| inputs.get(place).is_some_and(|number| number.data[0] != 0.0);
     let result = match &node.op {
+        Op::Scalar(scalar) => Array::scalar(scalars.get(*scalar, state.loss_scale())),
         Op::Parameter(parameter) => state.value(*parameter),
         Op::Gradient(parameter, store) => {
             let gradient = match store {
@@ -107,6 +112,8 @@ fn compute(
             state.set_gradient(*parameter, &gradient);
             gradient
         }
+        Op::Update(parameter, _) if is_skipped(2) => state.value(*parameter),
+        Op::Average(parameter) if is_skipped(1) => state.average(*parameter),
         Op::Update(parameter, update) => {
             let factor = inputs.get(1).map_or(1.0, |coefficient| coefficient.data[0]);
             let mut value = state.value(*parameter);

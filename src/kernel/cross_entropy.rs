@@ -5,10 +5,10 @@
 use super::{Cluster, Finder};
 use super::{Kernel, LossGradient};
 use crate::graph::NodeId;
-use crate::op::{Op, Reduction, Softmax};
+use crate::op::{Binary, Op, Reduction, Softmax};
 use crate::scalars::Scalar;
 
-/// `log_softmax -> nll [-> nll_grad(share) -> log_softmax_grad]`.
+/// `log_softmax -> nll [-> nll_grad(share[ * loss scale]) -> log_softmax_grad]`.
 pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
     let graph = finder.graph;
     let log_softmax = graph.node(root);
@@ -39,15 +39,33 @@ pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
                 && y == root
                 && matches!(likelihood.op, Op::NllGrad(other, _) if other == nll)
                 && likelihood.inputs[1..] == graph.node(loss).inputs[1..]
-                && graph.node(likelihood.inputs[0]).op == Op::Scalar(Scalar::Share)
                 && finder.only_user(dy) == Some(gradient);
-            fits.then(|| Cluster {
-                kernel: Kernel::CrossEntropy { nll, gradient: LossGradient::Computed },
-                nodes: vec![root, loss, dy, gradient],
+            let seed = likelihood.inputs.first().copied().filter(|_| fits)?;
+            let (of_loss, nodes) = match graph.node(seed).op {
+                Op::Scalar(Scalar::Share) => {
+                    (LossGradient::Computed, vec![root, loss, dy, gradient])
+                }
+                _ if is_scaled_share(finder, seed) && finder.only_user(seed) == Some(dy) => {
+                    (LossGradient::Scaled, vec![root, loss, seed, dy, gradient])
+                }
+                _ => return None,
+            };
+            Some(Cluster {
+                kernel: Kernel::CrossEntropy { nll, gradient: of_loss },
+                nodes,
                 inputs,
                 outputs: vec![loss, gradient],
             })
         }
         _ => None,
     }
+}
+
+/// Whether a node is where the gradient of a scaled loss begins.
+fn is_scaled_share(finder: &Finder<'_>, id: NodeId) -> bool {
+    let node = finder.graph.node(id);
+    let factors: Vec<&Op> = node.inputs.iter().map(|&id| &finder.graph.node(id).op).collect();
+    node.op == Op::Binary(Binary::Multiply)
+        && factors == [&Op::Scalar(Scalar::Share), &Op::Scalar(Scalar::LossScale)]
+        && finder.is_free(id)
 }

@@ -39,7 +39,7 @@ pub use reduce::{Extent, Reduce, Reducer};
 use crate::graph::{Graph, MemoryFormat, Node, NodeId};
 use crate::op::{
     is_per_channel, AvgPool, Blend, Conv, Dropout, Drops, MatMul, MaxPool, Nll, Normalize, Op,
-    Over, Recurrent, Softmax, StateRule, Store, Unary, UpdateRule, Upstream,
+    Over, Recurrent, Softmax, StateRule, Store, Unary, Unscale, UpdateRule, Upstream,
 };
 use crate::{DType, Shape};
 
@@ -105,16 +105,19 @@ pub enum Kernel {
         /// The largest norm that is left alone.
         max_norm: f64,
     },
-    /// `(gradients...[, coefficient])`: the optimiser over all parameters in one pass, and their
-    /// moving averages, where there are any.
+    /// `(scale, gradients...) -> (coefficient, overflow[, norm])`, as [`Op::Unscale`]; it also lets the
+    /// device's own state go on.
+    Unscale(Unscale),
+    /// `(gradients...[, coefficient[, overflow]])`: the optimiser over all parameters in one pass, and
+    /// their moving averages, where there are any.
     FlatUpdate {
         /// The optimiser's rule, but for weight decay: what is each parameter's own stands in its
         /// [`Op::Update`].
         rule: UpdateRule,
-        /// Whether the last input is a factor of all gradients.
+        /// Which inputs there are behind the gradients.
         clip: Clip,
     },
-    /// `values... -> averages...`: moving averages of what no optimiser changes in this step.
+    /// `(values...[, overflow]) -> averages...`: moving averages of what no optimiser changes in this step.
     Average,
     /// `x -> y`: exchanges rows and columns of each matrix of a batch.
     Transpose {
@@ -281,15 +284,19 @@ pub enum BiasGradient {
 pub enum LossGradient {
     /// It does, times the run's share.
     Computed,
+    /// The same times the loss scale.
+    Scaled,
     /// Only the loss is wanted.
     Absent,
 }
 
-/// Whether [`Kernel::FlatUpdate`] scales the gradients first.
+/// Whether [`Kernel::FlatUpdate`] scales the gradients first, and whether it may be skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clip {
     /// By the coefficient in its last input.
     ByCoefficient,
+    /// By the coefficient in its last input but one; it is skipped unless the last is 0.
+    Unscaled,
     /// It does not.
     Off,
 }
@@ -358,6 +365,7 @@ pub(crate) fn single(finder: &Finder<'_>, id: NodeId) -> Cluster {
         Op::ToFormat(_) => Kernel::Transpose { extents: image_extents(graph.node(node.inputs[0])) },
         Op::Gradient(_, store) => Kernel::StoreGradient(*store),
         Op::GlobalNorm => Kernel::GlobalNorm,
+        Op::Unscale(unscale) => Kernel::Unscale(*unscale),
         Op::SetState(_, rule) => Kernel::SetState(*rule),
         Op::BatchMatMul(product) => Kernel::BatchMatMul(*product),
         Op::Recurrent(recurrent) => Kernel::Recurrent(*recurrent),
@@ -429,6 +437,7 @@ impl Kernel {
             Kernel::StoreGradient(_) => "store_gradient",
             Kernel::GlobalNorm => "global_norm",
             Kernel::ClipNorm { .. } => "clip_norm",
+            Kernel::Unscale(_) => "unscale",
             Kernel::FlatUpdate { .. } => "flat_update",
             Kernel::Average => "average",
             Kernel::Transpose { .. } => "transpose",

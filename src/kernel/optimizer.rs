@@ -28,17 +28,21 @@ pub(super) fn find_clip_norm(finder: &Finder<'_>, root: NodeId) -> Option<Cluste
 pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
     let graph = finder.graph;
     let Op::Update(_, Update { rule, .. }) = graph.node(root).op else { return None };
-    let coefficient = graph.node(root).inputs.get(1).copied();
+    let guards = |id: NodeId| &graph.node(id).inputs[1..];
     let same = |id: &NodeId| {
         let node = graph.node(*id);
         matches!(node.op, Op::Update(_, other) if other.rule.is_like(rule))
-            && node.inputs.get(1).copied() == coefficient
+            && guards(*id) == guards(root)
     };
     let updates: Vec<NodeId> =
         graph.nodes().map(|(id, _)| id).filter(|id| finder.is_free(*id)).filter(same).collect();
     let mut inputs: Vec<NodeId> = updates.iter().map(|&id| graph.node(id).inputs[0]).collect();
-    inputs.extend(coefficient);
-    let clip = if coefficient.is_some() { Clip::ByCoefficient } else { Clip::Off };
+    inputs.extend(guards(root));
+    let clip = match guards(root) {
+        [] => Clip::Off,
+        [_] => Clip::ByCoefficient,
+        _ => Clip::Unscaled,
+    };
     let kernel = Kernel::FlatUpdate { rule, clip };
     let with_average = |&id: &NodeId| std::iter::once(id).chain(average_of(finder, id));
     let outputs: Vec<NodeId> = updates.iter().flat_map(with_average).collect();
@@ -62,6 +66,7 @@ pub(super) fn find_averages(finder: &Finder<'_>, root: NodeId) -> Option<Cluster
     }
     let all = graph.nodes().map(|(id, _)| id);
     let nodes: Vec<NodeId> = all.filter(|id| finder.is_free(*id) && is_average(id)).collect();
-    let inputs = nodes.iter().map(|&id| graph.node(id).inputs[0]).collect();
+    let mut inputs: Vec<NodeId> = nodes.iter().map(|&id| graph.node(id).inputs[0]).collect();
+    inputs.extend(graph.node(root).inputs.get(1));
     Some(Cluster { kernel: Kernel::Average, inputs, outputs: nodes.clone(), nodes })
 }

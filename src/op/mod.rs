@@ -31,6 +31,7 @@ mod softmax;
 mod state;
 mod take;
 mod unary;
+mod unscale;
 mod update;
 mod window;
 
@@ -61,6 +62,7 @@ pub(crate) use recurrent::{Extents, Operand, Slope};
 pub use softmax::Softmax;
 pub use state::StateRule;
 pub use unary::{Saved, Unary};
+pub use unscale::Unscale;
 pub(crate) use update::{clip_coefficient, moved};
 pub use update::{Decay, Nesterov, Store, Update, UpdateRule};
 pub(crate) use window::{spatial, SPATIAL};
@@ -210,10 +212,13 @@ pub enum Op {
     GlobalNorm,
     /// `norm -> min(max_norm / (norm + 1e-6), 1)`.
     ClipCoefficient(f64),
-    /// Changes a parameter and its moments by `(gradient[, coefficient])`; yields the new value.
+    /// What an update needs of the gradients of a scaled loss.
+    Unscale(Unscale),
+    /// Changes a parameter and its moments by `(gradient[, coefficient[, overflow]])`, unless there is
+    /// an overflow that is not 0; yields the new value.
     Update(ParamId, Update),
-    /// Moves a parameter's average towards the value given, by [`Scalars::average`]; yields the new
-    /// average.
+    /// Moves a parameter's average towards `(value[, overflow])`, by [`Scalars::average`], unless there
+    /// is an overflow that is not 0; yields the new average.
     Average(ParamId),
     /// Changes state that is not trained, in train mode; yields the new state. Inputs as
     /// [`StateRule`] says.
@@ -315,6 +320,7 @@ impl Op {
             Op::Gradient(..) => "gradient",
             Op::GlobalNorm => "global_norm",
             Op::ClipCoefficient(_) => "clip_coefficient",
+            Op::Unscale(_) => "unscale",
             Op::Update(..) => "update",
             Op::Average(_) => "average",
             Op::SetState(_, rule) => rule.name(),
@@ -398,6 +404,7 @@ impl Op {
             Op::SetState(_, rule) => rule.infer(inputs)?,
             Op::GlobalNorm => TensorType::f32(Shape::scalar()),
             Op::ClipCoefficient(_) => unary::infer(inputs)?,
+            Op::Unscale(unscale) => return unscale.infer(inputs),
         };
         Ok(smallvec![inferred])
     }
@@ -482,6 +489,7 @@ impl Op {
             | Op::Gradient(..)
             | Op::GlobalNorm
             | Op::ClipCoefficient(_)
+            | Op::Unscale(_)
             | Op::Update(..)
             | Op::Average(_)
             | Op::SetState(..)
@@ -496,7 +504,6 @@ impl Op {
     pub fn eval(&self, inputs: &[&Array], scalars: &Scalars) -> Vec<Array> {
         let result = match self {
             Op::Constant(value) => Array::scalar(*value),
-            Op::Scalar(scalar) => Array::scalar(scalars.get(*scalar)),
             Op::Unary(function) => inputs[0].map(|x| function.value(x)),
             Op::UnaryGrad(function) => {
                 inputs[0].zip(inputs[1], |saved, dy| function.backward(saved, dy))
@@ -552,11 +559,13 @@ impl Op {
             Op::ByMode(_) => inputs[0].clone(),
             Op::Blend(blend) => blend.eval(inputs[0]),
             Op::GlobalNorm => update::global_norm(inputs),
+            Op::Unscale(unscale) => return unscale.eval(inputs),
             Op::ClipCoefficient(max_norm) => {
                 inputs[0].map(|norm| update::clip_coefficient(*max_norm, norm))
             }
             Op::Input(_)
             | Op::Parameter(_)
+            | Op::Scalar(_)
             | Op::Gradient(..)
             | Op::Update(..)
             | Op::Average(_)

@@ -87,6 +87,14 @@ impl UpdateRule {
         }
     }
 
+    /// The rule's own momentum (Adam: its decay of the first moment).
+    pub fn momentum(&self) -> f64 {
+        match *self {
+            UpdateRule::Sgd { momentum, .. } => momentum,
+            UpdateRule::Adam { beta1, .. } => beta1,
+        }
+    }
+
     /// The rule's weight decay.
     pub fn weight_decay(&self) -> f64 {
         match *self {
@@ -197,14 +205,14 @@ fn decayed(gradient: f64, weight_decay: f64, value: f64) -> f64 {
 
 pub(super) fn infer(inputs: &[&TensorType]) -> Result<TensorType, Mismatch> {
     match inputs {
-        [gradient] | [gradient, _] => Ok((*gradient).clone()),
+        [gradient] | [gradient, _] | [gradient, _, _] => Ok((*gradient).clone()),
         _ => Err(Mismatch::new("a gradient", describe(inputs))),
     }
 }
 
 pub(super) fn infer_average(inputs: &[&TensorType]) -> Result<TensorType, Mismatch> {
     match inputs {
-        [value] if value.dtype == DType::F32 => Ok((*value).clone()),
+        [value] | [value, _] if value.dtype == DType::F32 => Ok((*value).clone()),
         _ => Err(Mismatch::new("a value of f32", describe(inputs))),
     }
 }

@@ -3,6 +3,7 @@
 
 use super::{broken, Goal, Seed, Span};
 use crate::graph::{Builder, Graph, NodeId, ParamId, ParamRole};
+use crate::loss_scale::LossScale;
 use crate::op::{Binary, Groups, InputId, Op, Store};
 use crate::scalars::Scalar;
 use crate::{DType, Error, Result};
@@ -11,10 +12,12 @@ use crate::{DType, Error, Result};
 /// gradients behind its results. Parameters' gradients end in [`Op::Gradient`] nodes, which become
 /// outputs behind those.
 pub(super) fn append(graph: Graph, goal: &Goal, span: Span) -> Result<(Graph, Vec<InputId>)> {
-    let (seed, store, wanted) = match goal {
+    let (seed, store, wanted, scale) = match goal {
         Goal::Forward | Goal::Layers => return Ok((graph, vec![])),
-        Goal::Gradients(seed) => (*seed, Store::Overwrite, Wanted::InputsAndParameters),
-        Goal::Step(step) => (Seed::One, step.store, Wanted::Trained(&step.groups)),
+        Goal::Gradients(seed) => {
+            (*seed, Store::Overwrite, Wanted::InputsAndParameters, LossScale::Off)
+        }
+        Goal::Step(step) => (Seed::One, step.store, Wanted::Trained(&step.groups), step.scale),
     };
     let mut outputs = graph.outputs.clone();
     let mut builder = Builder::extend(graph);
@@ -23,7 +26,14 @@ pub(super) fn append(graph: Graph, goal: &Goal, span: Span) -> Result<(Graph, Ve
         Seed::One => {
             let loss = outputs.first().copied().ok_or_else(|| missing("a loss"))?;
             check_scalar(builder.graph(), loss)?;
-            let one = builder.add(Op::Scalar(Scalar::Share), &[]).map_err(broken("gradient"))?;
+            let mut one =
+                builder.add(Op::Scalar(Scalar::Share), &[]).map_err(broken("gradient"))?;
+            if scale != LossScale::Off {
+                let scale = Op::Scalar(Scalar::LossScale);
+                let scale = builder.add(scale, &[]).map_err(broken("gradient"))?;
+                let product = Op::Binary(Binary::Multiply);
+                one = builder.add(product, &[one, scale]).map_err(broken("gradient"))?;
+            }
             vec![(loss, one)]
         }
     };

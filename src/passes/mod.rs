@@ -16,6 +16,7 @@ mod update;
 
 use crate::graph::{Graph, Node, ParamRole, Traced};
 use crate::kernel::Facts;
+use crate::loss_scale::LossScale;
 use crate::op::{Groups, InputId, Store, UpdateRule};
 use crate::plan::Plan;
 use crate::{Error, Result};
@@ -53,7 +54,7 @@ pub enum Goal {
     /// results and the gradients of those inputs that have one.
     Gradients(Seed),
     /// A training step: the loss's gradients and what is done with them. Returns the results and,
-    /// with clipping, the norm.
+    /// with clipping, the norm; with a loss scale also the overflow of [`Unscale`](crate::op::Unscale).
     Step(StepGoal),
 }
 
@@ -75,6 +76,8 @@ pub struct StepGoal {
     pub update: Option<UpdateGoal>,
     /// How each parameter is trained.
     pub groups: Groups,
+    /// What the loss is multiplied by.
+    pub scale: LossScale,
 }
 
 /// The update that ends a training step.

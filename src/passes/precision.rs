@@ -45,7 +45,8 @@ pub(super) fn stored(
         | Op::Result(_)
         | Op::Nll(_)
         | Op::GlobalNorm
-        | Op::ClipCoefficient(_) => true,
+        | Op::ClipCoefficient(_)
+        | Op::Unscale(_) => true,
         Op::Input(_) | Op::Parameter(_) | Op::Constant(_) | Op::Scalar(_) => true,
         Op::Gradient(..) | Op::Update(..) | Op::Average(_) | Op::SetState(..) => true,
         // All of a loss but its last gradient, the one that layers take.

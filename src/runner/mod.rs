@@ -14,6 +14,7 @@ pub(crate) use kept::{Types, Wanted};
 use crate::backend::{Arena, Backend, PlanId};
 use crate::exec::{Executable, Numbers, Store};
 use crate::graph::{ParamId, Traced};
+use crate::loss_scale::LossScale;
 use crate::passes::{self, Goal, Request};
 use crate::plan::{Bytes, Plan};
 use crate::scalars::Scalars;
@@ -105,7 +106,7 @@ impl Runner {
                     step.update.as_ref().map_or(&[][..], |update| update.averages.roles());
                 self.store.ensure_moments(&mut *self.backend, moments)?;
                 self.store.ensure_averages(&mut *self.backend, averages)?;
-                if step.update.is_some() {
+                if step.update.is_some() || step.scale != LossScale::Off {
                     self.store.ensure_training_state(&mut *self.backend)?;
                 }
             }

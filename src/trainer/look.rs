@@ -3,6 +3,7 @@
 
 use super::parts::Part;
 use super::Trainer;
+use crate::loss_scale::LossScale;
 use crate::net::Call;
 use crate::nn::Module;
 use crate::op::Store;
@@ -18,7 +19,8 @@ where
     Target: Values,
 {
     /// The gradients that the next step on this batch would update with, before clipping: by name, in
-    /// order of creation, with the masks of that step, and none of what is frozen. Nothing is updated and
+    /// order of creation, with the masks of that step, and none of what is frozen; with a [loss scale](crate::LossScale)
+    /// divided by it, and not finite where the step would be skipped. Nothing is updated and
     /// no pass is counted. It takes the memory of all gradients, from then on.
     ///
     /// ```
@@ -47,7 +49,7 @@ where
         let parts = Part::of::<Out, Target, In>(&batch, &*self.loss, self.micro_batches)?;
         let request = |store| {
             let groups = self.tuning.groups().clone();
-            let goal = Goal::Step(StepGoal { store, update: None, groups });
+            let goal = Goal::Step(StepGoal { store, update: None, groups, scale: self.scale });
             Request { mode: Mode::Train, goal }
         };
         let [first, more] = [Store::Overwrite, Store::Accumulate].map(request);
@@ -57,7 +59,7 @@ where
             }
             _ => self.check_parts(&batch, &parts[0], &first)?,
         }
-        let loss = &*self.loss;
+        let (loss, scale) = (&*self.loss, self.scale);
         self.net.uncounted(|net| {
             let mut scalars = net.begin_pass(Mode::Train)?;
             let mut gradients = Vec::new();
@@ -68,6 +70,13 @@ where
                 let plan = net.run::<In, Out, Target>(call)?.plan;
                 if index + 1 == parts.len() {
                     gradients = net.stored_gradients(plan)?;
+                }
+            }
+            if scale != LossScale::Off {
+                let inverse = 1.0 / net.training_state()?.loss_scale;
+                for (_, gradient) in &mut gradients {
+                    let values = gradient.values()?.iter().map(|value| value * inverse).collect();
+                    *gradient = Tensor::new(gradient.shape().clone(), values)?;
                 }
             }
             Ok(gradients)

@@ -102,18 +102,6 @@ where
     pub(crate) fn restore_rate(&mut self, rate: Option<f64>) {
         self.rate_set = rate;
     }
-
-    /// The rate of the next update, if updates can be made with it.
-    pub(super) fn checked_rate(&self) -> Result<f64> {
-        let rate = self.rate();
-        match is_rate(rate) {
-            true => Ok(rate),
-            false => {
-                let what = format!("learning rate of update {}", self.updates + 1);
-                Err(Error::argument(what, "0 or more", rate))
-            }
-        }
-    }
 }
 
 pub(crate) fn is_rate(rate: f64) -> bool {

@@ -84,6 +84,7 @@ where
     /// [`Error::Argument`] if the decay is not in [0, 1].
     pub fn with_average(mut self, average: Average) -> Result<Self> {
         average.check()?;
+        self.note_skips(0)?;
         (self.average, self.averaged) = (Some(average), 0);
         Ok(self)
     }

@@ -142,6 +142,7 @@ fn check(seed: u64, target: &Target) -> Result<f64, String> {
             moments: vec![],
             averages: vec![],
             update: 1,
+            loss_scale: 1.0,
         };
         let mut stepper = Stepper::new(&mut *backend, &plan, &parameters);
         let judged =

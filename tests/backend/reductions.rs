@@ -48,6 +48,7 @@ fn check(target: &Target, shape: &[usize], function: Function<'_>) -> Result<(),
             moments: vec![],
             averages: vec![],
             update: 1,
+            loss_scale: 1.0,
         };
         let mut stepper = Stepper::new(&mut *backend, &plan, &parameters);
         let tolerance = Tolerance::balanced(DType::F32);

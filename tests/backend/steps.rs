@@ -6,7 +6,7 @@ use kiln::nn::Module;
 use kiln::op::{Array, GroupOptions, Groups, Store, TensorType, Training};
 use kiln::optim::{Adam, AdamW, Nesterov, Optimizer, Sgd};
 use kiln::passes::{Averages, Goal, StepGoal, UpdateGoal};
-use kiln::{DType, Mode, Net, Scalars, Tensor, Trainer};
+use kiln::{DType, LossScale, Mode, Net, Scalars, Tensor, Trainer};
 
 use super::Verdict;
 use crate::common::close::{compare, doubles, Tolerance};
@@ -77,7 +77,11 @@ fn kernels_are_their_nodes(layer: &Layer, target: &Target) -> Verdict {
         };
         let groups = Groups::new((0..parameters.specs.len()).map(own).collect());
         let update = Some(UpdateGoal { rule: optimizer.rule, max_norm, averages });
-        let goal = Goal::Step(StepGoal { store, update, groups });
+        let scale = match (index + layer.input.len() / 4) % 3 {
+            0 => LossScale::dynamic(),
+            _ => LossScale::Off,
+        };
+        let goal = Goal::Step(StepGoal { store, update, groups, scale });
         let mut backend = target.backend();
         let traced = record(net.module(), Some(loss), &parameters.specs, &types);
         let plan = compiled(traced, Mode::Train, goal, backend.facts());

@@ -8,7 +8,7 @@ use kiln::data::{Array, Arrays, Loader, LoaderConfig, MemoryDataset, Shuffle};
 use kiln::loss::Loss;
 use kiln::nn::{Dropout, LeakyRelu, Linear, Module, Scope};
 use kiln::optim::AdamW;
-use kiln::Var;
+use kiln::{LossScale, Var};
 
 use super::*;
 
@@ -19,6 +19,7 @@ struct Run {
     slope: f32,
     early: bool,
     precision: Precision,
+    scale: LossScale,
     smoothing: f32,
     weight: f32,
     optimizer: fn() -> Optimizer,
@@ -35,6 +36,7 @@ const RUN: Run = Run {
     slope: 0.01,
     early: false,
     precision: Precision::F32,
+    scale: LossScale::Off,
     smoothing: 0.0,
     weight: 1.0,
     optimizer: || Adam::new(0.01).into(),
@@ -83,6 +85,7 @@ impl Run {
         assert!(loss.inputs().len() == 1, "class weights are an input");
         let net = Net::new(device, Seed(seed), make).unwrap();
         let trainer = Trainer::new(net, loss, (self.optimizer)()).unwrap();
+        let trainer = trainer.with_loss_scale(self.scale).unwrap();
         let trainer = trainer.with_schedule((self.schedule)()).unwrap();
         trainer.with_clipping(self.clip).unwrap().with_micro_batches(self.parts).unwrap()
     }
@@ -129,8 +132,9 @@ fn each_difference_is_named_and_all_at_once() {
     go_on(&RUN, &mut RUN.trainer(7), &mut RUN.loader(), 2, &dir);
     RUN.resume(&dir).unwrap();
     type Change = (&'static str, fn(&mut Run));
-    let changes: [Change; 12] = [
+    let changes: [Change; 13] = [
         ("precision: expected bf16, got f32", |run| run.precision = Precision::Bf16),
+        ("loss scale: expected Static(8.0), got none", |run| run.scale = LossScale::Static(8.0)),
         ("layer dropout: ", |run| run.rate = 0.25),
         ("network: ", |run| run.slope = 0.02),
         ("loss: ", |run| run.smoothing = 0.1),

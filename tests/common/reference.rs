@@ -25,6 +25,8 @@ pub(crate) struct Parameters {
     pub(crate) averages: Vec<Array>,
     /// Number of the update under way, counted from 1.
     pub(crate) update: u32,
+    /// What a scaled loss is multiplied by.
+    pub(crate) loss_scale: f32,
 }
 
 impl State for Parameters {
@@ -42,6 +44,10 @@ impl State for Parameters {
 
     fn update(&self) -> u32 {
         self.update
+    }
+
+    fn loss_scale(&self) -> f32 {
+        self.loss_scale
     }
 
     fn average(&self, parameter: ParamId) -> Array {
@@ -83,7 +89,8 @@ impl Parameters {
         let values: Vec<Array> = specs.iter().map(read).collect();
         let gradients: Vec<Array> = specs.iter().map(|spec| Array::zeros(&spec.shape)).collect();
         let (moments, averages) = (vec![vec![]; specs.len()], gradients.clone());
-        Parameters { specs, values, gradients, moments, averages, update: 1 }
+        let (update, loss_scale) = (1, 8.0);
+        Parameters { specs, values, gradients, moments, averages, update, loss_scale }
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Stepper<'a> {
     memory: Memory,
     /// Number of the update under way in every run.
     update: u32,
+    /// What a scaled loss is multiplied by in every run.
+    loss_scale: f32,
     specs: Arc<Vec<ParamSpec>>,
 }
 
@@ -64,8 +66,10 @@ impl<'a> Stepper<'a> {
             training: Some(training),
             slots: Arc::new(slots),
         };
-        let (id, update) = (PlanId::fresh(), parameters.update);
-        let mut stepper = Stepper { backend, id, plan, memory, update, specs: specs.clone() };
+        let id = PlanId::fresh();
+        let Parameters { update, loss_scale, .. } = *parameters;
+        let mut stepper =
+            Stepper { backend, id, plan, memory, update, loss_scale, specs: specs.clone() };
         for (index, value) in parameters.values.iter().enumerate() {
             stepper.write(stepper.home(index), index, value);
         }
@@ -98,7 +102,8 @@ impl<'a> Stepper<'a> {
                 values.insert(id, array(&inputs[input.index()]));
             }
         }
-        let counted = TrainingState { updates: self.update - 1, ..TrainingState::default() };
+        let (updates, loss_scale) = (self.update - 1, self.loss_scale);
+        let counted = TrainingState { updates, loss_scale, ..TrainingState::default() };
         let at = self.memory.training_state().expect("reserved");
         self.backend.write(at, &counted.words()).expect("a span of an arena");
         let mut judged = Judged::default();
@@ -179,6 +184,7 @@ impl<'a> Stepper<'a> {
         Parameters {
             specs: self.specs.clone(),
             update: self.update,
+            loss_scale: self.loss_scale,
             values: (0..count).map(|index| self.read(self.home(index), index)).collect(),
             gradients: (0..count).map(|index| self.read_trained(gradients, index)).collect(),
             averages: (0..count).map(|index| self.read_average(index)).collect(),

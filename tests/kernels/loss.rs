@@ -74,6 +74,8 @@ pub(crate) struct Loss {
     labels_memory: Memory,
     weights: Array,
     dloss: Array,
+    /// Factor of the share, in every other size.
+    loss_scale: Option<Array>,
     loss: Array,
     divisor: Array,
     partials: Memory,
@@ -107,6 +109,7 @@ impl Loss {
             labels_memory: Memory::of_words(&words),
             weights: Array::new(Storage::F32, &weights),
             dloss: Array::new(Storage::F32, &numbers.nonzero(if each_row { rows } else { 1 })),
+            loss_scale: (rows % 2 == 1).then(|| Array::new(Storage::F32, &[8.0])),
             loss: Array::output(Storage::F32, if each_row { rows } else { 1 }),
             partials: Memory::partials(blocks),
             tickets: Memory::tickets(1),
@@ -128,6 +131,7 @@ impl Loss {
                 Default::default()
             },
             dloss: if variant.dloss { self.dloss.address() } else { Default::default() },
+            loss_scale: self.loss_scale.as_ref().map(Array::address).unwrap_or_default(),
             scalars: gpu.scalars(),
             divisor: if variant.divisor { self.divisor.address() } else { Default::default() },
             loss: self.loss.address(),
@@ -219,7 +223,10 @@ impl Loss {
         let scale = match (self.variant.dloss, self.variant.reduction) {
             (true, KILN_REDUCTION_NONE) => self.dloss.values[row],
             (true, _) => self.dloss.values[0],
-            (false, _) => f64::from(SCALARS.share),
+            (false, _) => {
+                let scale = self.loss_scale.as_ref().map_or(1.0, |scale| scale.values[0]);
+                scale * f64::from(SCALARS.share)
+            }
         } / divisor;
         let label = self.labels[row] as usize;
         let target = (1.0 - smoothing) * label_weight;

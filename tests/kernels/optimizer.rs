@@ -388,7 +388,14 @@ fn averages(gpu: &Gpu) {
             ..KilnOptimizerParams::default()
         };
         let blocks = stretched(&mut params, &[whole(COUNT)]);
-        gpu.launch("average_f32", Grid::of(blocks), &params);
+        // Of an update that is skipped nothing is moved.
+        for (overflow, moves) in [(1024.0f32, false), (0.0, true)] {
+            let overflow = Memory::of_words(&[overflow.to_bits()]);
+            let held = averages.bytes();
+            let params = KilnOptimizerParams { overflow: overflow.address(), ..params };
+            gpu.launch("average_f32", Grid::of(blocks), &params);
+            assert_eq!(averages.bytes() != held, moves);
+        }
         let moved = |(&value, &old): (&f64, &f64)| match weight {
             1.0 => Want::plain(value),
             weight => want(old + f64::from(weight) * (value - old), &[value, old]),

@@ -7,7 +7,7 @@ use kiln::op::{GroupOptions, Groups, Op, Store, Training};
 use kiln::optim::{Adam, Optimizer};
 use kiln::passes::{Averages, Goal, StepGoal, UpdateGoal};
 use kiln::plan::Plan;
-use kiln::Mode;
+use kiln::{LossScale, Mode};
 
 use super::networks::{all_facts, cases, simple_net, step};
 use crate::common::hazards::faults;
@@ -19,7 +19,7 @@ fn adam() -> Optimizer {
 
 fn goal(groups: Groups, max_norm: Option<f64>, averages: Averages) -> Goal {
     let update = Some(UpdateGoal { rule: adam().rule, max_norm, averages });
-    Goal::Step(StepGoal { store: Store::Overwrite, update, groups })
+    Goal::Step(StepGoal { store: Store::Overwrite, update, groups, scale: LossScale::Off })
 }
 
 /// SimpleNet's parameters: weight and bias of `fc1`, `fc2` and `fc3`.

@@ -9,7 +9,7 @@ use kiln::op::{Groups, Store, TensorType};
 use kiln::optim::{Adam, Optimizer, Sgd};
 use kiln::passes::{Averages, Goal, Seed, StepGoal, UpdateGoal};
 use kiln::plan::Plan;
-use kiln::{Device, Mode, Net, Var};
+use kiln::{Device, LossScale, Mode, Net, Var};
 
 use crate::common::reference::{compiled, facts, one_lane, record, Parameters};
 use crate::common::zoo::{Residual, Twice, SEED};
@@ -95,15 +95,25 @@ pub(super) fn goals() -> Vec<(&'static str, Goal)> {
         ("gradients", Goal::Gradients(Seed::One)),
         ("step", step(Store::Overwrite, Some(Adam::new(1e-3).into()), None)),
         ("clipped step", step(Store::Overwrite, Some(Adam::new(1e-3).into()), Some(1.0))),
+        ("scaled step", scaled(None)),
+        ("scaled and clipped step", scaled(Some(1.0))),
         ("first micro-batch", step(Store::Overwrite, None, None)),
         ("last micro-batch", step(Store::Accumulate, Some(Sgd::new(0.1).into()), Some(1.0))),
     ]
 }
 
+/// A step whose loss is scaled.
+fn scaled(max_norm: Option<f64>) -> Goal {
+    match step(Store::Overwrite, Some(Adam::new(1e-3).into()), max_norm) {
+        Goal::Step(step) => Goal::Step(StepGoal { scale: LossScale::dynamic(), ..step }),
+        goal => goal,
+    }
+}
+
 pub(super) fn step(store: Store, optimizer: Option<Optimizer>, max_norm: Option<f64>) -> Goal {
     let averages = Averages::None;
     let update = optimizer.map(|optimizer| UpdateGoal { rule: optimizer.rule, max_norm, averages });
-    Goal::Step(StepGoal { store, update, groups: Groups::default() })
+    Goal::Step(StepGoal { store, update, groups: Groups::default(), scale: LossScale::Off })
 }
 
 impl Case {

@@ -10,7 +10,7 @@ use kiln::op::{GroupOptions, Groups, Store, TensorType, Training};
 use kiln::optim::{Adam, Optimizer};
 use kiln::passes::{Averages, Goal, StepGoal, UpdateGoal};
 use kiln::plan::{Place, Plan, Step};
-use kiln::{Device, Mode, Net, Seed};
+use kiln::{Device, LossScale, Mode, Net, Seed};
 
 use super::networks::step;
 use crate::common::reference::{compiled, facts, one_lane, record, Parameters};
@@ -66,7 +66,7 @@ fn simple_net_frozen_step_plan() {
     let (rule, max_norm) = (Optimizer::from(Adam::new(1e-3)).rule, None);
     let update = Some(UpdateGoal { rule, max_norm, averages: Averages::Parameters });
     let (store, groups) = (Store::Overwrite, Groups::new(table));
-    let goal = Goal::Step(StepGoal { store, update, groups });
+    let goal = Goal::Step(StepGoal { store, update, groups, scale: LossScale::Off });
     insta::assert_snapshot!(text(&compiled(traced(), Mode::Train, goal, &one_lane())));
 }
 

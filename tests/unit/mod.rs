@@ -10,6 +10,7 @@ mod image_mistakes;
 mod indices;
 mod initial_values;
 mod limits;
+mod loss_scale;
 mod masks;
 mod metrics;
 mod modes;

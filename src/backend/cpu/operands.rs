@@ -135,11 +135,11 @@ impl Located {
         })
     }
 
-    /// The values of numbers that have no buffer, in a run with these scalars.
-    pub(super) fn numbers(&self, plan: &Plan, scalars: &Scalars) -> Vec<f32> {
+    /// The values of numbers that have no buffer, in a run with these scalars and at this loss scale.
+    pub(super) fn numbers(&self, plan: &Plan, scalars: &Scalars, loss_scale: f32) -> Vec<f32> {
         let number = |&node: &NodeId| match plan.graph.node(node).op {
             Op::Constant(value) => value as f32,
-            Op::Scalar(scalar) => scalars.get(scalar) as f32,
+            Op::Scalar(scalar) => scalars.get(scalar, loss_scale) as f32,
             _ => 0.0,
         };
         self.numbers.iter().map(number).collect()

@@ -132,6 +132,7 @@ impl Path {
             }
             Kernel::GlobalNorm
             | Kernel::ClipNorm { .. }
+            | Kernel::Unscale(_)
             | Kernel::FlatUpdate { .. }
             | Kernel::Average => Path::new(Vectors, Elements),
             Kernel::CrossEntropy { .. } | Kernel::Softmax(_) => Path::new(Vectors, Rows),

@@ -166,6 +166,10 @@ impl State for Parameters<'_> {
         training_state(self.arenas, self.memory).update()
     }
 
+    fn loss_scale(&self) -> f32 {
+        training_state(self.arenas, self.memory).loss_scale
+    }
+
     fn average(&self, parameter: ParamId) -> Array {
         match self.memory.home_of_average(parameter) {
             Some(arena) => unpack(self.arenas, self.memory, arena, parameter, self.specs),

@@ -3,10 +3,13 @@
 
 use super::memory::Arenas;
 use super::operands::Read;
-use crate::backend::{counters_of, words_of, Memory};
-use crate::op::StateRule;
+use super::plain;
+use crate::backend::{counters_of, words_of, Memory, Run};
+use crate::loss_scale::{LossScale, Overflow};
+use crate::op::{StateRule, Unscale};
+use crate::plan::Place;
 use crate::scalars::TrainingState;
-use crate::Result;
+use crate::{Result, Shape};
 
 /// Changes `state` as the rule says.
 pub(super) fn change(rule: StateRule, state: &mut [f32], inputs: &[Read<'_>]) -> Result<()> {
@@ -35,6 +38,25 @@ pub(super) fn change(rule: StateRule, state: &mut [f32], inputs: &[Read<'_>]) ->
 pub(super) fn training_state(arenas: &Arenas, memory: &Memory) -> TrainingState {
     let words = memory.training_state().map(|span| arenas.slice(span));
     words.map_or_else(TrainingState::default, TrainingState::of_words)
+}
+
+/// Lets the loss scale go on as the step that looked at the gradients says.
+pub(super) fn decide(
+    arenas: &mut Arenas,
+    run: &Run<'_>,
+    step: usize,
+    scale: LossScale,
+) -> Result<()> {
+    let Some(span) = run.memory.training_state() else { return Ok(()) };
+    let overflow = run.plan.steps[step].writes.get(Unscale::OVERFLOW);
+    let number = match overflow.map(|&id| run.plan.buffer(id).place) {
+        Some(Place::Output(slot)) => run.outputs[slot][0],
+        Some(Place::Arena(at)) => arenas.slice(plain::span(run.memory, at, &Shape::scalar()))[0],
+        _ => 0.0,
+    };
+    let state = training_state(arenas, run.memory).decided(Overflow::of(number), scale);
+    arenas.slice_mut(span)?.copy_from_slice(&state.words());
+    Ok(())
 }
 
 /// Counts the update that is done.

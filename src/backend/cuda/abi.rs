@@ -12,6 +12,7 @@ pub(crate) const KILN_TRANSPOSE_TILE: u32 = 32;
 pub(crate) const KILN_TRANSPOSE_ROWS: u32 = 8;
 pub(crate) const KILN_MAX_RANK: u32 = 6;
 pub(crate) const KILN_PHILOX_ROUNDS: u32 = 10;
+pub(crate) const KILN_LATER_RATES: u32 = 4;
 pub(crate) const KILN_CHAIN_OPERANDS: u32 = 8;
 pub(crate) const KILN_CHAIN_LINKS: u32 = 24;
 pub(crate) const KILN_CHAIN_RESULTS: u32 = 8;
@@ -49,11 +50,28 @@ pub(crate) struct KilnScalars {
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnRates {
+    pub(crate) learning_rate: f32,
+    pub(crate) momentum: f32,
+    pub(crate) one_minus_momentum: f32,
+    pub(crate) average: f32,
+    pub(crate) exact_momentum: [u32; 2usize],
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnLaterRates {
+    pub(crate) skipped: u32,
+    pub(crate) rates: [KilnRates; 4usize],
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub(crate) struct KilnProgress {
     pub(crate) updates: u32,
     pub(crate) found_inf: u32,
-    pub(crate) loss_scale: i32,
+    pub(crate) loss_scale: f32,
     pub(crate) growth: u32,
+    pub(crate) skipped: u32,
+    pub(crate) unused: [u32; 3usize],
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
@@ -242,6 +260,26 @@ pub(crate) struct KilnNormParams {
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnUnscaleParams {
+    pub(crate) x: Address,
+    pub(crate) coefficient: Address,
+    pub(crate) overflow: Address,
+    pub(crate) norm: Address,
+    pub(crate) partials: Address,
+    pub(crate) tickets: Address,
+    pub(crate) progress: Address,
+    pub(crate) scalars: Address,
+    pub(crate) later: Address,
+    pub(crate) count: u32,
+    pub(crate) first_block: u32,
+    pub(crate) blocks: u32,
+    pub(crate) max_norm: f32,
+    pub(crate) growth_factor: f32,
+    pub(crate) backoff_factor: f32,
+    pub(crate) growth_interval: u32,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub(crate) struct KilnStateParams {
     pub(crate) state: Address,
     pub(crate) statistic: Address,
@@ -270,6 +308,7 @@ pub(crate) struct KilnCrossEntropyLoss {
     pub(crate) labels: Address,
     pub(crate) class_weights: Address,
     pub(crate) dloss: Address,
+    pub(crate) loss_scale: Address,
     pub(crate) scalars: Address,
     pub(crate) divisor: Address,
     pub(crate) loss: Address,
@@ -326,6 +365,7 @@ pub(crate) struct KilnOptimizerParams {
     pub(crate) averages: Address,
     pub(crate) shadow: Address,
     pub(crate) coefficient: Address,
+    pub(crate) overflow: Address,
     pub(crate) scalars: Address,
     pub(crate) progress: Address,
     pub(crate) tickets: Address,

@@ -110,6 +110,9 @@ impl State for Untouched {
     fn update(&self) -> u32 {
         1
     }
+    fn loss_scale(&self) -> f32 {
+        f32::NAN
+    }
     fn set_gradient(&mut self, _: ParamId, _: &Array) {}
     fn set_state(&mut self, _: ParamId, _: &Array) {}
     fn set_value(&mut self, _: ParamId, _: &Array, _: &[Array]) {}

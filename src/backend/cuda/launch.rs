@@ -234,6 +234,7 @@ params! {
     Fold(KilnFoldParams),
     Transpose(KilnTransposeParams),
     Norm(KilnNormParams),
+    Unscale(KilnUnscaleParams),
     State(KilnStateParams),
     Optimizer(KilnOptimizerParams),
     Pool(KilnPoolParams),

@@ -195,11 +195,7 @@ impl Program {
     }
 
     fn scalars(&self, run: &Scalars) -> KilnScalars {
-        let own = match self.rule {
-            Some(UpdateRule::Adam { beta1, .. }) => beta1,
-            Some(UpdateRule::Sgd { momentum, .. }) => momentum,
-            None => 0.0,
-        };
+        let own = self.rule.as_ref().map_or(0.0, UpdateRule::momentum);
         let momentum = run.momentum.unwrap_or(own);
         KilnScalars {
             learning_rate: run.learning_rate,

@@ -73,7 +73,7 @@ impl<'a> Launch<'a> {
     ) -> Result<()> {
         let (y, x) = (self.shape(self.step.inputs[0]), self.shape(self.step.inputs[1]));
         let shape = conv_shape(&conv, x, y);
-        let (plan, step, run) = (self.plan, self.step, (self.scalars, self.update));
+        let (plan, step, run) = (self.plan, self.step, (self.scalars, self.training.update()));
         let Operands { reads, writes, moments } = self.operands;
         let summed = self.summed.unwrap_or(reads[0]);
         let tails: Vec<GradientTail<'_>> = match sink {

@@ -24,7 +24,7 @@ use crate::backend::{Memory, Run};
 use crate::graph::NodeId;
 use crate::kernel::Kernel;
 use crate::plan::{Plan, Step};
-use crate::scalars::Scalars;
+use crate::scalars::{Scalars, TrainingState};
 use crate::{allocate, Error, Precision, Result, Shape};
 
 /// What steps run with.
@@ -52,6 +52,9 @@ pub(super) fn launch(
             *rounds
         }
     };
+    if let Kernel::Unscale(unscale) = run.plan.steps[index].kernel {
+        state::decide(arenas, run, index, unscale.scale)?;
+    }
     match rounds {
         true => rounding::outputs(arenas, run, index),
         false => Ok(()),
@@ -67,8 +70,8 @@ fn launch_loop(
 ) -> Result<()> {
     let (plan, memory, scalars) = (run.plan, run.memory, run.scalars);
     let step = &plan.steps[index];
-    let numbers = located.numbers(plan, scalars);
-    let update = state::training_state(arenas, memory).update();
+    let training = state::training_state(arenas, memory);
+    let numbers = located.numbers(plan, scalars, training.loss_scale);
     let mut operands = located.borrow(arenas, run, &numbers)?;
     let row_major = row_major(plan, foreign, &operands)?;
     for (foreign, values) in foreign.iter().zip(&row_major) {
@@ -81,7 +84,7 @@ fn launch_loop(
     for (read, rounded) in operands.reads.iter_mut().zip(&factors) {
         *read = Read::F32(rounded);
     }
-    Launch { engine, plan, scalars, update, memory, step, operands, readers, summed }.dispatch()
+    Launch { engine, plan, scalars, training, memory, step, operands, readers, summed }.dispatch()
 }
 
 /// Parameters in the order that all kernels know.
@@ -99,8 +102,8 @@ struct Launch<'a> {
     engine: &'a Engine,
     plan: &'a Plan,
     scalars: &'a Scalars,
-    /// Number of the update under way.
-    update: u32,
+    /// What the training has come to.
+    training: TrainingState,
     memory: &'a Memory,
     step: &'a Step,
     operands: Operands<'a>,
@@ -130,6 +133,7 @@ impl<'a> Launch<'a> {
             Kernel::StoreGradient(store) => self.store_gradient(*store),
             Kernel::GlobalNorm => self.global_norm(None),
             Kernel::ClipNorm { max_norm } => self.global_norm(Some(*max_norm)),
+            Kernel::Unscale(unscale) => self.unscale(*unscale),
             Kernel::FlatUpdate { clip, .. } => self.flat_update(*clip),
             Kernel::Average => self.average(),
             Kernel::SetState(rule) => self.set_state(*rule),

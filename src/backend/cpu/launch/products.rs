@@ -67,7 +67,7 @@ impl Launch<'_> {
 
     pub(super) fn weight_gradient(self, sink: Sink, bias: BiasGradient) -> Result<()> {
         let Layer { rows, layout } = Layer::of(self.plan, self.step);
-        let (plan, step, run) = (self.plan, self.step, (self.scalars, self.update));
+        let (plan, step, run) = (self.plan, self.step, (self.scalars, self.training.update()));
         let Operands { reads, writes, moments } = self.operands;
         let summed = self.summed.unwrap_or(reads[0]);
         let tails: Vec<GradientTail<'_>> = match sink {

@@ -72,6 +72,10 @@ impl<'a> Launch<'a> {
         };
         let gradient = match gradient {
             LossGradient::Computed => writes.next().map(|gradient| (gradient, scale)),
+            LossGradient::Scaled => {
+                let scale = scale * self.training.loss_scale;
+                writes.next().map(|gradient| (gradient, scale))
+            }
             LossGradient::Absent => None,
         };
         let mut losses = vec![0.0; labels.len()];

@@ -7,7 +7,7 @@ use super::super::state;
 use super::{internal, write, Launch};
 use crate::kernel::Clip;
 use crate::op::{clip_coefficient, weight_so_far};
-use crate::op::{Decay, Nesterov, Op, StateRule, Store, Update, UpdateRule};
+use crate::op::{Decay, Nesterov, Op, StateRule, Store, Unscale, Update, UpdateRule};
 use crate::plan::{Place, Plan, Step};
 use crate::scalars::Scalars;
 use crate::{allocate, Result};
@@ -47,11 +47,45 @@ impl Launch<'_> {
         Ok(())
     }
 
+    /// Whether gradients of a scaled loss are finite, what makes them those of the loss, and their
+    /// norm.
+    pub(super) fn unscale(mut self, unscale: Unscale) -> Result<()> {
+        let scale = self.operands.reads[0].values()?[0];
+        let inverse = 1.0 / scale;
+        let (mut squares, mut is_finite) = (0.0, true);
+        for read in &self.operands.reads[1..] {
+            let values = read.values()?;
+            let sum = simd::sum_of_squares(&self.engine.pool, self.engine.isa, values);
+            squares += match sum.is_finite() {
+                true => sum,
+                false => {
+                    is_finite &= all_finite(values);
+                    // Of large numbers only the squares are too large.
+                    values.iter().map(|&value| f64::from(value).powi(2)).sum()
+                }
+            };
+        }
+        let norm = (squares.sqrt() * f64::from(inverse)) as f32;
+        let coefficient = match is_finite {
+            true => unscale.clip(f64::from(norm)) as f32 * inverse,
+            false => 0.0,
+        };
+        write(&mut self.operands, 0)?[0] = coefficient;
+        write(&mut self.operands, Unscale::OVERFLOW)?[0] = if is_finite { 0.0 } else { scale };
+        if self.step.outputs.len() > Unscale::NORM {
+            write(&mut self.operands, Unscale::NORM)?[0] = norm;
+        }
+        Ok(())
+    }
+
     pub(super) fn flat_update(self, clip: Clip) -> Result<()> {
-        let (plan, step, run) = (self.plan, self.step, (self.scalars, self.update));
+        let (plan, step, run) = (self.plan, self.step, (self.scalars, self.training.update()));
         let Operands { reads, writes, moments } = self.operands;
-        let scale = match (clip, reads.last()) {
-            (Clip::ByCoefficient, Some(coefficient)) => coefficient.values()?[0],
+        let scale = match (clip, reads.as_slice()) {
+            (Clip::Unscaled, [.., overflow]) if overflow.values()?[0] != 0.0 => return Ok(()),
+            (Clip::ByCoefficient, [.., coefficient]) | (Clip::Unscaled, [.., coefficient, _]) => {
+                coefficient.values()?[0]
+            }
             _ => 1.0,
         };
         let updates = updates(plan, step, run, (writes, moments));
@@ -64,7 +98,13 @@ impl Launch<'_> {
 
     pub(super) fn average(self) -> Result<()> {
         let weight = self.scalars.average;
-        for (averages, read) in self.operands.writes.into_iter().zip(&self.operands.reads) {
+        let Operands { reads, writes, .. } = self.operands;
+        if let Some(overflow) = reads.get(writes.len()) {
+            if overflow.values()?[0] != 0.0 {
+                return Ok(());
+            }
+        }
+        for (averages, read) in writes.into_iter().zip(&reads) {
             let average = simd::Average { averages, weight };
             simd::average(&self.engine.pool, self.engine.isa, read.values()?, average);
         }
@@ -75,6 +115,11 @@ impl Launch<'_> {
         let inputs = self.operands.reads.clone();
         state::change(rule, write(&mut self.operands, 0)?, &inputs)
     }
+}
+
+/// Whether no number is NaN or infinite; without a branch, so that it runs on vectors.
+fn all_finite(values: &[f32]) -> bool {
+    values.iter().fold(true, |all, value| all & value.is_finite())
 }
 
 /// What a step updates, in the order of its outputs, with the rules of its parameters worked out for a

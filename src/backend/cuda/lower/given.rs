@@ -3,9 +3,10 @@
 
 use super::divisor::Divisor;
 use super::elements::keep_threshold;
+use crate::backend::cuda::abi::{KilnLaterRates, KILN_LATER_RATES};
 use crate::backend::Run;
 use crate::philox::scale_of;
-use crate::scalars::RateSlot;
+use crate::scalars::{RateSlot, Scalars};
 use crate::Result;
 
 /// Numbers that the host gives with a run.
@@ -15,16 +16,25 @@ pub(crate) enum Given {
     Divisor(Divisor),
     /// Threshold and scale of a dropout whose rate changes.
     Rate(RateSlot),
+    /// Rates of the update where more updates before it were skipped than the host knows of.
+    Later {
+        /// The optimiser's own momentum.
+        momentum: f64,
+    },
 }
 
 /// Bytes of a rate.
 pub(super) const RATE_BYTES: usize = 8;
+/// Bytes of the rates of later updates.
+pub(super) const LATER_BYTES: usize = std::mem::size_of::<KilnLaterRates>();
+const _: () = assert!(KILN_LATER_RATES as usize == Scalars::LATER);
 
 impl Given {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Given::Divisor(_) => 4,
             Given::Rate(_) => RATE_BYTES,
+            Given::Later { .. } => LATER_BYTES,
         }
     }
 
@@ -39,6 +49,17 @@ impl Given {
                 let drop15 = run.scalars.dropout.drop15(*slot);
                 bytes.extend(keep_threshold(drop15).to_ne_bytes());
                 bytes.extend((scale_of(drop15) as f32).to_ne_bytes());
+            }
+            Given::Later { momentum } => {
+                bytes.extend(run.scalars.skipped.to_ne_bytes());
+                for rates in &run.scalars.later {
+                    let momentum = rates.momentum.unwrap_or(*momentum);
+                    let rounded = [momentum as f32, (1.0 - momentum) as f32];
+                    bytes.extend(rates.learning_rate.to_ne_bytes());
+                    bytes.extend(rounded.iter().flat_map(|number| number.to_ne_bytes()));
+                    bytes.extend(rates.average.to_ne_bytes());
+                    bytes.extend(momentum.to_ne_bytes());
+                }
             }
         }
         Ok(())

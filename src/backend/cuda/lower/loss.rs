@@ -22,10 +22,11 @@ impl Lowering<'_> {
         let (rows, classes) = (scores.rows(), scores.last());
         let (grid, dtype) = (Grid::over_rows(rows), self.stored_type(0));
         let d_scores = match gradient {
-            LossGradient::Computed => self.write_as(1, dtype)?,
+            LossGradient::Computed | LossGradient::Scaled => self.write_as(1, dtype)?,
             LossGradient::Absent => Address::NONE,
         };
-        let loss = self.loss(nll, [rows, classes], 1, &grid)?;
+        let mut loss = self.loss(nll, [rows, classes], 1, &grid)?;
+        loss.loss_scale = self.scale_of(gradient)?;
         let params = KilnCrossEntropyParams { loss, scores: self.read(0)?, d_scores };
         // The variant that holds rows in registers knows no smoothing.
         let longest = if nll.smoothing == 0.0 { KILN_ROW_REGISTERS as usize } else { 0 };
@@ -50,15 +51,17 @@ impl Lowering<'_> {
             written += usize::from(wanted);
             wanted.then_some(index)
         };
-        let d_scores = next(options.gradient == LossGradient::Computed);
+        let d_scores = next(options.gradient != LossGradient::Absent);
         let scores = next(options.scores == Scores::Stored);
         let mut output = |index: Option<usize>| match index {
             Some(index) => self.write_as(index, dtype),
             None => Ok(Address::NONE),
         };
         let (d_scores, scores) = (output(d_scores)?, output(scores)?);
+        let mut loss = self.loss(&options.nll, [extents.m, extents.n], labels, &grid)?;
+        loss.loss_scale = self.scale_of(options.gradient)?;
         let params = KilnLinearCrossEntropyParams {
-            loss: self.loss(&options.nll, [extents.m, extents.n], labels, &grid)?,
+            loss,
             x: self.read_as(0, dtype)?,
             weight: self.read_as(1, dtype)?,
             bias,
@@ -68,6 +71,14 @@ impl Lowering<'_> {
         };
         let kernel = format!("linear_cross_entropy_{}", self.precision);
         Ok(vec![Launch::new(kernel, grid, params)])
+    }
+
+    /// Where a loss finds what its gradient is multiplied by beside the run's share.
+    fn scale_of(&self, gradient: LossGradient) -> Result<Address> {
+        match gradient {
+            LossGradient::Scaled => self.loss_scale(),
+            LossGradient::Computed | LossGradient::Absent => Ok(Address::NONE),
+        }
     }
 
     /// The likelihood of logarithms that another step computed.
@@ -110,6 +121,7 @@ impl Lowering<'_> {
             labels: self.read(labels)?,
             class_weights,
             dloss: Address::NONE,
+            loss_scale: Address::NONE,
             scalars: self.scratch.scalars(),
             divisor: self.divisor(nll, classes, labels),
             loss: self.write(0)?,

@@ -18,6 +18,7 @@ mod moving;
 mod operands;
 mod recurrent;
 mod scratch;
+mod unscale;
 mod update;
 
 use super::abi::*;
@@ -105,6 +106,7 @@ impl Lowering<'_> {
             Kernel::StoreGradient(Store::Accumulate) => self.add_gradient()?,
             Kernel::GlobalNorm => self.norm(None)?,
             Kernel::ClipNorm { max_norm } => self.norm(Some(*max_norm))?,
+            Kernel::Unscale(unscale) => self.unscale(unscale)?,
             Kernel::FlatUpdate { rule, clip } => self.flat_update(rule, *clip)?,
             Kernel::Average => self.average()?,
             Kernel::Transpose { extents } => self.transpose(*extents)?,

@@ -6,7 +6,7 @@
 
 use super::scratch::cast;
 use super::{address, internal, Lowering};
-use crate::backend::cuda::abi::KilnScalars;
+use crate::backend::cuda::abi::{KilnProgress, KilnScalars};
 use crate::backend::cuda::memory::Address;
 use crate::graph::ParamRole;
 use crate::kernel::origin;
@@ -49,7 +49,16 @@ impl Lowering<'_> {
             Op::Scalar(Scalar::Share) => {
                 Ok(self.scratch.scalars().plus(std::mem::offset_of!(KilnScalars, share)))
             }
+            Op::Scalar(Scalar::LossScale) => self.loss_scale(),
             _ => Err(internal("a step reads a value that has no buffer")),
+        }
+    }
+
+    /// Where the device keeps what the loss is multiplied by.
+    pub(super) fn loss_scale(&self) -> Result<Address> {
+        match self.places.training {
+            Address::NONE => Err(internal("nothing was reserved for a loss scale")),
+            training => Ok(training.plus(std::mem::offset_of!(KilnProgress, loss_scale))),
         }
     }
 

@@ -2,7 +2,7 @@
 //! Memory that belongs to a plan's launches alone.
 
 use super::divisor::Divisor;
-use super::given::{Given, RATE_BYTES};
+use super::given::{Given, LATER_BYTES, RATE_BYTES};
 use crate::backend::cuda::abi::*;
 use crate::backend::cuda::geometry::{divider, transpose_grid};
 use crate::backend::cuda::launch::{Grid, Launch, Params};
@@ -34,13 +34,14 @@ pub(crate) struct Scratch {
 
 /// Alignment of what kernels share no cache line of.
 const SCRATCH_ALIGNMENT: usize = 256;
-/// Bytes that the host may give with a run: scalars, then divisors of losses and rates that change.
-const GIVEN: usize = 3 * SCRATCH_ALIGNMENT;
+/// Bytes that the host may give with a run: scalars, then divisors of losses, rates that change and rates
+/// of later updates.
+const GIVEN: usize = 4 * SCRATCH_ALIGNMENT;
 /// Of these the bytes for divisors, of which a plan may have more than there is room for; for rates there
 /// always is.
 const DIVISORS: usize = SCRATCH_ALIGNMENT - SCALARS;
 const SCALARS: usize = std::mem::size_of::<KilnScalars>();
-const _: () = assert!(SCALARS + DIVISORS + RATE_BYTES * DropoutRates::MOST <= GIVEN);
+const _: () = assert!(SCALARS + DIVISORS + LATER_BYTES + RATE_BYTES * DropoutRates::MOST <= GIVEN);
 
 impl Scratch {
     /// Scratch memory at `base`; counting alone does not need a base that exists.
@@ -85,6 +86,11 @@ impl Scratch {
     /// Where a rate that changes stands, in words from the scalars on.
     pub(crate) fn rate(&mut self, slot: RateSlot) -> u32 {
         (self.place(Given::Rate(slot)) / 4) as u32
+    }
+
+    /// Where the rates of later updates stand, for an optimiser of this momentum.
+    pub(crate) fn later(&mut self, momentum: f64) -> Address {
+        self.base.plus(self.place(Given::Later { momentum }))
     }
 
     /// Bytes that the host gives with a run.

@@ -19,18 +19,7 @@ impl Lowering<'_> {
     /// The norm and, with a limit, the clipping coefficient: a launch per stretch of gradients, one in
     /// all where no parameter is frozen.
     pub(super) fn norm(&mut self, max_norm: Option<f64>) -> Result<Vec<Launch>> {
-        let gradients = self.places.gradients;
-        let gradients = gradients.ok_or_else(|| internal("no gradients were reserved"))?;
-        let mut parameters = Vec::with_capacity(self.step.reads.len());
-        for buffer in self.step.reads.iter().flatten() {
-            match self.plan.buffer(*buffer).place {
-                Place::Gradient(id) => parameters.push((id, Alike::default())),
-                _ => return Err(internal("a norm is of gradients")),
-            }
-        }
-        let stretches = self.stretches(parameters);
-        let blocks = |stretch: &KilnStretch| norm_blocks(stretch.count as usize, self.machine);
-        let all: usize = stretches.iter().map(blocks).sum();
+        let (stretches, all) = self.stretches_of_gradients()?;
         let params = KilnNormParams {
             norm: self.write(0)?,
             coefficient: max_norm.map_or(Ok(Address::NONE), |_| self.write(1))?,
@@ -41,14 +30,34 @@ impl Lowering<'_> {
             ..KilnNormParams::default()
         };
         let mut first_block = 0;
-        let launch = |stretch: &KilnStretch| {
-            let (x, count) = (gradients.plus(4 * stretch.start as usize), stretch.count);
+        let launch = |stretch: &Stretch| {
+            let Stretch { x, count, grid } = *stretch;
             let params = KilnNormParams { x, count, first_block, ..params };
-            let grid = norm_blocks(count as usize, self.machine);
             first_block += grid as u32;
             Launch::new("square_sum_f32", Grid::of(grid), params)
         };
         Ok(stretches.iter().map(launch).collect())
+    }
+
+    /// The stretches of gradients that the step reads, and the blocks of all of them.
+    pub(super) fn stretches_of_gradients(&self) -> Result<(Vec<Stretch>, usize)> {
+        let gradients = self.places.gradients;
+        let gradients = gradients.ok_or_else(|| internal("no gradients were reserved"))?;
+        let mut parameters = Vec::with_capacity(self.step.reads.len());
+        for buffer in self.step.reads.iter().flatten() {
+            match self.plan.buffer(*buffer).place {
+                Place::Gradient(id) => parameters.push((id, Alike::default())),
+                _ => return Err(internal("a norm is of gradients")),
+            }
+        }
+        let stretch = |KilnStretch { start, count, .. }| Stretch {
+            x: gradients.plus(4 * start as usize),
+            count,
+            grid: norm_blocks(count as usize, self.machine),
+        };
+        let stretches: Vec<_> = self.stretches(parameters).into_iter().map(stretch).collect();
+        let blocks = stretches.iter().map(|stretch| stretch.grid).sum();
+        Ok((stretches, blocks))
     }
 
     /// A change of state that is not trained.
@@ -86,8 +95,13 @@ impl Lowering<'_> {
             training => training,
         };
         (params.tickets, params.blocks) = (self.scratch.update_ticket(), self.update_blocks()?);
-        if clip == Clip::ByCoefficient {
-            params.coefficient = self.read(self.step.inputs.len() - 1)?;
+        let behind = match clip {
+            Clip::Off => 0,
+            Clip::ByCoefficient => 1,
+            Clip::Unscaled => 2,
+        };
+        if let Some(behind) = self.step.inputs.len().checked_sub(behind).filter(|_| behind > 0) {
+            params.coefficient = self.read(behind)?;
         }
         let gradients = self.places.gradients;
         params.gradients = gradients.ok_or_else(|| internal("no gradients were reserved"))?;
@@ -154,6 +168,10 @@ impl Lowering<'_> {
                     ParamRole::State => self.places.state,
                 },
                 averages: self.averages(role)?,
+                overflow: match self.step.inputs.len() > self.step.outputs.len() {
+                    true => self.read(self.step.outputs.len())?,
+                    false => Address::NONE,
+                },
                 scalars: self.scratch.scalars(),
                 ..KilnOptimizerParams::default()
             };
@@ -214,6 +232,14 @@ impl Lowering<'_> {
         let earlier = (0..id.index()).rev().map(ParamId::at);
         earlier.into_iter().find(|&before| self.role(before) == self.role(id))
     }
+}
+
+/// Gradients of neighbours, and the blocks that look at them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stretch {
+    pub(super) x: Address,
+    pub(super) count: u32,
+    pub(super) grid: usize,
 }
 
 /// What neighbours must have in common to be trained in one stretch.
