@@ -19,6 +19,8 @@ mod fused_images;
 mod images;
 #[path = "cuda/kernels.rs"]
 mod kernels;
+#[path = "cuda/lab.rs"]
+mod lab;
 #[path = "cuda/pipeline.rs"]
 mod pipeline;
 #[path = "cuda/plans.rs"]
