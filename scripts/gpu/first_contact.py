@@ -197,11 +197,18 @@ class Contact:
         common = ["-std=c++17", "-O3", "-I", kernels]
         build = [nvcc, *common, "-o", lab, self.binaries / "lab.cu", "-ldl"]
         self.do("bench/lab build", build, 90)
-        architecture = os.environ.get("KILN_LAB_ARCH", "sm_90")
-        compile_kernels = [nvcc, *common, "-cubin", "-arch", architecture, "-o", cubin, kernels / "ceilings.cu"]
+        compile_kernels = [nvcc, *common, "-cubin", "-arch", self.architecture(), "-o", cubin, kernels / "ceilings.cu"]
         self.do("bench/lab kernels", compile_kernels, 90)
         if lab.is_file() and cubin.is_file():
             self.do("bench/lab", [lab, cubin], 60)
+
+    def architecture(self) -> str:
+        """The first device's, by what `kiln doctor` found."""
+        doctor = [record for record in self.steps.records if record["step"] == "doctor/report"]
+        told = [record["data"] for record in doctor if "data" in record]
+        devices = told[0]["cuda"]["devices"] if told else [{"capability": [9, 0]}]
+        major, minor = devices[0]["capability"]
+        return f"sm_{major}{minor}"
 
     def ncu(self) -> None:
         for precision in ("f32", "bf16"):

@@ -15,7 +15,7 @@ case "$1" in doctor)
     case "$*" in
         *f16*) echo "error: 1 of 2 checks failed"; exit 1 ;;
         *--self-test*) echo '{"checks": [{"what": "a product", "worst": 5e-6, "tolerance": 1e-5}], "passed": true}' ;;
-        *) echo '{"cuda": {"devices": [{"usable": true, "model": "a GPU", "driver": [13, 0], "image": "cubin"}]}}' ;;
+        *) echo '{"cuda": {"devices": [{"usable": true, "model": "a GPU", "capability": [9, 0], "driver": [13, 0], "image": "cubin"}]}}' ;;
     esac
     exit ;;
 esac
