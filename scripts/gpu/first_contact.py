@@ -76,7 +76,6 @@ class Contact:
         self.work = Path(tempfile.mkdtemp(prefix="first-contact-"))
         self.simulated = os.environ.get("KILN_SIM_LIBRARY")
         self.steps = Stepper(out, budget, parts, self.environment(), timed=not self.simulated)
-        self.has_torch = False
         (out / "bench.jsonl").unlink(missing_ok=True)
 
     def environment(self) -> dict:
@@ -181,10 +180,13 @@ class Contact:
                 self.do(f"sanitizer/{tool} {precision}", ["compute-sanitizer", *options, *command], 45)
 
     def bench(self) -> None:
-        self.do("bench/torch", [sys.executable, "-c", TORCH], 60, parse=last_object, excuse=no_torch)
-        has_torch = self.steps.records and self.steps.records[-1].get("result") == "ok"
+        found = None
+        if self.simulated:
+            self.steps.leave_out("bench/torch", "simulated: PyTorch has no such device")
+        else:
+            found = self.do("bench/torch", [sys.executable, "-c", TORCH], 60, parse=last_object, excuse=no_torch)
         command = [self.binaries / "bench", "--json", self.out / "bench.jsonl"]
-        if has_torch:
+        if found and found["result"] == "ok":
             command += ["--peer", self.binaries / "peers" / "pytorch_cuda.py", "--python", sys.executable]
         limit = max(60.0, self.steps.left("bench/rows") - 60.0)
         self.do("bench/rows", command + ["--seconds", str(int(limit - 15))], limit)

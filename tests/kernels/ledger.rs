@@ -111,7 +111,7 @@ impl Ledger {
 
     /// Prints what was found, past the capture of output; fails if that is nothing.
     pub(crate) fn tell(&self, by: &str) {
-        assert!(!self.compared.is_empty() && self.launched == self.compared, "nothing compared");
+        assert!(!self.compared.is_empty(), "nothing was compared");
         let worst = self.worst.values().fold(0f64, |worst, &share| worst.max(share));
         let mut text = String::new();
         for (family, share) in &self.worst {
