@@ -24,6 +24,7 @@ nothing is timed.
 """
 
 import argparse
+import gzip
 import json
 import os
 import re
@@ -39,6 +40,7 @@ from stepper import Step, Stepper  # noqa: E402
 from summary import summary  # noqa: E402
 
 PARTS = ["machine", "doctor", "images", "capture", "tests", "self-test", "sanitizer", "bench", "ncu", "after"]
+PROGRAMS = ["kiln", "cuda_test", "kernels_test", "bench"]
 PRECISIONS = ["f32", "tf32", "bf16", "f16"]
 # Never .../stubs, whose libcuda does nothing.
 LIBRARY_FOLDERS = ["/usr/local/nvidia/lib64", "/usr/local/nvidia/lib", "/usr/local/cuda/lib64"]
@@ -75,8 +77,22 @@ class Contact:
         self.binaries, self.out, self.most = binaries, out, most
         self.work = Path(tempfile.mkdtemp(prefix="first-contact-"))
         self.simulated = os.environ.get("KILN_SIM_LIBRARY")
+        self.programs = self.work / "bin"
+        self.unpack()
         self.steps = Stepper(out, budget, parts, self.environment(), timed=not self.simulated)
         (out / "bench.jsonl").unlink(missing_ok=True)
+
+    def unpack(self) -> None:
+        """Lays the programs side by side, since tests look for kiln there."""
+        self.programs.mkdir()
+        for name in PROGRAMS:
+            packed, here = self.binaries / f"{name}.gz", self.programs / name
+            if packed.is_file():
+                with gzip.open(packed) as source, here.open("wb") as target:
+                    shutil.copyfileobj(source, target)
+                here.chmod(0o755)
+            elif (self.binaries / name).is_file():
+                here.symlink_to(self.binaries / name)
 
     def environment(self) -> dict:
         """What every step is given. Caches are new, so that nothing of an earlier run is taken."""
@@ -110,7 +126,7 @@ class Contact:
 
     def kiln(self, *words) -> list:
         """The program with arguments."""
-        return [self.binaries / "kiln", *words]
+        return [self.programs / "kiln", *words]
 
     def training(self, name: str, samples: int, *words) -> list:
         """A short training that leaves its model in a folder of this name."""
@@ -149,12 +165,12 @@ class Contact:
             for test in self.listed(program) if self.steps.wants("tests/") else []:
                 if self.simulated and not any(test.startswith(word) for word in tried):
                     continue
-                command = [self.binaries / program, "--exact", test, "--nocapture", "--test-threads", "1"]
+                command = [self.programs / program, "--exact", test, "--nocapture", "--test-threads", "1"]
                 self.do(f"tests/{program}/{test}", command, 60, parse=test_outcome)
 
     def listed(self, program: str) -> list[str]:
         """The tests of a program."""
-        path = self.binaries / program
+        path = self.programs / program
         try:
             command = [str(path), "--list"]
             listed = subprocess.run(command, capture_output=True, text=True, env=self.steps.env, timeout=30)
@@ -185,7 +201,7 @@ class Contact:
             self.steps.leave_out("bench/torch", "simulated: PyTorch has no such device")
         else:
             found = self.do("bench/torch", [sys.executable, "-c", TORCH], 60, parse=last_object, excuse=no_torch)
-        command = [self.binaries / "bench", "--json", self.out / "bench.jsonl"]
+        command = [self.programs / "bench", "--json", self.out / "bench.jsonl"]
         if found and found["result"] == "ok":
             command += ["--peer", self.binaries / "peers" / "pytorch_cuda.py", "--python", sys.executable]
         limit = max(60.0, self.steps.left("bench/rows") - 60.0)
@@ -283,7 +299,7 @@ def main() -> int:
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
         parser.error(f"no part is called {', '.join(unknown)}: {', '.join(PARTS)}")
-    if not (args.bin / "kiln").is_file():
+    if not any((args.bin / name).is_file() for name in ("kiln", "kiln.gz")):
         parser.error(f"{args.bin} is no bundle: it has no kiln")
     return Contact(args.bin.resolve(), args.out.resolve(), args.budget, args.most, parts).run()
 
