@@ -58,6 +58,10 @@ struct Args {
     /// Where it computes.
     #[arg(long, default_value = "cuda")]
     peer_device: String,
+    /// How it runs a step: as it is, with its fused optimiser, with that captured as a CUDA graph, with that compiled,
+    /// which takes minutes.
+    #[arg(long, value_delimiter = ',', default_value = "eager,fused,graph,compile")]
+    modes: Vec<String>,
     /// What cargo adds.
     #[arg(long, hide = true)]
     bench: bool,
@@ -92,7 +96,9 @@ fn run(args: &Args, size: Size, mut report: Report) -> Result<()> {
     let mut lab = Lab::open(0, CudaOptions::default())?;
     measure::ceilings(&mut lab, size, &mut report)?;
     let mut peer = match &args.peer {
-        Some(script) => Some(Peer::start(&args.python, script, &args.peer_device)?),
+        Some(script) => {
+            Some(Peer::start(&args.python, script, &args.peer_device, args.modes.clone())?)
+        }
         None => None,
     };
     // What most depends on comes first; what there is no time for is told.

@@ -10,14 +10,13 @@ use serde_json::Value;
 
 use super::Result;
 
-/// The ways in which PyTorch runs a step: as it is, with its fused optimiser, captured as a CUDA graph with that, and
-/// compiled with that.
-pub(crate) const MODES: &[&str] = &["eager", "fused", "graph", "compile"];
 const PRODUCT_MILLISECONDS: u64 = 100;
 
 /// A running peer; it ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Peer {
+    /// The ways in which it runs a step, by the names that it knows.
+    pub(crate) modes: Vec<String>,
     child: Child,
     questions: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
@@ -25,7 +24,12 @@ pub(crate) struct Peer {
 
 impl Peer {
     /// Starts PyTorch's side and waits until it is ready.
-    pub(crate) fn start(python: &Path, script: &Path, device: &str) -> Result<Self> {
+    pub(crate) fn start(
+        python: &Path,
+        script: &Path,
+        device: &str,
+        modes: Vec<String>,
+    ) -> Result<Self> {
         let mut child = Command::new(python)
             .arg(script)
             .args(["--device", device])
@@ -35,7 +39,7 @@ impl Peer {
             .map_err(|error| format!("{}: {error}", python.display()))?;
         let questions = child.stdin.take();
         let answers = BufReader::new(child.stdout.take().ok_or("the peer has no output")?);
-        let mut peer = Peer { child, questions, answers };
+        let mut peer = Peer { modes, child, questions, answers };
         let greeting = peer.answer()?;
         println!("in turns with PyTorch {} on {}", greeting["torch"], greeting["device"]);
         Ok(peer)

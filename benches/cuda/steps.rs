@@ -13,7 +13,7 @@ use kiln::{Device, Precision, Tensor, Trainer};
 use super::measure::{launches_of, load, percentiles, time, Size};
 use super::networks::{cases, Case};
 use super::parity;
-use super::peer::{Peer, MODES};
+use super::peer::Peer;
 use super::rows::{dtype, Amount, Report, Row};
 use super::Result;
 
@@ -88,9 +88,9 @@ fn step(
     let torch = match (fed.us, peer) {
         (Some([_, us, _]), Some(peer)) => {
             let mut ratios = BTreeMap::new();
-            for mode in MODES {
-                let of_torch = peer.time(&case.id(), mode, precision, FED, TURN_MILLISECONDS)?;
-                ratios.insert((*mode).to_owned(), of_torch / us);
+            for mode in peer.modes.clone() {
+                let of_torch = peer.time(&case.id(), &mode, precision, FED, TURN_MILLISECONDS)?;
+                ratios.insert(mode, of_torch / us);
             }
             Some(ratios)
         }
@@ -122,10 +122,10 @@ fn turns(
         };
         own.push(us);
         if let Some(peer) = peer.as_deref_mut() {
-            for mode in MODES {
-                let of_torch =
-                    peer.time(&case.id(), mode, precision, RESIDENT, TURN_MILLISECONDS)?;
-                ratios.entry((*mode).to_owned()).or_default().push(of_torch / us[1]);
+            for mode in peer.modes.clone() {
+                let id = case.id();
+                let of_torch = peer.time(&id, &mode, precision, RESIDENT, TURN_MILLISECONDS)?;
+                ratios.entry(mode).or_default().push(of_torch / us[1]);
             }
         }
     }

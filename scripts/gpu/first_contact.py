@@ -44,6 +44,8 @@ PROGRAMS = ["kiln", "cuda_test", "kernels_test", "bench"]
 PRECISIONS = ["f32", "tf32", "bf16", "f16"]
 # Never .../stubs, whose libcuda does nothing.
 LIBRARY_FOLDERS = ["/usr/local/nvidia/lib64", "/usr/local/nvidia/lib", "/usr/local/cuda/lib64"]
+# Seconds of a budget.
+ENOUGH_TO_COMPILE = 3600
 SMALL = ["--hidden", "64", "--epochs", "1", "--batch", "64", "--quiet"]
 SMI = "clocks.sm,clocks.mem,clocks.max.sm,temperature.gpu,power.draw,power.limit"
 TORCH = (
@@ -204,6 +206,9 @@ class Contact:
         command = [self.programs / "bench", "--json", self.out / "bench.jsonl"]
         if found and found["result"] == "ok":
             command += ["--peer", self.binaries / "peers" / "pytorch_cuda.py", "--python", sys.executable]
+            # What PyTorch takes to compile a network would leave time for nothing else.
+            modes = ["eager", "fused", "graph"] + (["compile"] if self.steps.budget >= ENOUGH_TO_COMPILE else [])
+            command += ["--modes", ",".join(modes)]
         limit = max(60.0, self.steps.left("bench/rows") - 60.0)
         self.do("bench/rows", command + ["--seconds", str(int(limit - 15))], limit)
         self.laboratory()
