@@ -19,6 +19,8 @@ mod fused_images;
 mod images;
 #[path = "cuda/kernels.rs"]
 mod kernels;
+#[path = "cuda/lab.rs"]
+mod lab;
 #[path = "cuda/loss_scale.rs"]
 mod loss_scale;
 #[path = "cuda/pipeline.rs"]

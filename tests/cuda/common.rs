@@ -17,10 +17,28 @@ pub(crate) struct Driver(Option<Exclusive>);
 
 /// Either driver, for tests of what kernels compute.
 pub(crate) fn driver() -> Driver {
-    match std::env::var_os(REAL).is_some_and(|value| value == "1") {
+    match is_real() {
         true => Driver(None),
         false => Driver(Some(kiln_simcuda::load().expect("built with this test").exclusive())),
     }
+}
+
+/// Whether an error is a real driver's refusal of a form of the kernels, by the name of its code: PTX or machine code that
+/// it is too old for, or of another architecture.
+pub(crate) fn is_refusal(error: &str) -> bool {
+    const REFUSALS: [&str; 6] = [
+        "CUDA_ERROR_INVALID_IMAGE",
+        "CUDA_ERROR_INVALID_PTX",
+        "CUDA_ERROR_JIT_COMPILATION_DISABLED",
+        "CUDA_ERROR_JIT_COMPILER_NOT_FOUND",
+        "CUDA_ERROR_NO_BINARY_FOR_GPU",
+        "CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
+    ];
+    is_real() && REFUSALS.iter().any(|name| error.contains(name))
+}
+
+fn is_real() -> bool {
+    std::env::var_os(REAL).is_some_and(|value| value == "1")
 }
 
 /// The simulated driver, for tests of what only it can do or see; `None`, with a line that says why,

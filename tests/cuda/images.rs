@@ -30,8 +30,7 @@ fn images_of_the_build_are_used_or_missed() {
             Ok(output) => assert_close(what, &output, &expected, 1e-6),
             Err(error) => {
                 let text = error.to_string();
-                // A real driver may be too old for what it is given.
-                let refused = text.contains(&format!("({image:?})").to_lowercase());
+                let refused = is_refusal(&text);
                 let missing = format!("cuda:0: this program has no {what}");
                 let is_missing = text.starts_with(&missing) && text.contains("nvrtc");
                 assert!(is_missing || refused, "{text}");
@@ -48,13 +47,15 @@ fn nvrtc_compiles_what_was_not_built() {
     match forward(CudaImage::Nvrtc) {
         Ok(output) => assert_close("nvrtc", &output, &expected, 1e-6),
         Err(error) => {
-            assert!(error.to_string().contains("NVRTC (libnvrtc) was not found"), "{error}")
+            let text = error.to_string();
+            let missing = text.contains("NVRTC (libnvrtc) was not found");
+            assert!(missing || is_refusal(&text), "{text}");
         }
     }
 }
 
 /// Every kernel loads in every form that this build and this machine have; the simulated driver
-/// compares each with the kernel that it runs.
+/// compares each with the kernel that it runs, and a real one may be too old for some form.
 #[test]
 fn every_kernel_loads_in_every_form() {
     let _driver = driver();
@@ -70,8 +71,14 @@ fn every_kernel_loads_in_every_form() {
     ];
     for (image, _) in forms.into_iter().filter(|(_, there)| *there) {
         let gpu = Cuda::new(0, CudaOptions { image, ..CudaOptions::default() });
-        let loaded = gpu.expect("a device").load_kernels();
-        assert_eq!(loaded.unwrap_or_else(|error| panic!("{image:?}: {error}")), built.kernels);
+        match gpu.and_then(|mut gpu| gpu.load_kernels()) {
+            Ok(loaded) => assert_eq!(loaded, built.kernels, "{image:?}"),
+            Err(error) => {
+                let text = error.to_string();
+                assert!(image != CudaImage::Auto && is_refusal(&text), "{image:?}: {text}");
+                skipped(&format!("{image:?} is refused: {text}"));
+            }
+        }
     }
 }
 

@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The simulated device with all kernels loaded, and launches by name.
+//! The device under test with all kernels loaded, and launches by name: the simulated one, or with `KILN_TEST_GPU=1` a
+//! real GPU.
 
 use std::cell::{RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::ffi::{c_void, CString};
+use std::io::Write as _;
 use std::sync::Arc;
 
 use cudarc::driver::sys::{CUfunction, CUfunction_attribute_enum, CUmodule};
 use cudarc::driver::{result, CudaContext, CudaStream};
+use kiln::backend::cuda::lab::Lab;
+use kiln::backend::cuda::{CudaOptions, DeviceInfo};
 use kiln_simcuda::{DeviceModel, Exclusive, Mode};
 
 use crate::abi::{KilnDivider, KilnScalars};
-use crate::ledger::{kernel_names, Ledger};
+use crate::ledger::Ledger;
 use crate::memory::{Address, Memory};
 
 /// Blocks, threads and dynamic shared memory of a launch.
@@ -32,13 +36,27 @@ impl Grid {
 /// The device for as long as the value lives, and what was found out on it.
 pub(crate) struct Gpu {
     mode: Mode,
+    info: DeviceInfo,
     functions: BTreeMap<String, CUfunction>,
-    module: CUmodule,
+    modules: Vec<CUmodule>,
     scalars: Option<Memory>,
     ledger: RefCell<Ledger>,
     stream: Arc<CudaStream>,
-    /// Last, so that everything else is gone when the turn ends.
-    turn: Exclusive,
+    /// The simulated driver, which has switches and counters that a real one has not. Last, so that everything else is
+    /// gone when the turn ends.
+    turn: Option<Exclusive>,
+}
+
+/// Whether the device under test is a real GPU: `KILN_TEST_GPU=1`.
+pub(crate) fn is_real() -> bool {
+    std::env::var_os("KILN_TEST_GPU").is_some_and(|value| value == "1")
+}
+
+/// Says why a test, or a part of one, cannot be run here.
+pub(crate) fn skipped(why: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    // Straight to the stream: what a passing test prints is not shown.
+    writeln!(std::io::stderr(), "{test}: skipped: {why}").expect("a stream");
 }
 
 /// Numbers of the run that every launch reads.
@@ -59,29 +77,39 @@ impl Gpu {
         Self::open_model(mode, DeviceModel::Sm90)
     }
 
-    /// The same with a device of this model.
+    /// The same with a simulated device of this model.
     pub(crate) fn open_model(mode: Mode, model: DeviceModel) -> Self {
-        let turn = kiln_simcuda::load().expect("built with this test").exclusive();
-        turn.set_mode(mode);
-        turn.set_device(model);
-        let context = CudaContext::new(0).expect("the simulated driver has a device");
+        let simulated = || kiln_simcuda::load().expect("built with this test").exclusive();
+        let turn = (!is_real()).then(simulated);
+        if let Some(turn) = &turn {
+            turn.set_mode(mode);
+            turn.set_device(model);
+        }
+        // The form that the backend would load; its context is this one.
+        let context = CudaContext::new(0).expect("a device");
+        let lab = Lab::open(0, CudaOptions::default()).expect("a device");
         context.bind_to_thread().expect("a context");
         let stream = context.new_stream().expect("a stream");
-        let names = kernel_names();
-        let image: String = names.iter().map(|name| format!(".visible .entry {name}\n")).collect();
-        let image = CString::new(image).expect("names hold no zeros");
-        // SAFETY: a string that ends in a zero, as the driver wants text.
-        let module = unsafe { result::module::load_data(image.as_ptr().cast()) };
-        let module = module.expect("the driver was built with the kernels");
-        let function = |name: &String| {
-            let text = CString::new(name.as_str()).expect("names hold no zeros");
-            // SAFETY: the module was just loaded.
-            let function = unsafe { result::module::get_function(module, text) };
-            (name.clone(), function.unwrap_or_else(|error| panic!("{name}: {error}")))
-        };
-        let functions = names.iter().map(function).collect();
+        let (mut modules, mut functions) = (Vec::new(), BTreeMap::new());
+        for source in lab.modules().expect("the kernels in some form") {
+            // SAFETY: machine code, or a string that ends in a zero, as the driver wants text.
+            let module = unsafe { result::module::load_data(source.image.as_ptr().cast()) };
+            let module = module.expect("a form that the backend loads");
+            modules.push(module);
+            for &name in source.kernels {
+                let text = CString::new(name).expect("names hold no zeros");
+                // SAFETY: the module was just loaded.
+                let function = unsafe { result::module::get_function(module, text) };
+                let function = function.unwrap_or_else(|error| panic!("{name}: {error}"));
+                functions.insert(name.to_owned(), function);
+            }
+        }
+        let names: Vec<String> = functions.keys().cloned().collect();
+        assert!(names.len() > 100, "found {} kernels", names.len());
         let ledger = RefCell::new(Ledger::new(names));
-        let mut gpu = Gpu { mode, functions, module, scalars: None, ledger, stream, turn };
+        let info = lab.info().clone();
+        drop(lab);
+        let mut gpu = Gpu { mode, info, functions, modules, scalars: None, ledger, stream, turn };
         gpu.scalars = Some(scalars_memory(&SCALARS));
         gpu
     }
@@ -127,8 +155,10 @@ impl Gpu {
             )
         };
         let finished = launched.and_then(|()| self.stream.synchronize());
-        if finished.is_err() {
-            panic!("{kernel} {grid:?}: {}", self.turn.last_error());
+        if let Err(error) = finished {
+            let told =
+                self.turn.as_ref().map_or_else(|| error.to_string(), |turn| turn.last_error());
+            panic!("{kernel} {grid:?}: {told}");
         }
         self.ledger().launched(kernel);
     }
@@ -142,8 +172,13 @@ impl Gpu {
         &self.stream
     }
 
-    pub(crate) fn turn(&self) -> &Exclusive {
-        &self.turn
+    /// The simulated driver, if it is the one under test.
+    pub(crate) fn simulator(&self) -> Option<&Exclusive> {
+        self.turn.as_ref()
+    }
+
+    pub(crate) fn info(&self) -> &DeviceInfo {
+        &self.info
     }
 
     /// Where results are compared.
@@ -154,16 +189,38 @@ impl Gpu {
     /// Fails if the driver saw something wrong or a kernel was left out; else tells how exact the
     /// kernels were.
     pub(crate) fn finish(self) {
-        assert_eq!(self.turn.take_reports(), Vec::<String>::new());
-        self.ledger().finish(&format!("{:?}", self.mode).to_lowercase());
+        self.assert_clean();
+        self.ledger().finish(&self.words());
+    }
+
+    /// The same after a part of the kernels.
+    pub(crate) fn finish_part(self) {
+        self.assert_clean();
+        self.ledger().tell(&self.words());
+    }
+
+    fn assert_clean(&self) {
+        if let Some(turn) = &self.turn {
+            assert_eq!(turn.take_reports(), Vec::<String>::new());
+        }
+    }
+
+    /// What ran the kernels, and how.
+    fn words(&self) -> String {
+        match self.info.simulated {
+            true => format!("simulated, {:?}", self.mode).to_lowercase(),
+            false => self.info.model.clone(),
+        }
     }
 }
 
 impl Drop for Gpu {
     fn drop(&mut self) {
         self.scalars = None;
-        // SAFETY: loaded once; no launch is under way. A failing test may have lost the context.
-        let _ = unsafe { result::module::unload(self.module) };
+        for &module in &self.modules {
+            // SAFETY: loaded once; no launch is under way. A failing test may have lost the context.
+            let _ = unsafe { result::module::unload(module) };
+        }
     }
 }
 

@@ -3,28 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
-use std::path::Path;
 
 use crate::float::{Storage, F32_ROUNDING};
-
-/// The kernels that the sources export.
-pub(crate) fn kernel_names() -> Vec<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
-    let files = std::fs::read_dir(folder).expect("the kernels belong to the package");
-    let mut names = Vec::new();
-    for path in files.map(|file| file.expect("an entry").path()) {
-        if path.extension().is_some_and(|extension| extension == "cu") {
-            let text = std::fs::read_to_string(path).expect("sources are UTF-8");
-            let name = |line: &str| {
-                Some(line.trim().strip_prefix("KILN_EXPORT(")?.strip_suffix(')')?.to_owned())
-            };
-            names.extend(text.lines().filter_map(name));
-        }
-    }
-    names.sort();
-    assert!(names.len() > 100, "found {} kernels", names.len());
-    names
-}
 
 /// What an element of a result should be.
 #[derive(Clone, Copy, Debug)]
@@ -121,18 +101,24 @@ impl Ledger {
         self.worst.entry(family(kernel)).or_default();
     }
 
-    /// Fails if a kernel was left out; else prints what was found, past the capture of output.
-    pub(crate) fn finish(&self, mode: &str) {
+    /// Fails if a kernel was left out; else prints what was found.
+    pub(crate) fn finish(&self, by: &str) {
         let left_out: Vec<_> = self.names.difference(&self.compared).collect();
         assert!(left_out.is_empty(), "no test launches {left_out:?}");
         assert_eq!(self.launched, self.names);
+        self.tell(by);
+    }
+
+    /// Prints what was found, past the capture of output; fails if that is nothing.
+    pub(crate) fn tell(&self, by: &str) {
+        assert!(!self.compared.is_empty(), "nothing was compared");
         let worst = self.worst.values().fold(0f64, |worst, &share| worst.max(share));
         let mut text = String::new();
         for (family, share) in &self.worst {
             text += &format!("  {family}: worst {:.1} % of the tolerance\n", 100.0 * share);
         }
         text += &format!(
-            "kernels: {} of {} launched, worst {:.1} % of the tolerance ({mode}, {} numbers)\n",
+            "kernels: {} of {} launched, worst {:.1} % of the tolerance ({by}, {} numbers)\n",
             self.compared.len(),
             self.names.len(),
             100.0 * worst,

@@ -2,6 +2,8 @@
 //! Chores of this repository: `cargo xtask COMMAND`.
 
 mod abi;
+#[cfg(unix)]
+mod bundle;
 mod clock;
 mod kernels;
 mod peers;
@@ -24,6 +26,8 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Abi(abi::Args),
+    #[cfg(unix)]
+    Bundle(bundle::Args),
     Kernels(kernels::Args),
     Peers(peers::Args),
     Rates(rates::Args),
@@ -32,6 +36,8 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Abi(args) => abi::run(&args),
+        #[cfg(unix)]
+        Command::Bundle(args) => bundle::run(&args),
         Command::Kernels(args) => kernels::run(&args),
         Command::Peers(args) => peers::run(&args),
         Command::Rates(args) => rates::run(&args),

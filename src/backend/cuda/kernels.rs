@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The kernels of a device, loaded in the first form that it takes.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -117,18 +116,26 @@ impl Kernels {
         self.load(gpu, source).map_err(Refused::into_error)
     }
 
+    /// A source in the form in which it is loaded.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if it has to be compiled and cannot be.
+    pub(super) fn code(&self, gpu: &Gpu, source: &Source) -> Result<Code> {
+        Ok(match (self.image, source.cubins, source.ptx) {
+            (LoadedImage::Cubin, Some(cubins), _) => Code::Machine(cubins.to_vec()),
+            (LoadedImage::Ptx, _, Some(ptx)) => Code::Ptx(ptx.into()),
+            (LoadedImage::Simulated, ..) => Code::Ptx(names(source)),
+            _ => nvrtc::compiled(gpu, source)?,
+        })
+    }
+
     fn load(&mut self, gpu: &Gpu, source: &Source) -> Result<Arc<CudaModule>, Refused> {
         if let Some(module) = self.modules.get(source.name) {
             return Ok(module.clone());
         }
-        let image = match (self.image, source.cubins, source.ptx) {
-            (LoadedImage::Cubin, Some(cubins), _) => Ptx::from_binary(cubins.to_vec()),
-            (LoadedImage::Ptx, _, Some(ptx)) => Ptx::from_src(ptx),
-            (LoadedImage::Simulated, ..) => Ptx::from_src(names(source).as_ref()),
-            _ => match nvrtc::compiled(gpu, source).map_err(Refused::Form)? {
-                Code::Machine(code) => Ptx::from_binary(code),
-                Code::Ptx(text) => Ptx::from_src(text),
-            },
+        let image = match self.code(gpu, source).map_err(Refused::Form)? {
+            Code::Machine(code) => Ptx::from_binary(code),
+            Code::Ptx(text) => Ptx::from_src(text),
         };
         let _turn = gpu.turns().call();
         let module = gpu.context().load_module(image).map_err(|error| {
@@ -194,7 +201,6 @@ fn reasons(refused: &[(LoadedImage, Error)]) -> String {
 }
 
 /// What the simulated driver takes for a module: the names of kernels that it was built with.
-fn names(source: &Source) -> Cow<'static, str> {
-    let entries = source.kernels.iter().map(|kernel| format!(".visible .entry {kernel}\n"));
-    entries.collect::<String>().into()
+fn names(source: &Source) -> String {
+    source.kernels.iter().map(|kernel| format!(".visible .entry {kernel}\n")).collect()
 }

@@ -22,6 +22,8 @@ mod gpu;
 mod host;
 mod image;
 mod kernels;
+#[doc(hidden)]
+pub mod lab;
 mod launch;
 mod lower;
 mod memory;

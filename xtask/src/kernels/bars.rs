@@ -191,6 +191,7 @@ const BARS: &[Bar] = &[
     Bar { parts: &["take_128"], narrow: 1, why: "an index is a single number", ..POINTWISE },
     Bar { parts: &["take"], narrow: 3, why: ONE_BY_ONE, ..POINTWISE },
     Bar { parts: &["cast"], narrow: 16, why: LAST_FEW, ..POINTWISE },
+    Bar { parts: &["ceiling"], registers: 64, narrow: SCALARS, why: "a thread reads its few words once", ..POINTWISE },
     Bar { parts: &["chain"], registers: 85, occupancy: 3, narrow: SCALARS, code: 92 * 1024, why: EVERY_FUNCTION, ..POINTWISE },
 ];
 

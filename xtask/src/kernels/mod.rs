@@ -8,7 +8,7 @@ mod device;
 mod measure;
 mod ptxas;
 mod sass;
-mod toolchain;
+pub(crate) mod toolchain;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

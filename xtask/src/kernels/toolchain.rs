@@ -12,7 +12,7 @@ use std::thread;
 use crate::Result;
 
 /// The compiler and the disassembler beside it.
-pub(super) struct Toolchain {
+pub(crate) struct Toolchain {
     nvcc: PathBuf,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct Built {
 
 impl Toolchain {
     /// Looks in `NVCC`, `CUDA_HOME`, `CUDA_PATH`, `PATH` and what `scripts/cuda-toolchain.sh` installed, in this order.
-    pub(super) fn find() -> Result<Self> {
+    pub(crate) fn find() -> Result<Self> {
         let named = env::var_os("NVCC").map(PathBuf::from);
         let file = format!("nvcc{}", env::consts::EXE_SUFFIX);
         let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(env::var_os);
@@ -39,6 +39,12 @@ impl Toolchain {
             "no nvcc in NVCC, CUDA_HOME, CUDA_PATH, PATH or target/cuda; run scripts/cuda-toolchain.sh",
         )?;
         Ok(Toolchain { nvcc })
+    }
+
+    /// The compiler.
+    #[cfg(unix)]
+    pub(crate) fn nvcc(&self) -> &Path {
+        &self.nvcc
     }
 
     /// Compiles all sources, as many at a time as there are processors; the results are in the order of the sources.
