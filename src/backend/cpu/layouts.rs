@@ -3,7 +3,7 @@
 
 use super::launch::recurrent;
 use crate::backend::Layout;
-use crate::graph::{ParamRole, ParamSpec, ParamUsage};
+use crate::graph::{ParamId, ParamRole, ParamSpec, ParamUsage};
 use crate::kernel::Kernel;
 use crate::plan::{BufferId, Place, Plan, Step};
 
@@ -25,6 +25,8 @@ pub(super) struct Foreign {
     /// Which of the step's inputs it is.
     pub(super) index: usize,
     pub(super) layout: Layout,
+    /// Whose shape the layout is for; the step may take it under another.
+    pub(super) parameter: ParamId,
 }
 
 /// The parameters that are brought to another layout for a step: all kernels expect row-major but for
@@ -35,7 +37,7 @@ pub(super) fn foreign(plan: &Plan, step: &Step) -> Vec<Foreign> {
         Place::Parameter(id) => {
             let spec = &plan.graph.parameters()[id.index()];
             let layout = layout(spec);
-            (spec.role == ParamRole::Trained && layout != Layout::RowMajor).then_some(layout)
+            (spec.role == ParamRole::Trained && layout != Layout::RowMajor).then_some((layout, id))
         }
         _ => None,
     };
@@ -53,7 +55,7 @@ pub(super) fn foreign(plan: &Plan, step: &Step) -> Vec<Foreign> {
         _ => false,
     };
     let reads = step.reads.iter().enumerate();
-    let all = reads.filter_map(|(index, read)| layout_of(read).map(|layout| (index, layout)));
-    let foreign = all.filter(|&(index, layout)| !knows(index, layout));
-    foreign.map(|(index, layout)| Foreign { index, layout }).collect()
+    let all = reads.filter_map(|(index, read)| layout_of(read).map(|found| (index, found)));
+    let foreign = all.filter(|&(index, (layout, _))| !knows(index, layout));
+    foreign.map(|(index, (layout, parameter))| Foreign { index, layout, parameter }).collect()
 }

@@ -70,7 +70,7 @@ fn launch_loop(
     let numbers = located.numbers(plan, scalars);
     let update = state::training_state(arenas, memory).update();
     let mut operands = located.borrow(arenas, run, &numbers)?;
-    let row_major = row_major(plan, step, foreign, &operands)?;
+    let row_major = row_major(plan, foreign, &operands)?;
     for (foreign, values) in foreign.iter().zip(&row_major) {
         operands.reads[foreign.index] = Read::F32(values);
     }
@@ -85,14 +85,9 @@ fn launch_loop(
 }
 
 /// Parameters in the order that all kernels know.
-fn row_major(
-    plan: &Plan,
-    step: &Step,
-    foreign: &[Foreign],
-    operands: &Operands<'_>,
-) -> Result<Vec<Vec<f32>>> {
-    let unpacked = foreign.iter().map(|&Foreign { index, layout }| {
-        let shape = &plan.graph.node(step.inputs[index]).ty.shape;
+fn row_major(plan: &Plan, foreign: &[Foreign], operands: &Operands<'_>) -> Result<Vec<Vec<f32>>> {
+    let unpacked = foreign.iter().map(|&Foreign { index, layout, parameter }| {
+        let shape = &plan.graph.parameters()[parameter.index()].shape;
         allocate::probe(2 * shape.elements() * size_of::<f32>(), "a parameter in row-major order")?;
         Ok(layout.unpack(shape, operands.reads[index].values()?))
     });
