@@ -209,6 +209,7 @@ typedef struct KilnDropoutParams {
   unsigned int samples;
   unsigned int elements; /* per sample, in mask order */
   KilnDivider blocks;    /* ceil(elements / 8), the Philox calls per sample */
+  unsigned int offset_factor; /* 0 for weights, whose mask all runs of a pass share; else 1 */
   KilnMask mask;
 } KilnDropoutParams;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// Dropout (Hinton et al. 2012, arXiv:1207.0580), of elements or of whole channels. Backward is the same kernel on dy:
-// the mask is computed again, never stored. One thread per Philox call, hence per eight elements.
+// Dropout (Hinton et al. 2012, arXiv:1207.0580), of elements, of weights, or of whole channels or features. Backward is
+// the same kernel on dy: the mask is computed again, never stored. One thread per Philox call, hence per eight elements.
 #include "abi.h"
 #include "lib/divide.cuh"
 #include "lib/pack.cuh"
@@ -26,7 +26,8 @@ template <class T> KILN_DEVICE void dropout(const KilnDropoutParams& p, const Ra
   if (!at.exists) return;
   const size_t first = static_cast<size_t>(blockIdx.x * KILN_BLOCK_THREADS + threadIdx.x) * kMaskBlock;
   auto chunk = load_chunk<kMaskBlock>(static_cast<const T*>(p.x) + first);
-  const auto keep = keep_bits(p.mask, rate.threshold, p.scalars->pass, p.scalars->sample_offset + at.sample, at.block);
+  const u32 sample = p.scalars->sample_offset * p.offset_factor + at.sample;
+  const auto keep = keep_bits(p.mask, rate.threshold, p.scalars->pass, sample, at.block);
 #pragma unroll
   for (float& x : chunk.v) x *= rate.scale;
   store_kept(static_cast<T*>(p.y) + first, chunk, keep);
@@ -40,7 +41,8 @@ template <class T> KILN_DEVICE void dropout_ragged(const KilnDropoutParams& p, c
   const size_t first = static_cast<size_t>(at.sample) * p.elements + element;
   const int count = static_cast<int>(min(p.elements - element, static_cast<u32>(kMaskBlock)));
   auto chunk = load_chunk_part<kMaskBlock>(static_cast<const T*>(p.x) + first, count);
-  const auto keep = keep_bits(p.mask, rate.threshold, p.scalars->pass, p.scalars->sample_offset + at.sample, at.block);
+  const u32 sample = p.scalars->sample_offset * p.offset_factor + at.sample;
+  const auto keep = keep_bits(p.mask, rate.threshold, p.scalars->pass, sample, at.block);
 #pragma unroll
   for (float& x : chunk.v) x *= rate.scale;
   select_kept(chunk, keep);

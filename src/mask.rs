@@ -33,10 +33,29 @@ impl Mask {
         keep(&MaskKey { seed, site, step, drop15 }, sample, element)
     }
 
+    /// The mask of one step of a sequence, for what is drawn anew in each step inside a recurrent layer:
+    /// zoneout, and dropout of updates. Steps count from the first, whichever way a layer goes.
+    ///
+    /// ```
+    /// use kiln::mask::Mask;
+    ///
+    /// let zoneout = Mask::new(7, "lstm.zoneout#0", 0.5);
+    /// let kept = |step| (0..64).map(|unit| zoneout.at_step(step).keeps(0, 3, unit)).collect::<Vec<_>>();
+    /// assert_ne!(kept(1), kept(2));
+    /// ```
+    pub fn at_step(self, step: u32) -> Self {
+        Mask { site: site_of_step(self.site, step), ..self }
+    }
+
     /// What kept elements are multiplied by.
     pub fn scale(&self) -> f32 {
         scale_of(self.drop15) as f32
     }
+}
+
+/// The site of one step's mask: another for each step, since the factor is odd.
+pub(crate) fn site_of_step(site: u32, step: u32) -> u32 {
+    site.wrapping_add(step.wrapping_mul(0x9e37_79b9))
 }
 
 /// The number of a site or parameter name: 32-bit FNV-1a of its bytes.

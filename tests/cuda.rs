@@ -35,6 +35,8 @@ mod predictor;
 mod program;
 #[path = "cuda/recurrent.rs"]
 mod recurrent;
+#[path = "cuda/recurrent_options.rs"]
+mod recurrent_options;
 #[path = "cuda/state.rs"]
 mod state;
 #[path = "cuda/threads.rs"]

@@ -209,9 +209,17 @@ impl Var {
 
     /// Dropout at the next site of the current layer: each call of a layer draws its own mask.
     pub(crate) fn dropout(&self, rate: DropRate, drops: Drops) -> Var {
-        let mut tracer = self.tracer.borrow_mut();
-        let (site, given) = (tracer.next_site(), tracer.next_mask());
-        drop(tracer);
+        self.dropout_at(self.next_site(), rate, drops)
+    }
+
+    /// The number of the next site of the current layer.
+    pub(crate) fn next_site(&self) -> u32 {
+        self.tracer.borrow_mut().next_site()
+    }
+
+    /// Dropout at a site that the caller has numbered.
+    pub(crate) fn dropout_at(&self, site: u32, rate: DropRate, drops: Drops) -> Var {
+        let given = self.tracer.borrow_mut().next_mask();
         match given {
             Some(node) => self.masked(&Var { node, ..self.clone() }, drops),
             None => self.apply(Op::Dropout(Dropout { site, rate, drops }), &[]),

@@ -390,7 +390,7 @@ pub(crate) fn counts_as_stored(node: &Node, dropout: Dropout) -> bool {
     match dropout.drops {
         Drops::Elements => node.ty.shape.rank() < 4 || conv::lies_channels_last(node),
         Drops::Channels => node.ty.shape.rank() >= 2 && conv::lies_channels_last(node),
-        Drops::Samples => true,
+        Drops::Samples | Drops::Features | Drops::Weights => true,
     }
 }
 

@@ -39,7 +39,9 @@ fn padded_last_state(sight: &Sight<'_>, findings: &mut Findings) {
     let pads = |id: &NodeId| matches!(sight.graph.node(*id).op, Op::Take { padding: Some(_), .. });
     for id in sight.all(|part| part == Part::Recurrent) {
         let Op::Recurrent(Recurrent { lengths, .. }) = sight.graph.node(id).op else { continue };
-        if lengths.is_given() || !is_last_used(sight, id) {
+        // A single step is not padded: it is one of those that a layer with options goes over.
+        let steps = sight.graph.node(id).ty.shape.dims().get(1);
+        if lengths.is_given() || steps == Some(&1) || !is_last_used(sight, id) {
             continue;
         }
         let embedding = upstream(sight, id).into_iter().find(pads);

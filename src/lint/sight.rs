@@ -61,7 +61,10 @@ impl<'g> Sight<'g> {
         let users = graph.users();
         let mut sight =
             Sight { graph, eval, case, dropouts: vec![], residuals, parts, users, origins };
-        let dropouts = graph.nodes().filter(|(id, _)| sight.part(*id) == Part::Dropout);
+        // What recurrent layers draw in each step is no layer's output.
+        let is_inside = |id| matches!(graph.layer(id).kind, "RecurrentDropout" | "Zoneout");
+        let is_one = |id: NodeId| sight.part(id) == Part::Dropout && !is_inside(id);
+        let dropouts = graph.nodes().filter(|(id, _)| is_one(*id));
         sight.dropouts =
             dropouts.filter_map(|(id, node)| sight.drop(id, node, &in_branch)).collect();
         sight

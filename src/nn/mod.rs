@@ -22,6 +22,7 @@ pub(crate) mod init;
 mod instance_norm;
 mod layer_norm;
 mod linear;
+mod locked_dropout;
 mod ops;
 mod pool;
 mod rates;
@@ -54,13 +55,14 @@ pub use init::{Fan, Init};
 pub use instance_norm::{InstanceNorm2d, InstanceNormOptions};
 pub use layer_norm::{LayerNorm, LayerNormOptions};
 pub use linear::Linear;
+pub use locked_dropout::LockedDropout;
 pub use ops::{Axis, Correction, Keep, Number, Operand};
 pub use pool::{
     AvgPool, AvgPool1d, AvgPool2d, AvgPool3d, MaxPool, MaxPool1d, MaxPool2d, MaxPool3d,
 };
 pub use recurrent::{
-    Directions, Gru, Lstm, Nonlinearity, RecurrentOptions, RecurrentOutput, Rnn, SequenceOrder,
-    Sequences,
+    Between, Directions, GateNorm, Gru, Lstm, Nonlinearity, RecurrentOptions, RecurrentOutput, Rnn,
+    SequenceOrder, Sequences,
 };
 pub use scope::Scope;
 pub use sequential::Sequential;

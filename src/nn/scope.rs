@@ -125,8 +125,8 @@ impl Scope {
     }
 
     /// The same place, where the rates of [`Dropout`](super::Dropout), [`Dropout1d`](super::Dropout1d) to
-    /// `Dropout3d`, [`StochasticDepth`](super::StochasticDepth) and of the dropout between recurrent layers,
-    /// here and below, follow a schedule: what `schedule` makes of a layer's path and the rate that it was
+    /// `Dropout3d`, [`LockedDropout`](super::LockedDropout), [`StochasticDepth`](super::StochasticDepth), of
+    /// the dropout between recurrent layers and of recurrent weights, here and below, follow a schedule: what `schedule` makes of a layer's path and the rate that it was
     /// given. So the rates of a network change that was written for constant ones.
     ///
     /// ```

@@ -32,6 +32,9 @@ impl Op {
             Op::ByMode(_) | Op::Blend(_) => Formats::Elementwise,
             Op::Dropout(Dropout { drops: Drops::Samples, .. }) => Formats::Elementwise,
             Op::Dropout(Dropout { drops: Drops::Channels, .. }) => Formats::Images(1),
+            Op::Dropout(Dropout { drops: Drops::Features | Drops::Weights, .. }) => {
+                Formats::Contiguous
+            }
             // Masks count the elements of a sample channels-last from rank 4 on.
             Op::Dropout(_) if inputs[0].shape.rank() >= 4 => Formats::Images(1),
             // Per channel: columns summed up.

@@ -45,6 +45,11 @@ pub enum Drops {
     Channels,
     /// Whole samples.
     Samples,
+    /// Whole features, the last extent, of each sample: the same at all steps of a sequence.
+    Features,
+    /// Each element of what is the same for all samples, such as a weight, as `[draws, elements]`. All
+    /// parts of a batch have the same mask; draws of Monte Carlo mode have one each.
+    Weights,
 }
 
 impl Dropout {
@@ -69,7 +74,8 @@ impl Dropout {
         let scale = scale_of(key.drop15);
         let per_sample = x.shape.sample_elements();
         let value = |(index, &value): (usize, &f64)| {
-            let sample = scalars.sample_offset.wrapping_add((index / per_sample) as u32);
+            let first = self.drops.first_sample(scalars.sample_offset);
+            let sample = first.wrapping_add((index / per_sample) as u32);
             let element = self.drops.number(&x.shape, index % per_sample);
             // Selected, not multiplied: a dropped infinity is 0, not NaN.
             if keep(&key, sample, element as u32) {
@@ -126,16 +132,38 @@ impl Drops {
     /// assert_eq!(Drops::Elements.mask_shape(&images), images);
     /// assert_eq!(Drops::Channels.mask_shape(&images).dims(), [8, 3, 1, 1]);
     /// assert_eq!(Drops::Samples.mask_shape(&images).dims(), [8, 1, 1, 1]);
+    /// assert_eq!(Drops::Features.mask_shape(&[8, 20, 64].into()).dims(), [8, 1, 64]);
     /// ```
     pub fn mask_shape(self, values: &Shape) -> Shape {
         let counted = match self {
-            Drops::Elements => values.rank(),
+            Drops::Elements | Drops::Weights => values.rank(),
             Drops::Channels => 2,
-            Drops::Samples => 1,
+            Drops::Features | Drops::Samples => 1,
         };
+        let is_counted =
+            |index| index < counted || self == Drops::Features && index + 1 == values.rank();
         let extents = values.dims().iter().enumerate();
-        let dims = extents.map(|(index, extent)| if index < counted { *extent } else { 1 });
+        let dims = extents.map(|(index, extent)| if is_counted(index) { *extent } else { 1 });
         dims.collect::<Vec<usize>>().into()
+    }
+
+    /// The number of the first row's sample in a run whose first sample has this one.
+    pub(crate) fn first_sample(self, sample_offset: u32) -> u32 {
+        match self {
+            Drops::Weights => 0,
+            _ => sample_offset,
+        }
+    }
+
+    /// Columns that are dropped as wholes of each sample of this shape, where they lie innermost; `None`
+    /// where single elements are.
+    pub(crate) fn columns(self, shape: &Shape) -> Option<usize> {
+        match self {
+            Drops::Elements | Drops::Weights => None,
+            Drops::Channels => Some(shape.dims().get(1).copied().unwrap_or(1).max(1)),
+            Drops::Features if shape.rank() > 1 => Some(shape.last().max(1)),
+            Drops::Features | Drops::Samples => Some(1),
+        }
     }
 
     /// The number under which the mask function knows what an element of a sample belongs to.
@@ -143,7 +171,9 @@ impl Drops {
         match self {
             Drops::Elements => element_in_mask_order(shape, element),
             Drops::Channels => element / shape.dims().iter().skip(2).product::<usize>().max(1),
-            Drops::Samples => 0,
+            Drops::Features if shape.rank() > 1 => element % shape.last().max(1),
+            Drops::Features | Drops::Samples => 0,
+            Drops::Weights => element,
         }
     }
 }
@@ -155,6 +185,8 @@ impl std::fmt::Display for Dropout {
             Drops::Elements => "",
             Drops::Channels => "channels, ",
             Drops::Samples => "samples, ",
+            Drops::Features => "features, ",
+            Drops::Weights => "weights, ",
         };
         match self.rate {
             DropRate::Constant(drop15) => write!(f, "dropout[{of}p={drop15}/32768]"),

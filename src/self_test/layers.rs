@@ -153,6 +153,19 @@ fn cases() -> Vec<Case> {
             let lstm = Lstm::with_options(&p.at("lstm"), n, n + 3, options);
             Function(Box::new(move |x| lstm.run(x).last_hidden() * 2.0))
         }),
+        sequence("lstm with masks inside and around", |p, n| {
+            let options = RecurrentOptions {
+                input_dropout: 0.2,
+                output_dropout: 0.2,
+                weight_dropout: 0.3,
+                recurrent_dropout: 0.3,
+                zoneout: 0.2,
+                cell_zoneout: 0.3,
+                ..layers(1)
+            };
+            let lstm = Lstm::with_options(&p.at("lstm"), n, n + 1, options);
+            Function(Box::new(move |x| lstm.forward(x)))
+        }),
         sequence("lstm of two layers, projected", |p, n| {
             let lstm = Lstm::projected(&p.at("lstm"), n, n + 2, n.div_ceil(2), layers(2));
             Function(Box::new(move |x| lstm.forward(x)))

@@ -11,6 +11,7 @@ mod groups;
 mod laws;
 mod losses;
 mod monte_carlo;
+mod recurrent_options;
 mod reductions;
 mod steps;
 

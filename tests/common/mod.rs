@@ -6,6 +6,7 @@ pub(crate) mod golden;
 pub(crate) mod hazards;
 pub(crate) mod image_zoo;
 pub(crate) mod philox;
+pub(crate) mod recurrent_zoo;
 pub(crate) mod reference;
 pub(crate) mod stepper;
 pub(crate) mod targets;

@@ -91,6 +91,7 @@ pub(crate) fn layers() -> Vec<Layer> {
     add("rnn_stack", &[&[5, 4, 7]], |p, x, rate| {
         Box::new(Rnn::with_options(p, last(x), 17, Nonlinearity::Relu, stack(rate)))
     });
+    super::recurrent_zoo::add_to(&mut add);
     super::image_zoo::add_to(&mut add);
     add("simple_net", &[&[1, 31], &[33, 49]], |p, x, rate| {
         Box::new(SimpleNet::new(p, last(x), 33, 10, rate))

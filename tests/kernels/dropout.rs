@@ -88,6 +88,7 @@ fn dropout(gpu: &Gpu, family: &str, storage: Storage, elements: usize, site: &Si
         samples: SAMPLES as u32,
         elements: elements as u32,
         blocks: divider(elements.div_ceil(8)),
+        offset_factor: 1,
         mask,
     };
     let kernel = format!("{family}_{}", storage.name());

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use kiln::loss::{Mse, Reduction};
 use kiln::mask::Mask;
 use kiln::nn::{
-    Bias, Directions, Embedding, EmbeddingOptions, Gru, Linear, Lstm, Module, RecurrentOptions,
-    Rnn, Scope, SequenceOrder, Sequences,
+    Bias, Directions, Embedding, EmbeddingOptions, GateNorm, Gru, Linear, Lstm, Module,
+    RecurrentOptions, Rnn, Scope, SequenceOrder, Sequences,
 };
 use kiln::optim::Sgd;
 use kiln::{Device, Net, Seed, Tensor, Trainer, Var};
@@ -106,6 +106,31 @@ fn arguments_that_cannot_be_are_named() {
         let expected = "dropout: expected a probability in [0, 1]";
         assert_eq!(refusal(make), format!("{expected}, got {got}"));
     }
+    let of_lstm = |options| refusal(|p| Lstm::with_options(&p.at("lstm"), 3, 5, options));
+    let plain = stack(1, 0.0);
+    for (name, options) in [
+        ("input_dropout", RecurrentOptions { input_dropout: -0.5, ..plain }),
+        ("output_dropout", RecurrentOptions { output_dropout: -0.5, ..plain }),
+        ("weight_dropout", RecurrentOptions { weight_dropout: -0.5, ..plain }),
+        ("recurrent_dropout", RecurrentOptions { recurrent_dropout: -0.5, ..plain }),
+        ("zoneout", RecurrentOptions { zoneout: -0.5, ..plain }),
+        ("cell_zoneout", RecurrentOptions { cell_zoneout: -0.5, ..plain }),
+    ] {
+        let expected = format!("lstm: {name}: expected a probability in [0, 1], got -0.5");
+        assert_eq!(of_lstm(options), expected);
+    }
+    let of_rnn =
+        |options| refusal(|p| Rnn::with_options(&p.at("rnn"), 3, 5, <_>::default(), options));
+    assert_eq!(
+        of_rnn(RecurrentOptions { recurrent_dropout: 0.5, cell_zoneout: 0.25, ..plain }),
+        "rnn: recurrent_dropout: expected 0, since only an LSTM and a GRU add an update to a state, \
+         got 0.5; rnn: cell_zoneout: expected 0, since only an LSTM has a cell state, got 0.25"
+    );
+    let normed = RecurrentOptions { norm: GateNorm::Layer, ..plain };
+    assert_eq!(
+        refusal(|p| Gru::with_options(&p.at("gru"), 3, 5, normed)),
+        "gru: norm: expected none, since gates of an LSTM alone are normalised, got layer norm"
+    );
     let table = |options| refusal(|p| Embedding::with_options(&p.at("e"), 4, 3, options));
     for row in [4, -5, isize::MIN] {
         let options = EmbeddingOptions { padding: Some(row), max_norm: None };

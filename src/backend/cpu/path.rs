@@ -117,8 +117,8 @@ impl Path {
             }
             Kernel::Dropout(dropout) => {
                 let divided = match dropout.drops {
-                    Drops::Elements => Elements,
-                    Drops::Channels | Drops::Samples => Rows,
+                    Drops::Elements | Drops::Weights => Elements,
+                    Drops::Channels | Drops::Samples | Drops::Features => Rows,
                 };
                 let is_large = shape(step.inputs[0]).elements() >= STREAMED_ELEMENTS;
                 let stores = if is_large { Stores::Streamed } else { Stores::Cached };

@@ -196,6 +196,7 @@ pub(crate) struct KilnDropoutParams {
     pub(crate) samples: u32,
     pub(crate) elements: u32,
     pub(crate) blocks: KilnDivider,
+    pub(crate) offset_factor: u32,
     pub(crate) mask: KilnMask,
 }
 #[repr(C)]

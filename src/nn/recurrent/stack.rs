@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Recurrent layers one above the other, of whichever cell.
 
-use super::{Directions, RecurrentOptions, RecurrentOutput, SequenceOrder, Sequences};
+use super::check::checked;
+use super::inside::Inside;
+use super::norm::Norms;
+use super::steps::{Ran, Steps};
+use super::{
+    Between, Directions, GateNorm, RecurrentOptions, RecurrentOutput, SequenceOrder, Sequences,
+};
 use crate::graph::{LayerPath, Var};
-use crate::lint::{Code, Severity};
 use crate::nn::rates::rate_below;
-use crate::nn::{Bias, Init, Param, Scope};
+use crate::nn::{Bias, Init, LockedDropout, Module, Param, Scope};
 use crate::op::{Cell, Direction, DropRate, Drops, Mismatch, Op, Presence, Recurrent};
 use crate::Shape;
 
@@ -18,6 +23,12 @@ pub(super) struct Stack {
     options: RecurrentOptions,
     /// Of the dropout between layers.
     rate: DropRate,
+    /// Before the lowest layer and behind the last.
+    ends: [Option<LockedDropout>; 2],
+    /// Of the recurrent weights, under a path of its own.
+    weights: Option<(LayerPath, DropRate)>,
+    /// What options change inside of steps.
+    inside: Option<Inside>,
     /// Those of the lowest layer first, its direction to the end before the other.
     passes: Vec<Pass>,
 }
@@ -39,10 +50,9 @@ struct Pass {
     weight_hh: Param,
     biases: Option<[Param; 2]>,
     weight_hr: Option<Param>,
+    /// In the place of biases.
+    norms: Option<Norms>,
 }
-
-/// Most layers of a stack, far more than anybody trains.
-const MOST_LAYERS: usize = 1000;
 
 impl Sizes {
     /// Features of a hidden state.
@@ -54,11 +64,19 @@ impl Sizes {
 impl Stack {
     pub(super) fn new(p: &Scope, cell: Cell, sizes: Sizes, options: RecurrentOptions) -> Self {
         let layer = p.layer(kind(cell));
-        let (sizes, options) = checked(p, sizes, options);
+        let (sizes, options) = checked(p, cell, sizes, options);
         let rate = match options.layers {
             1 => DropRate::constant(0.0),
             _ => rate_below(p, options.dropout),
         };
+        let ends =
+            [("input_dropout", options.input_dropout), ("output_dropout", options.output_dropout)]
+                .map(|(name, rate)| (rate > 0.0).then(|| LockedDropout::new(&p.at(name), rate)));
+        let weights = (options.weight_dropout > 0.0).then(|| {
+            let p = p.at("weight_dropout");
+            (p.layer("DropConnect"), rate_below(&p, options.weight_dropout))
+        });
+        let inside = Inside::new(p, &options);
         let mut passes = Vec::new();
         for number in 0..options.layers {
             let inputs = match number {
@@ -66,10 +84,10 @@ impl Stack {
                 _ => sizes.state() * directions(options.directions).len(),
             };
             for &direction in directions(options.directions) {
-                passes.push(Pass::new(p, (cell, sizes, inputs), options.bias, number, direction));
+                passes.push(Pass::new(p, (cell, sizes, inputs), &options, number, direction));
             }
         }
-        Stack { layer, cell, sizes, options, rate, passes }
+        Stack { layer, cell, sizes, options, rate, ends, weights, inside, passes }
     }
 
     pub(super) fn run(&self, sequences: &Sequences<'_>) -> RecurrentOutput {
@@ -97,40 +115,69 @@ impl Stack {
 
     fn record(&self, sequences: &Sequences<'_>) -> RecurrentOutput {
         let (mut hidden, mut cell) = (Vec::new(), Vec::new());
-        let mut x = self.in_order(sequences.x);
+        let [input, output] = &self.ends;
+        let locked = |dropout: &Option<LockedDropout>, x: Var| match dropout {
+            Some(dropout) => dropout.forward(&x),
+            None => x,
+        };
+        let mut x = locked(input, self.in_order(sequences.x));
         let count = directions(self.options.directions).len();
         for (layer, passes) in self.passes.chunks(count).enumerate() {
             let mut outputs = Vec::with_capacity(count);
             for (pass, number) in passes.iter().zip(layer * count..) {
                 let mut states = sequences.hidden.get(number).into_iter().collect::<Vec<_>>();
                 states.extend(sequences.cell.get(number));
-                let output = self.pass(pass, &x, &states, sequences.lengths);
-                hidden.push(output.result(1));
-                if self.cell == Cell::Lstm {
-                    cell.push(output.result(2));
-                }
-                outputs.push(output);
+                let ran = self.pass(pass, &x, &states, sequences.lengths);
+                hidden.push(ran.hidden);
+                cell.extend(ran.cell);
+                outputs.push(ran.output);
             }
             x = Var::concat(&outputs, 2);
             if layer + 1 < self.options.layers {
-                x = x.dropout(self.rate, Drops::Elements);
+                x = match self.options.between {
+                    Between::EachStep => x.dropout(self.rate, Drops::Elements),
+                    Between::Locked => x.dropout(self.rate, Drops::Features),
+                };
             }
         }
-        RecurrentOutput { output: self.in_order(&x), hidden, cell }
+        RecurrentOutput { output: self.in_order(&locked(output, x)), hidden, cell }
     }
 
     /// One layer in one direction: the products of all inputs at once, then step after step.
-    fn pass(&self, pass: &Pass, x: &Var, states: &[&Var], lengths: Option<&Var>) -> Var {
-        let Some(shape) = x.shape() else { return x.clone() };
+    fn pass(&self, pass: &Pass, x: &Var, states: &[&Var], lengths: Option<&Var>) -> Ran {
+        let Some(shape) = x.shape() else { return Ran::unknown(self.cell, x) };
         let [samples, steps] = [shape.dims()[0], shape.dims()[1]];
         let rows = x.reshape([samples * steps, shape.last()]);
         let mut products = rows.matmul_transposed(&x.parameter(&pass.weight_ih));
-        let mut operands = vec![x.parameter(&pass.weight_hh)];
-        if let Some([bias_ih, bias_hh]) = &pass.biases {
+        if let Some([bias_ih, _]) = &pass.biases {
             products = &products + &x.parameter(bias_ih);
-            operands.push(x.parameter(bias_hh));
         }
-        operands.extend(pass.weight_hr.as_ref().map(|weight| x.parameter(weight)));
+        if let Some(norms) = &pass.norms {
+            products = norms.inputs.of(&products);
+        }
+        let products = products.reshape([samples, steps, pass.weight_ih.shape().rows()]);
+        let weight_hh = self.recurrent_weight(pass, x);
+        let bias_hh = pass.biases.as_ref().map(|[_, bias]| x.parameter(bias));
+        let weight_hr = pass.weight_hr.as_ref().map(|weight| x.parameter(weight));
+        if let Some(inside) = &self.inside {
+            let (cell, direction, norms) = (self.cell, pass.direction, pass.norms.as_ref());
+            let (units, state) = (self.sizes.hidden, self.sizes.state());
+            let steps = Steps {
+                cell,
+                direction,
+                inside,
+                norms,
+                units,
+                state,
+                weight_hh,
+                bias_hh,
+                weight_hr,
+            };
+            return steps.run(&products, states, lengths);
+        }
+        let mut operands = vec![weight_hh];
+        operands.extend(bias_hh);
+        operands.extend(weight_hr);
         operands.extend(states.iter().copied().cloned());
         operands.extend(lengths.cloned());
         let recurrent = Recurrent {
@@ -140,8 +187,21 @@ impl Stack {
             lengths: Presence::of(lengths),
             ..Recurrent::new(self.cell, pass.direction)
         };
-        let products = products.reshape([samples, steps, pass.weight_ih.shape().rows()]);
-        products.apply(Op::Recurrent(recurrent), &operands.iter().collect::<Vec<_>>())
+        let output = products.apply(Op::Recurrent(recurrent), &operands.iter().collect::<Vec<_>>());
+        let hidden = output.result(1);
+        let cell = (self.cell == Cell::Lstm).then(|| output.result(2));
+        Ran { output, hidden, cell }
+    }
+
+    /// A recurrent weight, of which some is dropped. As one row, which is the first draw's.
+    fn recurrent_weight(&self, pass: &Pass, x: &Var) -> Var {
+        let weight = x.parameter(&pass.weight_hh);
+        let Some((layer, rate)) = &self.weights else { return weight };
+        let shape = pass.weight_hh.shape();
+        weight.within(layer, |weight| {
+            let row = weight.reshape([1, shape.elements()]);
+            row.dropout(*rate, Drops::Weights).reshape(shape.clone())
+        })
     }
 
     /// From the user's order of extents to that of the operation, and back.
@@ -217,7 +277,7 @@ impl Pass {
     fn new(
         p: &Scope,
         (cell, sizes, inputs): (Cell, Sizes, usize),
-        bias: Bias,
+        options: &RecurrentOptions,
         layer: usize,
         direction: Direction,
     ) -> Self {
@@ -232,49 +292,16 @@ impl Pass {
         };
         let weight_ih = weight("weight_ih", rows, inputs);
         let weight_hh = weight("weight_hh", rows, sizes.state());
-        let biases = (bias == Bias::Added).then(|| {
+        let norms = (options.norm == GateNorm::Layer)
+            .then(|| Norms::new(p, sizes.hidden, cell.gates(), options.bias, &suffix));
+        let biases = (options.bias == Bias::Added && norms.is_none()).then(|| {
             ["bias_ih", "bias_hh"]
                 .map(|name| p.parameter(&format!("{name}_{suffix}"), [rows], init))
         });
         let weight_hr =
             sizes.projected.map(|projected| weight("weight_hr", projected, sizes.hidden));
-        Pass { direction, weight_ih, weight_hh, biases, weight_hr }
+        Pass { direction, weight_ih, weight_hh, biases, weight_hr, norms }
     }
-}
-
-/// Reports what cannot be, and goes on with what can.
-fn checked(p: &Scope, sizes: Sizes, options: RecurrentOptions) -> (Sizes, RecurrentOptions) {
-    let (mut sizes, mut options) = (sizes, options);
-    for (what, size) in [("inputs", &mut sizes.inputs), ("hidden", &mut sizes.hidden)] {
-        if *size == 0 {
-            p.reject(what, "1 or more", 0);
-            *size = 1;
-        }
-    }
-    match sizes.projected {
-        Some(projected) if !(1..sizes.hidden).contains(&projected) => {
-            let expected = format!("1 or more, and less than the {} units", sizes.hidden);
-            p.reject("projected", &expected, projected);
-            sizes.projected = None;
-        }
-        _ => {}
-    }
-    if !(1..=MOST_LAYERS).contains(&options.layers) {
-        p.reject("layers", &format!("1 to {MOST_LAYERS}"), options.layers);
-        options.layers = 1;
-    }
-    if !(0.0..=1.0).contains(&options.dropout) {
-        p.reject("dropout", "a probability in [0, 1]", options.dropout);
-    } else if options.dropout > 0.0 && options.layers == 1 {
-        let reason = format!("drops {} between layers, and is one layer alone", options.dropout);
-        p.remark(Code::NoEffect, Severity::Warn, reason);
-        tracing::warn!(
-            layer = p.path(),
-            dropout = options.dropout,
-            "nothing is dropped: dropout lies between layers, and there is one"
-        );
-    }
-    (sizes, options)
 }
 
 fn directions(directions: Directions) -> &'static [Direction] {

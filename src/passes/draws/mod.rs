@@ -7,6 +7,7 @@
 //! come behind it.
 
 mod along;
+mod apart;
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,7 @@ use crate::graph::{Builder, Graph, Node, NodeId};
 use crate::op::{Binary, Dropout, Mismatch, Op, Unary};
 use crate::{Error, Result, Shape};
 use along::{lies, rule, Along, Lie};
+use apart::Apart;
 
 /// What a pass in Monte Carlo mode draws.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,9 +82,17 @@ pub(super) fn repeat(graph: Graph, draws: Draws, goal: &Goal) -> Result<Graph> {
     let samples = inputs.map(|(_, node)| node.ty.shape.samples()).min().unwrap_or(0);
     let lies = lies(&graph, samples.max(1));
     let builder = Builder::rebuild(&graph);
-    let (placed, repeated) = (Vec::with_capacity(graph.nodes().len()), BTreeMap::new());
-    let repetition =
-        Repetition { graph: &graph, draws, samples, is_random, lies, builder, placed, repeated };
+    let repetition = Repetition {
+        graph: &graph,
+        draws,
+        samples,
+        is_random,
+        lies,
+        builder,
+        placed: Vec::with_capacity(graph.nodes().len()),
+        repeated: BTreeMap::new(),
+        apart: Apart::default(),
+    };
     repetition.finish(goal)
 }
 
@@ -107,6 +117,8 @@ struct Repetition<'g> {
     placed: Vec<NodeId>,
     /// Values that are not random with rows for each draw, by where samples lie in them.
     repeated: BTreeMap<(NodeId, Along), NodeId>,
+    /// What is computed for each draw by itself.
+    apart: Apart,
 }
 
 impl Repetition<'_> {
@@ -137,6 +149,9 @@ impl Repetition<'_> {
     /// A random operation on all draws.
     fn draw(&mut self, id: NodeId, node: &Node) -> Result<NodeId> {
         let graph = self.graph;
+        if let Some(new) = self.draw_apart(id, node)? {
+            return Ok(new);
+        }
         let rule = rule(graph, node, &self.lies, self.samples).ok_or_else(|| self.mixture(id))?;
         self.builder.set_layer(node.layer);
         let mut inputs = Vec::with_capacity(node.inputs.len());
@@ -261,6 +276,7 @@ impl Repetition<'_> {
                 let value = self.builder.add(Op::Permute(vec![1, 0, 2]), &[value])?;
                 self.builder.add(Op::Reshape(dims.into()), &[value])
             }
+            _ if self.apart.is_weight(id) => self.weights_by_draw(id, dims.into()),
             // It is the same in each.
             _ => self.builder.add(Op::Broadcast(dims.into()), &[value]),
         }

@@ -4,8 +4,8 @@
 use kiln::loss::CrossEntropy;
 use kiln::models::RnnClassifier;
 use kiln::nn::{
-    Conv1d, Directions, Dropout, Embedding, EmbeddingOptions, Gru, Init, Keep, Linear, Lstm,
-    Module, RecurrentOptions, Scope, Sequences,
+    Between, Conv1d, Directions, Dropout, Embedding, EmbeddingOptions, GateNorm, Gru, Init, Keep,
+    Linear, Lstm, Module, RecurrentOptions, Scope, Sequences,
 };
 use kiln::op::TensorType;
 use kiln::Var;
@@ -36,6 +36,23 @@ pub(super) fn networks() -> Vec<Network> {
         (
             "AWD-LSTM for a small corpus",
             Box::new(|| found(tokens(20), |p| awd_lstm(p, [0.1, 0.4, 0.25, 0.4]))),
+        ),
+        ("AWD-LSTM by its options", Box::new(|| found(tokens(20), |p| language(p, awd_options())))),
+        (
+            "an LSTM that zones out",
+            Box::new(|| {
+                let plain = RecurrentOptions::default();
+                let options = RecurrentOptions { zoneout: 0.05, cell_zoneout: 0.5, ..plain };
+                found(tokens(20), move |p| language(p, options))
+            }),
+        ),
+        (
+            "a normalised LSTM whose updates are dropped",
+            Box::new(|| {
+                let (norm, plain) = (GateNorm::Layer, RecurrentOptions::default());
+                let options = RecurrentOptions { recurrent_dropout: 0.1, norm, ..plain };
+                found(tokens(20), move |p| language(p, options))
+            }),
         ),
         ("a regularised LSTM", Box::new(|| found(tokens(20), |p| stacked(p, 0.5)))),
         ("a large regularised LSTM", Box::new(|| found(tokens(20), |p| stacked(p, 0.65)))),
@@ -81,6 +98,27 @@ fn awd_lstm(
         let output = lstm.forward(&drops[1].forward(&rows));
         drops[2].forward(&output).matmul_transposed(&table)
     }
+}
+
+/// Merity et al. 2017 again, as options of the layer.
+fn awd_options() -> RecurrentOptions {
+    RecurrentOptions {
+        layers: 3,
+        dropout: 0.25,
+        between: Between::Locked,
+        input_dropout: 0.4,
+        output_dropout: 0.4,
+        weight_dropout: 0.5,
+        ..RecurrentOptions::default()
+    }
+}
+
+/// A language model of one stack: Krueger et al. 2016, arXiv:1606.01305; Ha et al. 2016, arXiv:1609.09106.
+fn language(p: &Scope, options: RecurrentOptions) -> impl Fn(&Var) -> Var + Send + Sync {
+    let embedding = Embedding::new(&p.at("embedding"), WORDS, 64);
+    let lstm = Lstm::with_options(&p.at("lstm"), 64, 64, options);
+    let decoder = linear(p, "decoder", 64, WORDS);
+    move |x: &Var| decoder.forward(&lstm.forward(&embedding.forward(x)))
 }
 
 /// Zaremba et al. 2014, arXiv:1409.2329: one rate everywhere but between steps.

@@ -50,6 +50,18 @@ pub(super) fn mutants() -> Vec<Mutant> {
         zoneout("by a difference that is scaled", || {
             cell(|old, new, drop| drop.forward(&(new - old)).scale(0.5) + old)
         }),
+        zoneout("by the options of a layer", || {
+            classifier(batch(&[4, 64]), |p| {
+                let options = RecurrentOptions {
+                    weight_dropout: 0.5,
+                    zoneout: 0.1,
+                    ..RecurrentOptions::default()
+                };
+                let lstm = Lstm::with_options(&p.at("lstm"), 64, 128, options);
+                let fc = linear(p, "fc", 128, 10);
+                move |x: &Var| fc.forward(lstm.run(x).last_hidden())
+            })
+        }),
         zoneout("by a choice", || {
             cell(|old, new, drop| {
                 let mask = drop.forward(&(new * 0.0 + 1.0));

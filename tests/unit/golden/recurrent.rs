@@ -62,7 +62,7 @@ impl Recurrent {
             bias: if is("bias") { Bias::Added } else { Bias::Absent },
             directions: if is("both") { Directions::Both } else { Directions::Forward },
             order,
-            dropout: 0.0,
+            ..RecurrentOptions::default()
         };
         let [inputs, hidden, projected] =
             ["inputs", "hidden", "projected"].map(|name| fixture.number(name));

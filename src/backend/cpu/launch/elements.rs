@@ -5,7 +5,7 @@ use super::super::operands::{Operands, Read};
 use super::super::simd::{self, Activation};
 use super::{internal, write, Launch};
 use crate::kernel::Chain;
-use crate::op::{Dropout, Drops, Unary};
+use crate::op::{Dropout, Unary};
 use crate::Result;
 
 impl Launch<'_> {
@@ -19,16 +19,13 @@ impl Launch<'_> {
     pub(super) fn dropout(mut self, dropout: Dropout) -> Result<()> {
         let shape = self.shape(self.step.inputs[0]);
         let per_sample = shape.sample_elements().max(1);
-        let columns = match dropout.drops {
-            Drops::Elements => None,
-            Drops::Channels => shape.dims().get(1).copied(),
-            Drops::Samples => Some(1),
-        };
+        let columns = dropout.drops.columns(shape);
         let key = dropout.key(self.scalars);
         let x = self.operands.reads[0].values()?;
         let y = write(&mut self.operands, 0)?;
-        let (pool, isa, first) = (&self.engine.pool, self.engine.isa, self.scalars.sample_offset);
-        match columns.map(|columns| columns.max(1)) {
+        let (pool, isa) = (&self.engine.pool, self.engine.isa);
+        let first = dropout.drops.first_sample(self.scalars.sample_offset);
+        match columns {
             None => simd::dropout(pool, isa, &key, first, per_sample, x, y),
             Some(columns) => {
                 let matrix = simd::Columns { rows_per_sample: per_sample / columns, columns };

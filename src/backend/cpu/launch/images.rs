@@ -28,7 +28,7 @@ impl<'a> Launch<'a> {
             rows_per_sample: shape.places().max(1),
             rows: match dropout.drops {
                 Drops::Channels => simd::MaskRows::Shared,
-                Drops::Elements | Drops::Samples => simd::MaskRows::Own,
+                _ => simd::MaskRows::Own,
             },
         });
         let activation = tail.activation.map_or(Ok(Activation::None), activation)?;

@@ -28,10 +28,8 @@ impl Lowering<'_> {
         [y, x]: [Address; 2],
     ) -> Launch {
         let per_sample = shape.sample_elements();
-        let channels = match dropout.drops {
-            Drops::Elements => return self.dropout_of_elements(dropout, shape, dtype, [y, x]),
-            Drops::Channels => shape.dims().get(1).copied().unwrap_or(1).max(1),
-            Drops::Samples => 1,
+        let Some(channels) = dropout.drops.columns(shape) else {
+            return self.dropout_of_elements(dropout, shape, dtype, [y, x]);
         };
         let (samples, positions) = (shape.samples(), per_sample / channels);
         let blocks = channels.div_ceil(ELEMENTS_PER_BLOCK as usize);
@@ -76,6 +74,8 @@ impl Lowering<'_> {
             samples: samples as u32,
             elements: elements as u32,
             blocks: divider(blocks),
+            // All runs of a pass have the same weights.
+            offset_factor: u32::from(dropout.drops != Drops::Weights),
             mask: self.mask(dropout),
         };
         Launch::new(format!("{family}_{dtype}"), Grid::over(samples * blocks), params)

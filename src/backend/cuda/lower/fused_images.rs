@@ -266,7 +266,7 @@ impl Lowering<'_> {
 pub(super) fn dropout_of(dropout: Dropout) -> u32 {
     match dropout.drops {
         Drops::Channels => 2,
-        Drops::Elements | Drops::Samples => 1,
+        _ => 1,
     }
 }
 
