@@ -404,7 +404,7 @@ impl Op {
             Op::SetState(_, rule) => rule.infer(inputs)?,
             Op::GlobalNorm => TensorType::f32(Shape::scalar()),
             Op::ClipCoefficient(_) => unary::infer(inputs)?,
-            Op::Unscale(unscale) => return unscale.infer(inputs),
+            Op::Unscale(unscale) => return unscale.infer(inputs).map(Results::from_vec),
         };
         Ok(smallvec![inferred])
     }
