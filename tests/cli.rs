@@ -309,7 +309,7 @@ fn gpus_are_planned_for_on_paper() {
                     (&plan["fills"]["count"], &plan["host"]["count"]),
                     (&0.into(), &0.into())
                 );
-                assert_eq!(number("cast_bytes") > 0, most == 10);
+                assert_eq!(number("cast_bytes") > 0, most >= 10);
             }
         }
     }

@@ -45,7 +45,8 @@ pub(super) struct Session {
     course: Course,
     /// What looks at it beyond that.
     watcher: Option<Watcher>,
-    /// How long measuring took the last time.
+    /// How long epochs took in this process, and measuring the last time.
+    working: Duration,
     measuring: Duration,
     /// Updates that this process found made.
     began: u64,
@@ -139,6 +140,7 @@ impl Session {
             history,
             course,
             watcher: None,
+            working: Duration::ZERO,
             measuring: Duration::ZERO,
             began,
             saved,
@@ -186,6 +188,12 @@ impl Session {
     pub(super) fn warnings(&self) -> Vec<String> {
         let warnings = self.watcher.iter().flat_map(Watcher::warnings);
         warnings.map(ToString::to_string).collect()
+    }
+
+    /// Share of the time of epochs for which the training was looked at.
+    pub(super) fn watching(&self) -> f64 {
+        let spent = self.watcher.as_ref().map_or(Duration::ZERO, Watcher::spent);
+        spent.as_secs_f64() / self.working.as_secs_f64().max(f64::MIN_POSITIVE)
     }
 
     /// What the history comes to.
@@ -277,6 +285,7 @@ impl Session {
                 }
                 self.course.observe(&epoch, &mut self.trainer)?;
                 self.history.push(epoch);
+                self.working += begun.elapsed();
             }
             None => {
                 let signal = self.conditions.interrupt.caught().unwrap_or(Signal::Interrupt);

@@ -3,7 +3,7 @@
 
 use crate::graph::Node;
 use crate::loss::Loss;
-use crate::op::Op;
+use crate::op::{Drops, Op};
 use crate::plan::Plan;
 use crate::scalars::Scalars;
 use crate::values::{Given, Values};
@@ -56,10 +56,12 @@ impl Part {
 }
 
 /// Whether the parts of a batch draw the masks of the whole: a mask counts samples from the part's
-/// first on, so every dropout must count the batch's samples.
+/// first on, so every dropout of samples must count the batch's. Masks of weights have no samples.
 pub(super) fn check_divisible(part: &Plan, samples: usize) -> Result<()> {
+    let drops_samples =
+        |op: &Op| matches!(op, Op::Dropout(dropout) if dropout.drops != Drops::Weights);
     let counts_others =
-        |node: &&Node| matches!(node.op, Op::Dropout(_)) && node.ty.shape.samples() != samples;
+        |node: &&Node| drops_samples(&node.op) && node.ty.shape.samples() != samples;
     let mut nodes = part.graph.nodes();
     let Some((id, node)) = nodes.find(|(_, node)| counts_others(node)) else { return Ok(()) };
     Err(Error::Shape {

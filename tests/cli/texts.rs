@@ -187,7 +187,10 @@ fn what_does_not_fit_a_run_of_texts_is_one_line() {
     assert!(text.contains("embedding.weight"), "{text}");
 
     for (args, expected) in [
-        (&["train", "--net", "rnn", "--data", "digits"][..], "data: expected words or text:FILE"),
+        (
+            &["train", "--net", "rnn", "--data", "digits"][..],
+            "data: expected words, text:FILE or vowels:DIR",
+        ),
         (&["train", "--data", "words"], "net: expected rnn, which takes texts"),
         (&["train", "--cell", "gru"], "cell: expected --net rnn with it, got gru"),
         (&["train", "--bidirectional"], "bidirectional: expected --net rnn with it, got true"),

@@ -42,12 +42,12 @@ fn a_run_on_vowels_learns_and_is_known_to_the_other_commands() {
     let at = dir.path();
     write(&at.join("speech"));
     let trained =
-        json(at, &[&SMALL[..], &["--epochs", "8", "--out", "A", "--json", "--quiet"]].concat());
+        json(at, &[&SMALL[..], &["--epochs", "16", "--out", "A", "--json", "--quiet"]].concat());
     assert!(trained["test_accuracy"].as_f64().unwrap() > 0.8, "{trained}");
     let evaluated = json(at, &["eval", "--checkpoint", "A", "--json"]);
     assert_eq!(evaluated["accuracy"], trained["test_accuracy"]);
     assert_eq!((&evaluated["samples"], &evaluated["data"]), (&27.into(), &"vowels".into()));
-    let mask = succeed(at, &["mask", "--checkpoint", "A", "--layer", "dropout"]);
+    let mask = succeed(at, &["mask", "--checkpoint", "A", "--layer", "dropout", "--pass", "3"]);
     assert!(mask.contains("elements of [8, 16]"), "{mask}");
     let drawn = json(at, &["eval", "--checkpoint", "A", "--monte-carlo", "4", "--json"]);
     assert!(drawn["monte_carlo"].is_object(), "{drawn}");

@@ -232,6 +232,8 @@ fn a_profile_says_what_each_step_takes() {
     let args =
         [&QUICK[..], &["--epochs", "1", "--threads", "1", "--out", "A", "--profile"]].concat();
     let told = json(at, &[&args[..], &["--json"]].concat());
+    let watching = told["profile"]["watching"].as_f64().unwrap();
+    assert!(watching > 0.0 && watching < 1.0, "{watching}");
     let plans = told["profile"]["plans"].as_array().unwrap();
     let step = plans.iter().find(|plan| plan["plan"] == "training step" && plan["samples"] == 64);
     let step = step.unwrap_or_else(|| panic!("{told}"));

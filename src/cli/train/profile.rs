@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `kiln train --profile`: how long the steps of plans took, beside what the machine gives.
 
+use std::cmp::Reverse;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
@@ -35,10 +36,14 @@ struct Beside {
 /// Prints the profile of a training, writes its trace and returns it for machines.
 pub(super) fn of(session: &mut Session, directory: &Path, output: &mut Output) -> Result<Value> {
     let net = session.net();
-    let plans = net.timed_plans();
+    let mut plans = net.timed_plans();
+    let is_timed = plans.iter().all(is_timed);
+    if !is_timed {
+        // Nobody knows which take the most time: training steps are looked at first.
+        plans.sort_by_key(|timed| (purpose(timed) != "training step", Reverse(timed.runs)));
+    }
     let Beside { ceilings, paths } = Beside::of(net.device(), &plans)?;
     let ceilings = ceilings.as_ref();
-    let is_timed = plans.iter().all(is_timed);
     let trace = is_timed.then(|| directory.join(TRACE_FILE));
     if let Some(trace) = &trace {
         write_atomically(trace, chrome_trace(&plans, &paths).to_string().as_bytes())?;
@@ -58,9 +63,12 @@ pub(super) fn of(session: &mut Session, directory: &Path, output: &mut Output) -
     if let Some(trace) = &trace {
         output.note(&format!("trace: {}", trace.display()))?;
     }
+    let watching = session.watching();
+    output.note(&format!("watching took {:.2} % of the time", 100.0 * watching))?;
     let of_plan = |(timed, paths): (&TimedPlan, &Vec<String>)| object(timed, paths, ceilings);
     Ok(json!({
         "peak_flops_per_second": ceilings.and_then(|ceilings| ceilings.flops),
+        "watching": watching,
         "trace": trace.map(|trace| trace.display().to_string()),
         "plans": plans.iter().zip(&paths).map(of_plan).collect::<Vec<_>>(),
     }))

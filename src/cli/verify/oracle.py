@@ -356,19 +356,24 @@ def floating(value, dtype):
 
 # ---- Ties ------------------------------------------------------------------------------------------
 
-# Share of the largest input of a ReLU, or of a pool, within which rounding may decide.
-NEAR = 2.0**-21
+# Share of the largest input of a ReLU, or of a pool, within which rounding may decide: more than what convolutions
+# by Winograd's algorithm differ by.
+NEAR = 2.0**-17
+# Share of the largest gradient of a call's results below which no decision shows in any tensor.
+FAINT = 2.0**-20
 # Ties that are tried the other way, one run each.
-MOST_TRIED = 32
+MOST_TRIED = 64
 
 usual_relu, usual_max_pool2d = F.relu, F.max_pool2d
 
 
 class Tie:
-    """Something that rounding may decide: what it decides here, and what else it could."""
+    """Something that rounding may decide: what it decides here, and what else it could. It shows if a gradient
+    comes to it."""
 
     def __init__(self, kind, share, own, other):
         self.kind, self.share, self.own, self.other = kind, share, own, other
+        self.shows = False
 
 
 class Ties:
@@ -383,36 +388,50 @@ class Ties:
         self.step, self.call = step, -1
 
     def settle(self, kind, shares, both):
-        """Notes the ties of a call, and returns those that are decided otherwise than they would be, as
-        elements and what is taken there."""
+        """Notes the ties of a call. Returns them by element, and those that are decided otherwise than they would
+        be, as elements and what is taken there."""
         self.call += 1
-        elements, taken = [], []
+        ties, elements, taken = {}, [], []
         for element in (shares <= 2 * NEAR).nonzero().flatten().tolist():
             place, share = (self.step, self.call, element), shares[element].item()
             # Once decided, it stays so where rounding moves it a little.
             if share > NEAR and place not in self.decisions:
                 continue
             tie = Tie(kind, share, *both(element))
-            self.found[place] = tie
+            self.found[place] = ties[element] = tie
             decision = self.decisions.get(place, tie.own)
             if decision != tie.own:
                 elements.append(element)
                 taken.append(decision)
-        return torch.tensor(elements, dtype=torch.long), taken
+        return ties, torch.tensor(elements, dtype=torch.long), taken
+
+    @staticmethod
+    def watch(y, ties):
+        """Marks the ties whose results a gradient comes to, once it does."""
+
+        def mark(gradient):
+            sizes = gradient.detach().abs().flatten()
+            least = FAINT * sizes.max()
+            for element, tie in ties.items():
+                tie.shows = bool(sizes[element] > least)
+
+        if ties and y.requires_grad:
+            y.register_hook(mark)
+        return y
 
     def relu(self, x, inplace=False):
         flat = x.flatten()
         size = flat.detach().abs()
         shares = torch.where(size > 0, size / size.max(), torch.full_like(size, 1.0))
-        elements, slopes = self.settle("ReLU", shares, lambda at: (int(flat[at] > 0), int(flat[at] <= 0)))
+        both = lambda at: (int(flat[at] > 0), int(flat[at] <= 0))
+        ties, elements, slopes = self.settle("ReLU", shares, both)
         y = usual_relu(x)
         if not slopes:
-            return y
+            return self.watch(y, ties)
         inputs = flat[elements]
-        # As if the input were as far on the other side of 0.
-        passed = inputs + (inputs.abs() - inputs).detach()
-        values = passed * torch.tensor(slopes, dtype=x.dtype)
-        return y.flatten().index_put((elements,), values).reshape(x.shape)
+        # As if they were 0.
+        values = (inputs - inputs.detach()) * torch.tensor(slopes, dtype=x.dtype)
+        return self.watch(y.flatten().index_put((elements,), values).reshape(x.shape), ties)
 
     def max_pool2d(self, x, *_, **__):
         """Of windows of 2x2, side by side."""
@@ -429,12 +448,12 @@ class Ties:
             own = int((windows[at] == first[at]).nonzero()[0])
             return own, next(place for place in top.indices[at].tolist() if place != own)
 
-        elements, places = self.settle("max-pool", shares, both)
+        ties, elements, places = self.settle("max-pool", shares, both)
         y = usual_max_pool2d(x, 2)
         if not places:
-            return y
+            return self.watch(y, ties)
         values = windows[elements, torch.tensor(places)]
-        return y.flatten().index_put((elements,), values).reshape(y.shape)
+        return self.watch(y.flatten().index_put((elements,), values).reshape(y.shape), ties)
 
 
 class Judge:
@@ -463,15 +482,15 @@ class Judge:
 
 
 def decided_as_by_kiln(task, given, dtype, kilns, exact=None):
-    """Trains, and where kiln's results are others, tries the ties the other way, one after the other, those
-    of the first step and nearest to equal first. Keeps what comes nearer to kiln's results, until they
+    """Trains, and where kiln's results are others, tries the ties that show the other way, one after the other,
+    those of the first step and nearest to equal first. Keeps what comes nearer to kiln's results, until they
     agree. Returns what was found, its ties, and how many were tried."""
     ties = Ties()
     found = train(task, given, dtype, "", ties)
     judge = Judge(task, kilns, exact or found)
     tried, runs, is_better = set(), 0, False
     while runs < MOST_TRIED and not judge.agrees(found):
-        left = [place for place in ties.found if place not in tried]
+        left = [place for place, tie in ties.found.items() if tie.shows and place not in tried]
         if not left:
             if not is_better:
                 break
@@ -496,7 +515,8 @@ def described(ties, runs):
         if ties.decisions.get((step, call, element), tie.own) != tie.own:
             place = {"step": step + 1, "call": call + 1, "element": element}
             otherwise.append({"kind": tie.kind, "share": tie.share, **place})
-    return {"found": len(ties.found), "tried": runs, "otherwise": otherwise}
+    found = sum(tie.shows for tie in ties.found.values())
+    return {"found": found, "tried": runs, "otherwise": otherwise}
 
 
 def draws_by_its_generator():

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Ties {
-    /// Elements within 2^-21 of the largest of a tie.
+    /// Elements within 2^-17 of the largest of a tie, to which a gradient comes.
     found: usize,
-    /// How many were tried the other way, which the script does at most 32 times.
+    /// How many were tried the other way, which the script does at most 64 times.
     tried: usize,
     otherwise: Vec<Tie>,
 }

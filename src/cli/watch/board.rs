@@ -43,11 +43,13 @@ impl Board {
         run.join(FOLDER)
     }
 
-    /// A step is made; on a GPU, it waits for those that are written down.
+    /// Whether a step is written down.
+    pub(in crate::cli) fn is_due(&self, update: u64) -> bool {
+        update.is_multiple_of(self.every)
+    }
+
+    /// A step is made that is due; on a GPU, this waits for it.
     pub(in crate::cli) fn step(&mut self, update: u64, loss: &StepLoss) -> Result<()> {
-        if !update.is_multiple_of(self.every) {
-            return Ok(());
-        }
         self.events.scalar("step/loss", update, loss.value()?.into())?;
         match loss.gradient_norm()? {
             Some(norm) => self.events.scalar("step/gradient norm", update, norm.into()),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use kiln::data::{Batch, Dataset, Pass};
 use kiln::watch::{cold_start, CheckSums, DeadUnits, Warning};
@@ -22,6 +23,8 @@ pub(in crate::cli) struct Watcher {
     warnings: Vec<Warning>,
     /// Layers and parameters that were warned about.
     told: BTreeSet<String>,
+    /// How long all of it took.
+    spent: Duration,
 }
 
 /// The samples that a network is tried on.
@@ -39,7 +42,19 @@ const SURE: usize = 1024;
 
 impl Watcher {
     pub(in crate::cli) fn new(board: Option<Board>, classes: usize) -> Self {
-        Watcher { board, classes, before: None, warnings: vec![], told: BTreeSet::new() }
+        Watcher {
+            board,
+            classes,
+            before: None,
+            warnings: vec![],
+            told: BTreeSet::new(),
+            spent: Duration::ZERO,
+        }
+    }
+
+    /// How long it looked at the training.
+    pub(in crate::cli) fn spent(&self) -> Duration {
+        self.spent
     }
 
     /// What was warned about.
@@ -49,7 +64,9 @@ impl Watcher {
 
     /// An epoch begins.
     pub(in crate::cli) fn begin(&mut self, epoch: usize, trainer: &mut AnyTrainer) -> Result<()> {
+        let begun = Instant::now();
         self.before = is_due(epoch).then(|| CheckSums::of(trainer)).transpose()?;
+        self.spent += begun.elapsed();
         Ok(())
     }
 
@@ -65,13 +82,21 @@ impl Watcher {
         loss: &StepLoss,
         output: &mut Output,
     ) -> Result<()> {
+        let board = self.board.as_mut().filter(|board| board.is_due(update));
+        if board.is_none() && update > 1 {
+            return Ok(());
+        }
+        // Until its loss is known, the step itself may take time.
+        let value = loss.value()?;
+        let begun = Instant::now();
+        if let Some(board) = board {
+            board.step(update, loss)?;
+        }
         if update == 1 {
-            self.warn(cold_start(loss.value()?.into(), self.classes), output)?;
+            self.warn(cold_start(value.into(), self.classes), output)?;
         }
-        match &mut self.board {
-            Some(board) => board.step(update, loss),
-            None => Ok(()),
-        }
+        self.spent += begun.elapsed();
+        Ok(())
     }
 
     /// An epoch is measured.
@@ -82,6 +107,7 @@ impl Watcher {
         probe: &Probe<'_>,
         output: &mut Output,
     ) -> Result<()> {
+        let begun = Instant::now();
         if let Some(before) = self.before.take() {
             let unchanged = CheckSums::of(trainer)?.unchanged_since(&before);
             self.warn(unchanged, output)?;
@@ -89,11 +115,13 @@ impl Watcher {
         if is_due(epoch.epoch) {
             self.warn(dead_units(trainer, probe)?, output)?;
         }
-        let Some(board) = &mut self.board else { return Ok(()) };
-        board.epoch(epoch, trainer.updates(), probe.set.len())?;
-        if board.wants_histograms(epoch.epoch) {
-            board.histograms(trainer, &probe.samples(0, probe.batch)?)?;
+        if let Some(board) = &mut self.board {
+            board.epoch(epoch, trainer.updates(), probe.set.len())?;
+            if board.wants_histograms(epoch.epoch) {
+                board.histograms(trainer, &probe.samples(0, probe.batch)?)?;
+            }
         }
+        self.spent += begun.elapsed();
         Ok(())
     }
 

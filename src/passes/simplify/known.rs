@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The nodes of a growing graph, found by operation and inputs.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::discriminant;
 
@@ -12,9 +12,9 @@ use crate::op::Op;
 #[derive(Debug, Default)]
 pub(super) struct Known {
     /// The latest node with a hash.
-    latest: HashMap<u64, NodeId>,
+    latest: BTreeMap<u64, NodeId>,
     /// For each node that has one, the node before with the same hash.
-    before: HashMap<NodeId, NodeId>,
+    before: BTreeMap<NodeId, NodeId>,
 }
 
 impl Known {
