@@ -338,6 +338,7 @@ pub(crate) struct KilnLinearCrossEntropyParams {
     pub(crate) d_scores: Address,
     pub(crate) scores: Address,
     pub(crate) features: u32,
+    pub(crate) rows_per_block: u32,
 }
 pub(crate) const KILN_NESTEROV_OFF: KilnNesterov = 0;
 pub(crate) const KILN_NESTEROV_ON: KilnNesterov = 1;
@@ -540,6 +541,9 @@ pub(crate) struct KilnWeightGradient {
     pub(crate) ticket: i32,
     pub(crate) store: KilnStore,
     pub(crate) partials: u64,
+    pub(crate) bias_partials: u64,
+    pub(crate) bias_ticket: i32,
+    pub(crate) bias_parts: u32,
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]

@@ -32,6 +32,7 @@ mod options;
 mod paper;
 mod program;
 mod system;
+mod tiling;
 mod timing;
 mod transfer;
 mod turns;
@@ -46,7 +47,7 @@ use cudarc::driver::{CudaEvent, CudaStream};
 
 use arenas::{places, Copied};
 use capture::{Command, Graph};
-use geometry::Machine;
+use geometry::{grouping, Machine};
 pub use gpu::{check, devices, has_driver, survey, DeviceInfo, Held};
 use gpu::{Gpu, Loaded};
 pub use image::{embedded, embedded_ptx, Embedded, LoadedImage};
@@ -75,8 +76,8 @@ const ALIGNMENT: usize = 256;
 /// Streams: the two gradients of a layer and one more run side by side where they are not joined.
 const LANES: usize = 3;
 
-/// What the passes know about a CUDA device; plans can be made without one.
-pub fn facts(ordinal: usize, precision: Precision) -> Facts {
+/// What the passes know about a CUDA device.
+fn facts(ordinal: usize, precision: Precision, machine: &Machine) -> Facts {
     Facts {
         name: format!("cuda:{ordinal}"),
         lanes: LANES,
@@ -84,6 +85,7 @@ pub fn facts(ordinal: usize, precision: Precision) -> Facts {
         host_memory: HostMemory::Copied,
         update_place: UpdatePlace::Flat,
         fusion: Fusion::AcrossLayers,
+        grouping: grouping(precision, machine),
         precision,
         storage: Storage::Typed,
         image_format: MemoryFormat::ChannelsLast,
@@ -147,7 +149,7 @@ impl Cuda {
         let joins = (1..LANES).map(|_| event()).collect::<std::result::Result<_, _>>();
         let uploads = Uploads::new(gpu.context().new_stream().map_err(failed)?);
         Ok(Cuda {
-            facts: facts(ordinal, options.precision),
+            facts: facts(ordinal, options.precision, &machine),
             options,
             machine,
             phase: Phase::Idle,

@@ -110,7 +110,7 @@ pub(crate) struct Paper {
 
 impl Paper {
     pub(crate) fn new(architecture: Architecture, precision: Precision) -> Self {
-        let facts = Facts { name: architecture.to_string(), ..facts(0, precision) };
+        let facts = Facts { name: architecture.to_string(), ..facts(0, precision, &architecture.machine()) };
         Paper { facts, arenas: 0 }
     }
 
