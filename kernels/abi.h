@@ -355,10 +355,13 @@ typedef struct KilnLinearCrossEntropyParams {
   void* d_scores;     /* T [rows, classes] or null */
   void* scores;       /* T [rows, classes] or null */
   unsigned int features;
+  unsigned int rows_per_block; /* a multiple of 4, at most KILN_LINEAR_LOSS_ROWS */
 } KilnLinearCrossEntropyParams;
 
 enum KilnNesterov { KILN_NESTEROV_OFF = 0, KILN_NESTEROV_ON = 1 };
 enum KilnDecay { KILN_DECAY_GRADIENT = 0, KILN_DECAY_DECOUPLED = 1 };
+/* The type of copies that products take. */
+enum KilnShadow { KILN_SHADOW_BF16 = 0, KILN_SHADOW_F16 = 1 };
 
 /* Neighbouring parameters that are trained alike: a part of flat arrays, with blocks of its own. */
 typedef struct KilnStretch {
@@ -379,7 +382,7 @@ typedef struct KilnOptimizerParams {
   float* moment1;          /* momentum buffer or first moment; unused by sgd */
   float* moment2;          /* second moment; adam only */
   float* averages;         /* moving averages of the values, or null */
-  unsigned short* shadow;  /* bf16 copy of the new values, or null */
+  unsigned short* shadow;  /* copy of the new values in 16 bits, or null */
   const float* coefficient; /* [1] factor of all gradients, or null */
   const float* overflow;    /* of average_f32: [1] nothing is moved unless it is 0, or null */
   const KilnScalars* scalars; /* learning_rate, momentum, average */
@@ -393,6 +396,7 @@ typedef struct KilnOptimizerParams {
   float eps;
   enum KilnNesterov nesterov;
   enum KilnDecay decay;
+  enum KilnShadow shadow_type;
   unsigned int stretch_count;
   KilnStretch stretches[KILN_OPTIMIZER_STRETCHES];
 } KilnOptimizerParams;
@@ -481,20 +485,20 @@ typedef struct KilnChoiceGradientParams {
 
 /* ---- matrix products ---- */
 
-/* Tiles: rows x columns of the output per block. The 128 and 64 tiles need aligned operands and extents no smaller than
- * the tile; `any` takes the rest. Depth in bytes of a k-step, so 32 elements of 16 bits or 16 of 32 bits. */
+/* Tiles: rows x columns of the output per block, 64 or 128 each. On tensor cores they need aligned operands and extents no
+ * smaller than the tile; `any` takes the rest. Depth in bytes of a k-step, so 32 elements of 16 bits or 16 of 32 bits. */
 #define KILN_GEMM_DEPTH_BYTES 64
 #define KILN_GEMM_STAGES 4
 /* On devices with 100 KB of shared memory per multiprocessor (8.6, 8.9, 12.x), so that two blocks fit. */
 #define KILN_GEMM_STAGES_SMALL 3
 /* Threads per block of every tensor-core product. */
 #define KILN_GEMM_THREADS 128
-/* gemm_*_f32: depth in elements; 256 threads for the 128 tile, 128 for the others. */
+/* gemm_*_f32: depth in elements; 256 threads for the 128x128 tile, 128 for the others. */
 #define KILN_GEMM_F32_DEPTH 16
 #define KILN_GEMM_F32_STAGES 2
 /* Elements that pad a row of the f32 product's shared tiles. */
 #define KILN_GEMM_F32_PAD 4
-/* Most classes of linear_cross_entropy_T, and its rows per block. */
+/* Most classes of linear_cross_entropy_T, and most of its rows per block. */
 #define KILN_LINEAR_LOSS_CLASSES 64
 #define KILN_LINEAR_LOSS_ROWS 32
 /* Most products of one gemm_tn launch. */
@@ -525,8 +529,8 @@ typedef struct KilnInputGradientTail {
 
 /* Partial sums of a product that is split along k. The last block to arrive adds them in the order of the splits. */
 typedef struct KilnSplitK {
-  float* partials;       /* [splits * padded m * padded n], if splits > 1 */
-  unsigned int* tickets; /* one per tile, zero before and after, if splits > 1 */
+  float* partials;       /* [splits * padded m * padded n], if splits > 1; also of biases in parts */
+  unsigned int* tickets; /* one per tile, zero before and after, if splits > 1; also of biases in parts */
   int splits;            /* grid.z; 1 for none */
 } KilnSplitK;
 
@@ -567,10 +571,14 @@ typedef struct KilnWeightGradient {
   const void* b;  /* T: x */
   int m, n, k;
   int lda, ldb;
-  unsigned int first_block; /* of this product in the launch: its tiles, row of tiles by row, then its bias blocks */
+  unsigned int first_block; /* of this product in the launch: its tiles, row of tiles by row, then its bias blocks, run of
+                             * columns by run */
   int ticket;               /* its first in split.tickets */
   enum KilnStore store;
   unsigned long long partials; /* its first element in split.partials */
+  unsigned long long bias_partials; /* the same of [runs of columns, parts, KILN_GEMM_BIAS_COLUMNS], if bias_parts > 1 */
+  int bias_ticket;                  /* in split.tickets, one per run of columns, if bias_parts > 1 */
+  unsigned int bias_parts;          /* parts of the rows, each with blocks of its own; 1 or more where there is a bias */
 } KilnWeightGradient;
 
 /* gemm_tn_*: grid.x runs over the blocks of all products, grid.z over the splits, or a batch of each without a bias. */

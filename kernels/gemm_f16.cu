@@ -21,6 +21,38 @@ extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 2) gemm_tn_f16_1
   gemm_tn<F16, Tile128, Bounds::Inside>(p);
 }
 KILN_EXPORT(gemm_tn_f16_128x128)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) gemm_nt_f16_128x64(const __grid_constant__ KilnLinearParams p) {
+  gemm_nt<F16, Tile128x64, Bounds::Inside, LinearTail>(p);
+}
+KILN_EXPORT(gemm_nt_f16_128x64)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) gemm_nt_relu_dropout_f16_128x64(const __grid_constant__ KilnLinearParams p) {
+  gemm_nt<F16, Tile128x64, Bounds::Inside, ReluDropoutTail>(p);
+}
+KILN_EXPORT(gemm_nt_relu_dropout_f16_128x64)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) gemm_nn_f16_128x64(const __grid_constant__ KilnInputGradientParams p) {
+  gemm_nn<F16, Tile128x64, Bounds::Inside>(p);
+}
+KILN_EXPORT(gemm_nn_f16_128x64)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) gemm_tn_f16_128x64(const __grid_constant__ KilnWeightGradientParams p) {
+  gemm_tn<F16, Tile128x64, Bounds::Inside>(p);
+}
+KILN_EXPORT(gemm_tn_f16_128x64)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) gemm_nt_f16_64x128(const __grid_constant__ KilnLinearParams p) {
+  gemm_nt<F16, Tile64x128, Bounds::Inside, LinearTail>(p);
+}
+KILN_EXPORT(gemm_nt_f16_64x128)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) gemm_nt_relu_dropout_f16_64x128(const __grid_constant__ KilnLinearParams p) {
+  gemm_nt<F16, Tile64x128, Bounds::Inside, ReluDropoutTail>(p);
+}
+KILN_EXPORT(gemm_nt_relu_dropout_f16_64x128)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) gemm_nn_f16_64x128(const __grid_constant__ KilnInputGradientParams p) {
+  gemm_nn<F16, Tile64x128, Bounds::Inside>(p);
+}
+KILN_EXPORT(gemm_nn_f16_64x128)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) gemm_tn_f16_64x128(const __grid_constant__ KilnWeightGradientParams p) {
+  gemm_tn<F16, Tile64x128, Bounds::Inside>(p);
+}
+KILN_EXPORT(gemm_tn_f16_64x128)
 extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 4) gemm_nt_f16_64x64(const __grid_constant__ KilnLinearParams p) {
   gemm_nt<F16, Tile64, Bounds::Inside, LinearTail>(p);
 }

@@ -27,6 +27,30 @@ extern "C" __global__ void __launch_bounds__(256, 2) gemm_tn_f32_128x128(const _
   gemm_f32_tn<FfmaTile128>(p);
 }
 KILN_EXPORT(gemm_tn_f32_128x128)
+extern "C" __global__ void __launch_bounds__(128, 3) gemm_nt_f32_128x64(const __grid_constant__ KilnLinearParams p) {
+  gemm_f32_nt<FfmaTile128x64>(p);
+}
+KILN_EXPORT(gemm_nt_f32_128x64)
+extern "C" __global__ void __launch_bounds__(128, 3) gemm_nn_f32_128x64(const __grid_constant__ KilnInputGradientParams p) {
+  gemm_f32_nn<FfmaTile128x64>(p);
+}
+KILN_EXPORT(gemm_nn_f32_128x64)
+extern "C" __global__ void __launch_bounds__(128, 3) gemm_tn_f32_128x64(const __grid_constant__ KilnWeightGradientParams p) {
+  gemm_f32_tn<FfmaTile128x64>(p);
+}
+KILN_EXPORT(gemm_tn_f32_128x64)
+extern "C" __global__ void __launch_bounds__(128, 3) gemm_nt_f32_64x128(const __grid_constant__ KilnLinearParams p) {
+  gemm_f32_nt<FfmaTile64x128>(p);
+}
+KILN_EXPORT(gemm_nt_f32_64x128)
+extern "C" __global__ void __launch_bounds__(128, 3) gemm_nn_f32_64x128(const __grid_constant__ KilnInputGradientParams p) {
+  gemm_f32_nn<FfmaTile64x128>(p);
+}
+KILN_EXPORT(gemm_nn_f32_64x128)
+extern "C" __global__ void __launch_bounds__(128, 3) gemm_tn_f32_64x128(const __grid_constant__ KilnWeightGradientParams p) {
+  gemm_f32_tn<FfmaTile64x128>(p);
+}
+KILN_EXPORT(gemm_tn_f32_64x128)
 extern "C" __global__ void __launch_bounds__(128, 4) gemm_nt_f32_64x64(const __grid_constant__ KilnLinearParams p) {
   gemm_f32_nt<FfmaTile64>(p);
 }

@@ -45,11 +45,11 @@ struct SharedRow {
 // Loss and gradient of the rows of one warp; returns the sum of the losses.
 template <class T>
 KILN_DEVICE float warp_rows(const KilnLinearCrossEntropyParams& p, const float* scores, float divisor) {
-  constexpr u32 kRows = KILN_LINEAR_LOSS_ROWS / (KILN_GEMM_THREADS / 32);
-  const u32 first = threadIdx.x / 32 * kRows;
+  const u32 rows = p.rows_per_block / (KILN_GEMM_THREADS / 32);
+  const u32 first = threadIdx.x / 32 * rows;
   float losses = 0.0f;
-  for (u32 i = first; i < first + kRows; ++i) {
-    const u32 row = blockIdx.x * KILN_LINEAR_LOSS_ROWS + i;
+  for (u32 i = first; i < first + rows; ++i) {
+    const u32 row = blockIdx.x * p.rows_per_block + i;
     if (row >= p.loss.rows) break;
     const SharedRow mine{scores + i * KILN_LINEAR_LOSS_CLASSES, static_cast<int>(p.loss.classes)};
     const float scale = p.d_scores == nullptr ? 0.0f : loss_gradient_scale(p.loss, row, divisor);
@@ -71,10 +71,12 @@ KILN_DEVICE float warp_rows(const KilnLinearCrossEntropyParams& p, const float* 
 template <class T, class Method> KILN_DEVICE void linear_cross_entropy(const KilnLinearCrossEntropyParams& p) {
   using Shape = typename Method::Shape;
   KILN_DYNAMIC_SHARED(u8, shared);
-  const int rows = static_cast<int>(p.loss.rows), classes = static_cast<int>(p.loss.classes);
+  // Few rows leave most of the product unused, which costs less than idle multiprocessors: warps take their rows in turn.
+  const int first = static_cast<int>(blockIdx.x * p.rows_per_block), classes = static_cast<int>(p.loss.classes);
+  const int rows = static_cast<int>(min(p.loss.rows, (blockIdx.x + 1) * p.rows_per_block));
   const int features = static_cast<int>(p.features);
   const Operand<T> x{static_cast<const T*>(p.x), features}, weight{static_cast<const T*>(p.weight), features};
-  Method product(shared, x, weight, static_cast<int>(blockIdx.x) * Shape::kM, 0, rows, classes, Range{0, features});
+  Method product(shared, x, weight, first, 0, rows, classes, Range{0, features});
   const Sums<Shape> sums = product.run(shared);
 
   float* const scores = reinterpret_cast<float*>(shared + kScoresAt);

@@ -61,8 +61,11 @@ KILN_DEVICE void store_values(const KilnOptimizerParams& p, size_t first, const 
   store_chunk<kStep>(p.values + first, values);
   if (p.averages != nullptr) move_averages(p, first, values);
   if (p.shadow != nullptr) {
-    *reinterpret_cast<uint2*>(p.shadow + first) =
-        make_uint2(pack_bf16(values.v[0], values.v[1]), pack_bf16(values.v[2], values.v[3]));
+    const auto pair = [&](int i) {
+      return p.shadow_type == KILN_SHADOW_F16 ? pack_pair<F16>(values.v[i], values.v[i + 1])
+                                              : pack_pair<Bf16>(values.v[i], values.v[i + 1]);
+    };
+    *reinterpret_cast<uint2*>(p.shadow + first) = make_uint2(pair(0), pair(2));
   }
 }
 
@@ -151,10 +154,20 @@ KILN_DEVICE void average_step(const KilnOptimizerParams& p) {
 // Two stages: each block sums the squares of a fixed set of elements, the last block adds the blocks' sums in order.
 KILN_DEVICE void square_sum(const KilnNormParams& p) {
   const size_t stride = static_cast<size_t>(gridDim.x) * KILN_BLOCK_THREADS * kStep;
+  const auto square = [](const Values& x) { return (x.v[0] * x.v[0] + x.v[1] * x.v[1]) + (x.v[2] * x.v[2] + x.v[3] * x.v[3]); };
+  constexpr int kTogether = 4;  // loads that are on their way together
   float sum = 0.0f;
-  for (size_t at = first_of_thread(blockIdx.x); at < p.count; at += stride) {
+  size_t at = first_of_thread(blockIdx.x);
+  for (; at + (kTogether - 1) * stride + kStep <= p.count; at += kTogether * stride) {
+    Values x[kTogether];
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) x[i] = load_chunk<kStep>(p.x + at + i * stride);
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) sum += square(x[i]);
+  }
+  for (; at < p.count; at += stride) {
     const Values x = load_chunk_upto<kStep>(p.x + at, static_cast<int>(min(p.count - at, static_cast<size_t>(kStep))));
-    sum += (x.v[0] * x.v[0] + x.v[1] * x.v[1]) + (x.v[2] * x.v[2] + x.v[3] * x.v[3]);
+    sum += square(x);
   }
   sum = block_sum<KILN_BLOCK_THREADS>(sum);
   if (threadIdx.x == 0) p.partials[p.first_block + blockIdx.x] = sum;

@@ -83,11 +83,17 @@ template <class T, Columns columns> KILN_DEVICE void sum_middle(const KilnReduce
   const bool writes = threadIdx.x < 32 && sums.count > 0;
   const size_t at = static_cast<size_t>(blockIdx.y) * p.inner + sums.first;
   if (p.splits == 1) {
-    for (int i = 0; writes && i < sums.count; ++i) store_sum(p, at + i, sum.v[i]);
+#pragma unroll
+    for (int i = 0; i < kStep; ++i) {
+      if (writes && i < sums.count) store_sum(p, at + i, sum.v[i]);
+    }
     return;
   }
   const size_t stride = static_cast<size_t>(p.outer) * p.inner;
-  for (int i = 0; writes && i < sums.count; ++i) p.partials[blockIdx.z * stride + at + i] = sum.v[i];
+#pragma unroll
+  for (int i = 0; i < kStep; ++i) {
+    if (writes && i < sums.count) p.partials[blockIdx.z * stride + at + i] = sum.v[i];
+  }
   if (!arrives_last(p.tickets + blockIdx.y * gridDim.x + blockIdx.x, p.splits)) return;
   for (int i = 0; writes && i < sums.count; ++i) {
     float total = 0.0f;

@@ -5,8 +5,8 @@
 #     eval "$(scripts/cuda-toolchain.sh [DIR])"      # DIR defaults to target/cuda
 #
 # Prints the lines that let kiln find them: nvcc for build.rs and `cargo xtask kernels`, NVRTC for programs that compile
-# kernels themselves, libclang for `cargo xtask abi`. With KILN_OLDER=1 also NVRTC 12.4 and 13.0 (OLDER_NVRTC) and ptxas
-# 12.9 and 13.0 (OLDER_PTXAS), to show that they take kiln's kernels. Versions are pinned, since registers and instruction counts, which
+# kernels themselves, libclang for `cargo xtask abi`. With KILN_OLDER=1 also NVRTC 12.4 and 13.0 (OLDER_NVRTC), ptxas
+# 12.9 and 13.0 (OLDER_PTXAS) and nvcc 13.0 (OLDER_NVCC), to show that they take kiln's kernels. Versions are pinned, since registers and instruction counts, which
 # `cargo xtask kernels --check` holds to, are properties of one compiler.
 set -eu
 
@@ -35,6 +35,11 @@ if [ "${KILN_OLDER:-0}" = 1 ]; then
         "$(older nvidia-cuda-nvrtc==13.0.88 nvidia/cu13/lib/libnvrtc.so.13)'"
     echo "export OLDER_PTXAS='$(older nvidia-cuda-nvcc-cu12==12.9.86 nvidia/cuda_nvcc/bin/ptxas)" \
         "$(older nvidia-cuda-nvcc==13.0.88 nvidia/cu13/bin/ptxas)'"
+    folder=$dir/older/nvcc-13.0
+    [ -d "$folder" ] || "$dir/bin/pip" install --quiet --disable-pip-version-check --no-deps --target "$folder" \
+        nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-cuda-runtime==13.0.96 \
+        nvidia-cuda-cccl==13.0.85 >&2
+    echo "export OLDER_NVCC='$(cd "$folder" && pwd)/nvidia/cu13/bin/nvcc'"
 fi
 
 for clang in "$dir"/lib/python3*/site-packages/clang/native; do

@@ -271,13 +271,14 @@ fn gpus_are_planned_for_on_paper() {
     let step = ["--batch", "256", "--optimizer", "adam", "--json"];
     for (net, megabytes) in [("simple", 33.6), ("variable", 61.7)] {
         for arch in ["sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"] {
-            for (precision, most) in [("f32", 7), ("tf32", 7), ("bf16", 10), ("f16", 11)] {
+            for (precision, most) in [("f32", 7), ("tf32", 8), ("bf16", 10), ("f16", 11)] {
                 let args = ["plan", "--net", net, "--arch", arch, "--precision", precision];
                 let plan = json(dir.path(), &[&args[..], &step].concat());
                 let number = |key: &str| plan[key].as_u64().unwrap_or_else(|| panic!("{key}"));
                 assert_eq!(plan["arch"], arch);
-                // In 16 bits, parameters and inputs are cast first, and the returned scores last; in f16 the
-                // gradients are looked at before the update.
+                // On tensor cores the last layer's weight gradient, of ten rows, has a launch of its own. In 16
+                // bits, inputs are cast first and the returned scores last; in f16 the gradients are looked at
+                // before the update.
                 assert_eq!((number("launches"), number("mask_bytes")), (most, 0), "{net} {arch}");
                 assert!(number("bytes") as f64 <= 1.1 * megabytes * 1e6, "{net}: {plan}");
                 assert!(number("arena_bytes") > 0);
@@ -292,7 +293,13 @@ fn gpus_are_planned_for_on_paper() {
                 let products: Vec<&str> =
                     names().filter(|name| name.starts_with("gemm_")).collect();
                 assert!(products.iter().all(|name| name.contains(precision)), "{products:?}");
-                assert_eq!(products.len(), 5);
+                // What has elements to guard shares no launch with what fills tiles.
+                let guarded: Vec<&str> =
+                    products.iter().copied().filter(|name| name.ends_with("_any")).collect();
+                match precision {
+                    "f32" => assert_eq!((products.len(), guarded.len()), (5, 0)),
+                    _ => assert!(products.len() == 6 && guarded.len() == 2, "{products:?}"),
+                }
                 assert_eq!(kernels.last(), Some(&&Value::from("adam")));
                 // One batch and what the host gives go up, each to its place; the loss comes down.
                 let images = 256 * 784 * 4;

@@ -11,7 +11,7 @@ use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-pub use crate::kernel::{Facts, Fusion, HostMemory, ImageKernels, Storage, UpdatePlace};
+pub use crate::kernel::{Facts, Fusion, Grouping, HostMemory, ImageKernels, Storage, UpdatePlace};
 pub(crate) use layout::with_moments;
 pub use layout::{counters_of, slots, words_of, Layout, Slot};
 pub use times::{StepClock, StepTime};

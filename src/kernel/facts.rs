@@ -19,6 +19,8 @@ pub struct Facts {
     pub update_place: UpdatePlace,
     /// How far kernels reach.
     pub fusion: Fusion,
+    /// Which weight gradients share a launch, where kernels reach across layers.
+    pub grouping: Grouping,
     /// How exactly kernels compute.
     pub precision: Precision,
     /// How rounded values lie in memory.
@@ -57,6 +59,23 @@ pub enum Fusion {
     /// Kernels also span layers, where launches cost more than what they compute: the last linear
     /// layer with its loss, all layers' weight gradients together.
     AcrossLayers,
+}
+
+/// Which products of several layers share a launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grouping {
+    /// Products of so many outputs keep the device busy alone: they begin as soon as their factors are there.
+    pub fills: usize,
+    /// Most products of a launch.
+    pub most: usize,
+    /// What extents of outputs must have for the fast kernels: at least so many elements, and a multiple of
+    /// so many. Products that have not are left to a launch of their own.
+    pub whole: Option<[usize; 2]>,
+}
+
+impl Grouping {
+    /// No launch is shared.
+    pub const NONE: Grouping = Grouping { fills: 0, most: 1, whole: None };
 }
 
 /// How a run's inputs and outputs reach the kernels.

@@ -28,7 +28,7 @@ pub(crate) use chain::chains;
 pub use chain::Chain;
 pub use conv_way::ConvWay;
 pub use copy::{Piece, Stretch};
-pub use facts::{Facts, Fusion, HostMemory, ImageKernels, Storage, UpdatePlace};
+pub use facts::{Facts, Fusion, Grouping, HostMemory, ImageKernels, Storage, UpdatePlace};
 pub(crate) use finder::{is_leaf, is_read_through, is_view, origin, Cluster, Finder};
 pub use fused_images::{ConvGradient, FusedImages, Planes, Skip};
 pub use indexed::Picks;

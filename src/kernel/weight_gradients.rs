@@ -1,19 +1,24 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The weight gradients of all linear layers in one launch: each alone is too small for a GPU.
+//! The weight gradients of linear layers in few launches: each alone is too small for a GPU.
 
 use std::collections::BTreeSet;
 
-use super::Fusion;
 use super::{weight_gradient, Kernel, LayerGradient, Sink};
 use super::{Cluster, Finder};
+use super::{Fusion, Grouping};
 use crate::graph::NodeId;
 
-/// Every cluster that [`weight_gradient`] finds and that stores its gradients.
+/// Clusters of one kind that [`weight_gradient`] finds and that store their gradients.
 pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
     if finder.facts.fusion != Fusion::AcrossLayers {
         return None;
     }
-    stored(finder, root)?;
+    let (layer, alone) = stored(finder, root)?;
+    let Grouping { most, .. } = finder.facts.grouping;
+    let kind = Kind::of(finder, root);
+    if kind == Kind::Alone {
+        return Some(Cluster { kernel: Kernel::WeightGradients(vec![layer]), ..alone });
+    }
     let mut layers = Vec::new();
     let mut taken = BTreeSet::new();
     let mut group =
@@ -21,7 +26,8 @@ pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
     for (id, _) in finder.graph.nodes().filter(|(id, _)| finder.is_free(*id)) {
         let Some((layer, cluster)) = stored(finder, id) else { continue };
         // Two layers never share a node: a bias gradient goes to the first that finds it.
-        if cluster.nodes.iter().any(|node| taken.contains(node)) {
+        let shares = cluster.nodes.iter().any(|node| taken.contains(node));
+        if shares || Kind::of(finder, id) != kind {
             continue;
         }
         layers.push(layer);
@@ -29,10 +35,39 @@ pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
         group.nodes.extend(cluster.nodes);
         group.inputs.extend(cluster.inputs);
         group.outputs.extend(cluster.outputs);
+        if layers.len() == most {
+            break;
+        }
     }
     group.nodes.sort_unstable();
     group.kernel = Kernel::WeightGradients(layers);
     Some(group)
+}
+
+/// What decides who shares a launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// It keeps the device busy, and nobody waits for it: neither it for others nor memory for it.
+    Alone,
+    /// The fast kernels take it.
+    Whole,
+    /// They do not.
+    Odd,
+}
+
+impl Kind {
+    fn of(finder: &Finder<'_>, product: NodeId) -> Self {
+        let shape = &finder.graph.node(product).ty.shape;
+        let Grouping { fills, whole, .. } = finder.facts.grouping;
+        let fits = |[least, multiple]: [usize; 2]| {
+            shape.dims().iter().all(|&extent| extent >= least && extent % multiple == 0)
+        };
+        match shape.elements() >= fills {
+            true => Kind::Alone,
+            false if whole.is_none_or(fits) => Kind::Whole,
+            false => Kind::Odd,
+        }
+    }
 }
 
 fn stored(finder: &Finder<'_>, root: NodeId) -> Option<(LayerGradient, Cluster)> {

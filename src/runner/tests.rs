@@ -3,7 +3,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::*;
 use crate::backend::{
-    Facts, Fusion, HostMemory, ImageKernels, Layout, Run, Snapshot, Span, Storage, UpdatePlace,
+    Facts, Fusion, Grouping, HostMemory, ImageKernels, Layout, Run, Snapshot, Span, Storage, UpdatePlace,
 };
 use crate::graph::{MemoryFormat, ParamSpec, Var};
 use crate::net::record;
@@ -110,6 +110,7 @@ impl Subject {
             host_memory: HostMemory::Copied,
             update_place: UpdatePlace::Flat,
             fusion: Fusion::WithinLayers,
+            grouping: Grouping::NONE,
             precision: Precision::F32,
             storage: Storage::Widened,
             image_format: MemoryFormat::ChannelsLast,

@@ -3,11 +3,14 @@
 
 use std::num::NonZeroUsize;
 
-use kiln::loss::CrossEntropy;
+use kiln::backend::cuda::{work, Architecture, WorkItem};
+use kiln::loss::{CrossEntropy, Mse};
 use kiln::models::SimpleNet;
+use kiln::nn::{Linear, Module, Scope};
 use kiln::optim::Adam;
+use kiln::plan::Plan;
 use kiln::timed::StepClock;
-use kiln::{Net, Seed, StepLoss, Tensor, Trainer};
+use kiln::{Device, Net, Precision, Seed, StepLoss, Tensor, Trainer, Var};
 
 use crate::common::*;
 
@@ -137,4 +140,72 @@ fn an_arena_grows_where_the_larger_one_fits_only_alone() {
     let error = pass(200 * half).expect_err("more than the device has").to_string();
     assert!(error.contains("out of memory"), "{error}");
     assert_eq!(pass(16).expect("a pass"), small);
+}
+
+struct Wide([Linear; 3]);
+
+impl Module for Wide {
+    fn forward(&self, x: &Var) -> Var {
+        self.0.iter().fold(x.clone(), |x, layer| layer.forward(&x).relu())
+    }
+}
+
+/// Names, lanes and launches of the steps of a plan on paper that compute gradients of layers.
+fn gradients(plan: &Plan, precision: Precision) -> Vec<(&'static str, usize, Vec<String>)> {
+    let work = work(plan, Architecture::SM_90, precision).expect("the plan's work");
+    let steps = plan.steps.iter().zip(work.steps).map(|(step, items)| {
+        let kernels = items.into_iter().filter_map(|item| match item {
+            WorkItem::Launch(launch) => Some(launch.kernel),
+            _ => None,
+        });
+        (step.kernel.name(), step.lane.index(), kernels.collect())
+    });
+    steps.filter(|(name, ..)| name.ends_with("gradient") || name.ends_with("gradients")).collect()
+}
+
+/// A layer that keeps the device busy alone waits for no other, and its gradient's factors are free early.
+#[test]
+fn weight_gradients_of_large_layers_begin_as_soon_as_they_can() {
+    let plan = |width: usize| {
+        let make = |p: &Scope| Wide(["a", "b", "c"].map(|n| Linear::new(&p.at(n), width, width)));
+        let net =
+            Net::new(Device::on_paper(Architecture::SM_90), Seed(7), make).expect("a network");
+        let mut fit = Trainer::new(net, Mse::default(), Adam::new(1e-3)).expect("a trainer");
+        let batch = Tensor::zeros([256, width]).ty();
+        fit.plan(&batch, &batch).expect("a plan").clone()
+    };
+    let small = gradients(&plan(256), Precision::F32);
+    let names: Vec<&str> = small.iter().map(|(name, ..)| *name).collect();
+    assert_eq!(
+        names,
+        ["linear_input_gradient", "linear_input_gradient", "linear_weight_gradients"]
+    );
+    let large = plan(1536);
+    let found = gradients(&large, Precision::F32);
+    let of_weights = found.iter().filter(|(name, ..)| *name == "linear_weight_gradients");
+    assert_eq!(of_weights.clone().count(), 3);
+    let last_input = found.iter().rposition(|(name, ..)| *name == "linear_input_gradient");
+    let first = found.iter().position(|(name, ..)| *name == "linear_weight_gradients");
+    assert!(first < last_input, "{found:?}");
+    let lane = |wanted: &str| found.iter().filter(move |(name, ..)| *name == wanted).map(|f| f.1);
+    let chain = lane("linear_input_gradient").last();
+    assert!(lane("linear_weight_gradients").any(|lane| Some(lane) != chain), "{found:?}");
+}
+
+/// The gradient of ten rows has elements to guard, those of the other layers have not.
+#[test]
+fn small_layers_leave_no_other_to_kernels_that_guard() {
+    for precision in [Precision::Tf32, Precision::Bf16, Precision::F16] {
+        let device = Device::on_paper(Architecture::SM_90).with_precision(precision);
+        let make = |p: &Scope| SimpleNet::new(p, 784, 512, 10, 0.5);
+        let net = Net::new(device, Seed(7), make).expect("a network");
+        let mut fit =
+            Trainer::new(net, CrossEntropy::default(), Adam::new(1e-3)).expect("a trainer");
+        let (x, y) = (Tensor::zeros([256, 784]).ty(), labels(1, 256, 10).ty());
+        let found = gradients(fit.plan(&x, &y).expect("a plan"), precision);
+        let of_weights = found.iter().filter(|(name, ..)| *name == "linear_weight_gradients");
+        let kernels: Vec<&String> = of_weights.flat_map(|(.., kernels)| kernels).collect();
+        let guarded = kernels.iter().filter(|kernel| kernel.ends_with("_any")).count();
+        assert_eq!((kernels.len(), guarded), (2, 1), "{kernels:?}");
+    }
 }

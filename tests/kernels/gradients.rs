@@ -41,7 +41,8 @@ fn input_gradient(
     let residual = Matrix::random(method, m, n, gap, 3);
     let separate = Matrix::new(storage, m, n, gap, &vec![f32::NAN; m * n]);
     let d = if masked { &residual } else { &separate };
-    let blocks = [method.tiles(m), method.tiles(n), splits];
+    let [across, down] = method.tiles(m, n);
+    let blocks = [across, down, splits];
     let split = Split::new(method, blocks[0] * blocks[1], splits);
     let tail = match masked {
         true => KilnInputGradientTail {
@@ -125,24 +126,35 @@ fn weight_gradients(
     };
     let mut members = vec![member(&a, &b, m, n, true, store)];
     // Where columns are read 16 bytes at a time, outputs still come in eights.
-    if method.guarded || m % 8 == 0 {
+    let fits = m >= method.tile[1] && n >= method.tile[0] && m % 8 == 0;
+    if method.guarded || fits {
         members.push(member(&b, &a, n, m, true, KILN_STORE_OVERWRITE));
     }
     members.push(member(&a, &b, m, n, false, KILN_STORE_OVERWRITE));
 
     let mut params = KilnWeightGradientParams { count: members.len() as i32, ..Default::default() };
-    let (mut blocks, mut tiles) = (0, 0);
+    let tiles_of = |member: &Member<'_>| method.tiles(member.m, member.n).iter().product::<usize>();
+    let tiles: usize = members.iter().map(tiles_of).sum();
+    // As many parts of the rows as of the products, and one more: there may be more than rows.
+    let bias_parts = splits + usize::from(splits > 1);
+    let (mut blocks, mut before, mut runs) = (0, 0, 0);
     for (product, member) in params.products.iter_mut().zip(&members) {
         *product = member.params(k);
         product.first_block = blocks as u32;
-        product.ticket = tiles as i32;
-        product.partials = (tiles * splits * method.tile * method.tile) as u64;
-        let own = method.tiles(member.m) * method.tiles(member.n);
-        let bias = member.m.div_ceil(KILN_GEMM_BIAS_COLUMNS as usize);
-        blocks += own + if member.d_bias.is_some() { bias } else { 0 };
-        tiles += own;
+        product.ticket = before as i32;
+        product.partials = (before * splits * method.area()) as u64;
+        product.bias_parts = bias_parts as u32;
+        let of_tiles = if splits > 1 { tiles * splits * method.area() } else { 0 };
+        let columns = KILN_GEMM_BIAS_COLUMNS as usize;
+        product.bias_partials = (of_tiles + runs * bias_parts * columns) as u64;
+        product.bias_ticket = (tiles + runs) as i32;
+        let own = if member.d_bias.is_some() { member.m.div_ceil(columns) } else { 0 };
+        blocks += tiles_of(member) + own * bias_parts;
+        before += tiles_of(member);
+        runs += own;
     }
-    let split = Split::new(method, tiles, splits);
+    let of_biases = [runs * bias_parts * KILN_GEMM_BIAS_COLUMNS as usize, runs];
+    let split = Split::with_biases(method, tiles, splits, of_biases);
     params.split = split.params();
     let kernel = format!("gemm_tn_{}", method.name);
     gpu.launch(&kernel, method.grid([blocks, 1, splits]), &params);

@@ -81,7 +81,8 @@ pub(crate) fn run(gpu: &Gpu) {
                 }
             }
         }
-        let smallest = if method.guarded { [9, 11, 5] } else { [method.tile, method.tile, 8] };
+        let smallest =
+            if method.guarded { [9, 11, 5] } else { [method.tile[0], method.tile[1], 8] };
         for activation in OTHERS {
             linear(gpu, &method, smallest, 1, Tail { activation, bias: true, ..PLAIN });
         }
@@ -103,7 +104,8 @@ fn linear(gpu: &Gpu, method: &Method, [m, n, k]: [usize; 3], splits: usize, tail
         KILN_RATE_SCHEDULED => (scheduled, given.address()),
         _ => (site.params, gpu.scalars()),
     };
-    let blocks = [method.tiles(m), method.tiles(n), splits];
+    let [across, down] = method.tiles(m, n);
+    let blocks = [across, down, splits];
     let split = Split::new(method, blocks[0] * blocks[1], splits);
     let address = |matrix: &Matrix, wanted: bool| {
         if wanted {

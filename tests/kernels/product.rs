@@ -16,7 +16,7 @@ pub(crate) struct Method {
     /// Whether the tensor cores see only the first bits of f32.
     tf32: bool,
     /// Rows and columns of a block's outputs.
-    pub(crate) tile: usize,
+    pub(crate) tile: [usize; 2],
     /// Whether extents may be anything.
     pub(crate) guarded: bool,
     threads: usize,
@@ -25,13 +25,13 @@ pub(crate) struct Method {
 
 impl Method {
     pub(crate) fn all() -> Vec<Self> {
-        let row = KILN_GEMM_STAGES * 2 * KILN_GEMM_DEPTH_BYTES;
+        let row = KILN_GEMM_STAGES * KILN_GEMM_DEPTH_BYTES;
+        let tiles = [[128, 128], [128, 64], [64, 128], [64, 64]];
         let mut methods = Vec::new();
         let types = [("bf16", Storage::Bf16), ("f16", Storage::F16), ("tf32", Storage::F32)];
         for (name, storage) in types {
-            for (way, tile, guarded) in
-                [("128x128", 128, false), ("64x64", 64, false), ("any", 64, true)]
-            {
+            let inside = tiles.map(|tile| (format!("{}x{}", tile[0], tile[1]), tile, false));
+            for (way, tile, guarded) in inside.into_iter().chain([("any".into(), [64, 64], true)]) {
                 methods.push(Method {
                     name: format!("{name}_{way}"),
                     storage,
@@ -39,19 +39,20 @@ impl Method {
                     tile,
                     guarded,
                     threads: KILN_GEMM_THREADS as usize,
-                    shared: row as usize * tile,
+                    shared: row as usize * (tile[0] + tile[1]),
                 });
             }
         }
-        for (tile, threads, shared) in [(128, 256, 33792), (64, 128, 17408)] {
+        let row = KILN_GEMM_F32_STAGES * KILN_GEMM_F32_DEPTH * 4;
+        for tile @ [rows, columns] in tiles {
             methods.push(Method {
-                name: format!("f32_{tile}x{tile}"),
+                name: format!("f32_{rows}x{columns}"),
                 storage: Storage::F32,
                 tf32: false,
                 tile,
                 guarded: true,
-                threads,
-                shared,
+                threads: if rows * columns > 128 * 64 { 256 } else { 128 },
+                shared: row as usize * (rows + columns + 2 * KILN_GEMM_F32_PAD as usize),
             });
         }
         methods
@@ -59,11 +60,14 @@ impl Method {
 
     /// Extents to try: anything where the kernel takes anything, else the smallest and edge tiles.
     pub(crate) fn shapes(&self, gpu: &Gpu) -> Vec<[usize; 3]> {
-        let (tile, vector) = (self.tile, self.storage.vector());
+        let ([rows, columns], vector) = (self.tile, self.storage.vector());
         let any =
             [[1, 1, 1], [31, 33, 31], [33, 65, 40], [65, 31, 64], [70, 136, 100], [136, 10, 33]];
-        let aligned =
-            [[tile, tile, 32], [tile + 8, tile + 8, 13 * vector], [2 * tile, tile + 72, vector]];
+        let aligned = [
+            [rows, columns, 32],
+            [rows + 8, columns + 8, 13 * vector],
+            [2 * rows, columns + 72, vector],
+        ];
         match self.guarded {
             true => gpu.cases(&any, &[[33, 65, 40], [65, 10, 33]]).to_vec(),
             false => gpu.cases(&aligned, &aligned[1..2]).to_vec(),
@@ -75,8 +79,14 @@ impl Method {
         gpu.cases(&[1, 3], &[1, 2])
     }
 
-    pub(crate) fn tiles(&self, extent: usize) -> usize {
-        extent.div_ceil(self.tile)
+    /// Tiles along rows and columns.
+    pub(crate) fn tiles(&self, m: usize, n: usize) -> [usize; 2] {
+        [m.div_ceil(self.tile[0]), n.div_ceil(self.tile[1])]
+    }
+
+    /// Outputs of a tile.
+    pub(crate) fn area(&self) -> usize {
+        self.tile[0] * self.tile[1]
     }
 
     pub(crate) fn grid(&self, blocks: [usize; 3]) -> Grid {
@@ -172,23 +182,38 @@ pub(crate) fn product(method: &Method, a: (&Matrix, bool), b: (&Matrix, bool)) -
     a.iter().flat_map(|a| b.iter().map(move |b| dot((a, b)))).collect()
 }
 
-/// Partial sums and tickets of a launch.
+/// Partial sums and tickets of a launch, those of biases behind those of tiles.
 pub(crate) struct Split {
     partials: Memory,
     tickets: Memory,
     splits: usize,
+    biases: bool,
 }
 
 impl Split {
     pub(crate) fn new(method: &Method, tiles: usize, splits: usize) -> Self {
+        Self::with_biases(method, tiles, splits, [0, 0])
+    }
+
+    /// The same with partial sums and tickets of biases.
+    pub(crate) fn with_biases(
+        method: &Method,
+        tiles: usize,
+        splits: usize,
+        [partials, tickets]: [usize; 2],
+    ) -> Self {
         let parts = if splits > 1 { splits } else { 0 };
-        let partials = Memory::partials(tiles * parts * method.tile * method.tile);
-        Split { partials, tickets: Memory::tickets(tiles), splits }
+        Split {
+            partials: Memory::partials(tiles * parts * method.area() + partials),
+            tickets: Memory::tickets(tiles + tickets),
+            splits,
+            biases: tickets > 0,
+        }
     }
 
     pub(crate) fn params(&self) -> KilnSplitK {
         match self.splits {
-            1 => KilnSplitK { splits: 1, ..KilnSplitK::default() },
+            1 if !self.biases => KilnSplitK { splits: 1, ..KilnSplitK::default() },
             splits => KilnSplitK {
                 partials: self.partials.address(),
                 tickets: self.tickets.address(),

@@ -141,56 +141,58 @@ class Product {
   u32 read_, write_;  // byte offsets of stages
 };
 
-// Where a tile's sums are, fragment row by fragment row: in registers, or, if k was split, in parts in global memory, to
-// be added in the order of the splits whichever block came last.
+// A tile's sums fragment row by fragment row: if k was split, one part of them until the parts are joined.
 template <class Shape> struct TileSums {
-  const Sums<Shape>& sums;
-  const float4* parts;  // [splits][fragments][threads], at this thread; null if k was not split
+  mutable Sums<Shape> sums;  // in registers; changed by joining
+  const float4* parts;       // [splits][fragments][threads], at this thread; null if k was not split
   int splits;
 
   static constexpr int kFragments = Shape::kFragmentsM * Shape::kFragmentsN;
   static constexpr int kArea = kFragments * Shape::kThreads;  // float4 per split
+  static constexpr int kTogether = kFragments < 8 ? kFragments : 8;  // fragments whose loads are on their way together
+
+  __device__ __forceinline__ float (&fragment(int f) const)[4] { return sums.v[f / Shape::kFragmentsN][f % Shape::kFragmentsN]; }
 
   // Calls put(j, v) for the fragments of row i. Registers have no index, hence the search; all threads agree on it.
   template <class Put> __device__ __forceinline__ void row(int i, Put put) const {
-    if (splits == 1) {
 #pragma unroll
-      for (int known = 0; known < Shape::kFragmentsM; ++known) {
-        if (i != known) continue;
+    for (int known = 0; known < Shape::kFragmentsM; ++known) {
+      if (known + 1 < Shape::kFragmentsM && i != known) continue;
 #pragma unroll
-        for (int j = 0; j < Shape::kFragmentsN; ++j) put(j, sums.v[known][j]);
-      }
-      return;
+      for (int j = 0; j < Shape::kFragmentsN; ++j) put(j, sums.v[known][j]);
     }
-    float total[Shape::kFragmentsN][4] = {};
-#pragma unroll 1
-    for (int split = 0; split < splits; ++split) {
-      const float4* const row = parts + split * kArea + i * Shape::kFragmentsN * Shape::kThreads;
-#pragma unroll
-      for (int j = 0; j < Shape::kFragmentsN; ++j) {
-        const float4 part = __ldcg(row + j * Shape::kThreads);
-        total[j][0] += part.x;
-        total[j][1] += part.y;
-        total[j][2] += part.z;
-        total[j][3] += part.w;
-      }
-    }
-#pragma unroll
-    for (int j = 0; j < Shape::kFragmentsN; ++j) put(j, total[j]);
   }
 };
 
-// True in the block that goes on with the tile: the only one, or the last to store its part of `tile`.
+// True in the block that goes on with the tile: the only one, or the last to store its part of `tile`. That one adds the
+// parts in the order of the splits, whichever came last.
 template <class Shape>
 KILN_DEVICE bool joins_splits(const TileSums<Shape>& tile, u32* ticket, u8* shared, u32 part = blockIdx.z) {
   if (tile.splits == 1) return true;
   float4* const mine = const_cast<float4*>(tile.parts) + part * tile.kArea;
 #pragma unroll
   for (int f = 0; f < tile.kFragments; ++f) {
-    const float(&v)[4] = tile.sums.v[f / Shape::kFragmentsN][f % Shape::kFragmentsN];
+    float(&v)[4] = tile.fragment(f);
     mine[f * Shape::kThreads] = make_float4(v[0], v[1], v[2], v[3]);
+    v[0] = v[1] = v[2] = v[3] = 0.0f;
   }
-  return arrives_last(ticket, tile.splits, reinterpret_cast<u32*>(shared + Shape::kStagingBytes));
+  if (!arrives_last(ticket, tile.splits, reinterpret_cast<u32*>(shared + Shape::kStagingBytes))) return false;
+#pragma unroll
+  for (int first = 0; first < tile.kFragments; first += tile.kTogether) {
+#pragma unroll 1
+    for (int split = 0; split < tile.splits; ++split) {
+#pragma unroll
+      for (int f = first; f < first + tile.kTogether; ++f) {
+        const float4 other = __ldcg(tile.parts + split * tile.kArea + f * Shape::kThreads);
+        float(&v)[4] = tile.fragment(f);
+        v[0] += other.x;
+        v[1] += other.y;
+        v[2] += other.z;
+        v[3] += other.w;
+      }
+    }
+  }
+  return true;
 }
 template <class Shape>
 KILN_DEVICE TileSums<Shape> tile_sums(const Sums<Shape>& sums, const KilnSplitK& split, size_t first, size_t tile) {

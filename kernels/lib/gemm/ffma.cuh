@@ -15,8 +15,11 @@ template <int M, int N, int Rows> struct FfmaTile {
   __device__ __forceinline__ static int column() { return static_cast<int>(threadIdx.x) % (N / 8) * 8; }
 };
 using FfmaTile128 = FfmaTile<128, 128, 8>;
+using FfmaTile128x64 = FfmaTile<128, 64, 8>;
+using FfmaTile64x128 = FfmaTile<64, 128, 8>;
 using FfmaTile64 = FfmaTile<64, 64, 4>;
-static_assert(FfmaTile128::kThreads == 256 && FfmaTile64::kThreads == 128, "the host launches this many");
+static_assert(FfmaTile128::kThreads == 256 && FfmaTile128x64::kThreads == 128 && FfmaTile64x128::kThreads == 128 && FfmaTile64::kThreads == 128,
+              "the host launches this many");
 
 // One operand's part of a stage: [depth][Extent + pad], upright. The pad makes 8 k x 4 outer stores conflict-free.
 template <int Extent, Along along, int Threads, Side side> class UprightLoader {

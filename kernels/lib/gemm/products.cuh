@@ -8,14 +8,14 @@ template <Bounds bounds> KILN_DEVICE int corner(int owned, int size, int extent)
   return bounds == Bounds::Inside ? min(owned, extent - size) : owned;
 }
 
-// Which part of k a block sums up, and which pair of a batch it multiplies: the only one where tiles are large, since
-// their kernels have no registers left for more.
+// Which part of k a block sums up, and which pair of a batch it multiplies: the only one where tiles are larger than
+// 64 x 64, since their kernels have no registers left for more.
 struct Share {
   int part;
   size_t pair;
 };
 template <class Shape> KILN_DEVICE Share share_of_block(const KilnSplitK& split) {
-  if constexpr (Shape::kM > 64) return Share{static_cast<int>(blockIdx.z), 0};
+  if constexpr (Shape::kM * Shape::kN > 64 * 64) return Share{static_cast<int>(blockIdx.z), 0};
   return split.splits > 1 ? Share{static_cast<int>(blockIdx.z), 0} : Share{0, blockIdx.z};
 }
 
@@ -42,28 +42,55 @@ template <class Product, class Tail, class Params> KILN_DEVICE void linear_produ
   each_chunk(tile, shared, Visitor<kBounds, Tail>{tail, row, column, window, p.ldd});
 }
 
-// Column sums of dy [k, m] for KILN_GEMM_BIAS_COLUMNS columns: eight columns per thread.
-template <class T, int Threads> KILN_DEVICE void bias_gradient(const KilnWeightGradient& p, int block, u8* memory) {
-  constexpr int kGroups = KILN_GEMM_BIAS_COLUMNS / 8, kRows = Threads / kGroups;
-  float* const shared = reinterpret_cast<float*>(memory);  // [kRows][KILN_GEMM_BIAS_COLUMNS]
-  const int group = static_cast<int>(threadIdx.x) % kGroups, row = static_cast<int>(threadIdx.x) / kGroups;
-  const int column = block * KILN_GEMM_BIAS_COLUMNS + group * 8, count = min(8, p.m - column);
+// Adds every Step-th row of eight columns from `row` on. The loads of several rows are on their way together.
+template <class T, int Step> KILN_DEVICE void add_rows(Chunk<8>& sum, const KilnWeightGradient& p, int column, int row, int end) {
+  constexpr int kRows = 64 / static_cast<int>(sizeof(T)) / 4;  // 128 bytes of a thread
+  const int count = min(8, p.m - column);
   const bool whole = count == 8 && p.lda % kVector<T> == 0;
-  Chunk<8> sum = {};
-  for (int k = row; count > 0 && k < p.k; k += kRows) {
-    const T* from = static_cast<const T*>(p.a) + static_cast<size_t>(k) * p.lda + column;
-    const Chunk<8> dy = whole ? load_chunk<8>(from) : load_chunk_part<8>(from, count);
+  const T* const first = static_cast<const T*>(p.a) + column;
+  const auto at = [&](int k) { return first + static_cast<size_t>(k) * p.lda; };
+  const auto add = [&](const Chunk<8>& dy) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) sum.v[i] += dy.v[i];
-  }
+  };
+  for (; whole && row + (kRows - 1) * Step < end; row += kRows * Step) {
+    Chunk<8> dy[kRows];
 #pragma unroll
-  for (int i = 0; i < 8; ++i) shared[row * KILN_GEMM_BIAS_COLUMNS + group * 8 + i] = sum.v[i];
+    for (int i = 0; i < kRows; ++i) dy[i] = load_chunk<8>(at(row + i * Step));
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) add(dy[i]);
+  }
+  for (; count > 0 && row < end; row += Step) add(whole ? load_chunk<8>(at(row)) : load_chunk_part<8>(at(row), count));
+}
+
+// Column sums of dy [k, m] for KILN_GEMM_BIAS_COLUMNS columns, eight per thread, over one of p.bias_parts parts of the
+// rows. The last block of the columns adds the parts in their order.
+template <class T, int Threads>
+KILN_DEVICE void bias_gradient(const KilnWeightGradient& p, const KilnSplitK& split, int block, u8* memory) {
+  constexpr int kColumns = KILN_GEMM_BIAS_COLUMNS, kGroups = kColumns / 8, kRows = Threads / kGroups;
+  float* const shared = reinterpret_cast<float*>(memory);  // [kRows][kColumns]
+  const int thread = static_cast<int>(threadIdx.x), group = thread % kGroups, row = thread / kGroups;
+  const int parts = static_cast<int>(p.bias_parts), run = block / parts, part = block % parts;
+  const int rows = ceil_div(p.k, parts), begin = part * rows;
+  Chunk<8> sum = {};
+  add_rows<T, kRows>(sum, p, run * kColumns + group * 8, begin + row, min(p.k, begin + rows));
+#pragma unroll
+  for (int i = 0; i < 8; ++i) shared[row * kColumns + group * 8 + i] = sum.v[i];
   __syncthreads();
-  const int mine = block * KILN_GEMM_BIAS_COLUMNS + static_cast<int>(threadIdx.x);
-  if (threadIdx.x >= KILN_GEMM_BIAS_COLUMNS || mine >= p.m) return;
-  float total = p.store == KILN_STORE_ACCUMULATE ? p.d_bias[mine] : 0.0f;
-  for (int r = 0; r < kRows; ++r) total += shared[r * KILN_GEMM_BIAS_COLUMNS + threadIdx.x];
-  p.d_bias[mine] = total;
+  const int mine = run * kColumns + thread;
+  const bool writes = thread < kColumns && mine < p.m;
+  float total = 0.0f;
+  for (int r = 0; writes && r < kRows; ++r) total += shared[r * kColumns + thread];
+  if (parts > 1) {
+    float* const partials = split.partials + p.bias_partials + static_cast<size_t>(run) * parts * kColumns + thread;
+    if (writes) partials[part * kColumns] = total;
+    if (!arrives_last(split.tickets + p.bias_ticket + run, parts, reinterpret_cast<u32*>(shared + kRows * kColumns))) return;
+    total = 0.0f;
+#pragma unroll 4
+    for (int other = 0; other < (writes ? parts : 0); ++other) total += __ldcg(partials + other * kColumns);
+  }
+  if (!writes) return;
+  p.d_bias[mine] = p.store == KILN_STORE_ACCUMULATE ? p.d_bias[mine] + total : total;
 }
 
 // gemm_tn: grid.x runs over the tiles and bias blocks of all products, grid.z over the splits or the batch.
@@ -78,7 +105,7 @@ template <class Product> KILN_DEVICE void gemm_tn(const KilnWeightGradientParams
   const int block = static_cast<int>(blockIdx.x - weights.first_block);
   const int across = ceil_div(weights.n, Shape::kN), tiles = ceil_div(weights.m, Shape::kM) * across;
   if (block >= tiles) {
-    if (blockIdx.z == 0) bias_gradient<T, Shape::kThreads>(weights, block - tiles, shared);
+    if (blockIdx.z == 0) bias_gradient<T, Shape::kThreads>(weights, p.split, block - tiles, shared);
     return;
   }
   const Window window{block / across * Shape::kM, block % across * Shape::kN, weights.m, weights.n};

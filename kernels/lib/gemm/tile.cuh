@@ -23,6 +23,8 @@ template <int M, int N, int WarpM, int WarpN> struct Tile {
   }
 };
 using Tile128 = Tile<128, 128, 64, 64>;
+using Tile128x64 = Tile<128, 64, 64, 32>;
+using Tile64x128 = Tile<64, 128, 32, 64>;
 using Tile64 = Tile<64, 64, 32, 32>;
 
 // 86, 89 and 12x have 100 KB of shared memory per multiprocessor: with a stage less, two blocks of the large tile fit.

@@ -38,7 +38,7 @@ use simd::Isa;
 pub(super) use simd::PanelLayout;
 
 use super::{
-    Arena, Backend, Facts, Fusion, HostMemory, ImageKernels, Layout, PlanId, Run, Snapshot, Span,
+    Arena, Backend, Facts, Fusion, Grouping, HostMemory, ImageKernels, Layout, PlanId, Run, Snapshot, Span,
     Storage, UpdatePlace,
 };
 use crate::graph::{MemoryFormat, ParamSpec};
@@ -80,6 +80,7 @@ impl Cpu {
             host_memory: HostMemory::Direct,
             update_place: UpdatePlace::WeightGradient,
             fusion: Fusion::WithinLayers,
+            grouping: Grouping::NONE,
             precision,
             storage: Storage::Widened,
             image_format: MemoryFormat::ChannelsLast,

@@ -338,6 +338,7 @@ pub(crate) struct KilnLinearCrossEntropyParams {
     pub(crate) d_scores: Address,
     pub(crate) scores: Address,
     pub(crate) features: u32,
+    pub(crate) rows_per_block: u32,
 }
 pub(crate) const KILN_NESTEROV_OFF: KilnNesterov = 0;
 pub(crate) const KILN_NESTEROV_ON: KilnNesterov = 1;
@@ -345,6 +346,9 @@ pub(crate) type KilnNesterov = u32;
 pub(crate) const KILN_DECAY_GRADIENT: KilnDecay = 0;
 pub(crate) const KILN_DECAY_DECOUPLED: KilnDecay = 1;
 pub(crate) type KilnDecay = u32;
+pub(crate) const KILN_SHADOW_BF16: KilnShadow = 0;
+pub(crate) const KILN_SHADOW_F16: KilnShadow = 1;
+pub(crate) type KilnShadow = u32;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub(crate) struct KilnStretch {
@@ -378,6 +382,7 @@ pub(crate) struct KilnOptimizerParams {
     pub(crate) eps: f32,
     pub(crate) nesterov: KilnNesterov,
     pub(crate) decay: KilnDecay,
+    pub(crate) shadow_type: KilnShadow,
     pub(crate) stretch_count: u32,
     pub(crate) stretches: [KilnStretch; 32usize],
 }
@@ -540,6 +545,9 @@ pub(crate) struct KilnWeightGradient {
     pub(crate) ticket: i32,
     pub(crate) store: KilnStore,
     pub(crate) partials: u64,
+    pub(crate) bias_partials: u64,
+    pub(crate) bias_ticket: i32,
+    pub(crate) bias_parts: u32,
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]

@@ -4,6 +4,7 @@
 use super::abi::*;
 use super::abi_recurrent::*;
 use super::launch::Grid;
+pub(super) use super::tiling::{is_guarded, Extents, Form, Tile, Tiling};
 use crate::{DType, Precision};
 
 impl Grid {
@@ -36,7 +37,7 @@ pub(super) struct Machine {
 impl Machine {
     /// Stages of the tensor-core products. As in `kernels/lib/gemm/tile.cuh`: a stage less where a
     /// multiprocessor has 100 KB of shared memory.
-    fn stages(&self) -> u32 {
+    pub(super) fn stages(&self) -> u32 {
         match self.architecture {
             86 | 89 | 120.. => KILN_GEMM_STAGES_SMALL,
             _ => KILN_GEMM_STAGES,
@@ -44,144 +45,11 @@ impl Machine {
     }
 }
 
-/// Which operand of a product is transposed, as kernels name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    /// `a b^T`, forward.
-    Nt,
-    /// `a b`, input gradient.
-    Nn,
-    /// `a^T b`, weight gradient.
-    Tn,
-}
-
-/// Extents of a product: `d [m, n]`, summed over `k`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Extents {
-    pub(super) m: usize,
-    pub(super) n: usize,
-    pub(super) k: usize,
-}
-
-/// How a product, or a group of them, is computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tiling {
-    pub(super) precision: Precision,
-    pub(super) tile: Tile,
-    pub(super) splits: usize,
-}
-
-/// The tile of outputs that a block computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tile {
-    /// 128 x 128.
-    Large,
-    /// 64 x 64.
-    Small,
-    /// 64 x 64 of any matrices, guarded element by element.
-    Guarded,
-}
-
 /// Least part of `k` that is worth a block of its own: below it, adding up the parts costs as much
 /// as it saves. From the byte counts of the products, not yet measured on a GPU.
 const LEAST_SPLIT: usize = 128;
 /// Most parts: the last block to arrive reads them all. Not yet measured on a GPU.
 const MOST_SPLITS: usize = 16;
-
-impl Tile {
-    pub(super) fn edge(self) -> usize {
-        match self {
-            Tile::Large => 128,
-            Tile::Small | Tile::Guarded => 64,
-        }
-    }
-
-    /// Number of tiles of a product.
-    pub(super) fn count(self, product: Extents) -> usize {
-        product.m.div_ceil(self.edge()) * product.n.div_ceil(self.edge())
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Tile::Large => "128x128",
-            Tile::Small => "64x64",
-            Tile::Guarded => "any",
-        }
-    }
-}
-
-impl Tiling {
-    /// The largest tile that all products allow and that occupies the device, and as many splits
-    /// along `k` as it has multiprocessors left.
-    pub(super) fn choose(
-        form: Form,
-        products: &[Extents],
-        precision: Precision,
-        machine: &Machine,
-    ) -> Self {
-        let vector = vector(precision.storage());
-        let fits = |product: &Extents, tile| inside(form, *product, tile, vector);
-        let all_inside = |tile: Tile| products.iter().all(|product| fits(product, tile));
-        let tiles = |tile: Tile| products.iter().map(|product| tile.count(*product)).sum::<usize>();
-        let fills = tiles(Tile::Large) >= machine.multiprocessors;
-        let tile = match precision {
-            Precision::F32 if fills => Tile::Large,
-            Precision::F32 => Tile::Small,
-            _ if fills && all_inside(Tile::Large) => Tile::Large,
-            _ if all_inside(Tile::Small) => Tile::Small,
-            _ => Tile::Guarded,
-        };
-        let longest = products.iter().map(|product| product.k).max().unwrap_or(0);
-        let idle = machine.multiprocessors / tiles(tile).max(1);
-        let splits = idle.min(longest / LEAST_SPLIT).clamp(1, MOST_SPLITS);
-        Tiling { precision, tile, splits }
-    }
-
-    /// The kernel's name.
-    pub(super) fn kernel(&self, form: Form, tail: &str) -> String {
-        let form = match form {
-            Form::Nt => "nt",
-            Form::Nn => "nn",
-            Form::Tn => "tn",
-        };
-        format!("gemm_{form}{tail}_{}_{}", self.precision, self.tile.name())
-    }
-
-    /// Threads and shared memory for a grid of blocks.
-    pub(super) fn grid(&self, blocks: [u32; 2], machine: &Machine) -> Grid {
-        let edge = self.tile.edge() as u32;
-        let (threads, shared) = match self.precision {
-            Precision::F32 => {
-                let threads = if self.tile == Tile::Large { 256 } else { KILN_GEMM_THREADS };
-                let row = 2 * (edge + KILN_GEMM_F32_PAD) * 4;
-                (threads, KILN_GEMM_F32_STAGES * KILN_GEMM_F32_DEPTH * row)
-            }
-            Precision::Tf32 | Precision::Bf16 | Precision::F16 => {
-                (KILN_GEMM_THREADS, machine.stages() * 2 * edge * KILN_GEMM_DEPTH_BYTES)
-            }
-        };
-        let blocks = [blocks[0], blocks[1], self.splits as u32];
-        Grid { blocks, threads: [threads, 1, 1], shared }
-    }
-
-    /// Elements of partial sums that a product needs.
-    pub(super) fn partials(&self, product: Extents) -> usize {
-        match self.splits {
-            1 => 0,
-            splits => self.tile.count(product) * splits * self.tile.edge().pow(2),
-        }
-    }
-}
-
-/// Whether a product's tiles lie inside its matrices and its rows begin at 16 bytes, so that no
-/// element has to be guarded. Outputs are written eight at a time.
-fn inside(form: Form, Extents { m, n, k }: Extents, tile: Tile, vector: usize) -> bool {
-    let aligned = match form {
-        Form::Nt | Form::Nn => k % vector == 0 && n % 8 == 0,
-        Form::Tn => m % vector == 0 && n % 8 == 0,
-    };
-    aligned && m >= tile.edge() && n >= tile.edge() && k > 0
-}
 
 /// Elements in 16 bytes, the widest access of a thread.
 pub(super) fn vector(dtype: DType) -> usize {
@@ -198,8 +66,13 @@ pub(super) fn transpose_grid([matrices, rows, columns]: [usize; 3]) -> Grid {
     }
 }
 
-/// Grid of the last linear layer with its loss.
-pub(super) fn linear_loss_grid(rows: usize, precision: Precision, machine: &Machine) -> Grid {
+/// Grid of the last linear layer with its loss, and the rows of a block: so few that half of the device is
+/// busy, since warps take their rows one after the other.
+pub(super) fn linear_loss_grid(
+    rows: usize,
+    precision: Precision,
+    machine: &Machine,
+) -> (Grid, usize) {
     let tile = KILN_LINEAR_LOSS_ROWS + KILN_LINEAR_LOSS_CLASSES;
     // The scores lie behind the area in which warps stage their sums; three stages hold both.
     let stages = match precision {
@@ -207,8 +80,21 @@ pub(super) fn linear_loss_grid(rows: usize, precision: Precision, machine: &Mach
         Precision::Tf32 | Precision::Bf16 | Precision::F16 => machine.stages(),
     };
     let shared = stages * tile * KILN_GEMM_DEPTH_BYTES;
-    let blocks = rows.div_ceil(KILN_LINEAR_LOSS_ROWS as usize) as u32;
-    Grid { blocks: [blocks, 1, 1], threads: [KILN_GEMM_THREADS, 1, 1], shared }
+    let most = KILN_LINEAR_LOSS_ROWS as usize;
+    let share = rows.div_ceil((machine.multiprocessors / 2).max(1));
+    let of_block = share.next_multiple_of(LOSS_WARPS).clamp(LOSS_WARPS, most);
+    let blocks = [rows.div_ceil(of_block) as u32, 1, 1];
+    (Grid { blocks, threads: [KILN_GEMM_THREADS, 1, 1], shared }, of_block)
+}
+
+/// Warps of a block of the last linear layer with its loss, each of which takes as many rows.
+const LOSS_WARPS: usize = (KILN_GEMM_THREADS / 32) as usize;
+
+/// Parts of the rows of a bias gradient: each block has a few rounds of loads to wait for.
+pub(super) fn bias_parts(rows: usize) -> usize {
+    const ROWS: usize = 512;
+    const MOST: usize = 32;
+    (rows / ROWS).clamp(1, MOST)
 }
 
 /// Grid of a step of a recurrent layer, of so many blocks of samples and columns and of sums of `k` terms.
@@ -281,64 +167,23 @@ mod tests {
     }
 
     #[test]
-    fn small_products_are_split_until_the_device_is_busy() {
-        let hidden = Extents { m: 256, n: 512, k: 784 };
-        let tiling = Tiling::choose(Form::Nt, &[hidden], Precision::F32, &H100);
-        assert_eq!((tiling.tile, tiling.splits), (Tile::Small, 4));
-        assert!(tiling.tile.count(hidden) * tiling.splits <= H100.multiprocessors);
-        assert_eq!(tiling.partials(hidden), 32 * 4 * 64 * 64);
-        let large = Extents { m: 8192, n: 8192, k: 8192 };
-        let tiling = Tiling::choose(Form::Nt, &[large], Precision::Tf32, &H100);
-        assert_eq!((tiling.tile, tiling.splits), (Tile::Large, 1));
-    }
-
-    #[test]
-    fn odd_products_are_guarded_on_tensor_cores() {
-        for (m, n, k) in [(64, 64, 31), (63, 64, 32), (64, 66, 32), (64, 10, 64), (64, 64, 0)] {
-            let product = Extents { m, n, k };
-            let tiling = Tiling::choose(Form::Nt, &[product], Precision::Tf32, &H100);
-            assert_eq!(tiling.tile, Tile::Guarded, "{product:?}");
+    fn the_loss_of_a_small_batch_occupies_half_of_the_device() {
+        let grid = |rows, precision| linear_loss_grid(rows, precision, &H100);
+        assert_eq!(grid(33, Precision::F32).0.blocks, [9, 1, 1]);
+        assert_eq!(grid(33, Precision::F32).0.shared, 18_432);
+        assert_eq!(grid(33, Precision::Tf32).0.shared, 24_576);
+        assert_eq!(grid(33, Precision::Bf16).0.shared, 24_576);
+        for machine in [H100, Machine { multiprocessors: 108, architecture: 80 }] {
+            let (grid, rows) = linear_loss_grid(256, Precision::Bf16, &machine);
+            assert!(4 * grid.blocks[0] as usize >= machine.multiprocessors, "{grid:?}");
+            assert!(rows % 4 == 0 && grid.blocks[0] as usize * rows >= 256);
         }
+        assert_eq!(grid(65_536, Precision::Bf16).1, 32);
+        assert_eq!(grid(0, Precision::Bf16).0.blocks, [0, 1, 1]);
     }
 
     #[test]
-    fn rows_of_16_bit_numbers_are_aligned_by_eights() {
-        let product = Extents { m: 64, n: 64, k: 36 };
-        let tile = |precision| Tiling::choose(Form::Nt, &[product], precision, &H100).tile;
-        assert_eq!(tile(Precision::Tf32), Tile::Small);
-        assert_eq!(tile(Precision::Bf16), Tile::Guarded);
-    }
-
-    #[test]
-    fn every_choice_names_a_kernel() {
-        let known = |name: &String| {
-            use crate::backend::cuda::image::SOURCES;
-            SOURCES.iter().any(|source| source.kernels.contains(&name.as_str()))
-        };
-        for form in [Form::Nt, Form::Nn, Form::Tn] {
-            for precision in [Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F16] {
-                for edge in [1, 64, 65, 128, 2048] {
-                    let product = Extents { m: edge, n: edge, k: edge };
-                    let tiling = Tiling::choose(form, &[product], precision, &H100);
-                    assert!(known(&tiling.kernel(form, "")), "{form:?} {tiling:?}");
-                    let special = precision != Precision::F32 && tiling.tile != Tile::Guarded;
-                    if form == Form::Nt && special {
-                        assert!(known(&tiling.kernel(form, "_relu_dropout")), "{tiling:?}");
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn shared_memory_meets_the_bars() {
-        let tiling = Tiling { precision: Precision::Tf32, tile: Tile::Large, splits: 1 };
-        assert_eq!(tiling.grid([1, 1], &H100).shared, 64 << 10);
-        let ada = Machine { multiprocessors: 128, architecture: 89 };
-        assert_eq!(tiling.grid([1, 1], &ada).shared, 48 << 10);
-        assert_eq!(linear_loss_grid(33, Precision::F32, &H100).blocks, [2, 1, 1]);
-        assert_eq!(linear_loss_grid(33, Precision::F32, &H100).shared, 18_432);
-        assert_eq!(linear_loss_grid(33, Precision::Tf32, &H100).shared, 24_576);
-        assert_eq!(linear_loss_grid(33, Precision::Bf16, &H100).shared, 24_576);
+    fn biases_of_large_batches_are_summed_in_parts() {
+        assert_eq!([0, 256, 1023, 1024, 4096, 65_536].map(bias_parts), [1, 1, 1, 2, 8, 32]);
     }
 }

@@ -7,6 +7,7 @@
 
 use super::device::Device;
 use super::measure::{MainLoop, Measured};
+use super::ptxas::Resources;
 
 /// A family of kernels and its limits.
 struct Bar {
@@ -37,7 +38,12 @@ struct Main {
     per_multiply: f64,
     matrix_loads: usize,
     copies: usize,
-    narrow_copies: bool,
+    /// Bytes of a copy.
+    copied: u32,
+    /// Most cycles of shared memory per cycle of an A100's tensor cores; FFMA is nowhere near.
+    shared: f64,
+    /// Most bytes of code.
+    bytes: usize,
 }
 
 /// Dynamic shared memory of a launch.
@@ -62,13 +68,32 @@ const LOOP_BYTES: usize = 4 * 1024;
 const TAIL_PER_OUTPUT: f64 = 17.0;
 const WIDE_MULTIPLIES_PER_OUTPUT: f64 = 2.6;
 
-const LARGE: Main =
-    Main { share: 50.0, per_multiply: 2.0, matrix_loads: 16, copies: 8, narrow_copies: false };
-const FFMA_LARGE: Main =
-    Main { share: 85.0, per_multiply: 1.2, matrix_loads: 0, copies: 16, narrow_copies: true };
-const FFMA_SMALL: Main = Main { share: 77.0, per_multiply: 1.35, ..FFMA_LARGE };
+const LARGE: Main = Main {
+    share: 50.0,
+    per_multiply: 2.0,
+    matrix_loads: 16,
+    copies: 8,
+    copied: 16,
+    shared: 0.75,
+    bytes: LOOP_BYTES,
+};
+/// 128x64 and 64x128.
+const MEDIUM: Main =
+    Main { share: 38.0, per_multiply: 2.6, matrix_loads: 12, copies: 6, shared: 1.125, ..LARGE };
 const SMALL: Main =
-    Main { share: 27.5, per_multiply: 3.65, matrix_loads: 8, copies: 4, narrow_copies: false };
+    Main { share: 27.5, per_multiply: 3.65, matrix_loads: 8, copies: 4, shared: 1.5, ..LARGE };
+/// Steps are unrolled as a whole, and copies put single elements upright.
+const FFMA_LARGE: Main = Main {
+    share: 85.0,
+    per_multiply: 1.2,
+    matrix_loads: 0,
+    copies: 16,
+    copied: 4,
+    shared: 0.0,
+    bytes: 20 * 1024,
+};
+const FFMA_MEDIUM: Main = Main { share: 82.0, per_multiply: 1.22, copies: 24, ..FFMA_LARGE };
+const FFMA_SMALL: Main = Main { share: 77.0, per_multiply: 1.35, bytes: 11 * 1024, ..FFMA_LARGE };
 const ANY_SIZE: &str = "guards every element: right for every size and alignment, not fast";
 const TF32_UPRIGHT: &str =
     "ldmatrix transposes 16-bit elements only; f32 operands that run along n or m take LDS";
@@ -119,12 +144,22 @@ const GEMM_SMALL: Bar = Bar {
     main: Some(SMALL),
     ..GEMM_LARGE
 };
+const GEMM_MEDIUM: Bar = Bar {
+    dynamic: Dynamic::Stages(192),
+    registers: 168,
+    occupancy: 2,
+    main: Some(MEDIUM),
+    ..GEMM_LARGE
+};
 const GEMM_ANY: Bar =
     Bar { registers: 136, occupancy: 3, narrow: 220, main: None, why: ANY_SIZE, ..GEMM_SMALL };
 /// Of gemm_tn: the bias blocks finish columns one by one, and their unaligned rows.
 const BIAS_COLUMNS: usize = 24;
 /// Of the general tail: scalars of the mask, the last columns of a bias, tickets.
 const TICKETS: usize = 12;
+
+/// Of f32 products: an edge's chunk, element by element, wherever the tail loads or stores one.
+const EDGES: usize = 40;
 
 /// No limit: single numbers are what the kernel is about.
 const SCALARS: usize = usize::MAX;
@@ -135,16 +170,27 @@ const BARS: &[Bar] = &[
     Bar { parts: &["linear_cross_entropy"], registers: 96, occupancy: 4, narrow: SCALARS, dynamic: Dynamic::Stages(96), why: ANY_SIZE, ..GEMM_ANY },
 
     Bar { parts: &["gemm_nt_relu_dropout", "128x128"], outputs_per_turn: Some(32), ..GEMM_LARGE },
+    Bar { parts: &["gemm_nt_relu_dropout", "128x64"], outputs_per_turn: Some(16), ..GEMM_MEDIUM },
+    Bar { parts: &["gemm_nt_relu_dropout", "64x128"], outputs_per_turn: Some(32), ..GEMM_MEDIUM },
     Bar { parts: &["gemm_nt_relu_dropout", "64x64"], outputs_per_turn: Some(16), ..GEMM_SMALL },
-    Bar { parts: &["gemm_tn_tf32_128x128"], registers: 255, narrow: BIAS_COLUMNS, main: Some(Main { share: 34.0, per_multiply: 2.9, matrix_loads: 0, ..LARGE }), why: TF32_UPRIGHT, ..GEMM_LARGE },
-    Bar { parts: &["gemm_nn_tf32_128x128"], main: Some(Main { share: 40.0, per_multiply: 2.5, matrix_loads: 8, ..LARGE }), why: TF32_UPRIGHT, ..GEMM_LARGE },
-    Bar { parts: &["gemm_tn_tf32_64x64"], registers: 120, narrow: BIAS_COLUMNS, main: Some(Main { share: 17.5, per_multiply: 5.6, matrix_loads: 0, ..SMALL }), why: TF32_UPRIGHT, ..GEMM_SMALL },
-    Bar { parts: &["gemm_nn_tf32_64x64"], main: Some(Main { share: 20.0, per_multiply: 5.0, matrix_loads: 4, ..SMALL }), why: TF32_UPRIGHT, ..GEMM_SMALL },
-    Bar { parts: &["gemm", "_f32_128x128"], threads: 256, registers: 128, narrow: SCALARS, dynamic: Dynamic::Bytes(33792), main: Some(FFMA_LARGE), why: FFMA, ..GEMM_LARGE },
-    Bar { parts: &["gemm", "_f32_64x64"], registers: 128, narrow: SCALARS, dynamic: Dynamic::Bytes(17408), main: Some(FFMA_SMALL), why: FFMA, ..GEMM_SMALL },
+    Bar { parts: &["gemm_tn_tf32_128x128"], registers: 255, narrow: BIAS_COLUMNS, main: Some(Main { share: 34.0, per_multiply: 2.9, matrix_loads: 0, shared: 0.75, ..LARGE }), why: TF32_UPRIGHT, ..GEMM_LARGE },
+    Bar { parts: &["gemm_nn_tf32_128x128"], main: Some(Main { share: 40.0, per_multiply: 2.5, matrix_loads: 8, shared: 0.75, ..LARGE }), why: TF32_UPRIGHT, ..GEMM_LARGE },
+    Bar { parts: &["gemm_tn_tf32_128x64"], narrow: BIAS_COLUMNS, main: Some(Main { share: 24.5, per_multiply: 4.1, matrix_loads: 0, shared: 1.125, ..MEDIUM }), why: TF32_UPRIGHT, ..GEMM_MEDIUM },
+    Bar { parts: &["gemm_tn_tf32_64x128"], narrow: BIAS_COLUMNS, main: Some(Main { share: 24.5, per_multiply: 4.1, matrix_loads: 0, shared: 1.125, ..MEDIUM }), why: TF32_UPRIGHT, ..GEMM_MEDIUM },
+    Bar { parts: &["gemm_nn_tf32_128x64"], main: Some(Main { share: 31.5, per_multiply: 3.2, matrix_loads: 8, shared: 1.125, ..MEDIUM }), why: TF32_UPRIGHT, ..GEMM_MEDIUM },
+    Bar { parts: &["gemm_nn_tf32_64x128"], main: Some(Main { share: 28.0, per_multiply: 3.6, matrix_loads: 4, shared: 1.125, ..MEDIUM }), why: TF32_UPRIGHT, ..GEMM_MEDIUM },
+    Bar { parts: &["gemm_tn_tf32_64x64"], registers: 120, narrow: BIAS_COLUMNS, main: Some(Main { share: 17.5, per_multiply: 5.6, matrix_loads: 0, shared: 1.5, ..SMALL }), why: TF32_UPRIGHT, ..GEMM_SMALL },
+    Bar { parts: &["gemm_nn_tf32_64x64"], main: Some(Main { share: 20.0, per_multiply: 5.0, matrix_loads: 4, shared: 1.5, ..SMALL }), why: TF32_UPRIGHT, ..GEMM_SMALL },
+    Bar { parts: &["gemm", "_f32_128x128"], threads: 256, registers: 128, narrow: EDGES, dynamic: Dynamic::Bytes(33792), main: Some(FFMA_LARGE), why: FFMA, ..GEMM_LARGE },
+    Bar { parts: &["gemm", "_f32_64x64"], registers: 128, narrow: EDGES, dynamic: Dynamic::Bytes(17408), main: Some(FFMA_SMALL), why: FFMA, ..GEMM_SMALL },
+    Bar { parts: &["gemm", "_f32_"], code: 52 * 1024, registers: 168, narrow: EDGES, dynamic: Dynamic::Bytes(25600), main: Some(FFMA_MEDIUM), why: FFMA, ..GEMM_MEDIUM },
     Bar { parts: &["gemm_tn", "128x128"], narrow: BIAS_COLUMNS, ..GEMM_LARGE },
+    Bar { parts: &["gemm_tn", "128x64"], narrow: BIAS_COLUMNS, ..GEMM_MEDIUM },
+    Bar { parts: &["gemm_tn", "64x128"], narrow: BIAS_COLUMNS, ..GEMM_MEDIUM },
     Bar { parts: &["gemm_tn", "64x64"], narrow: BIAS_COLUMNS, ..GEMM_SMALL },
     Bar { parts: &["gemm", "128x128"], narrow: TICKETS, ..GEMM_LARGE },
+    Bar { parts: &["gemm", "128x64"], narrow: TICKETS, ..GEMM_MEDIUM },
+    Bar { parts: &["gemm", "64x128"], narrow: TICKETS, ..GEMM_MEDIUM },
     Bar { parts: &["gemm_nt", "64x64"], registers: 112, narrow: TICKETS, why: FOUR_BLOCKS, ..GEMM_SMALL },
     Bar { parts: &["gemm", "64x64"], ..GEMM_SMALL },
     Bar { parts: &["gemm", "any"], ..GEMM_ANY },
@@ -152,7 +198,7 @@ const BARS: &[Bar] = &[
     Bar { parts: &["conv_weight_gradient_f32"], code: 70 * 1024, registers: 124, narrow: SCALARS, dynamic: Dynamic::Bytes(17408), main: None, why: LAYERS, ..GEMM_SMALL },
     Bar { parts: &["conv_weight_gradient"], code: 68 * 1024, registers: 164, occupancy: 3, narrow: SCALARS, main: None, why: LAYERS, ..GEMM_SMALL },
     Bar { parts: &["conv", "_f32"], code: 80 * 1024, registers: 120, narrow: SCALARS, dynamic: Dynamic::Bytes(17408), main: None, why: FOUND, ..GEMM_SMALL },
-    Bar { parts: &["conv"], code: 72 * 1024, registers: 136, occupancy: 3, narrow: SCALARS, main: None, why: FOUND, ..GEMM_SMALL },
+    Bar { parts: &["conv"], code: 72 * 1024, registers: 140, occupancy: 3, narrow: SCALARS, main: None, why: FOUND, ..GEMM_SMALL },
     Bar { parts: &["recurrent", "_f32"], registers: 96, code: 56 * 1024, narrow: SCALARS, dynamic: Dynamic::Bytes(13312), main: None, why: UNITS, ..GEMM_SMALL },
     Bar { parts: &["recurrent"], registers: 96, occupancy: 3, code: 56 * 1024, narrow: SCALARS, dynamic: Dynamic::Stages(96), main: None, why: UNITS, ..GEMM_SMALL },
     Bar { parts: &["pool"], registers: 60, occupancy: 4, narrow: SCALARS, why: CHANNELS, ..POINTWISE },
@@ -222,8 +268,10 @@ pub(super) fn misses(measured: &Measured, arch: &str) -> Vec<String> {
         missed.push(format!("S9 {wide:.2} IMAD.WIDE per output > {WIDE_MULTIPLIES_PER_OUTPUT}"));
     }
     if let Some(limits) = bar.main {
-        if !limits.narrow_copies && measured.copies_narrow > 0 {
-            missed.push("S6 copies of fewer than 16 bytes".to_owned());
+        let narrow =
+            if limits.copied == 16 { measured.copies_narrow } else { measured.copies_wide };
+        if narrow > 0 {
+            missed.push(format!("S6 {narrow} copies of other than {} bytes", limits.copied));
         }
         match &measured.main_loop {
             Some(main) => missed.extend(main_misses(main, limits)),
@@ -234,29 +282,21 @@ pub(super) fn misses(measured: &Measured, arch: &str) -> Vec<String> {
     missed.into_iter().map(|what| format!("{name} on {arch}: {what}{reason}")).collect()
 }
 
-/// S8: the large tile's traffic with shared memory must leave an A100's tensor cores the bottleneck.
-pub(super) fn shared_traffic_misses() -> Option<String> {
-    let ratio = shared_per_tensor_cycle([128, 128], [64, 64]);
-    (ratio > 0.75).then(|| format!("S8 shared-memory cycles per tensor cycle: {ratio:.2} > 0.75"))
-}
-
-/// Cycles in which shared memory is busy per cycle of the tensor cores, for 16-bit operands on sm_80: 128 bytes and
-/// 1024 multiplications per cycle.
-fn shared_per_tensor_cycle(tile: [u32; 2], warp: [u32; 2]) -> f64 {
-    let warps = tile[0] / warp[0] * (tile[1] / warp[1]);
-    let rows = warps * (warp[0] + warp[1]) + tile[0] + tile[1];
-    f64::from(rows * 2) / 128.0 / (f64::from(tile[0] * tile[1]) / 1024.0)
+/// S1 for a kernel of which only its resources are known.
+pub(super) fn spills(resources: Resources) -> Option<String> {
+    let spills = resources.spilled + resources.stack > 0;
+    spills.then(|| "S1 spills or uses the stack".to_owned())
 }
 
 fn resource_misses(measured: &Measured, bar: &Bar) -> Vec<String> {
     let resources = measured.resources;
-    let spills = resources.spilled + resources.stack > 0 || measured.local > 0;
+    let local = (measured.local > 0).then(|| "S1 loads or stores local memory".to_owned());
     let over = |what: &str, value: usize, limit: usize| {
         (value > limit).then(|| format!("{what}: {value} > {limit}"))
     };
     let occupancy = measured.occupancy;
     let found = [
-        spills.then(|| "S1 spills or uses the stack".to_owned()),
+        spills(resources).or(local),
         over("S2 registers", resources.registers as usize, bar.registers as usize),
         (occupancy < bar.occupancy).then(|| format!("S4 blocks: {occupancy} < {}", bar.occupancy)),
         over("S6 narrow accesses", measured.narrow, bar.narrow),
@@ -291,11 +331,18 @@ fn main_misses(main: &MainLoop, limits: Main) -> Vec<String> {
         main.loads + main.strays == 0,
         format!("{} LDG, {} conversions or MUFU", main.loads, main.strays),
     );
-    hold(
-        limits.narrow_copies || main.instructions * 16 <= LOOP_BYTES,
-        "loop longer than 4 KB".into(),
-    );
+    let bytes = main.instructions * 16;
+    hold(bytes <= limits.bytes, format!("{bytes} bytes in the loop > {}", limits.bytes));
+    if let Some(ratio) = main.shared_per_tensor_cycle().filter(|ratio| *ratio > limits.shared) {
+        let limit = limits.shared;
+        missed.push(format!("S8 shared-memory cycles per tensor cycle: {ratio:.3} > {limit}"));
+    }
     missed
+}
+
+/// Whether a kernel's main loop is held to bars.
+pub(super) fn has_main_loop(name: &str) -> bool {
+    bar(name).is_some_and(|bar| bar.main.is_some())
 }
 
 fn bar(name: &str) -> Option<&'static Bar> {
@@ -307,15 +354,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shared_traffic_is_as_anchored() {
-        assert_eq!(shared_per_tensor_cycle([128, 128], [64, 64]), 0.75);
-        assert_eq!(shared_per_tensor_cycle([64, 64], [32, 32]), 1.5);
-    }
-
-    #[test]
     fn the_first_family_that_fits_is_taken() {
         let found = |name| bar(name).map(|bar| bar.parts);
         assert_eq!(found("gemm_nn_tf32_128x128"), Some(["gemm_nn_tf32_128x128"].as_slice()));
+        assert_eq!(found("gemm_nn_bf16_128x64"), Some(["gemm", "128x64"].as_slice()));
+        assert_eq!(found("gemm_tn_f32_64x128"), Some(["gemm", "_f32_"].as_slice()));
         assert_eq!(found("linear_cross_entropy_bf16"), Some(["linear_cross_entropy"].as_slice()));
         assert_eq!(found("conv_weight_gradient_bf16"), Some(["conv_weight_gradient"].as_slice()));
         assert_eq!(found("conv_bf16"), Some(["conv"].as_slice()));

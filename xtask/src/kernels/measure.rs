@@ -44,6 +44,10 @@ pub(super) struct MainLoop {
     pub(super) copies: usize,
     pub(super) loads: usize,
     pub(super) matrix_loads: usize,
+    /// Other loads of shared memory.
+    shared_loads: usize,
+    /// Whether tensor cores multiply.
+    on_tensor_cores: bool,
     /// Conversions and special functions, which have no place there.
     pub(super) strays: usize,
 }
@@ -91,6 +95,8 @@ impl MainLoop {
             copies: count(&["LDGSTS"]),
             loads: count(&["LDG"]),
             matrix_loads: count(&["LDSM"]),
+            shared_loads: self::count(function, at, &|i| i.base() == "LDS" && !i.never),
+            on_tensor_cores: tensor > 0,
             strays: count(&["I2F", "F2I", "MUFU", "STL", "LDL"]),
         }
     }
@@ -102,6 +108,14 @@ impl MainLoop {
 
     pub(super) fn per_multiply(&self) -> f64 {
         self.instructions as f64 / self.multiplies as f64
+    }
+
+    /// Cycles in which shared memory is busy per cycle of an A100's tensor cores: a warp's quarter of 128 bytes
+    /// per cycle, and of 1024 multiply-adds, of which an HMMA makes 2048, or half as many of half the rate.
+    pub(super) fn shared_per_tensor_cycle(&self) -> Option<f64> {
+        let bytes = 512 * (self.matrix_loads + self.copies) + 128 * self.shared_loads;
+        let cycles = 8 * self.multiplies;
+        self.on_tensor_cores.then(|| bytes as f64 / 32.0 / cycles as f64)
     }
 }
 

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `cargo xtask kernels`: compiles every kernel for every architecture and holds the machine code to the bars in
-//! [`bars`]. Needs CUDA's compiler, no GPU.
+//! [`bars`], and what plans launch to those in [`plans`]. Needs CUDA's compiler, no GPU. Older compilers, named in
+//! `OLDER_NVCC`, allocate registers otherwise; what they compile must not spill either.
 
 mod banks;
 mod bars;
 mod device;
 mod measure;
+mod plans;
 mod ptxas;
 mod sass;
 pub(crate) mod toolchain;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -37,13 +40,14 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let toolchain = Toolchain::find()?;
+    let older = Toolchain::older();
     let sources = toolchain::sources(&args.kernels)?;
     let mut missed = banks::misses();
-    missed.extend(bars::shared_traffic_misses());
     let mut count = 0;
     for arch in &args.arch {
         let device = Device::named(arch)?;
         println!("{}", measure::heading(arch));
+        let mut found = BTreeMap::new();
         for built in toolchain.compile_all(&args.kernels, &sources, arch)? {
             let resources = ptxas::parse(&built.log);
             for function in sass::parse(&built.assembly) {
@@ -55,6 +59,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
                 println!("{measured}");
                 missed.extend(bars::misses(&measured, arch));
                 count += 1;
+                found.insert(measured.name.clone(), measured);
+            }
+        }
+        if args.only.is_empty() {
+            missed.extend(plans::misses(arch, &found)?);
+        }
+        for older in &older {
+            for (name, resources) in older.resources(&args.kernels, &sources, arch)? {
+                let older = format!("{name} on {arch} by {}", older.name());
+                missed.extend(bars::spills(resources).map(|what| format!("{older}: {what}")));
             }
         }
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Finds CUDA's compiler and runs it.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::Mutex;
 use std::thread;
 
+use super::ptxas::{self, Resources};
 use crate::Result;
 
 /// The compiler and the disassembler beside it.
@@ -41,25 +43,55 @@ impl Toolchain {
         Ok(Toolchain { nvcc })
     }
 
+    /// The compilers that `OLDER_NVCC` names, separated by spaces.
+    pub(super) fn older() -> Vec<Self> {
+        let named = env::var("OLDER_NVCC").unwrap_or_default();
+        named.split_whitespace().map(|nvcc| Toolchain { nvcc: nvcc.into() }).collect()
+    }
+
+    /// What it is called.
+    pub(super) fn name(&self) -> String {
+        self.nvcc.display().to_string()
+    }
+
+    /// What kernels take of a multiprocessor, by name.
+    pub(super) fn resources(
+        &self,
+        kernels: &Path,
+        sources: &[PathBuf],
+        arch: &str,
+    ) -> Result<BTreeMap<String, Resources>> {
+        let logs = self.on_all(sources, |source| Ok(self.cubin(kernels, source, arch)?.1))?;
+        Ok(logs.iter().flat_map(|log| ptxas::parse(log)).collect())
+    }
+
     /// The compiler.
     #[cfg(unix)]
     pub(crate) fn nvcc(&self) -> &Path {
         &self.nvcc
     }
 
-    /// Compiles all sources, as many at a time as there are processors; the results are in the order of the sources.
+    /// Compiles all sources; the results are in the order of the sources.
     pub(super) fn compile_all(
         &self,
         kernels: &Path,
         sources: &[PathBuf],
         arch: &str,
     ) -> Result<Vec<Built>> {
+        self.on_all(sources, |source| self.compile(kernels, source, arch))
+    }
+
+    /// Does something with all sources, as many at a time as there are processors.
+    fn on_all<T: Send>(
+        &self,
+        sources: &[PathBuf],
+        each: impl Fn(&Path) -> Result<T> + Sync,
+    ) -> Result<Vec<T>> {
         let next = AtomicUsize::new(0);
-        let slots: Vec<Mutex<Option<Built>>> = sources.iter().map(|_| Mutex::new(None)).collect();
+        let slots: Vec<Mutex<Option<T>>> = sources.iter().map(|_| Mutex::new(None)).collect();
         let work = || {
             while let Some(at) = Some(next.fetch_add(1, Relaxed)).filter(|at| *at < sources.len()) {
-                let built =
-                    self.compile(kernels, &sources[at], arch).map_err(|error| error.to_string())?;
+                let built = each(&sources[at]).map_err(|error| error.to_string())?;
                 *slots[at].lock().map_err(|error| error.to_string())? = Some(built);
             }
             Ok::<(), String>(())
@@ -75,6 +107,14 @@ impl Toolchain {
     }
 
     fn compile(&self, kernels: &Path, source: &Path, arch: &str) -> Result<Built> {
+        let (cubin, log) = self.cubin(kernels, source, arch)?;
+        let mut nvdisasm = Command::new(self.nvcc.with_file_name("nvdisasm"));
+        let assembly = output(nvdisasm.arg("-c").arg(&cubin))?.0;
+        Ok(Built { log, assembly })
+    }
+
+    /// The machine code's file, and what `ptxas` said.
+    fn cubin(&self, kernels: &Path, source: &Path, arch: &str) -> Result<(PathBuf, String)> {
         let folder = env::var_os("CARGO_TARGET_DIR")
             .map_or_else(|| "target".into(), PathBuf::from)
             .join("kernels");
@@ -84,9 +124,7 @@ impl Toolchain {
         let mut nvcc = Command::new(&self.nvcc);
         nvcc.args(["-std=c++17", "-cubin", "-Xptxas", "-v", "-arch", arch, "-I"]).arg(kernels);
         let log = output(nvcc.arg("-o").arg(&cubin).arg(source))?.1;
-        let mut nvdisasm = Command::new(self.nvcc.with_file_name("nvdisasm"));
-        let assembly = output(nvdisasm.arg("-c").arg(&cubin))?.0;
-        Ok(Built { log, assembly })
+        Ok((cubin, log))
     }
 }
 

@@ -4,7 +4,9 @@
 use super::elements::transposes;
 use super::{internal, unary, Lowering};
 use crate::backend::cuda::abi::*;
-use crate::backend::cuda::geometry::{divider, Extents, Form, Tile, Tiling};
+use crate::backend::cuda::geometry::{
+    bias_parts, divider, is_guarded, Extents, Form, Tile, Tiling,
+};
 use crate::backend::cuda::launch::{Launch, Params};
 use crate::backend::cuda::memory::Address;
 use crate::kernel::Bias;
@@ -81,8 +83,14 @@ impl Lowering<'_> {
             let b = self.read_as(2 * index + 1, factors)?;
             products.push(Product { extents, d, d_bias, a, b, store });
         }
-        let groups: Vec<&[Product]> = products.chunks(KILN_GEMM_GROUP as usize).collect();
-        Ok(groups.into_iter().map(|group| self.tn(group)).collect())
+        // Kernels that guard every element are left to those that need it.
+        let precision = self.precision;
+        let is_guarded = |product: &Product| is_guarded(Form::Tn, product.extents, precision);
+        let (guarded, inside): (Vec<Product>, Vec<Product>) =
+            products.into_iter().partition(is_guarded);
+        let groups = [&inside, &guarded].into_iter();
+        let groups = groups.flat_map(|products| products.chunks(KILN_GEMM_GROUP as usize));
+        Ok(groups.map(|group| self.tn(group)).collect())
     }
 
     /// A product of two matrices. Where both are transposed, one is turned first.
@@ -141,14 +149,7 @@ impl Lowering<'_> {
             (Order::Plain, Order::Plain) => Form::Nn,
             (Order::Transposed, _) => Form::Tn,
         };
-        // As many blocks as all pairs have; none is split.
-        let alike = vec![extents; pairs.min(self.machine.multiprocessors)];
-        let mut tiling = Tiling::choose(form, &alike, self.precision, self.machine);
-        tiling.splits = 1;
-        if tiling.tile == Tile::Large {
-            // Kernels of large tiles have no registers left to tell pairs apart.
-            tiling.tile = Tile::Small;
-        }
+        let tiling = Tiling::of_batch(form, extents, self.precision);
         let split = KilnSplitK { splits: 1, ..Default::default() };
         let mut launch = match form {
             Form::Nt => {
@@ -245,7 +246,7 @@ impl Lowering<'_> {
 
     fn nt(&mut self, extents: Extents, mut params: KilnLinearParams, relu_dropout: bool) -> Launch {
         let tiling = Tiling::choose(Form::Nt, &[extents], self.precision, self.machine);
-        params.split = self.split(&tiling, &[extents]);
+        params.split = self.split(&tiling, &[extents], [0, 0]);
         let has_special = tiling.precision != super::Precision::F32 && tiling.tile != Tile::Guarded;
         let tail = if relu_dropout && has_special { "_relu_dropout" } else { "" };
         let grid = tiling.grid(tiles(&tiling, extents), self.machine);
@@ -254,7 +255,7 @@ impl Lowering<'_> {
 
     fn nn(&mut self, extents: Extents, mut params: KilnInputGradientParams) -> Launch {
         let tiling = Tiling::choose(Form::Nn, &[extents], self.precision, self.machine);
-        params.split = self.split(&tiling, &[extents]);
+        params.split = self.split(&tiling, &[extents], [0, 0]);
         let grid = tiling.grid(tiles(&tiling, extents), self.machine);
         Launch::new(tiling.kernel(Form::Nn, ""), grid, params)
     }
@@ -262,43 +263,56 @@ impl Lowering<'_> {
     fn tn(&mut self, products: &[Product]) -> Launch {
         let extents: Vec<Extents> = products.iter().map(|product| product.extents).collect();
         let tiling = Tiling::choose(Form::Tn, &extents, self.precision, self.machine);
-        let mut params = KilnWeightGradientParams {
-            split: self.split(&tiling, &extents),
-            count: products.len() as i32,
-            ..Default::default()
-        };
+        let mut params =
+            KilnWeightGradientParams { count: products.len() as i32, ..Default::default() };
         let (mut blocks, mut tickets, mut partials) = (0, 0, 0);
         for (product, entry) in products.iter().zip(&mut params.products) {
-            let Extents { m, .. } = product.extents;
+            let (tiles, bias) = (tiling.tile.count(product.extents), product.bias());
             *entry = KilnWeightGradient {
                 first_block: blocks as u32,
                 ticket: tickets as i32,
                 partials: partials as u64,
                 ..product.params()
             };
-            let tiles = tiling.tile.count(product.extents);
-            let bias_blocks = match product.d_bias {
-                Address::NONE => 0,
-                _ => m.div_ceil(KILN_GEMM_BIAS_COLUMNS as usize),
-            };
-            blocks += tiles + bias_blocks;
+            blocks += tiles + bias.runs * bias.parts;
             tickets += tiles;
             partials += tiling.partials(product.extents);
         }
+        // Behind those of the tiles.
+        let of_tiles = [partials, tickets];
+        for (product, entry) in products.iter().zip(&mut params.products) {
+            let bias = product.bias();
+            entry.bias_parts = bias.parts as u32;
+            if bias.parts > 1 {
+                (entry.bias_partials, entry.bias_ticket) = (partials as u64, tickets as i32);
+                partials += bias.runs * bias.parts * KILN_GEMM_BIAS_COLUMNS as usize;
+                tickets += bias.runs;
+            }
+        }
+        let of_biases = [partials - of_tiles[0], tickets - of_tiles[1]];
+        params.split = self.split(&tiling, &extents, of_biases);
         let grid = tiling.grid([blocks as u32, 1], self.machine);
         Launch::new(tiling.kernel(Form::Tn, ""), grid, params)
     }
 
-    /// Memory for the parts of products that are split along `k`.
-    fn split(&mut self, tiling: &Tiling, products: &[Extents]) -> KilnSplitK {
+    /// Memory for the parts of products that are split along `k`, and for partial sums and tickets of biases.
+    fn split(
+        &mut self,
+        tiling: &Tiling,
+        products: &[Extents],
+        [of_biases, of_runs]: [usize; 2],
+    ) -> KilnSplitK {
         let splits = tiling.splits as i32;
-        if splits == 1 {
+        if splits == 1 && of_runs == 0 {
             return KilnSplitK { splits, ..Default::default() };
         }
-        let tiles = products.iter().map(|product| tiling.tile.count(*product)).sum();
-        let partials = products.iter().map(|product| tiling.partials(*product)).sum();
-        let (partials, tickets) = (self.scratch.numbers(partials), self.scratch.numbers(tiles));
-        KilnSplitK { partials, tickets, splits }
+        let tiles: usize = products.iter().map(|product| tiling.tile.count(*product)).sum();
+        let partials: usize = products.iter().map(|product| tiling.partials(*product)).sum();
+        KilnSplitK {
+            partials: self.scratch.numbers(partials + of_biases),
+            tickets: self.scratch.numbers(tiles + of_runs),
+            splits,
+        }
     }
 }
 
@@ -312,7 +326,23 @@ struct Product {
     store: Store,
 }
 
+/// Blocks of a bias gradient: runs of columns, each in parts of the rows.
+struct BiasBlocks {
+    runs: usize,
+    parts: usize,
+}
+
 impl Product {
+    fn bias(&self) -> BiasBlocks {
+        match self.d_bias {
+            Address::NONE => BiasBlocks { runs: 0, parts: 1 },
+            _ => BiasBlocks {
+                runs: self.extents.m.div_ceil(KILN_GEMM_BIAS_COLUMNS as usize),
+                parts: bias_parts(self.extents.k),
+            },
+        }
+    }
+
     /// The product as the first of a launch.
     fn params(&self) -> KilnWeightGradient {
         let Extents { m, n, k } = self.extents;
@@ -333,8 +363,7 @@ impl Product {
 }
 
 fn tiles(tiling: &Tiling, extents: Extents) -> [u32; 2] {
-    let edge = tiling.tile.edge();
-    [extents.m.div_ceil(edge) as u32, extents.n.div_ceil(edge) as u32]
+    tiling.tile.across(extents).map(|tiles| tiles as u32)
 }
 
 pub(super) fn store(store: Store) -> KilnStore {

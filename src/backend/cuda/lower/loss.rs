@@ -40,7 +40,7 @@ impl Lowering<'_> {
     ) -> Result<Vec<Launch>> {
         let extents = self.forward_extents();
         let dtype = self.product_type();
-        let grid = linear_loss_grid(extents.m, self.precision, self.machine);
+        let (grid, of_block) = linear_loss_grid(extents.m, self.precision, self.machine);
         let (bias, labels) = match options.bias {
             Bias::Added => (self.read_as(2, DType::F32)?, 3),
             Bias::Absent => (Address::NONE, 2),
@@ -68,6 +68,7 @@ impl Lowering<'_> {
             d_scores,
             scores,
             features: extents.k as u32,
+            rows_per_block: of_block as u32,
         };
         let kernel = format!("linear_cross_entropy_{}", self.precision);
         Ok(vec![Launch::new(kernel, grid, params)])
