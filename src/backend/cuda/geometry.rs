@@ -31,9 +31,24 @@ pub(super) struct Machine {
     pub(super) multiprocessors: usize,
     /// Architecture that the kernels were compiled for: 90 for sm_90.
     pub(super) architecture: u32,
+    /// Shared memory of a multiprocessor in bytes.
+    pub(super) shared: u32,
+    /// Whether launches may wait for each other's blocks.
+    pub(super) walks: bool,
 }
 
 impl Machine {
+    /// A device as its architecture is built at most, with every kernel that there is.
+    pub(super) const fn new(multiprocessors: usize, architecture: u32) -> Self {
+        // Source: CUDA C++ programming guide, "Technical Specifications per Compute Capability".
+        let shared = match architecture {
+            80 | 87 => 164 << 10,
+            90..120 => 228 << 10,
+            _ => 100 << 10,
+        };
+        Machine { multiprocessors, architecture, shared, walks: true }
+    }
+
     /// Stages of the tensor-core products. As in `kernels/lib/gemm/tile.cuh`: a stage less where a
     /// multiprocessor has 100 KB of shared memory.
     fn stages(&self) -> u32 {
@@ -266,7 +281,7 @@ pub(super) fn divider(divisor: usize) -> KilnDivider {
 mod tests {
     use super::*;
 
-    const H100: Machine = Machine { multiprocessors: 132, architecture: 90 };
+    const H100: Machine = Machine::new(132, 90);
 
     #[test]
     fn division_is_exact() {
@@ -334,7 +349,7 @@ mod tests {
     fn shared_memory_meets_the_bars() {
         let tiling = Tiling { precision: Precision::Tf32, tile: Tile::Large, splits: 1 };
         assert_eq!(tiling.grid([1, 1], &H100).shared, 64 << 10);
-        let ada = Machine { multiprocessors: 128, architecture: 89 };
+        let ada = Machine::new(128, 89);
         assert_eq!(tiling.grid([1, 1], &ada).shared, 48 << 10);
         assert_eq!(linear_loss_grid(33, Precision::F32, &H100).blocks, [2, 1, 1]);
         assert_eq!(linear_loss_grid(33, Precision::F32, &H100).shared, 18_432);

@@ -32,6 +32,7 @@ mod system;
 mod transfer;
 mod turns;
 mod verdict;
+mod walks;
 mod windows;
 mod work;
 
@@ -49,7 +50,7 @@ use kernels::Kernels;
 use lower::Places;
 use memory::{Address, DeviceMemory};
 pub use nvrtc::nvrtc_version;
-pub use options::{Capture, CudaImage, CudaOptions};
+pub use options::{Capture, CudaImage, CudaOptions, Walks};
 pub(crate) use paper::Paper;
 pub use paper::{work, Architecture};
 use program::{Program, Ready, Replay, Work};
@@ -129,10 +130,7 @@ impl Cuda {
     pub fn new(ordinal: usize, options: CudaOptions) -> Result<Self> {
         let gpu = Gpu::open(ordinal)?;
         let kernels = gpu.kernels(options.image)?;
-        let machine = Machine {
-            multiprocessors: gpu.info().multiprocessors,
-            architecture: locked(&kernels).architecture(gpu.info()),
-        };
+        let machine = walks::machine(&gpu, locked(&kernels).image(), &options)?;
         let failed = |error| gpu.error("making streams", error);
         let streams = (0..LANES).map(|_| gpu.context().new_stream());
         let lanes: Vec<_> = streams.collect::<std::result::Result<_, _>>().map_err(failed)?;

@@ -12,6 +12,7 @@ use super::kernels::Kernels;
 use super::launch::{Copy, Fill, Item, Launch};
 use super::lower::{Given, Lowering, Places, Scratch};
 use super::memory::{Address, DeviceMemory};
+use super::walks;
 use super::transfer::scalars_bytes;
 use crate::backend::{notice, Arena, Run};
 use crate::kernel::Kernel;
@@ -118,7 +119,13 @@ impl Program {
     ) -> Result<Self> {
         // Once to count, once for good: the same plan takes the same memory.
         let mut counted = Scratch::at(Address::NONE);
-        lower(plan, places, machine, precision, &mut counted)?;
+        let items = lower(plan, places, machine, precision, &mut counted)?;
+        let all = items.iter().flatten().flatten();
+        if !walks::have_room(gpu, all, |name, shared| kernels.get(gpu, name, shared))? {
+            let steps = Machine { walks: false, ..*machine };
+            let chosen = (&steps, precision);
+            return Self::new(gpu, kernels, stream, (plan, arena), places, chosen);
+        }
         let memory = DeviceMemory::zeroed(gpu, stream, counted.bytes())?;
         let mut scratch = Scratch::at(memory.address());
         let lowered = lower(plan, places, machine, precision, &mut scratch)?;
