@@ -84,6 +84,8 @@ mod reduce;
 mod softmax;
 #[path = "kernels/state.rs"]
 mod state;
+#[path = "kernels/walk.rs"]
+mod walk;
 
 use driver::Gpu;
 use kiln_simcuda::Mode;
@@ -112,6 +114,7 @@ fn run_all(mode: Mode) {
     conv::run(&gpu);
     recurrent::run(&gpu);
     recurrent_gradient::run(&gpu);
+    walk::run(&gpu);
     gpu.finish();
 }
 
@@ -127,4 +130,9 @@ fn every_kernel_touches_only_its_memory() {
 #[test]
 fn launches_ask_for_what_they_need() {
     attributes::run();
+}
+
+#[test]
+fn bugs_in_how_blocks_wait_are_found() {
+    walk::mutants_are_found();
 }

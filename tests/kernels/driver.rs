@@ -13,6 +13,7 @@ use kiln_simcuda::{DeviceModel, Exclusive, Mode};
 use crate::abi::{KilnDivider, KilnScalars};
 use crate::ledger::{kernel_names, Ledger};
 use crate::memory::{Address, Memory};
+use crate::walk::MUTANTS;
 
 /// Blocks, threads and dynamic shared memory of a launch.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +69,9 @@ impl Gpu {
         context.bind_to_thread().expect("a context");
         let stream = context.new_stream().expect("a stream");
         let names = kernel_names();
-        let image: String = names.iter().map(|name| format!(".visible .entry {name}\n")).collect();
+        let all: Vec<String> =
+            names.iter().cloned().chain(MUTANTS.map(String::from)).collect();
+        let image: String = all.iter().map(|name| format!(".visible .entry {name}\n")).collect();
         let image = CString::new(image).expect("names hold no zeros");
         // SAFETY: a string that ends in a zero, as the driver wants text.
         let module = unsafe { result::module::load_data(image.as_ptr().cast()) };
@@ -79,7 +82,7 @@ impl Gpu {
             let function = unsafe { result::module::get_function(module, text) };
             (name.clone(), function.unwrap_or_else(|error| panic!("{name}: {error}")))
         };
-        let functions = names.iter().map(function).collect();
+        let functions = all.iter().map(function).collect();
         let ledger = RefCell::new(Ledger::new(names));
         let mut gpu = Gpu { mode, functions, module, scalars: None, ledger, stream, turn };
         gpu.scalars = Some(scalars_memory(&SCALARS));
@@ -103,15 +106,7 @@ impl Gpu {
     pub(crate) fn launch<P: Copy>(&self, kernel: &str, grid: Grid, params: &P) {
         let function = *self.functions.get(kernel).unwrap_or_else(|| panic!("no kernel {kernel}"));
         let Grid { blocks: [x, y, z], threads: [tx, ty], shared } = grid;
-        let shared_attribute =
-            CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-        if shared > 48 << 10 {
-            // SAFETY: the function belongs to a loaded module.
-            unsafe {
-                result::function::set_function_attribute(function, shared_attribute, shared as i32)
-            }
-            .expect("as much shared memory as any device has");
-        }
+        self.allow_shared(kernel, shared);
         let mut params = *params;
         let mut arguments = [(&raw mut params).cast::<c_void>()];
         // SAFETY: every kernel takes one structure of `abi.h`, which is copied by the call; the
@@ -131,6 +126,17 @@ impl Gpu {
             panic!("{kernel} {grid:?}: {}", self.turn.last_error());
         }
         self.ledger().launched(kernel);
+    }
+
+    /// Lets a kernel use as much dynamic shared memory.
+    pub(crate) fn allow_shared(&self, kernel: &str, shared: usize) {
+        let attribute = CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        if shared > 48 << 10 {
+            let function = self.function(kernel);
+            // SAFETY: the function belongs to a loaded module.
+            unsafe { result::function::set_function_attribute(function, attribute, shared as i32) }
+                .expect("as much shared memory as any device has");
+        }
     }
 
     /// A kernel by its name.

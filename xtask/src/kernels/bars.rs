@@ -82,6 +82,8 @@ const FOUND: &str =
     "operands are found element by element where channels are not aligned; any window";
 const UNITS: &str =
     "rows of several lengths are found one by one; units of every kind of cell, each by itself";
+const WALK: &str =
+    "units of every kind of cell; two blocks fit beside each other, as the host reckons";
 const LAYERS: &str =
     "several layers in one launch, whose numbers are looked up; operands are found element by element";
 const CHANNELS: &str = "channels that are not aligned go one by one; indices are 4 bytes";
@@ -126,6 +128,9 @@ const BIAS_COLUMNS: usize = 24;
 /// Of the general tail: scalars of the mask, the last columns of a bias, tickets.
 const TICKETS: usize = 12;
 
+/// Shared memory of a walk of 192 units in f32, of which two blocks fit on every architecture.
+const WALK_BYTES: u32 = 41 * 1024;
+
 /// No limit: single numbers are what the kernel is about.
 const SCALARS: usize = usize::MAX;
 
@@ -153,6 +158,8 @@ const BARS: &[Bar] = &[
     Bar { parts: &["conv_weight_gradient"], code: 68 * 1024, registers: 164, occupancy: 3, narrow: SCALARS, main: None, why: LAYERS, ..GEMM_SMALL },
     Bar { parts: &["conv", "_f32"], code: 80 * 1024, registers: 120, narrow: SCALARS, dynamic: Dynamic::Bytes(17408), main: None, why: FOUND, ..GEMM_SMALL },
     Bar { parts: &["conv"], code: 72 * 1024, registers: 136, occupancy: 3, narrow: SCALARS, main: None, why: FOUND, ..GEMM_SMALL },
+    Bar { parts: &["recurrent_walk", "_f32"], threads: 256, registers: 112, occupancy: 2, narrow: SCALARS, dynamic: Dynamic::Bytes(WALK_BYTES), main: None, why: WALK, ..GEMM_SMALL },
+    Bar { parts: &["recurrent_walk"], threads: 256, registers: 84, occupancy: 2, narrow: SCALARS, dynamic: Dynamic::Bytes(WALK_BYTES / 2), main: None, why: WALK, ..GEMM_SMALL },
     Bar { parts: &["recurrent", "_f32"], registers: 96, code: 56 * 1024, narrow: SCALARS, dynamic: Dynamic::Bytes(13312), main: None, why: UNITS, ..GEMM_SMALL },
     Bar { parts: &["recurrent"], registers: 96, occupancy: 3, code: 56 * 1024, narrow: SCALARS, dynamic: Dynamic::Stages(96), main: None, why: UNITS, ..GEMM_SMALL },
     Bar { parts: &["pool"], registers: 60, occupancy: 4, narrow: SCALARS, why: CHANNELS, ..POINTWISE },
