@@ -221,12 +221,13 @@ fn walked(precision: Precision, walks: Walks, units: usize) -> (Vec<f32>, Vec<Te
     (losses, names.iter().map(read).collect())
 }
 
-/// One launch for all steps or one for each, also where some layers fit and others do not: the same bits.
+/// One launch for all steps or one for each, also where some layers fit and others do not (an LSTM of 20 units
+/// has no whole blocks): the same bits.
 #[test]
 fn walks_change_no_bit() {
     let Some(simulator) = simulator() else { return };
     for precision in [Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F16] {
-        for (units, some) in [(8, true), (72, true), (20, true)] {
+        for units in [8, 72, 20] {
             let steps = walked(precision, Walks::Never, units);
             assert_eq!(simulator.counters().cooperative_launches, 0);
             for order in [ThreadOrder::Random, ThreadOrder::Descending, ThreadOrder::Ascending] {
@@ -234,7 +235,7 @@ fn walks_change_no_bit() {
                 let found = walked(precision, Walks::Always, units);
                 assert_eq!(found, steps, "{precision}, {units} units, {order:?}");
             }
-            assert_eq!(simulator.counters().cooperative_launches > 0, some);
+            assert!(simulator.counters().cooperative_launches > 0);
             simulator.clear_counters();
         }
     }

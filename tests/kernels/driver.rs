@@ -69,8 +69,7 @@ impl Gpu {
         context.bind_to_thread().expect("a context");
         let stream = context.new_stream().expect("a stream");
         let names = kernel_names();
-        let all: Vec<String> =
-            names.iter().cloned().chain(MUTANTS.map(String::from)).collect();
+        let all: Vec<String> = names.iter().cloned().chain(MUTANTS.map(String::from)).collect();
         let image: String = all.iter().map(|name| format!(".visible .entry {name}\n")).collect();
         let image = CString::new(image).expect("names hold no zeros");
         // SAFETY: a string that ends in a zero, as the driver wants text.

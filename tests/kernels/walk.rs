@@ -122,7 +122,8 @@ fn forward(gpu: &Gpu, way: Way, layer: Layer, launched: Launched<'_>) -> Result<
     let (gates, saved_blocks, rows) = (layer.gates(), layer.saved(), samples * steps);
     let mut numbers = Numbers::new(units);
     let mut array = |storage, count| Array::new(storage, &numbers.between(-1.0, 1.0, count));
-    let (first, weight) = (array(way.storage, samples * units), array(way.storage, gates * units * units));
+    let (first, weight) =
+        (array(way.storage, samples * units), array(way.storage, gates * units * units));
     let (x, bias) = (array(way.storage, rows * gates * units), array(Storage::F32, gates * units));
     let [initial_hidden, initial_cell] = [0; 2].map(|_| array(Storage::F32, samples * units));
     let [hidden, cell_state] = [0; 2].map(|_| Array::output(Storage::F32, samples * units));
@@ -301,7 +302,8 @@ pub(crate) fn run(gpu: &Gpu) {
             for (name, pass) in PASSES {
                 let want = pass(gpu, way, *layer, Launched::Steps).expect("steps");
                 let kernel = format!("{name}_{}", way.name);
-                for order in [ThreadOrder::Random, ThreadOrder::Descending, ThreadOrder::Ascending] {
+                for order in [ThreadOrder::Random, ThreadOrder::Descending, ThreadOrder::Ascending]
+                {
                     gpu.turn().set_thread_order(order);
                     let walked = pass(gpu, way, *layer, Launched::Walk(&kernel));
                     let got = walked.unwrap_or_else(|error| panic!("{layer:?}: {error}"));
@@ -316,8 +318,12 @@ pub(crate) fn run(gpu: &Gpu) {
 }
 
 /// Kernels with one bug each (`simulator/tests/kernels/walk_mutants.cu`).
-pub(crate) const MUTANTS: [&str; 4] =
-    ["bug_walk_heedless", "bug_walk_hasty", "bug_walk_gradient_heedless", "bug_walk_gradient_hasty"];
+pub(crate) const MUTANTS: [&str; 4] = [
+    "bug_walk_heedless",
+    "bug_walk_hasty",
+    "bug_walk_gradient_heedless",
+    "bug_walk_gradient_hasty",
+];
 
 /// Checked kernels find both bugs whatever the order; in a random order both give wrong results, and without
 /// waits in any order.

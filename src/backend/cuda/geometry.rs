@@ -33,8 +33,17 @@ pub(super) struct Machine {
     pub(super) architecture: u32,
     /// Shared memory of a multiprocessor in bytes.
     pub(super) shared: u32,
-    /// Whether launches may wait for each other's blocks.
-    pub(super) walks: bool,
+    /// How recurrent layers make their steps.
+    pub(super) steps: Steps,
+}
+
+/// How recurrent layers make their steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Steps {
+    /// All in one launch, where it fits.
+    Together,
+    /// One launch each.
+    Apart,
 }
 
 impl Machine {
@@ -46,7 +55,7 @@ impl Machine {
             90..120 => 228 << 10,
             _ => 100 << 10,
         };
-        Machine { multiprocessors, architecture, shared, walks: true }
+        Machine { multiprocessors, architecture, shared, steps: Steps::Together }
     }
 
     /// Stages of the tensor-core products. As in `kernels/lib/gemm/tile.cuh`: a stage less where a

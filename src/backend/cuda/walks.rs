@@ -5,7 +5,7 @@ use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use cudarc::driver::CudaFunction;
 
 use super::abi_recurrent::*;
-use super::geometry::Machine;
+use super::geometry::{Machine, Steps};
 use super::gpu::Gpu;
 use super::launch::{Grid, Item, Residency};
 use super::options::{CudaOptions, Walks};
@@ -35,7 +35,11 @@ impl Walk {
     /// The grid; `None` if not all of its blocks can be on the device at the same time.
     pub(super) fn grid(&self, precision: Precision, machine: &Machine) -> Option<Grid> {
         let width = KILN_WALK_UNITS as usize;
-        if !machine.walks || self.samples == 0 || self.units == 0 || self.units % width != 0 {
+        if machine.steps == Steps::Apart
+            || self.samples == 0
+            || self.units == 0
+            || self.units % width != 0
+        {
             return None;
         }
         let shared = u32::try_from(self.shared(precision)).ok()?.checked_add(RESERVED)?;
@@ -66,7 +70,7 @@ impl Walk {
     }
 }
 
-/// Whether recurrent layers make all steps in one launch on a device, and its shared memory.
+/// What launches depend on about a device.
 ///
 /// # Errors
 /// [`crate::Error::Device`] if the device does not say.
@@ -86,7 +90,7 @@ pub(super) fn machine(gpu: &Gpu, image: LoadedImage, options: &CudaOptions) -> R
         multiprocessors: gpu.info().multiprocessors,
         architecture: image.architecture(gpu.info()),
         shared: u32::try_from(shared).unwrap_or(0),
-        walks: cooperates && wanted,
+        steps: if cooperates && wanted { Steps::Together } else { Steps::Apart },
     })
 }
 
@@ -155,7 +159,7 @@ mod tests {
         ] {
             assert_eq!(walk.grid(Precision::F32, &H100), None, "{what}");
         }
-        let never = Machine { walks: false, ..H100 };
+        let never = Machine { steps: Steps::Apart, ..H100 };
         assert_eq!(lstm(64, 256, 2)[0].grid(Precision::F32, &never), None);
     }
 
