@@ -185,6 +185,15 @@ fn sums(plan: &Plan, ways: &Ways) -> String {
         grouped(totals.unshared_bytes),
         totals.mask_bytes,
     );
+    if let Ways::Work(work) = ways {
+        let together =
+            |item: &WorkItem| matches!(item, WorkItem::Launch(launch) if launch.cooperative);
+        if work.items().any(together) {
+            text.push_str(
+                "\nrecurrent layers make all steps in one launch, as on a GPU whose self-test has passed",
+            );
+        }
+    }
     let plain = plain(plan, ways);
     if !plain.is_empty() {
         let _ = write!(text, "\nby their plain meaning, which is slow: {}", plain.join(", "));
