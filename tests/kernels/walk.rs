@@ -325,7 +325,7 @@ pub(crate) const MUTANTS: [&str; 4] = [
     "bug_walk_gradient_hasty",
 ];
 
-/// Checked kernels find both bugs whatever the order; in a random order both give wrong results, and without
+/// Checked kernels find both bugs whatever the order; in some random order both give wrong results, and without
 /// waits in any order.
 pub(crate) fn mutants_are_found() {
     for mutant in MUTANTS {
@@ -342,8 +342,13 @@ pub(crate) fn mutants_are_found() {
             let gpu = Gpu::open(Mode::Plain);
             let want = pass(&gpu, WAYS[0], LSTM, Launched::Steps).expect("steps");
             gpu.turn().set_thread_order(order);
-            let got = pass(&gpu, WAYS[0], LSTM, Launched::Walk(mutant)).expect("it ends");
-            assert_ne!(got, want, "{mutant} {order:?}");
+            let is_wrong = |seed: u64| {
+                gpu.turn().set_seed(seed);
+                pass(&gpu, WAYS[0], LSTM, Launched::Walk(mutant)).expect("it ends") != want
+            };
+            // Not every random order takes a block away between the count and what it tells of.
+            let seeds = if mutant.ends_with("hasty") { 1..=64 } else { 1..=1 };
+            assert!(seeds.into_iter().any(is_wrong), "{mutant} {order:?}");
         }
     }
 }

@@ -169,7 +169,7 @@ mod tests {
         let shared = |precision| walk.grid(precision, &H100).map(|grid| grid.shared);
         assert_eq!(shared(Precision::F32), shared(Precision::Tf32));
         assert_eq!(shared(Precision::Bf16), Some(4 * (48 * 260 + 4 * 128)));
-        let small = Machine::new(82, 86);
+        let small = Machine::new(128, 89);
         assert_eq!(lstm(16, 768, 1)[0].grid(Precision::F32, &small), None);
         assert!(lstm(16, 768, 1)[0].grid(Precision::F16, &small).is_some());
     }
