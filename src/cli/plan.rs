@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::num::NonZeroUsize;
 
 use kiln::backend::cpu::{self, Path};
-use kiln::backend::cuda::{work, Architecture, CopyWay, Moved, PlanWork, WorkItem};
+use kiln::backend::cuda::{work, Apart, Architecture, CopyWay, Moved, PlanWork, WorkItem};
 use kiln::graph::NodeId;
 use kiln::op::TensorType;
 use kiln::plan::{BufferId, Place, Plan, Step};
@@ -193,6 +193,9 @@ fn sums(plan: &Plan, ways: &Ways) -> String {
                 "\nrecurrent layers make all steps in one launch, as on a GPU whose self-test has passed",
             );
         }
+        for (layer, why) in &work.apart {
+            let _ = write!(text, "\n{layer} makes a launch for each step: {why}");
+        }
     }
     let plain = plain(plan, ways);
     if !plain.is_empty() {
@@ -248,6 +251,9 @@ fn object(plan: &Plan, target: &Target, ways: &Ways) -> Value {
         object["fills"] = moved(totals.fills);
         object["host"] = moved(totals.host);
         object["cast_bytes"] = totals.extra_bytes.into();
+        let apart =
+            |(layer, why): &(String, Apart)| json!({ "layer": layer, "why": why.to_string() });
+        object["launch_for_each_step"] = work.apart.iter().map(apart).collect();
     }
     object
 }

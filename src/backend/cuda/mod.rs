@@ -56,6 +56,7 @@ pub use paper::{work, Architecture};
 use program::{Program, Ready, Replay, Work};
 use transfer::{bytes_of, tensor_bytes, Downloads, Part, Uploads};
 pub use verdict::{kernel_hash, Check, Verdict};
+pub use walks::Apart;
 pub use work::{CopyWay, KernelLaunch, Moved, PlanWork, WorkItem, WorkTotals};
 
 use super::{

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Launches whose blocks wait for each other: which fit on a device, and whether a device may run them.
 
+use std::fmt;
+
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use cudarc::driver::CudaFunction;
 
@@ -26,33 +28,72 @@ pub(super) struct Walk {
     pub(super) splits: usize,
 }
 
+/// Why a recurrent layer makes a launch for each step, or, where units are projected, two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Apart {
+    /// All steps in one launch are only for devices that allow it and whose self-test has passed.
+    Device,
+    /// Its units are projected.
+    Projection,
+    /// There is nothing to compute.
+    Empty,
+    /// So many units are not whole blocks.
+    Units(usize),
+    /// Not all blocks can be on the device at the same time.
+    Room {
+        /// How many there are.
+        blocks: usize,
+        /// How many fit.
+        room: usize,
+    },
+}
+
+impl fmt::Display for Apart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Apart::Device => f.write_str("the device's self-test has not passed"),
+            Apart::Projection => f.write_str("units are projected"),
+            Apart::Empty => f.write_str("there is nothing to compute"),
+            Apart::Units(units) => {
+                write!(f, "{units} units are not whole blocks of {KILN_WALK_UNITS}")
+            }
+            Apart::Room { blocks, room } => {
+                write!(f, "of {blocks} blocks that wait for each other, {room} fit on the device")
+            }
+        }
+    }
+}
+
 /// Bytes of shared memory that the system keeps for each block.
-const RESERVED: u32 = 1024;
+const RESERVED: usize = 1024;
 /// Blocks on a multiprocessor that the kernels' launch bounds leave registers for.
-const BLOCKS: u32 = 2;
+const BLOCKS: usize = 2;
 
 impl Walk {
-    /// The grid; `None` if not all of its blocks can be on the device at the same time.
-    pub(super) fn grid(&self, precision: Precision, machine: &Machine) -> Option<Grid> {
+    /// The grid, of which all blocks can be on the device at the same time.
+    pub(super) fn grid(&self, precision: Precision, machine: &Machine) -> Result<Grid, Apart> {
         let width = KILN_WALK_UNITS as usize;
-        if machine.steps == Steps::Apart
-            || self.samples == 0
-            || self.units == 0
-            || self.units % width != 0
-        {
-            return None;
+        if machine.steps == Steps::Apart {
+            return Err(Apart::Device);
         }
-        let shared = u32::try_from(self.shared(precision)).ok()?.checked_add(RESERVED)?;
-        let room = (machine.shared / shared).min(BLOCKS) as usize * machine.multiprocessors;
-        let rows = self.samples.div_ceil(KILN_WALK_ROWS as usize);
-        let blocks = [rows, self.units / width];
-        if blocks[0].saturating_mul(blocks[1]) > room {
-            return None;
+        if self.samples == 0 || self.units == 0 {
+            return Err(Apart::Empty);
         }
-        Some(Grid {
+        if self.units % width != 0 {
+            return Err(Apart::Units(self.units));
+        }
+        let shared = self.shared(precision);
+        let each = (machine.shared as usize / (shared + RESERVED)).min(BLOCKS);
+        let room = each * machine.multiprocessors;
+        let blocks = [self.samples.div_ceil(KILN_WALK_ROWS as usize), self.units / width];
+        let all = blocks[0].saturating_mul(blocks[1]);
+        if all > room {
+            return Err(Apart::Room { blocks: all, room });
+        }
+        Ok(Grid {
             blocks: [blocks[0] as u32, blocks[1] as u32, 1],
             threads: [KILN_WALK_THREADS, 1, 1],
-            shared: shared - RESERVED,
+            shared: shared as u32,
         })
     }
 
@@ -151,16 +192,20 @@ mod tests {
         assert_eq!((forward.blocks, forward.threads), ([4, 32, 1], [256, 1, 1]));
         assert_eq!(forward.shared, 4 * (32 * 260 + 16 * 260 + 2 * 4 * 128));
         assert_eq!(back.expect("128 blocks").shared, 4 * (8 * 1028 + 16 * 516 + 2 * 128));
-        for (what, walk) in [
-            ("too many units", lstm(64, 1024, 2)[0]),
-            ("too many samples", lstm(1024, 256, 1)[0]),
-            ("a block of units is not whole", lstm(64, 100, 1)[0]),
-            ("no samples", lstm(0, 64, 1)[1]),
+        for (why, walk) in [
+            ("of 512 blocks that wait for each other, 132 fit on the device", lstm(64, 1024, 2)[0]),
+            (
+                "of 2048 blocks that wait for each other, 264 fit on the device",
+                lstm(1024, 256, 1)[0],
+            ),
+            ("100 units are not whole blocks of 8", lstm(64, 100, 1)[0]),
+            ("there is nothing to compute", lstm(0, 64, 1)[1]),
         ] {
-            assert_eq!(walk.grid(Precision::F32, &H100), None, "{what}");
+            let found = walk.grid(Precision::F32, &H100).map_err(|apart| apart.to_string());
+            assert_eq!(found, Err(why.to_owned()));
         }
         let never = Machine { steps: Steps::Apart, ..H100 };
-        assert_eq!(lstm(64, 256, 2)[0].grid(Precision::F32, &never), None);
+        assert_eq!(lstm(64, 256, 2)[0].grid(Precision::F32, &never), Err(Apart::Device));
     }
 
     #[test]
@@ -168,9 +213,10 @@ mod tests {
         let [walk, _] = lstm(16, 512, 1);
         let shared = |precision| walk.grid(precision, &H100).map(|grid| grid.shared);
         assert_eq!(shared(Precision::F32), shared(Precision::Tf32));
-        assert_eq!(shared(Precision::Bf16), Some(4 * (48 * 260 + 4 * 128)));
+        assert_eq!(shared(Precision::Bf16), Ok(4 * (48 * 260 + 4 * 128)));
         let small = Machine::new(128, 89);
-        assert_eq!(lstm(16, 768, 1)[0].grid(Precision::F32, &small), None);
-        assert!(lstm(16, 768, 1)[0].grid(Precision::F16, &small).is_some());
+        let none = Err(Apart::Room { blocks: 96, room: 0 });
+        assert_eq!(lstm(16, 768, 1)[0].grid(Precision::F32, &small), none);
+        assert!(lstm(16, 768, 1)[0].grid(Precision::F16, &small).is_ok());
     }
 }

@@ -8,7 +8,7 @@ use crate::backend::cuda::abi_recurrent::*;
 use crate::backend::cuda::geometry::recurrent_grid;
 use crate::backend::cuda::launch::{Attributes, Grid, Launch, Params, Residency};
 use crate::backend::cuda::memory::Address;
-use crate::backend::cuda::walks::Walk;
+use crate::backend::cuda::walks::{Apart, Walk};
 use crate::kernel::RecurrentDropout;
 use crate::op::{Cell, Direction, Dropout, Extents, Op, Operand, Recurrent, Slope, Upstream};
 use crate::{DType, Result};
@@ -286,7 +286,7 @@ impl Lowering<'_> {
     }
 
     /// All steps as one launch, whose products are sums of `k` terms for `tiles` columns of each unit, added up
-    /// in the parts of single steps; `None` where it does not fit.
+    /// in the parts of single steps; `None`, and a note of why, where it does not fit.
     fn walk(
         &mut self,
         recurrent: &Recurrent,
@@ -294,11 +294,22 @@ impl Lowering<'_> {
         [tiles, k]: [usize; 2],
         split: KilnSplitK,
     ) -> Option<(Grid, KilnSplitK)> {
-        if recurrent.projection.is_given() || steps < 2 {
+        if steps < 2 {
             return None;
         }
         let walk = Walk { samples, units, tiles, k, splits: split.splits as usize };
-        let grid = walk.grid(self.precision, self.machine)?;
+        let grid = match recurrent.projection.is_given() {
+            true => Err(Apart::Projection),
+            false => walk.grid(self.precision, self.machine),
+        };
+        let grid = match grid {
+            Ok(grid) => grid,
+            Err(apart) => {
+                let layer = &self.plan.graph.layer(self.step.outputs[0]).path;
+                self.scratch.apart.push((layer.clone(), apart));
+                return None;
+            }
+        };
         let counters = grid.blocks[0] as usize * KILN_WALK_COUNTERS as usize;
         let tickets = self.scratch.numbers(counters);
         Some((grid, KilnSplitK { tickets, partials: Address::NONE, splits: split.splits }))
