@@ -452,7 +452,8 @@ typedef struct KilnTurnParams {
   unsigned int to;   /* distance of columns in y */
 } KilnTurnParams;
 
-/* take_16, _32, _128, gather_16, _32: slices or elements that indices name, in units of so many bits. */
+/* take_16, _32, _128, gather_16, _32: slices or elements that indices name, in units of so many bits.
+ * take_dropout_T: take, and dropout of what it yields. */
 typedef struct KilnChoiceParams {
   void* y;            /* [outer, picks, inner] */
   const void* x;      /* [outer, rows, inner] */
@@ -461,7 +462,10 @@ typedef struct KilnChoiceParams {
   unsigned int rows;
   KilnDivider inner;
   KilnDivider picks;
-  unsigned int nan; /* what an index without a row gives, repeated over a word */
+  unsigned int nan;           /* what an index without a row gives, repeated over a word */
+  KilnDivider elements;       /* of take_dropout, as what follows: of a sample of y */
+  const KilnScalars* scalars; /* pass, sample_offset */
+  KilnMask mask;
 } KilnChoiceParams;
 
 /* Sums that a block of take_gradient_T holds, and indices that it lists at a time. */
@@ -481,6 +485,10 @@ typedef struct KilnChoiceGradientParams {
   unsigned int width;  /* of take: lines of a block, a power of two up to 256 */
   unsigned int group;  /* of take: rows of a block; group * width <= KILN_CHOICE_SUMS */
   KilnDivider groups;  /* of take: ceil(rows, group) */
+  unsigned int drops;  /* of take, as what follows: whether dy is the gradient of what dropout left */
+  KilnDivider elements; /* of a sample of dy */
+  const KilnScalars* scalars;
+  KilnMask mask;
 } KilnChoiceGradientParams;
 
 /* ---- matrix products ---- */

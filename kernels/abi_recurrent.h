@@ -14,6 +14,16 @@
 /* Units of a block of recurrent_T where a unit takes several sums; KILN_RECURRENT_COLUMNS where it takes one. */
 #define KILN_RECURRENT_UNITS 16
 
+/* recurrent_walk_T and recurrent_walk_gradient_T make all steps in one launch. Threads of a block, samples and units that are
+ * its own in every step. */
+#define KILN_WALK_THREADS 256
+#define KILN_WALK_ROWS 16
+#define KILN_WALK_UNITS 8
+/* Words of rows that are brought to shared memory at a time, if the sum has several parts. */
+#define KILN_WALK_PASS_WORDS 512
+/* Words from the counters of a group of blocks to those of the next. */
+#define KILN_WALK_COUNTERS 32
+
 /* What is made of a unit's sums. */
 enum KilnCell {
   KILN_CELL_LSTM = 0,
@@ -40,7 +50,8 @@ typedef struct KilnStep {
 } KilnStep;
 
 /* recurrent_T: a forward step. States that are not wanted are null; where `made` is not, units are projected by a launch
- * of KILN_CELL_STATE behind. */
+ * of KILN_CELL_STATE behind.
+ * recurrent_walk_T: all steps; `step.time` and `source` are not looked at, `split.tickets` are counters of groups. */
 typedef struct KilnRecurrentParams {
   KilnStep step;
   enum KilnCell cell;
@@ -65,7 +76,8 @@ typedef struct KilnRecurrentParams {
   KilnMask output_mask, hidden_mask;
 } KilnRecurrentParams;
 
-/* recurrent_gradient_T: a step back. Gradients of nothing are null. */
+/* recurrent_gradient_T: a step back. Gradients of nothing are null.
+ * recurrent_walk_gradient_T: all steps back, as recurrent_walk_T. */
 typedef struct KilnRecurrentGradientParams {
   KilnStep step;
   enum KilnCell cell;

@@ -5,6 +5,7 @@
 #include "abi.h"
 #include "lib/divide.cuh"
 #include "lib/pack.cuh"
+#include "lib/philox.cuh"
 
 KILN_DEVICE void fill_bits(u16& bits, u32 word) { bits = static_cast<u16>(word); }
 KILN_DEVICE void fill_bits(u32& bits, u32 word) { bits = word; }
@@ -13,20 +14,37 @@ KILN_DEVICE void fill_bits(uint4& bits, u32 word) { bits = make_uint4(word, word
 // take: y[o, p, i] = x[o, index[p], i]. gather: y[o, p, i] = x[o, index[o, p, i], i]. One thread per element of y.
 enum class Index { OfRow, OfElement };
 
-template <class Bits, Index kind> KILN_DEVICE void choose(const KilnChoiceParams& p) {
-  const u32 element = blockIdx.x * KILN_BLOCK_THREADS + threadIdx.x;
-  if (element >= p.count) return;
+// The element of x that one of y is.
+constexpr size_t kNowhere = ~static_cast<size_t>(0);
+template <Index kind> KILN_DEVICE size_t source(const KilnChoiceParams& p, u32 element) {
   const Quotient in_row = divide(element, p.inner);
   const Quotient in_block = divide(in_row.quotient, p.picks);
   const u32 row = static_cast<u32>(p.index[kind == Index::OfRow ? in_block.remainder : element]);
+  if (row >= p.rows) return kNowhere;
+  return (static_cast<size_t>(in_block.quotient) * p.rows + row) * p.inner.divisor + in_row.remainder;
+}
+
+template <class Bits, Index kind> KILN_DEVICE void choose(const KilnChoiceParams& p) {
+  const u32 element = blockIdx.x * KILN_BLOCK_THREADS + threadIdx.x;
+  if (element >= p.count) return;
+  const size_t from = source<kind>(p, element);
   Bits bits;
-  if (row < p.rows) {
-    const size_t from = (static_cast<size_t>(in_block.quotient) * p.rows + row) * p.inner.divisor + in_row.remainder;
+  if (from != kNowhere) {
     bits = static_cast<const Bits*>(p.x)[from];
   } else {
     fill_bits(bits, p.nan);
   }
   static_cast<Bits*>(p.y)[element] = bits;
+}
+
+// Dropout of what take yields: the mask counts y's elements as they lie.
+template <class T> KILN_DEVICE void take_dropout(const KilnChoiceParams& p) {
+  const u32 element = blockIdx.x * KILN_BLOCK_THREADS + threadIdx.x;
+  if (element >= p.count) return;
+  const size_t from = source<Index::OfRow>(p, element);
+  const float x = from != kNowhere ? to_f32(static_cast<const T*>(p.x)[from]) : __uint_as_float(0x7fffffffu);
+  const Quotient at = divide(element, p.elements);
+  static_cast<T*>(p.y)[element] = from_f32<T>(dropped(x, p.mask, p.scalars, at.quotient, at.remainder));
 }
 
 // dx[o, r, i] = sum of dy[o, p, i] over the p with index[p] = r. A block has the sums of `group` rows and `width` lines
@@ -76,7 +94,13 @@ template <class T> KILN_DEVICE void take_gradient(const KilnChoiceGradientParams
     if (line < p.lines) {
       for (u32 i = 0; i < total; ++i) {
         const u32 row = rows[i];
-        if (row % step == turn) sums[row * p.width + slot] += to_f32(dy[static_cast<size_t>(places[i]) * p.inner]);
+        if (row % step != turn) continue;
+        float slope = to_f32(dy[static_cast<size_t>(places[i]) * p.inner]);
+        if (p.drops) {
+          const Quotient of = divide((at.quotient * p.picks + places[i]) * p.inner + at.remainder, p.elements);
+          slope = dropped(slope, p.mask, p.scalars, of.quotient, of.remainder);
+        }
+        sums[row * p.width + slot] += slope;
       }
     }
     __syncthreads();
@@ -113,6 +137,18 @@ extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) take_128(const 
   choose<uint4, Index::OfRow>(p);
 }
 KILN_EXPORT(take_128)
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) take_dropout_f32(const __grid_constant__ KilnChoiceParams p) {
+  take_dropout<float>(p);
+}
+KILN_EXPORT(take_dropout_f32)
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) take_dropout_bf16(const __grid_constant__ KilnChoiceParams p) {
+  take_dropout<Bf16>(p);
+}
+KILN_EXPORT(take_dropout_bf16)
+extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) take_dropout_f16(const __grid_constant__ KilnChoiceParams p) {
+  take_dropout<F16>(p);
+}
+KILN_EXPORT(take_dropout_f16)
 extern "C" __global__ void __launch_bounds__(KILN_BLOCK_THREADS) gather_16(const __grid_constant__ KilnChoiceParams p) {
   choose<u16, Index::OfElement>(p);
 }

@@ -1,115 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // A forward step of a recurrent layer: products of the hidden states before it, what units make of them, and what is kept.
-// The equations of units are in lib/cells.cuh. Grid: (ceil(samples, KILN_RECURRENT_ROWS), ceil(units, width), splits).
+// Units are in lib/units.cuh. Grid: (ceil(samples, KILN_RECURRENT_ROWS), ceil(units, width), splits).
 #include "abi_recurrent.h"
-#include "lib/cells.cuh"
-#include "lib/recurrent.cuh"
-
-KILN_DEVICE u32 blocks_of(KilnCell cell) { return cell == KILN_CELL_LSTM ? 4 : cell == KILN_CELL_GRU ? 3 : 1; }
-
-// Numbers that are saved of a unit in a step.
-KILN_DEVICE u32 saved_of(KilnCell cell) { return cell == KILN_CELL_LSTM ? 5 : cell == KILN_CELL_GRU ? 4 : 0; }
-
-// What a sample's unit becomes in a step in which it takes part.
-template <class T> struct UnitStep {
-  const KilnRecurrentParams& p;
-  u32 sample, unit;
-  bool is_first;  // of the sample's steps
-  size_t row;
-  const float* sums;  // of the unit's blocks, `width` apart
-  u32 width;
-
-  __device__ __forceinline__ float x(u32 block) const {
-    return to_f32(static_cast<const T*>(p.x)[(row * blocks_of(p.cell) + block) * p.units + unit]);
-  }
-  __device__ __forceinline__ float h(u32 block) const {
-    return sums[block * width] + or_zero(p.bias, p.bias == nullptr ? 0 : block * p.units + unit);
-  }
-  __device__ __forceinline__ void save(u32 block, float value) const {
-    if (p.saved != nullptr) p.saved[(row * saved_of(p.cell) + block) * p.units + unit] = value;
-  }
-
-  __device__ __forceinline__ float lstm() const {
-    const size_t at = static_cast<size_t>(sample) * p.units + unit;
-    const float sum[4] = {x(0) + h(0), x(1) + h(1), x(2) + h(2), x(3) + h(3)};
-    const LstmUnit made = lstm_unit(sum, is_first ? or_zero(p.initial_cell, at) : p.cell_state[at]);
-    save(0, made.i);
-    save(1, made.f);
-    save(2, made.g);
-    save(3, made.o);
-    save(4, made.cell);
-    p.cell_state[at] = made.cell;
-    return made.hidden;
-  }
-
-  __device__ __forceinline__ float gru() const {
-    const size_t at = static_cast<size_t>(sample) * p.state + unit;
-    const float of_x[3] = {x(0), x(1), x(2)}, of_h[3] = {h(0), h(1), h(2)};
-    const GruUnit made = gru_unit(of_x, of_h, is_first ? or_zero(p.initial_hidden, at) : p.hidden[at]);
-    save(0, made.r);
-    save(1, made.z);
-    save(2, made.n);
-    save(3, made.h);
-    return made.hidden;
-  }
-
-  __device__ __forceinline__ float made() const {
-    switch (p.cell) {
-      case KILN_CELL_LSTM: return lstm();
-      case KILN_CELL_GRU: return gru();
-      case KILN_CELL_TANH: return tanhf(x(0) + h(0));
-      case KILN_CELL_RELU: return Relu{}.f(x(0) + h(0));
-      default: return sums[0];
-    }
-  }
-};
-
-// The hidden state of a sample behind its last step, or, if it has none, that before the first.
-template <class T> KILN_DEVICE void hand_on(const KilnRecurrentParams& p, u32 sample, u32 unit, float hidden) {
-  const size_t at = static_cast<size_t>(sample) * p.state + unit;
-  if (p.dropped_hidden != nullptr) {
-    static_cast<T*>(p.dropped_hidden)[at] = from_f32<T>(dropped(hidden, p.hidden_mask, p.scalars, sample, unit));
-  }
-}
-
-template <class T> KILN_DEVICE void unit_step(const KilnRecurrentParams& p, u32 sample, u32 unit, const float* sums, u32 width) {
-  const u32 length = length_of(p.step, sample), time = p.step.time;
-  const size_t row = step_row(p.step, sample, time), at = static_cast<size_t>(sample) * p.state + unit;
-  const bool is_in = time < length;
-  float hidden = 0.0f;
-  if (is_in) {
-    hidden = UnitStep<T>{p, sample, unit, step_before(p.step, length) == kNoStep, row, sums, width}.made();
-    if (p.made != nullptr) {
-      static_cast<T*>(p.made)[static_cast<size_t>(sample) * p.units + unit] = from_f32<T>(hidden);
-      return;  // what follows is the projection's
-    }
-    if (p.hidden != nullptr) p.hidden[at] = hidden;
-    if (step_after(p.step, length) == kNoStep) hand_on<T>(p, sample, unit, hidden);
-  } else {
-    // Past a sequence's end everything is 0. Of one without steps the last states are the initial ones.
-    if (length == 0 && p.cell == KILN_CELL_LSTM) {
-      const size_t of_cell = static_cast<size_t>(sample) * p.units + unit;
-      p.cell_state[of_cell] = or_zero(p.initial_cell, of_cell);
-    }
-    if (time < p.step.steps && p.saved != nullptr) {
-      const u32 blocks = saved_of(p.cell);
-      for (u32 block = 0; block < blocks; ++block) p.saved[(row * blocks + block) * p.units + unit] = 0.0f;
-    }
-    if (p.made != nullptr) return;
-    if (length == 0) {
-      const float initial = or_zero(p.initial_hidden, at);
-      if (p.hidden != nullptr) p.hidden[at] = initial;
-      hand_on<T>(p, sample, unit, initial);
-    }
-  }
-  if (time >= p.step.steps) return;
-  const size_t of_step = row * p.state + unit;
-  static_cast<T*>(p.output)[of_step] = from_f32<T>(hidden);
-  if (p.dropped_output != nullptr) {
-    const float left = is_in ? dropped(hidden, p.output_mask, p.scalars, sample, time * p.state + unit) : 0.0f;
-    static_cast<T*>(p.dropped_output)[of_step] = from_f32<T>(left);
-  }
-}
+#include "lib/units.cuh"
 
 template <class Way> KILN_DEVICE void recurrent(const KilnRecurrentParams& p) {
   using T = typename Way::Element;
@@ -119,17 +12,14 @@ template <class Way> KILN_DEVICE void recurrent(const KilnRecurrentParams& p) {
   const UnitRows<T> weights{static_cast<const T*>(p.weight), static_cast<int>(first), static_cast<int>(units),
                             static_cast<int>(width), static_cast<int>(blocks), static_cast<int>(p.k), p.k % kVector<T> == 0};
   const bool goes_on = step_product<Way, Along::K>(p, weights, 0, kStepColumns, sums, [&](u32 sample) -> const T* {
-    const u32 length = length_of(p.step, sample);
-    if (p.step.time >= length) return nullptr;
-    const T* const rows = static_cast<const T*>(p.rows);
-    if (p.source == KILN_ROWS_OWN) return rows + static_cast<size_t>(sample) * p.k;
-    const u32 before = step_before(p.step, length);
-    if (before != kNoStep) return rows + step_row(p.step, sample, before) * p.k;
-    return p.first == nullptr ? nullptr : static_cast<const T*>(p.first) + static_cast<size_t>(sample) * p.k;
+    if (p.source != KILN_ROWS_OWN) return row_before<T>(p, p.step, sample);
+    const bool takes_part = p.step.time < length_of(p.step, sample);
+    return takes_part ? static_cast<const T*>(p.rows) + static_cast<size_t>(sample) * p.k : nullptr;
   });
   if (!goes_on) return;
-  each_unit(p.step, sums, first, units, width,
-            [&](u32 sample, u32 unit, const float* own) { unit_step<T>(p, sample, unit, own, width); });
+  each_unit(p.step, sums, first, units, width, [&](u32 sample, u32 unit, const float* own) {
+    unit_step<T>(p, p.step, sample, unit, unit_inputs<T>(p, p.step, sample, unit), own, width);
+  });
 }
 
 extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 4) recurrent_f32(const __grid_constant__ KilnRecurrentParams p) {

@@ -128,6 +128,15 @@ impl Device {
         self
     }
 
+    /// The same device, whose recurrent layers make their steps in one launch or not; other devices have no
+    /// choice.
+    pub(crate) fn with_walks(mut self, chosen: cuda::Walks) -> Self {
+        if let Kind::Cuda { options, .. } = &mut self.kind {
+            options.walks = chosen;
+        }
+        self
+    }
+
     /// The same device, computing convolutions in another way; that of GPUs does not change.
     ///
     /// ```

@@ -11,6 +11,8 @@ mod common;
 mod convolutions;
 #[path = "cuda/dropout_rates.rs"]
 mod dropout_rates;
+#[path = "cuda/embedding.rs"]
+mod embedding;
 #[path = "cuda/failures.rs"]
 mod failures;
 #[path = "cuda/fused_images.rs"]

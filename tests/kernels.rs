@@ -89,6 +89,8 @@ mod softmax;
 mod state;
 #[path = "kernels/unscale.rs"]
 mod unscale;
+#[path = "kernels/walk.rs"]
+mod walk;
 
 use driver::Gpu;
 use kiln_simcuda::Mode;
@@ -112,7 +114,7 @@ macro_rules! families {
 
 families! {
     chain dropout reduce along softmax cross_entropy optimizer unscale copies pieces indexed state linear gradients batches
-    pooling normalize batch_norm blend conv recurrent recurrent_gradient ceilings
+    pooling normalize batch_norm blend conv recurrent recurrent_gradient walk ceilings
 }
 
 /// Launches all families, compares all results, and fails unless every kernel was among them.
@@ -149,4 +151,12 @@ fn every_kernel_touches_only_its_memory() {
 #[test]
 fn launches_ask_for_what_they_need() {
     attributes::run();
+}
+
+#[test]
+fn bugs_in_how_blocks_wait_are_found() {
+    match driver::is_real() {
+        true => driver::skipped("only the simulated driver has kernels with bugs"),
+        false => walk::mutants_are_found(),
+    }
 }

@@ -125,6 +125,23 @@ KILN_DEVICE u32 prmt(u32 a, u32 b, u32 selector) {
   return bits;
 }
 
+// A counter in device memory that blocks of a cooperative launch wait for each other by. What the adding thread wrote or saw
+// written by its block's barrier is there for whoever waited, and for its block behind its next barrier.
+KILN_DEVICE void add_release(u32* counter, u32 value) {
+  asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(counter), "r"(value) : "memory");
+}
+// Waits until the counter is at least this. A wait without an end is an error of the launch, not a device that hangs: after
+// so many looks, each of which takes hundreds of nanoseconds, nobody will come.
+KILN_DEVICE void wait_until(const u32* counter, u32 least) {
+  u32 now = 0;
+#pragma unroll 1
+  for (u32 looks = 0; looks < 1u << 26; ++looks) {
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(now) : "l"(counter) : "memory");
+    if (now >= least) return;
+  }
+  __trap();
+}
+
 // 16 bytes that will not be used again soon, so that they leave the caches first.
 KILN_DEVICE uint4 load_streaming(const void* address) { return __ldcs(static_cast<const uint4*>(address)); }
 KILN_DEVICE void store_streaming(void* address, uint4 value) { __stcs(static_cast<uint4*>(address), value); }

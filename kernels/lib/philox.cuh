@@ -76,6 +76,15 @@ KILN_DEVICE Rate scheduled_rate(const KilnMask& mask, const KilnScalars* scalars
   return Rate{words[0], __uint_as_float(words[1])};
 }
 
+// What dropout leaves of one element.
+KILN_DEVICE float dropped(float x, const KilnMask& mask, const KilnScalars* scalars, u32 sample, u32 element) {
+  const KeepBits keep = keep_bits(mask, scalars->pass, scalars->sample_offset + sample, element / kMaskBlock);
+  const u32 pair = element / 2 % 4;
+  const u32 low = pair % 2 == 0 ? keep.words[0] : keep.words[1], high = pair % 2 == 0 ? keep.words[2] : keep.words[3];
+  const u32 word = pair < 2 ? low : high;
+  return (word >> (element % 2 * 16 + 15) & 1u) != 0 ? x * mask.scale : 0.0f;
+}
+
 // Dropped elements are selected to +0, not multiplied, so that a dropped infinity does not become NaN.
 KILN_DEVICE void select_kept(Chunk<8>& chunk, const KeepBits& keep) {
 #pragma unroll

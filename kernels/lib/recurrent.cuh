@@ -33,15 +33,6 @@ KILN_DEVICE size_t step_row(const KilnStep& step, u32 sample, u32 time) {
 // A number of [samples, width], 0 where there are none.
 KILN_DEVICE float or_zero(const float* numbers, size_t at) { return numbers == nullptr ? 0.0f : numbers[at]; }
 
-// What dropout leaves of one element.
-KILN_DEVICE float dropped(float x, const KilnMask& mask, const KilnScalars* scalars, u32 sample, u32 element) {
-  const KeepBits keep = keep_bits(mask, scalars->pass, scalars->sample_offset + sample, element / kMaskBlock);
-  const u32 pair = element / 2 % 4;
-  const u32 low = pair % 2 == 0 ? keep.words[0] : keep.words[1], high = pair % 2 == 0 ? keep.words[2] : keep.words[3];
-  const u32 word = pair < 2 ? low : high;
-  return (word >> (element % 2 * 16 + 15) & 1u) != 0 ? x * mask.scale : 0.0f;
-}
-
 // The rows of a block's samples, listed in shared memory; null for zeros.
 template <class T> struct StepRows {
   const T* data;

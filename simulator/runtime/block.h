@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// The state of the launch and the block that are running. One block runs at a time in the process.
+// The state of the launch and the block that are running. One block runs at a time in the process;
+// those of a cooperative launch take turns (together.cpp).
 #pragma once
 #include <deque>
 #include <vector>
@@ -68,10 +69,18 @@ class ReadyQueue {
   size_t head_ = 0;
 };
 
+// A thread that waits until a counter in device memory is large enough.
+struct CounterWait {
+  SimulatedThread* thread;
+  const unsigned* counter;
+  unsigned least;
+};
+
 struct Block {
   std::vector<SimulatedThread> threads;
   std::vector<Warp> warps;
   std::vector<SimulatedThread*> at_barrier;
+  std::vector<CounterWait> at_counters;
   Site barrier_site{};
   ReadyQueue ready;
   unsigned size = 0, started = 0, alive = 0;
@@ -93,6 +102,13 @@ inline bool on_stack(const Fiber* fiber, uintptr_t address) {
 // The current thread cannot go on; returns when it can.
 void wait_for_others();
 void run_block();
+// The two halves of run_block, for blocks that take turns: resume_block returns when the block is
+// done, waits for other blocks, or lets them go on.
+void begin_block();
+void resume_block();
+// Takes back the stacks of threads that a failure left in the middle of their kernels.
+void give_back_stacks();
+void fail_deadlock();
 
 // Ends the launch with an error. Called on a fiber it does not return; the first failure is the one
 // reported.

@@ -4,6 +4,7 @@
 #include "block.h"
 #include "fault.h"
 #include "memory.h"
+#include "together.h"
 
 namespace simt {
 
@@ -21,17 +22,21 @@ uint64_t next_random() {
   return random_state;
 }
 
-static void run_block_at(uint64_t position) {
+uint3 block_at(unsigned long long position) {
   const uint64_t row = grid_size.x, plane = row * grid_size.y;
-  block_index = {static_cast<unsigned>(position % row),
-                 static_cast<unsigned>(position % plane / row),
-                 static_cast<unsigned>(position / plane)};
+  return {static_cast<unsigned>(position % row), static_cast<unsigned>(position % plane / row),
+          static_cast<unsigned>(position / plane)};
+}
+
+static void run_block_at(uint64_t position) {
+  block_index = block_at(position);
   begin_block_shared();
   run_block();
 }
 
 static void run_grid() {
   const uint64_t blocks = static_cast<uint64_t>(grid_size.x) * grid_size.y * grid_size.z;
+  if (launch->together) return run_together(blocks);
   const uint64_t start = launch->order == Order::Random ? next_random() % blocks : 0;
   for (uint64_t i = 0; i < blocks && launch->failure.kind == FailureKind::None; ++i) {
     run_block_at(launch->order == Order::Descending ? blocks - 1 - i : (i + start) % blocks);

@@ -53,6 +53,7 @@ struct Launch {
   size_t dynamic_bytes;
   void** arguments;
   Order order;
+  unsigned together;  // whether all blocks are there at the same time
   uint64_t seed;
   Region* regions;  // sorted by address
   size_t region_count;

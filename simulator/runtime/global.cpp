@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include "memory.h"
+#include "together.h"
 
 namespace simt {
 
@@ -128,6 +129,7 @@ void note_global(Region& region, uintptr_t address, unsigned bytes, Access acces
                  const Origin& origin) {
   const size_t offset = address - region.begin;
   note_initialised(region, offset, bytes, access, origin);
+  note_between(address, bytes, access, origin);
   if (!region.accesses) return;
   for (size_t word = offset / 4; word <= (offset + bytes - 1) / 4; ++word) {
     note_word(region.accesses[word], access != Access::Read, address, origin);

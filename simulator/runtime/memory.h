@@ -29,6 +29,12 @@ const char* place(const Origin& origin);
 // Shared memory (shared.cpp).
 void begin_launch_shared();
 void begin_block_shared();
+// Shared memory of a block that takes turns with others; `exchange_shared` makes it the running
+// block's, and that of the running one its own.
+struct SharedMemory;
+SharedMemory* make_shared();
+void drop_shared(SharedMemory* memory);
+void exchange_shared(SharedMemory& other);
 bool in_shared(const void* address, size_t bytes);
 // Checks a range that lies in shared memory; does nothing in plain builds.
 void note_shared(const void* address, unsigned bytes, Access access, const SimulatedThread& thread,

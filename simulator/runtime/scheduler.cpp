@@ -46,7 +46,8 @@ static Fiber* make_fiber() {
          "the host has no memory for another simulated thread's stack");
     return nullptr;
   }
-  mprotect(memory, page, PROT_NONE);
+  // A guard page costs the host two mappings, of which a process has some 65,000.
+  if (all_fibers.size() < 16384) mprotect(memory, page, PROT_NONE);
   auto* fiber = new Fiber;
   fiber->stack = static_cast<char*>(memory) + page;
   // Equal frames of different threads would otherwise all fall into the same cache sets.
@@ -83,7 +84,7 @@ void leave_to_main() {
   switch_context(from->context, main_context);
 }
 
-static void fail_deadlock() {
+void fail_deadlock() {
   char waits[400] = "";
   int used = 0, shown = 0;
   for (const auto& thread : block.threads) {
@@ -100,13 +101,19 @@ static void fail_deadlock() {
 
 void wait_for_others() {
   SimulatedThread* self = this_thread();
+  if (launch->together && launch->order == Order::Random && next_random() % 16 == 0) {
+    leave_to_main();  // another block may go on; back here when this thread is taken as ready
+    current = self;
+    return;
+  }
   SimulatedThread* next = block.ready.pop();
   const bool may_start = block.started < block.size;
   if (may_start && (!next || (launch->order == Order::Random && (next_random() & 1)))) {
     if (next) block.ready.push(next);
     resume(take_fiber());
   } else if (!next) {
-    fail_deadlock();
+    if (block.at_counters.empty()) fail_deadlock();
+    leave_to_main();
   } else if (next != self) {
     resume(next->fiber);
   }
@@ -162,7 +169,7 @@ static void fiber_main() {
       abort();  // a stack that was given up starts anew at fiber_main
     }
     if (block.started < block.size) continue;
-    if (block.alive != 0) fail_deadlock();
+    if (block.alive != 0 && block.at_counters.empty()) fail_deadlock();
     free_fibers.push_back(fiber);
     leave_to_main();
     abort();
@@ -184,11 +191,12 @@ static void reset_thread(unsigned linear) {
   block.warps[thread.warp].alive |= 1u << thread.lane;
 }
 
-void run_block() {
+void begin_block() {
   block.size = block.alive = block_size.x * block_size.y * block_size.z;
   block.started = 0;
   block.epoch = 1;
   block.at_barrier.clear();
+  block.at_counters.clear();
   block.ready.clear();
   block.threads.resize(block.size);
   block.warps.resize((block.size + 31) / 32);
@@ -197,13 +205,28 @@ void run_block() {
     warp.gatherings.clear();
   }
   for (unsigned linear = 0; linear < block.size; ++linear) reset_thread(linear);
+}
+
+void resume_block() {
   running = nullptr;
-  if (Fiber* first = take_fiber()) resume(first);
+  if (SimulatedThread* next = block.ready.pop()) {
+    resume(next->fiber);
+  } else if (Fiber* first = take_fiber()) {
+    resume(first);
+  }
   running = nullptr;
   current = nullptr;
-  // A failed block leaves threads in the middle of their kernels; nothing of theirs needs to be
-  // unwound.
+}
+
+// Nothing of threads in the middle of their kernels needs to be unwound.
+void give_back_stacks() {
   if (launch->failure.kind != FailureKind::None) free_fibers = all_fibers;
+}
+
+void run_block() {
+  begin_block();
+  resume_block();
+  give_back_stacks();
 }
 
 void block_barrier(Site site) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// The shared memory of the running block: one arena, poisoned anew for each block, with a shadow in
+// The shared memory of the running block: an arena, poisoned anew for each block, with a shadow in
 // checked builds.
 #include <algorithm>
 #include "memory.h"
@@ -19,8 +19,14 @@ struct Cell {
   bool atomic_write = false, many_warps_read = false;
 };
 
-static std::vector<unsigned char> storage;
-static char* arena;
+struct SharedMemory {
+  std::vector<unsigned char> storage;
+  char* arena = nullptr;
+  std::vector<ByteState> bytes_state;
+  std::vector<Cell> cells;
+};
+
+static SharedMemory own;  // of the block that runs
 static size_t dynamic_bytes, static_base, static_used;  // used: gaps included
 static size_t static_asked;
 static unsigned launch_number;
@@ -28,36 +34,47 @@ struct Array {
   size_t begin, end;
 };
 static std::vector<Array> arrays;  // of this launch, the dynamic one first
-static std::vector<ByteState> bytes_state;
-static std::vector<Cell> cells;
 
+static size_t capacity() { return static_base + 2 * static_limit; }
 static size_t arena_bytes() { return static_base + static_used; }
 static void poison(size_t begin, size_t end) {
-  std::memset(arena + begin, 0xff, end - begin);  // NaN in f32, f16 and bf16
+  std::memset(own.arena + begin, 0xff, end - begin);  // NaN in f32, f16 and bf16
   if (!checked) return;
-  std::fill(bytes_state.begin() + begin, bytes_state.begin() + end, ByteState::Uninitialised);
-  std::fill(cells.begin() + begin / 2, cells.begin() + (end + 1) / 2, Cell{});
+  std::fill(own.bytes_state.begin() + begin, own.bytes_state.begin() + end,
+            ByteState::Uninitialised);
+  std::fill(own.cells.begin() + begin / 2, own.cells.begin() + (end + 1) / 2, Cell{});
 }
+
+static void reserve(SharedMemory& memory) {
+  if (memory.storage.size() < capacity() + 256) memory.storage.resize(capacity() + 256);
+  const auto begin = reinterpret_cast<uintptr_t>(memory.storage.data());
+  memory.arena = reinterpret_cast<char*>((begin + 255) & ~uintptr_t{255});
+  if (checked && memory.bytes_state.size() < capacity()) {
+    memory.bytes_state.resize(capacity());
+    memory.cells.resize(capacity() / 2 + 1);
+  }
+}
+SharedMemory* make_shared() {
+  auto* memory = new SharedMemory;
+  reserve(*memory);
+  return memory;
+}
+void drop_shared(SharedMemory* memory) { delete memory; }
+void exchange_shared(SharedMemory& other) { std::swap(own, other); }
 
 void begin_launch_shared() {
   dynamic_bytes = launch->dynamic_bytes;
   static_base = (dynamic_bytes + gap + 255) & ~size_t{255};
   static_used = static_asked = 0;
   ++launch_number;
-  const size_t capacity = static_base + 2 * static_limit;
-  if (storage.size() < capacity + 256) storage.resize(capacity + 256);
-  arena = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(storage.data()) + 255) &
-                                  ~uintptr_t{255});
-  if (checked && bytes_state.size() < capacity) {
-    bytes_state.resize(capacity);
-    cells.resize(capacity / 2 + 1);
-  }
+  reserve(own);
   arrays.assign(1, Array{0, dynamic_bytes});
 }
-void begin_block_shared() { poison(0, arena_bytes()); }
+// Arrays that other blocks of the launch have reached lie there too.
+void begin_block_shared() { poison(0, launch->together ? capacity() : arena_bytes()); }
 size_t static_shared_bytes() { return static_asked; }
 
-void* dynamic_shared() { return arena; }
+void* dynamic_shared() { return own.arena; }
 void* shared_slot(SharedSlot& slot) {
   if (slot.launch != launch_number) {
     const size_t begin = static_base + static_used, end = begin + slot.bytes;
@@ -73,17 +90,17 @@ void* shared_slot(SharedSlot& slot) {
     poison(begin, arena_bytes());
     arrays.push_back({begin, end});
   }
-  return arena + slot.offset;
+  return own.arena + slot.offset;
 }
 unsigned shared_offset(const void* address) {
   if (!in_shared(address, 1)) {
     fail(FailureKind::IllegalAddress, 0, "smem_u32: %p is not in shared memory", address);
   }
-  return static_cast<unsigned>(static_cast<const char*>(address) - arena);
+  return static_cast<unsigned>(static_cast<const char*>(address) - own.arena);
 }
 
 bool in_shared(const void* address, size_t bytes) {
-  const size_t offset = static_cast<size_t>(static_cast<const char*>(address) - arena);
+  const size_t offset = static_cast<size_t>(static_cast<const char*>(address) - own.arena);
   if (offset >= arena_bytes()) return false;
   return std::any_of(arrays.begin(), arrays.end(), [&](const Array& array) {
     return offset >= array.begin && offset + bytes <= array.end;
@@ -136,27 +153,27 @@ static void note_cells(size_t offset, unsigned bytes, Access access, const Simul
                        const Origin& origin) {
   for (size_t i = offset / 2; i <= (offset + bytes - 1) / 2; ++i) {
     // Two threads may each own one byte of a cell, so single bytes are followed but not reported.
-    if (bytes > 1) check_cell(cells[i], offset, bytes, access, thread, origin);
-    update_cell(cells[i], access, thread);
+    if (bytes > 1) check_cell(own.cells[i], offset, bytes, access, thread, origin);
+    update_cell(own.cells[i], access, thread);
   }
 }
 
 void note_shared(const void* address, unsigned bytes, Access access, const SimulatedThread& thread,
                  const Origin& origin) {
   if (!checked) return;
-  const size_t offset = static_cast<size_t>(static_cast<const char*>(address) - arena);
+  const size_t offset = static_cast<size_t>(static_cast<const char*>(address) - own.arena);
   for (size_t i = offset; i < offset + bytes; ++i) {
-    if (bytes_state[i] == ByteState::InFlight) {
+    if (own.bytes_state[i] == ByteState::InFlight) {
       fail(FailureKind::LaunchFailed, origin.code_address,
            "%s of shared memory at offset %zu%s before the wait for the cp.async that fills it",
            verb(access), offset, place(origin));
     }
-    if (access != Access::Write && bytes_state[i] == ByteState::Uninitialised) {
+    if (access != Access::Write && own.bytes_state[i] == ByteState::Uninitialised) {
       fail(FailureKind::LaunchFailed, origin.code_address,
            "%s of %u bytes of uninitialised shared memory at offset %zu%s", verb(access), bytes,
            offset, place(origin));
     }
-    bytes_state[i] = ByteState::Initialised;
+    own.bytes_state[i] = ByteState::Initialised;
   }
   note_cells(offset, bytes, access, thread, origin);
 }
@@ -165,15 +182,15 @@ void mark_in_flight(const void* address, unsigned bytes, const SimulatedThread& 
                     const Origin& origin) {
   note_shared(address, bytes, Access::Write, thread, origin);
   if (!checked) return;
-  const size_t offset = static_cast<size_t>(static_cast<const char*>(address) - arena);
-  std::fill_n(bytes_state.begin() + offset, bytes, ByteState::InFlight);
+  const size_t offset = static_cast<size_t>(static_cast<const char*>(address) - own.arena);
+  std::fill_n(own.bytes_state.begin() + offset, bytes, ByteState::InFlight);
 }
 void mark_landed(const void* address, unsigned bytes, const SimulatedThread& thread) {
   if (!checked) return;
-  const size_t offset = static_cast<size_t>(static_cast<const char*>(address) - arena);
-  std::fill_n(bytes_state.begin() + offset, bytes, ByteState::Initialised);
+  const size_t offset = static_cast<size_t>(static_cast<const char*>(address) - own.arena);
+  std::fill_n(own.bytes_state.begin() + offset, bytes, ByteState::Initialised);
   for (size_t i = offset / 2; i <= (offset + bytes - 1) / 2; ++i)
-    update_cell(cells[i], Access::Write, thread);
+    update_cell(own.cells[i], Access::Write, thread);
 }
 
 }  // namespace simt

@@ -12,6 +12,7 @@
 #include "numeric.h"
 #include "warp.h"
 #include "atomics.h"
+#include "counters.h"
 #include "shared.h"
 #include "async_copy.h"
 #include "mma.h"

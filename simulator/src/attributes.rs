@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a launch asks for beyond its grid. It is checked as a device would; blocks run one after
-//! another all the same, so that a kernel whose blocks wait for each other cannot be tried here.
+//! What a launch asks for beyond its grid. It is checked as a device would; blocks of a cooperative
+//! launch take turns, those of others run one after another.
 
 use std::ffi::c_uint;
 

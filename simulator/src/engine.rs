@@ -68,6 +68,7 @@ struct RawLaunch {
     dynamic_bytes: usize,
     arguments: *mut *mut c_void,
     order: u32,
+    together: u32,
     seed: u64,
     regions: *mut Region,
     region_count: usize,
@@ -92,6 +93,8 @@ pub(crate) struct Request<'a> {
     /// Each parameter's bytes, aligned to 16.
     pub(crate) arguments: &'a [Vec<u128>],
     pub(crate) order: ThreadOrder,
+    /// Whether all blocks are there at the same time.
+    pub(crate) together: bool,
     pub(crate) seed: u64,
     pub(crate) regions: &'a mut [Region],
     pub(crate) epoch: Epoch,
@@ -213,6 +216,7 @@ impl Engine {
             dynamic_bytes: request.dynamic_bytes,
             arguments: arguments.as_mut_ptr(),
             order: request.order as u32,
+            together: u32::from(request.together),
             seed: request.seed,
             regions: request.regions.as_mut_ptr(),
             region_count: request.regions.len(),

@@ -167,6 +167,7 @@ impl Driver {
             dynamic_bytes: launch.dynamic_bytes,
             arguments: &launch.arguments,
             order: self.settings.threads,
+            together: launch.attributes.cooperative,
             seed: self.next_random(),
             regions: &mut regions,
             epoch: moment.epoch,

@@ -305,6 +305,7 @@ pub(super) fn cuda_options(common: &Common) -> CudaOptions {
         precision: precision(common),
         image: common.cuda_image.map_or_else(CudaImage::default, ImageName::image),
         capture: common.cuda_capture.map_or_else(Capture::default, CaptureName::capture),
+        ..CudaOptions::default()
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::num::NonZeroUsize;
 
 use kiln::backend::cpu::{self, Path};
-use kiln::backend::cuda::{work, Architecture, CopyWay, Moved, PlanWork, WorkItem};
+use kiln::backend::cuda::{work, Apart, Architecture, CopyWay, Moved, PlanWork, WorkItem};
 use kiln::graph::NodeId;
 use kiln::op::TensorType;
 use kiln::plan::{BufferId, Place, Plan, Step};
@@ -185,6 +185,18 @@ fn sums(plan: &Plan, ways: &Ways) -> String {
         grouped(totals.unshared_bytes),
         totals.mask_bytes,
     );
+    if let Ways::Work(work) = ways {
+        let together =
+            |item: &WorkItem| matches!(item, WorkItem::Launch(launch) if launch.cooperative);
+        if work.items().any(together) {
+            text.push_str(
+                "\nrecurrent layers make all steps in one launch, as on a GPU whose self-test has passed",
+            );
+        }
+        for (layer, why) in &work.apart {
+            let _ = write!(text, "\n{layer} makes a launch for each step: {why}");
+        }
+    }
     let plain = plain(plan, ways);
     if !plain.is_empty() {
         let _ = write!(text, "\nby their plain meaning, which is slow: {}", plain.join(", "));
@@ -239,6 +251,9 @@ fn object(plan: &Plan, target: &Target, ways: &Ways) -> Value {
         object["fills"] = moved(totals.fills);
         object["host"] = moved(totals.host);
         object["cast_bytes"] = totals.extra_bytes.into();
+        let apart =
+            |(layer, why): &(String, Apart)| json!({ "layer": layer, "why": why.to_string() });
+        object["launch_for_each_step"] = work.apart.iter().map(apart).collect();
     }
     object
 }

@@ -130,6 +130,10 @@ pub enum Kernel {
     Take(Picks),
     /// `(index, dy) -> dx`: the gradient of [`Kernel::Take`]; 0 for one of the rows, if it is given.
     TakeGradient(Picks, Option<usize>),
+    /// [`Kernel::Take`] and dropout of what it yields.
+    TakeDropout(Picks, Dropout),
+    /// The gradient of [`Kernel::TakeDropout`].
+    TakeGradientDropout(Picks, Option<usize>, Dropout),
     /// `(x, index) -> y`: `y[o, p, i] = x[o, index[o, p, i], i]`.
     Gather(Picks),
     /// `(index, dy) -> dx`: the gradient of [`Kernel::Gather`].
@@ -331,6 +335,8 @@ pub(crate) const FINDERS: &[Find] = &[
     conv::find_input_gradient,
     recurrent::find,
     recurrent::find_gradient,
+    indexed::find_take,
+    indexed::find_take_gradient,
     fused_images::find_batch_statistics,
     fused_images::find_batch_apply,
     fused_images::find_batch_gradient,
@@ -444,6 +450,8 @@ impl Kernel {
             Kernel::Copy(_) => "copy",
             Kernel::Take(_) => "take",
             Kernel::TakeGradient(..) => "take_gradient",
+            Kernel::TakeDropout(..) => "take_dropout",
+            Kernel::TakeGradientDropout(..) => "take_gradient_dropout",
             Kernel::Gather(_) => "gather",
             Kernel::GatherGradient(_) => "gather_gradient",
             Kernel::BatchMatMul(_) => "batch_matmul",

@@ -52,7 +52,8 @@ fn dropout_of(finder: &Finder<'_>, value: NodeId) -> Option<(NodeId, Dropout)> {
     dropouts.find_map(|&user| Some((user, element_dropout(finder, user)?)))
 }
 
-fn element_dropout(finder: &Finder<'_>, id: NodeId) -> Option<Dropout> {
+/// Dropout of single elements at a rate that kernels know beforehand.
+pub(super) fn element_dropout(finder: &Finder<'_>, id: NodeId) -> Option<Dropout> {
     match finder.graph.node(id).op {
         Op::Dropout(dropout)
             if dropout.drops == Drops::Elements && dropout.rate.constant_scale().is_some() =>

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use super::{weight_gradient, Kernel, LayerGradient, Sink};
+use super::{weight_gradient, BiasGradient, Kernel, LayerGradient, Sink};
 use super::{Cluster, Finder};
 use super::{Fusion, Grouping};
 use crate::graph::NodeId;
+use crate::op::Op;
 
-/// Clusters of one kind that [`weight_gradient`] finds and that store their gradients.
+/// Clusters of one kind that [`weight_gradient`] finds and that store their gradients, and bias gradients that are the
+/// same sums.
 pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
     if finder.facts.fusion != Fusion::AcrossLayers {
         return None;
@@ -24,11 +26,19 @@ pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
     let mut group =
         Cluster { kernel: Kernel::Plain, nodes: vec![], inputs: vec![], outputs: vec![] };
     for (id, _) in finder.graph.nodes().filter(|(id, _)| finder.is_free(*id)) {
-        let Some((layer, cluster)) = stored(finder, id) else { continue };
+        let Some((mut layer, mut cluster)) = stored(finder, id) else { continue };
         // Two layers never share a node: a bias gradient goes to the first that finds it.
         let shares = cluster.nodes.iter().any(|node| taken.contains(node));
         if shares || Kind::of(finder, id) != kind {
             continue;
+        }
+        if let Some((sum, gradient)) = shared_sum(finder, id, layer) {
+            layer.bias = BiasGradient::Computed;
+            cluster.outputs.push(gradient);
+            cluster.nodes.push(gradient);
+            if taken.insert(sum) {
+                cluster.nodes.push(sum);
+            }
         }
         layers.push(layer);
         taken.extend(cluster.nodes.iter().copied());
@@ -78,4 +88,41 @@ fn stored(finder: &Finder<'_>, root: NodeId) -> Option<(LayerGradient, Cluster)>
         }
         _ => None,
     }
+}
+
+/// A sum of columns that several biases have as their gradient, as the two of a recurrent layer, and the gradient that
+/// this product stores: each product of the same factor takes the sum again and stores it for one of them.
+fn shared_sum(
+    finder: &Finder<'_>,
+    product: NodeId,
+    layer: LayerGradient,
+) -> Option<(NodeId, NodeId)> {
+    let LayerGradient { sink: Sink::Store(store), bias: BiasGradient::Absent } = layer else {
+        return None;
+    };
+    let graph = finder.graph;
+    let dy = graph.node(product).inputs[0];
+    let users = || finder.users(dy).iter().copied().filter(|&user| finder.is_free(user));
+    let without_bias = |&user: &NodeId| match stored(finder, user) {
+        Some((other, _)) => other == layer && graph.node(user).inputs[0] == dy,
+        None => false,
+    };
+    let products: Vec<NodeId> = users().filter(without_bias).collect();
+    let place = products.iter().position(|&other| other == product)?;
+    let columns = graph.node(dy).ty.shape.last();
+    let is_sum = |sum: &NodeId| match &graph.node(*sum).op {
+        Op::SumTo(shape) => shape.dims() == [columns],
+        _ => false,
+    };
+    let is_stored = |gradient: &NodeId| {
+        finder.is_free(*gradient)
+            && matches!(graph.node(*gradient).op, Op::Gradient(_, of) if of == store)
+    };
+    let sum = users().filter(is_sum).find(|&sum| {
+        let gradients = finder.users(sum);
+        (2..=products.len()).contains(&gradients.len())
+            && !finder.is_returned(sum)
+            && gradients.iter().all(is_stored)
+    })?;
+    Some((sum, *finder.users(sum).get(place)?))
 }

@@ -3,7 +3,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::*;
 use crate::backend::{
-    Facts, Fusion, Grouping, HostMemory, ImageKernels, Layout, Run, Snapshot, Span, Storage, UpdatePlace,
+    Facts, Fusion, Grouping, HostMemory, ImageKernels, Layout, Run, Snapshot, Span, Storage,
+    UpdatePlace,
 };
 use crate::graph::{MemoryFormat, ParamSpec, Var};
 use crate::net::record;

@@ -6,6 +6,7 @@ mod layers;
 mod margin;
 mod networks;
 mod steps;
+mod walks;
 
 use std::num::NonZeroUsize;
 
@@ -27,6 +28,7 @@ pub fn kernels(device: &Device, size: usize) -> Result<Vec<Check>> {
     let mut checks = layers::compare(device, size.max(1))?;
     checks.extend(steps::compare(device, size.max(1))?);
     checks.extend(images::compare(device)?);
+    checks.push(walks::compare(device)?);
     Ok(checks)
 }
 

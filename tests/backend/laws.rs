@@ -11,7 +11,7 @@ use kiln::{DType, Mode, Net, Scalars, Tensor};
 
 use super::Verdict;
 use crate::common::close::{compare, doubles, Tolerance};
-use crate::common::recurrent_zoo::{AMPLIFIED, STEPPED, ZONED};
+use crate::common::recurrent_zoo::{AMPLIFIED, OF_WEIGHTS, STEPPED, ZONED};
 use crate::common::reference::{array, compiled, record, run, Parameters};
 use crate::common::stepper::Stepper;
 use crate::common::targets::{targets, Target};
@@ -77,18 +77,19 @@ fn gradient_is_central_differences(layer: &Layer, target: &Target) -> Verdict {
     let mut state = recorded.parameters.clone();
     let outputs = run(&gradients, &[x.clone(), dy.clone()], &mut state);
 
-    let t = tolerance(layer, Tolerance::DIFFERENCES);
+    // Where a small deviation divides, curvature is large too.
+    let step = if AMPLIFIED.contains(&layer.name) { STEP / 10.0 } else { STEP };
     let objective = |x: &Array, parameters: &Parameters| -> f64 {
         let y = run(&forward, std::slice::from_ref(x), &mut parameters.clone());
         y[0].data.iter().zip(&dy.data).map(|(y, dy)| y * dy).sum()
     };
-    let mut worst = check_differences("input", &outputs[1], t, |index, h| {
+    let mut worst = check_differences("input", &outputs[1], step, |index, h| {
         let mut x = x.clone();
         x.data[index] += h;
         objective(&x, &recorded.parameters)
     })?;
     for (index, spec) in recorded.parameters.specs.iter().enumerate() {
-        let share = check_differences(&spec.name, &state.gradients[index], t, |element, h| {
+        let share = check_differences(&spec.name, &state.gradients[index], step, |element, h| {
             let mut parameters = recorded.parameters.clone();
             parameters.values[index].data[element] += h;
             objective(&x, &parameters)
@@ -98,32 +99,34 @@ fn gradient_is_central_differences(layer: &Layer, target: &Target) -> Verdict {
     Ok(Some(worst))
 }
 
-/// A layer's own, where rounding and curvature are amplified.
+/// A layer's own, where rounding is amplified.
 fn tolerance(layer: &Layer, mut usual: Tolerance) -> Tolerance {
     if AMPLIFIED.contains(&layer.name) {
-        (usual.absolute, usual.relative) = (4.0 * usual.absolute, 4.0 * usual.relative);
+        (usual.absolute, usual.relative) = (2.0 * usual.absolute, 2.0 * usual.relative);
     }
     usual
 }
 
-/// Some elements of a gradient against `(f(h) - f(-h)) / 2h`.
+/// Step of differences.
+pub(super) const STEP: f64 = 1e-5;
+
+/// Some elements of a gradient against `(f(h) - f(-h)) / 2h` for a step `h`.
 pub(super) fn check_differences(
     name: &str,
     gradient: &Array,
-    t: Tolerance,
+    step: f64,
     objective: impl Fn(usize, f64) -> f64,
 ) -> Result<f64, String> {
-    const STEP: f64 = 1e-5;
     const SAMPLES: usize = 12;
     let mut numbers = Numbers::new(5);
     let count = gradient.data.len();
     let mut worst = 0.0f64;
     for sample in 0..SAMPLES.min(count) {
         let index = if count <= SAMPLES { sample } else { numbers.below(count) };
-        let slope = (objective(index, STEP) - objective(index, -STEP)) / (2.0 * STEP);
+        let slope = (objective(index, step) - objective(index, -step)) / (2.0 * step);
         let what = format!("gradient of {name}, element {index}");
         let (found, slope) = ([gradient.data[index]], [slope]);
-        worst = worst.max(compare(&what, &[1], &found, &slope, t)?);
+        worst = worst.max(compare(&what, &[1], &found, &slope, Tolerance::DIFFERENCES)?);
     }
     Ok(worst)
 }
@@ -285,7 +288,11 @@ fn changing_rates_are_constants(layer: &Layer, target: &Target) -> Verdict {
         let expected = gradient_tensors(constant.train().gradients(&x, &dy).expect("a pass"));
         let found = gradient_tensors(changing.train().gradients(&x, &dy).expect("a pass"));
         for (number, (found, expected)) in found.iter().zip(&expected).enumerate() {
-            if bits(found) != bits(expected) {
+            // Where no weight is dropped, a gradient may be stored by another kernel.
+            if rate == 0.0 && OF_WEIGHTS.contains(&layer.name) {
+                let (t, shape) = (Tolerance::strict(DType::F32), expected.shape().dims());
+                compare("rate 0", shape, &doubles(found), &doubles(expected), t)?;
+            } else if bits(found) != bits(expected) {
                 let pairs = doubles(found).into_iter().zip(doubles(expected));
                 let most = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
                 return Err(format!("tensor {number} differs by {most:e} at rate {rate}"));

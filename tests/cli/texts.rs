@@ -248,6 +248,27 @@ fn networks_of_texts_have_plans_without_masks() {
     }
 }
 
+/// A step of training takes few launches where all of a layer's steps are one, and the plan says why they are not.
+#[test]
+fn plans_say_how_recurrent_layers_make_their_steps() {
+    let dir = TempDir::new().unwrap();
+    let args = ["plan", "--net", "rnn", "--batch", "64", "--device", "cuda", "--arch", "sm_90"];
+    let plan = json(dir.path(), &[&args[..], &["--json"]].concat());
+    assert!(plan["launches"].as_u64().unwrap() <= 14, "{}", plan["launches"]);
+    assert_eq!(plan["mask_bytes"], 0);
+    assert_eq!(plan["launch_for_each_step"], serde_json::json!([]));
+    let text = succeed(dir.path(), &args);
+    assert!(text.contains("all steps in one launch, as on a GPU whose self-test has passed"));
+    let odd = [&args[..], &["--hidden", "100"]].concat();
+    let plan = json(dir.path(), &[&odd[..], &["--json"]].concat());
+    assert!(plan["launches"].as_u64().unwrap() <= 270, "{}", plan["launches"]);
+    let why = "100 units are not whole blocks of 8";
+    assert_eq!(plan["launch_for_each_step"], serde_json::json!([{ "layer": "lstm", "why": why }]));
+    let text = succeed(dir.path(), &odd);
+    assert!(text.contains(&format!("lstm makes a launch for each step: {why}")), "{text}");
+    assert!(!text.contains("in one launch"), "{text}");
+}
+
 #[test]
 fn dropout_is_compared_on_words() {
     let dir = TempDir::new().unwrap();

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use kiln::backend::{Facts, Fusion, HostMemory, ImageKernels, Storage, UpdatePlace};
+use kiln::backend::{Facts, Fusion, Grouping, HostMemory, ImageKernels, Storage, UpdatePlace};
 use kiln::graph::reference::{evaluate, State};
 use kiln::graph::{trace, Graph, MemoryFormat, ParamId, ParamSpec, Traced, Var};
 use kiln::loss::Loss;
@@ -126,6 +126,7 @@ pub(crate) fn facts(lanes: usize, host_memory: HostMemory, update_place: UpdateP
         host_memory,
         update_place,
         fusion,
+        grouping: Grouping::NONE,
         precision,
         storage,
         image_format: MemoryFormat::Contiguous,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Recurrent networks: the device computes all of them in few launches, and training follows the CPU.
 
-use kiln::backend::cuda::{work, Architecture, WorkItem};
+use kiln::backend::cuda::{work, Architecture, CudaOptions, Walks, WorkItem};
 use kiln::loss::CrossEntropy;
 use kiln::models::RnnClassifier;
 use kiln::nn::{
@@ -149,12 +149,10 @@ fn no_step_of_a_recurrent_network_is_left_to_the_host() {
     }
 }
 
-/// A launch for each step of each of two layers, forward and back, and few others: dropout of what
-/// layers hand on is a part of their steps, and no mask is stored.
-#[test]
-fn a_step_of_the_recurrent_classifier_takes_few_launches() {
+/// The plan of a step of the recurrent classifier for 64 texts of 64 tokens.
+fn classifier_work(hidden: usize) -> kiln::backend::cuda::PlanWork {
     let device = Device::on_paper(Architecture::SM_90);
-    let make = |p: &Scope| RnnClassifier::new(p, 35, 24, 96, 6, 0.3);
+    let make = |p: &Scope| RnnClassifier::new(p, 35, 24, hidden, 6, 0.3);
     let net = Net::new(device, Seed(7), make).expect("a network");
     let adam = kiln::optim::Adam::new(1e-3);
     let mut fit: Trainer<RnnClassifier, (Var, Var)> =
@@ -162,8 +160,95 @@ fn a_step_of_the_recurrent_classifier_takes_few_launches() {
     let of = |shape: &[usize]| TensorType::i32(shape.into());
     let plan = fit.plan(&(of(&[64, 64]), of(&[64])), &of(&[64])).expect("a plan");
     assert_eq!(plan.totals().mask_bytes, 0);
-    let work = work(plan, Architecture::SM_90, Precision::F32).expect("the plan's work");
-    let totals = work.totals();
-    assert!(totals.launches <= 270, "{} launches", totals.launches);
-    assert_eq!(totals.host.count, 0);
+    work(plan, Architecture::SM_90, Precision::F32).expect("the plan's work")
+}
+
+/// A launch for all steps of each of two layers, forward and back, and few others: dropout of what layers
+/// hand on is a part of their steps, and no mask is stored.
+#[test]
+fn a_step_of_the_recurrent_classifier_takes_few_launches() {
+    for (hidden, most) in [(96, 14), (256, 14), (100, 266)] {
+        let totals = classifier_work(hidden).totals();
+        assert!(totals.launches <= most, "{hidden} units: {} launches", totals.launches);
+        assert_eq!(totals.host.count, 0);
+    }
+}
+
+/// Two layers both ways with dropout between them, a GRU, and layers of tanh and ReLU, with lengths.
+struct Walked {
+    lstm: Lstm,
+    gru: Gru,
+    relu: Rnn,
+    head: Linear,
+}
+
+impl Walked {
+    fn new(p: &Scope, units: usize) -> Self {
+        let one = RecurrentOptions::default();
+        let both = Directions::Both;
+        let two = RecurrentOptions { layers: 2, dropout: 0.3, directions: both, ..one };
+        Walked {
+            lstm: Lstm::with_options(&p.at("lstm"), FEATURES, units, two),
+            gru: Gru::with_options(&p.at("gru"), 2 * units, 2 * units, one),
+            relu: Rnn::with_options(&p.at("relu"), 2 * units, 8, Nonlinearity::Relu, one),
+            head: Linear::new(&p.at("head"), 8, 6),
+        }
+    }
+}
+
+impl Module<(Var, Var)> for Walked {
+    fn forward(&self, (x, lengths): &(Var, Var)) -> Var {
+        let read = self.lstm.run(Sequences::new(x).with_lengths(lengths));
+        let told = self.gru.run(Sequences::new(&read.output).with_lengths(lengths));
+        self.head.forward(self.relu.run(&told.output).last_hidden())
+    }
+}
+
+/// Losses and parameters of three steps: issued, captured, replayed.
+fn walked(precision: Precision, walks: Walks, units: usize) -> (Vec<f32>, Vec<Tensor>) {
+    let options = CudaOptions { walks, precision, ..CudaOptions::default() };
+    let device = Device::cuda_with(0, options).expect("a device");
+    let net = Net::new(device, Seed(7), |p| Walked::new(p, units)).expect("a network");
+    let mut fit: Trainer<Walked, (Var, Var)> =
+        Trainer::new(net, CrossEntropy::default(), Sgd::new(0.5)).expect("a trainer");
+    let mut losses = Vec::new();
+    for step in 0..3 {
+        let [x, lengths, y] = batch(step);
+        losses.push(fit.step((&x, &lengths), &y).expect("a step").value().expect("a loss"));
+    }
+    let names: Vec<String> = fit.net().parameter_names().into_iter().map(str::to_owned).collect();
+    let read = |name: &String| fit.net().parameter(name).expect("known by name");
+    (losses, names.iter().map(read).collect())
+}
+
+/// One launch for all steps or one for each, also where some layers fit and others do not (an LSTM of 20 units
+/// has no whole blocks): the same bits.
+#[test]
+fn walks_change_no_bit() {
+    let Some(simulator) = simulator() else { return };
+    for precision in [Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F16] {
+        for units in [8, 72, 20] {
+            let steps = walked(precision, Walks::Never, units);
+            assert_eq!(simulator.counters().cooperative_launches, 0);
+            for order in [ThreadOrder::Random, ThreadOrder::Descending, ThreadOrder::Ascending] {
+                simulator.set_thread_order(order);
+                let found = walked(precision, Walks::Always, units);
+                assert_eq!(found, steps, "{precision}, {units} units, {order:?}");
+            }
+            assert!(simulator.counters().cooperative_launches > 0);
+            simulator.clear_counters();
+        }
+    }
+    assert_eq!(simulator.take_reports(), Vec::<String>::new());
+}
+
+/// Every access of walks is ordered, in random order too.
+#[test]
+fn walks_are_ordered() {
+    let Some(simulator) = simulator() else { return };
+    let expected = walked(Precision::F32, Walks::Never, 8);
+    simulator.set_mode(Mode::Checked);
+    simulator.set_thread_order(ThreadOrder::Random);
+    assert_eq!(walked(Precision::F32, Walks::Always, 8), expected);
+    assert_eq!(simulator.take_reports(), Vec::<String>::new());
 }

@@ -17,6 +17,7 @@ use kiln_simcuda::{DeviceModel, Exclusive, Mode};
 use crate::abi::{KilnDivider, KilnScalars};
 use crate::ledger::Ledger;
 use crate::memory::{Address, Memory};
+use crate::walk::MUTANTS;
 
 /// Blocks, threads and dynamic shared memory of a launch.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +107,20 @@ impl Gpu {
         }
         let names: Vec<String> = functions.keys().cloned().collect();
         assert!(names.len() > 100, "found {} kernels", names.len());
+        if turn.is_some() {
+            let entries = MUTANTS.map(|name| format!(".visible .entry {name}\n"));
+            let image = CString::new(entries.concat()).expect("names hold no zeros");
+            // SAFETY: a string that ends in a zero, as the driver wants text.
+            let module = unsafe { result::module::load_data(image.as_ptr().cast()) };
+            let module = module.expect("the driver was built with them");
+            modules.push(module);
+            for name in MUTANTS {
+                let text = CString::new(name).expect("names hold no zeros");
+                // SAFETY: the module was just loaded.
+                let function = unsafe { result::module::get_function(module, text) };
+                functions.insert(name.to_owned(), function.expect("an entry"));
+            }
+        }
         let ledger = RefCell::new(Ledger::new(names));
         let info = lab.info().clone();
         drop(lab);
@@ -131,15 +146,7 @@ impl Gpu {
     pub(crate) fn launch<P: Copy>(&self, kernel: &str, grid: Grid, params: &P) {
         let function = *self.functions.get(kernel).unwrap_or_else(|| panic!("no kernel {kernel}"));
         let Grid { blocks: [x, y, z], threads: [tx, ty], shared } = grid;
-        let shared_attribute =
-            CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-        if shared > 48 << 10 {
-            // SAFETY: the function belongs to a loaded module.
-            unsafe {
-                result::function::set_function_attribute(function, shared_attribute, shared as i32)
-            }
-            .expect("as much shared memory as any device has");
-        }
+        self.allow_shared(kernel, shared);
         let mut params = *params;
         let mut arguments = [(&raw mut params).cast::<c_void>()];
         // SAFETY: every kernel takes one structure of `abi.h`, which is copied by the call; the
@@ -161,6 +168,17 @@ impl Gpu {
             panic!("{kernel} {grid:?}: {told}");
         }
         self.ledger().launched(kernel);
+    }
+
+    /// Lets a kernel use as much dynamic shared memory.
+    pub(crate) fn allow_shared(&self, kernel: &str, shared: usize) {
+        let attribute = CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        if shared > 48 << 10 {
+            let function = self.function(kernel);
+            // SAFETY: the function belongs to a loaded module.
+            unsafe { result::function::set_function_attribute(function, attribute, shared as i32) }
+                .expect("as much shared memory as any device has");
+        }
     }
 
     /// A kernel by its name.

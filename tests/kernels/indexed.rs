@@ -4,6 +4,7 @@
 use crate::abi::*;
 use crate::copies::elements;
 use crate::driver::{divider, Gpu, Grid};
+use crate::dropout::Site;
 use crate::float::{Numbers, Storage};
 use crate::ledger::{Exactness, Want};
 use crate::memory::{Array, Memory};
@@ -25,7 +26,12 @@ pub(crate) fn run(gpu: &Gpu) {
         }
         for storage in Storage::ALL {
             for (width, group) in [(1, 256), (4, 64), (4, 200), (64, 5), (256, 1), (256, 32)] {
-                take_gradient(gpu, storage, extents, [width, group]);
+                take_gradient(gpu, storage, extents, [width, group], None);
+            }
+            let site = Site::new("dropout#0", 0.3);
+            take_dropout(gpu, storage, extents, &site);
+            for (width, group) in [(4, 64), (64, 5)] {
+                take_gradient(gpu, storage, extents, [width, group], Some(&site));
             }
             gather_gradient(gpu, storage, extents);
         }
@@ -75,6 +81,7 @@ fn choose(gpu: &Gpu, family: &str, bits: usize, extents: Extents) {
         inner: divider(inner),
         picks: divider(picks),
         nan: NAN,
+        ..KilnChoiceParams::default()
     };
     let kernel = format!("{family}_{bits}");
     gpu.launch(&kernel, Grid::of(count.div_ceil(256)), &params);
@@ -84,6 +91,54 @@ fn choose(gpu: &Gpu, family: &str, bits: usize, extents: Extents) {
     };
     let want: Vec<u8> = (0..count).flat_map(unit).collect();
     gpu.ledger().compare_bytes(&kernel, &format!("{extents:?}"), &y.read(), &want);
+}
+
+/// Elements of a sample where dropout follows: all of what comes before the axis is one.
+fn per_sample([outer, _, inner, picks]: Extents) -> usize {
+    match outer {
+        1 => inner,
+        _ => inner * picks,
+    }
+}
+
+/// What dropout makes of an element whose place in memory is given.
+fn dropped(site: &Site, extents: Extents, element: usize, value: f64) -> f64 {
+    let elements = per_sample(extents);
+    match site.keeps(element / elements, element % elements) {
+        true => f64::from(site.params.scale) * value,
+        false => 0.0,
+    }
+}
+
+fn take_dropout(gpu: &Gpu, storage: Storage, extents: Extents, site: &Site) {
+    let [outer, rows, inner, picks] = extents;
+    let count = outer * picks * inner;
+    let index = indices(rows, picks);
+    let x = Array::new(storage, &Numbers::new(picks).nonzero(outer * rows * inner));
+    let y = Array::output(storage, count);
+    let named = words(&index);
+    let params = KilnChoiceParams {
+        y: y.address(),
+        x: x.address(),
+        index: named.address(),
+        count: count as u32,
+        rows: rows as u32,
+        inner: divider(inner),
+        picks: divider(picks),
+        nan: NAN,
+        elements: divider(per_sample(extents)),
+        scalars: gpu.scalars(),
+        mask: site.params,
+    };
+    let kernel = format!("take_dropout_{}", storage.name());
+    gpu.launch(&kernel, Grid::of(count.div_ceil(256)), &params);
+    let want = |element: usize| {
+        let taken = source(extents, &index, "take", element).map_or(f64::NAN, |at| x.values[at]);
+        Want::plain(dropped(site, extents, element, taken))
+    };
+    let want: Vec<Want> = (0..count).map(want).collect();
+    let exactness = Exactness::new(storage, 0.0);
+    gpu.ledger().compare(&kernel, &format!("{extents:?}"), &y.read(), &want, exactness);
 }
 
 /// The sums that a gradient kernel should find.
@@ -99,7 +154,13 @@ fn sums(extents: Extents, index: &[i32], family: &str, dy: &[f64], before: f64) 
     sums
 }
 
-fn take_gradient(gpu: &Gpu, storage: Storage, extents: Extents, [width, group]: [usize; 2]) {
+fn take_gradient(
+    gpu: &Gpu,
+    storage: Storage,
+    extents: Extents,
+    [width, group]: [usize; 2],
+    site: Option<&Site>,
+) {
     let [outer, rows, inner, picks] = extents;
     let index = indices(rows, picks);
     let dy = Array::new(storage, &Numbers::new(picks).between(-1.0, 1.0, outer * picks * inner));
@@ -118,11 +179,21 @@ fn take_gradient(gpu: &Gpu, storage: Storage, extents: Extents, [width, group]: 
         width: width as u32,
         group: group as u32,
         groups: divider(groups),
+        drops: u32::from(site.is_some()),
+        elements: divider(per_sample(extents)),
+        scalars: gpu.scalars(),
+        mask: site.map(|site| site.params).unwrap_or_default(),
     };
     let kernel = format!("take_gradient_{}", storage.name());
     gpu.launch(&kernel, Grid::of(groups * lines.div_ceil(width)), &params);
-    let want = sums(extents, &index, "take", &dy.values, 0.0);
-    let case = format!("{extents:?}, {width} lines and {group} rows per block");
+    let left = |(element, &dy): (usize, &f64)| match site {
+        Some(site) => dropped(site, extents, element, dy),
+        None => dy,
+    };
+    let left: Vec<f64> = dy.values.iter().enumerate().map(left).collect();
+    let want = sums(extents, &index, "take", &left, 0.0);
+    let drops = site.is_some();
+    let case = format!("{extents:?}, {width} lines and {group} rows per block, dropout {drops}");
     let exactness = Exactness::new(Storage::F32, 16.0);
     gpu.ledger().compare(&kernel, &case, &dx.read(), &want, exactness);
 }

@@ -42,6 +42,10 @@ const KERNELS: &[&str] = &[
     "bug_misaligned",
     "bug_async_not_waited",
     "bug_deep_stack",
+    "sim_relay",
+    "bug_relay_without_wait",
+    "bug_relay_early",
+    "bug_relay_waits_for_ever",
 ];
 
 pub(crate) fn exclusive() -> Exclusive {

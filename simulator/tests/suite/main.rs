@@ -6,6 +6,7 @@
 mod attributes;
 mod capture;
 mod common;
+mod cooperation;
 mod driver;
 mod instructions;
 mod nvrtc;

@@ -38,8 +38,8 @@ use simd::Isa;
 pub(super) use simd::PanelLayout;
 
 use super::{
-    Arena, Backend, Facts, Fusion, Grouping, HostMemory, ImageKernels, Layout, PlanId, Run, Snapshot, Span,
-    Storage, UpdatePlace,
+    Arena, Backend, Facts, Fusion, Grouping, HostMemory, ImageKernels, Layout, PlanId, Run,
+    Snapshot, Span, Storage, UpdatePlace,
 };
 use crate::graph::{MemoryFormat, ParamSpec};
 use crate::plan::{Bytes, Event, Lane};

@@ -16,8 +16,7 @@ use crate::{Precision, Shape};
 use std::fmt::{Display, Formatter};
 use std::num::NonZeroUsize;
 
-/// How the CPU computes a step. As text: the loop, what threads divide among themselves, and whether
-/// results are written past the caches.
+/// How the CPU computes a step. As text: the loop, what threads divide, what is written past caches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Path {
     method: Method,
@@ -172,6 +171,8 @@ impl Path {
             | Kernel::LinearCrossEntropy(_)
             | Kernel::RecurrentDropout(_)
             | Kernel::RecurrentGradientDropout(..)
+            | Kernel::TakeDropout(..)
+            | Kernel::TakeGradientDropout(..)
             | Kernel::FusedImages(_)
             | Kernel::Plain => Path::new(Plain, Nothing),
         }
@@ -313,6 +314,8 @@ pub(super) fn is_interpreted(kernel: &Kernel) -> bool {
             | Kernel::LinearCrossEntropy(_)
             | Kernel::RecurrentDropout(_)
             | Kernel::RecurrentGradientDropout(..)
+            | Kernel::TakeDropout(..)
+            | Kernel::TakeGradientDropout(..)
             | Kernel::FusedImages(_)
     );
     is_of_others || rounds_within(kernel)

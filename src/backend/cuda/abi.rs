@@ -446,6 +446,9 @@ pub(crate) struct KilnChoiceParams {
     pub(crate) inner: KilnDivider,
     pub(crate) picks: KilnDivider,
     pub(crate) nan: u32,
+    pub(crate) elements: KilnDivider,
+    pub(crate) scalars: Address,
+    pub(crate) mask: KilnMask,
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
@@ -461,6 +464,10 @@ pub(crate) struct KilnChoiceGradientParams {
     pub(crate) width: u32,
     pub(crate) group: u32,
     pub(crate) groups: KilnDivider,
+    pub(crate) drops: u32,
+    pub(crate) elements: KilnDivider,
+    pub(crate) scalars: Address,
+    pub(crate) mask: KilnMask,
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]

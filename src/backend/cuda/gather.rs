@@ -312,7 +312,7 @@ mod tests {
     /// As many blocks as two per multiprocessor hold, each with about as many sums.
     #[test]
     fn layers_of_one_launch_are_split_as_their_work_asks_for() {
-        let machine = Machine { multiprocessors: 132, architecture: 90 };
+        let machine = Machine::new(132, 90);
         let layer = |m, n, k| Gradients { extents: Extents { m, n, k }, groups: 1, bias: None };
         let layers = [layer(64, 27, 128 * 1024), layer(128, 576, 128 * 256), layer(8, 8, 4)];
         assert_eq!(weight_splits(&layers, &machine), [47, 11, 1]);
@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn long_sums_are_split_until_the_device_is_busy() {
-        let machine = Machine { multiprocessors: 132, architecture: 90 };
+        let machine = Machine::new(132, 90);
         let weights = Extents { m: 64, n: 576, k: 128 * 14 * 14 };
         let (grid, splits) = conv_grid(weights, 1, Precision::Tf32, &machine);
         assert_eq!((grid.blocks, grid.threads[0], splits), ([1, 9, 29], 128, 29));

@@ -32,9 +32,33 @@ pub(super) struct Machine {
     pub(super) multiprocessors: usize,
     /// Architecture that the kernels were compiled for: 90 for sm_90.
     pub(super) architecture: u32,
+    /// Shared memory of a multiprocessor in bytes.
+    pub(super) shared: u32,
+    /// How recurrent layers make their steps.
+    pub(super) steps: Steps,
+}
+
+/// How recurrent layers make their steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Steps {
+    /// All in one launch, where it fits.
+    Together,
+    /// One launch each.
+    Apart,
 }
 
 impl Machine {
+    /// A device as its architecture is built at most, with every kernel that there is.
+    pub(super) const fn new(multiprocessors: usize, architecture: u32) -> Self {
+        // Source: CUDA C++ programming guide, "Technical Specifications per Compute Capability".
+        let shared = match architecture {
+            80 | 87 => 164 << 10,
+            90..120 => 228 << 10,
+            _ => 100 << 10,
+        };
+        Machine { multiprocessors, architecture, shared, steps: Steps::Together }
+    }
+
     /// Stages of the tensor-core products. As in `kernels/lib/gemm/tile.cuh`: a stage less where a
     /// multiprocessor has 100 KB of shared memory.
     pub(super) fn stages(&self) -> u32 {
@@ -152,7 +176,7 @@ pub(super) fn divider(divisor: usize) -> KilnDivider {
 mod tests {
     use super::*;
 
-    const H100: Machine = Machine { multiprocessors: 132, architecture: 90 };
+    const H100: Machine = Machine::new(132, 90);
 
     #[test]
     fn division_is_exact() {
@@ -173,7 +197,7 @@ mod tests {
         assert_eq!(grid(33, Precision::F32).0.shared, 18_432);
         assert_eq!(grid(33, Precision::Tf32).0.shared, 24_576);
         assert_eq!(grid(33, Precision::Bf16).0.shared, 24_576);
-        for machine in [H100, Machine { multiprocessors: 108, architecture: 80 }] {
+        for machine in [H100, Machine::new(108, 80)] {
             let (grid, rows) = linear_loss_grid(256, Precision::Bf16, &machine);
             assert!(4 * grid.blocks[0] as usize >= machine.multiprocessors, "{grid:?}");
             assert!(rows % 4 == 0 && grid.blocks[0] as usize * rows >= 256);

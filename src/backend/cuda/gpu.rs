@@ -51,6 +51,7 @@ const ENTRY_POINTS: &[&str] = &[
     "cuModuleUnload",
     "cuModuleGetFunction",
     "cuFuncSetAttribute",
+    "cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags",
     "cuLaunchKernelEx",
     "cuGraphInstantiateWithFlags",
     "cuGraphLaunch",

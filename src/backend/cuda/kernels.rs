@@ -9,7 +9,7 @@ use cudarc::driver::sys::CUresult;
 use cudarc::driver::{CudaFunction, CudaModule, DriverError};
 use cudarc::nvrtc::Ptx;
 
-use super::gpu::{DeviceInfo, Gpu};
+use super::gpu::Gpu;
 use super::image::{LoadedImage, Source, SOURCES};
 use super::nvrtc::{self, Code};
 use super::options::CudaImage;
@@ -69,11 +69,6 @@ impl Kernels {
 
     pub(super) fn image(&self) -> LoadedImage {
         self.image
-    }
-
-    /// The architecture that they were compiled for.
-    pub(super) fn architecture(&self, device: &DeviceInfo) -> u32 {
-        self.image.architecture(device)
     }
 
     /// A kernel that may use this much dynamic shared memory.

@@ -39,6 +39,7 @@ mod timing;
 mod transfer;
 mod turns;
 mod verdict;
+mod walks;
 mod windows;
 mod work;
 
@@ -58,7 +59,7 @@ use kernels::Kernels;
 use lower::Places;
 use memory::{Address, DeviceMemory};
 pub use nvrtc::nvrtc_version;
-pub use options::{Capture, CudaImage, CudaOptions};
+pub use options::{Capture, CudaImage, CudaOptions, Walks};
 pub(crate) use paper::Paper;
 pub use paper::{work, Architecture};
 use program::{Program, Ready, Replay, Work};
@@ -66,6 +67,7 @@ use shadow::Shadows;
 use timing::StepEvents;
 use transfer::{bytes_of, tensor_bytes, Downloads, Part, Uploads};
 pub use verdict::{kernel_hash, Check, Verdict};
+pub use walks::Apart;
 pub use work::{CopyWay, KernelLaunch, Moved, PlanWork, WorkItem, WorkTotals};
 
 use super::{
@@ -126,10 +128,7 @@ impl Cuda {
     pub fn new(ordinal: usize, options: CudaOptions) -> Result<Self> {
         let gpu = Gpu::open(ordinal)?;
         let kernels = gpu.kernels(options.image)?;
-        let machine = Machine {
-            multiprocessors: gpu.info().multiprocessors,
-            architecture: locked(&kernels).architecture(gpu.info()),
-        };
+        let machine = walks::machine(&gpu, locked(&kernels).image(), &options)?;
         let failed = |error| gpu.error("making streams", error);
         let streams = (0..LANES).map(|_| gpu.context().new_stream());
         let lanes: Vec<_> = streams.collect::<std::result::Result<_, _>>().map_err(failed)?;

@@ -12,6 +12,8 @@ pub struct CudaOptions {
     pub image: CudaImage,
     /// Whether plans are captured and replayed.
     pub capture: Capture,
+    /// Whether recurrent layers make all their steps in one launch.
+    pub walks: Walks,
 }
 
 /// The form in which kernels are loaded.
@@ -27,6 +29,20 @@ pub enum CudaImage {
     Ptx,
     /// Compiled from source for the device found; kept on disk.
     Nvrtc,
+}
+
+/// Whether a recurrent layer makes all its steps in one launch, in which blocks wait for each other. A layer
+/// does so only where it fits: no projection, whole blocks of units, and room for all blocks at the same time.
+/// Otherwise each step is a launch. Results are the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Walks {
+    /// On devices whose self-test passed (`kiln doctor --self-test`), with these kernels and this precision.
+    #[default]
+    Verified,
+    /// On any device, the self-test itself among others.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// Whether plans are captured as CUDA graphs and replayed.

@@ -44,8 +44,9 @@ impl Architecture {
         KNOWN
     }
 
+    /// As a device of it whose self-test passed.
     fn machine(self) -> Machine {
-        Machine { multiprocessors: self.multiprocessors, architecture: self.number }
+        Machine::new(self.multiprocessors, self.number)
     }
 }
 
@@ -75,7 +76,8 @@ impl FromStr for Architecture {
     }
 }
 
-/// What a run of a plan gives a GPU to do, without one.
+/// What a run of a plan gives a GPU to do, without one: a GPU whose self-test passed, so that recurrent
+/// layers that fit make all their steps in one launch.
 ///
 /// # Errors
 /// [`Error::Internal`] if the plan contradicts itself.

@@ -6,13 +6,14 @@ use cudarc::driver::{CudaEvent, CudaFunction, CudaStream, DriverError};
 
 use super::abi::KilnScalars;
 use super::capture::Graph;
-use super::geometry::Machine;
+use super::geometry::{Machine, Steps};
 use super::gpu::Gpu;
 use super::kernels::Kernels;
 use super::launch::{Copy, Fill, Item, Launch};
 use super::lower::{Given, Lowering, Places, Scratch};
 use super::memory::{Address, DeviceMemory};
 use super::transfer::scalars_bytes;
+use super::walks;
 use crate::backend::{notice, Arena, Run};
 use crate::kernel::Kernel;
 use crate::op::UpdateRule;
@@ -118,7 +119,13 @@ impl Program {
     ) -> Result<Self> {
         // Once to count, once for good: the same plan takes the same memory.
         let mut counted = Scratch::at(Address::NONE);
-        lower(plan, places, machine, precision, &mut counted)?;
+        let items = lower(plan, places, machine, precision, &mut counted)?;
+        let all = items.iter().flatten().flatten();
+        if !walks::have_room(gpu, all, |name, shared| kernels.get(gpu, name, shared))? {
+            let apart = Machine { steps: Steps::Apart, ..*machine };
+            let chosen = (&apart, precision);
+            return Self::new(gpu, kernels, stream, (plan, arena), places, chosen);
+        }
         let memory = DeviceMemory::zeroed(gpu, stream, counted.bytes())?;
         let mut scratch = Scratch::at(memory.address());
         let lowered = lower(plan, places, machine, precision, &mut scratch)?;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -181,6 +182,10 @@ fn driver(device: &DeviceInfo, image: LoadedImage) -> String {
 
 /// Hash of the sources of all kernels: another one means other kernels.
 pub fn kernel_hash() -> String {
-    let texts: Vec<&str> = SOURCES.iter().map(|source| source.text).collect();
-    format!("{:016x}", fnv1a(texts.concat().as_bytes()))
+    static HASH: OnceLock<String> = OnceLock::new();
+    let hash = || {
+        let texts: Vec<&str> = SOURCES.iter().map(|source| source.text).collect();
+        format!("{:016x}", fnv1a(texts.concat().as_bytes()))
+    };
+    HASH.get_or_init(hash).clone()
 }

@@ -112,7 +112,7 @@ mod tests {
     use super::*;
     use crate::op::Rounding;
 
-    const H100: Machine = Machine { multiprocessors: 132, architecture: 90 };
+    const H100: Machine = Machine::new(132, 90);
 
     #[test]
     fn windows_of_flat_images_have_leading_extents_of_one() {

@@ -5,6 +5,7 @@
 use super::launch::{Attributes, Item, Launch, Residency};
 use super::lower::Scratch;
 use super::transfer::padded;
+use super::walks::Apart;
 use crate::plan::{Buffer, BufferId, Place, Plan};
 
 /// The work of one run.
@@ -17,6 +18,8 @@ pub struct PlanWork {
     /// Behind the last step: each result comes down, where the run returns it. A step of training
     /// returns those that are one number.
     pub after: Vec<WorkItem>,
+    /// Recurrent layers that make a launch for each step, forward or back, and why.
+    pub apart: Vec<(String, Apart)>,
 }
 
 /// A piece of work.
@@ -107,6 +110,12 @@ impl PlanWork {
         let mut before = vec![WorkItem::Copy { way: CopyWay::Up, bytes: up }];
         let within = |bytes| WorkItem::Copy { way: CopyWay::Within, bytes };
         before.extend(parts.into_iter().filter(|&bytes| bytes > 0).map(within));
+        let mut apart: Vec<(String, Apart)> = Vec::new();
+        for layer in scratch.apart {
+            if !apart.contains(&layer) {
+                apart.push(layer);
+            }
+        }
         before.extend(told(scratch.prologue.into_iter().map(Item::from)));
         let sizes = |ids: &mut dyn Iterator<Item = BufferId>| -> usize {
             ids.map(|id| bytes(plan.buffer(id))).sum()
@@ -127,7 +136,7 @@ impl PlanWork {
             .map(|id| plan.buffer(id))
             .filter(|buffer| !trains || buffer.ty.shape.elements() == 1);
         let down = down.map(|buffer| WorkItem::Copy { way: CopyWay::Down, bytes: bytes(buffer) });
-        PlanWork { before, steps, after: down.collect() }
+        PlanWork { before, steps, after: down.collect(), apart }
     }
 
     /// Every piece of work, in order.

@@ -107,6 +107,8 @@ const FOUND: &str =
     "operands are found element by element where channels are not aligned; any window";
 const UNITS: &str =
     "rows of several lengths are found one by one; units of every kind of cell, each by itself";
+const WALK: &str =
+    "units of every kind of cell; two blocks fit beside each other, as the host reckons";
 const LAYERS: &str =
     "several layers in one launch, whose numbers are looked up; operands are found element by element";
 const CHANNELS: &str = "channels that are not aligned go one by one; indices are 4 bytes";
@@ -160,6 +162,8 @@ const TICKETS: usize = 12;
 
 /// Of f32 products: an edge's chunk, element by element, wherever the tail loads or stores one.
 const EDGES: usize = 40;
+/// Shared memory of a walk of 192 units in f32, of which two blocks fit on every architecture.
+const WALK_BYTES: u32 = 41 * 1024;
 
 /// No limit: single numbers are what the kernel is about.
 const SCALARS: usize = usize::MAX;
@@ -199,6 +203,8 @@ const BARS: &[Bar] = &[
     Bar { parts: &["conv_weight_gradient"], code: 68 * 1024, registers: 164, occupancy: 3, narrow: SCALARS, main: None, why: LAYERS, ..GEMM_SMALL },
     Bar { parts: &["conv", "_f32"], code: 80 * 1024, registers: 120, narrow: SCALARS, dynamic: Dynamic::Bytes(17408), main: None, why: FOUND, ..GEMM_SMALL },
     Bar { parts: &["conv"], code: 72 * 1024, registers: 140, occupancy: 3, narrow: SCALARS, main: None, why: FOUND, ..GEMM_SMALL },
+    Bar { parts: &["recurrent_walk", "_f32"], threads: 256, registers: 124, occupancy: 2, narrow: SCALARS, dynamic: Dynamic::Bytes(WALK_BYTES), main: None, why: WALK, ..GEMM_SMALL },
+    Bar { parts: &["recurrent_walk"], threads: 256, registers: 84, occupancy: 2, narrow: SCALARS, dynamic: Dynamic::Bytes(WALK_BYTES / 2), main: None, why: WALK, ..GEMM_SMALL },
     Bar { parts: &["recurrent", "_f32"], registers: 96, code: 56 * 1024, narrow: SCALARS, dynamic: Dynamic::Bytes(13312), main: None, why: UNITS, ..GEMM_SMALL },
     Bar { parts: &["recurrent"], registers: 96, occupancy: 3, code: 56 * 1024, narrow: SCALARS, dynamic: Dynamic::Stages(96), main: None, why: UNITS, ..GEMM_SMALL },
     Bar { parts: &["pool"], registers: 60, occupancy: 4, narrow: SCALARS, why: CHANNELS, ..POINTWISE },
@@ -216,6 +222,7 @@ const BARS: &[Bar] = &[
     Bar { parts: &["softmax"], registers: 64, ..POINTWISE },
     Bar { parts: &["_ragged"], narrow: SCALARS, why: ONE_BY_ONE, ..POINTWISE },
     Bar { parts: &["scheduled_dropout"], narrow: SCALARS, why: ONE_BY_ONE, ..POINTWISE },
+    Bar { parts: &["take_dropout"], narrow: SCALARS, why: ONE_BY_ONE, ..POINTWISE },
     Bar { parts: &["dropout_channels"], narrow: 18, why: ONE_BY_ONE, ..POINTWISE },
     Bar { parts: &["dropout"], narrow: 2, why: "pass and sample offset", ..POINTWISE },
     Bar { parts: &["sum_"], narrow: SCALARS, why: "sums are single numbers", ..POINTWISE },
@@ -232,7 +239,7 @@ const BARS: &[Bar] = &[
     Bar { parts: &["turn"], narrow: 8, why: "a tile's row is 32 elements, one per thread", ..POINTWISE },
     Bar { parts: &["copy_pieces_128"], ..POINTWISE },
     Bar { parts: &["copy_pieces"], narrow: 2, why: ONE_BY_ONE, ..POINTWISE },
-    Bar { parts: &["take_gradient"], registers: 60, occupancy: 2, narrow: SCALARS, why: "sorted lists of indices and sums in shared memory", ..POINTWISE },
+    Bar { parts: &["take_gradient"], registers: 72, occupancy: 2, narrow: SCALARS, why: "sorted lists of indices and sums in shared memory", ..POINTWISE },
     Bar { parts: &["gather"], narrow: SCALARS, why: "each element is where its index says", ..POINTWISE },
     Bar { parts: &["take_128"], narrow: 1, why: "an index is a single number", ..POINTWISE },
     Bar { parts: &["take"], narrow: 3, why: ONE_BY_ONE, ..POINTWISE },

@@ -168,6 +168,8 @@ impl<'a> Launch<'a> {
             | Kernel::LinearCrossEntropy(_)
             | Kernel::RecurrentDropout(_)
             | Kernel::RecurrentGradientDropout(..)
+            | Kernel::TakeDropout(..)
+            | Kernel::TakeGradientDropout(..)
             | Kernel::FusedImages(_)
             | Kernel::Plain => Err(internal("a step without a loop of its own is interpreted")),
         }

@@ -144,7 +144,7 @@ impl Fold {
 mod tests {
     use super::*;
 
-    const H100: Machine = Machine { multiprocessors: 132, architecture: 90 };
+    const H100: Machine = Machine::new(132, 90);
 
     fn fold(middle: [usize; 3], dtype: DType) -> Fold {
         Fold::choose(Reducer::Sum, middle, dtype, &H100)

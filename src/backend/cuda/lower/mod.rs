@@ -114,7 +114,11 @@ impl Lowering<'_> {
             Kernel::Transpose { extents } => self.transpose(*extents)?,
             Kernel::Copy(pieces) => self.copy(pieces)?,
             Kernel::Take(picks) => self.take(*picks)?,
-            Kernel::TakeGradient(picks, padding) => self.take_gradient(*picks, *padding)?,
+            Kernel::TakeGradient(picks, padding) => self.take_gradient(*picks, *padding, None)?,
+            Kernel::TakeDropout(picks, dropout) => self.take_dropout(*picks, *dropout)?,
+            Kernel::TakeGradientDropout(picks, padding, dropout) => {
+                self.take_gradient(*picks, *padding, Some(*dropout))?
+            }
             Kernel::Gather(picks) => self.gather(*picks)?,
             Kernel::GatherGradient(picks) => self.gather_gradient(*picks)?,
             Kernel::BatchMatMul(product) => self.batch_matmul(*product)?,

@@ -7,6 +7,7 @@ use crate::backend::cuda::geometry::{divider, vector};
 use crate::backend::cuda::launch::{Grid, Launch};
 use crate::backend::cuda::memory::Address;
 use crate::kernel::{Picks, Piece, Stretch};
+use crate::op::Dropout;
 use crate::{DType, Result};
 
 /// Least extents of a box that is worth turning in shared memory.
@@ -58,33 +59,54 @@ impl Lowering<'_> {
             true => vector(dtype),
             false => 1,
         };
-        let inner = picks.inner / units;
-        let count = picks.outer * picks.picks * inner;
-        let params = KilnChoiceParams {
+        let params = self.choice(Picks { inner: picks.inner / units, ..picks }, dtype)?;
+        let bits = 8 * dtype.bytes() * units;
+        let grid = Grid::over(params.count as usize);
+        Ok(vec![Launch::new(format!("{family}_{bits}"), grid, params)])
+    }
+
+    fn choice(&mut self, picks: Picks, dtype: DType) -> Result<KilnChoiceParams> {
+        Ok(KilnChoiceParams {
             y: self.write_as(0, dtype)?,
             x: self.read_as(0, dtype)?,
             index: self.read(1)?,
-            count: count as u32,
+            count: (picks.outer * picks.picks * picks.inner) as u32,
             rows: picks.rows as u32,
-            inner: divider(inner),
+            inner: divider(picks.inner),
             picks: divider(picks.picks),
             nan: match dtype {
                 DType::Bf16 => 0x7fc0_7fc0,
                 DType::F16 => 0x7e00_7e00,
                 _ => f32::NAN.to_bits(),
             },
-        };
-        let bits = 8 * dtype.bytes() * units;
-        Ok(vec![Launch::new(format!("{family}_{bits}"), Grid::over(count), params)])
+            ..Default::default()
+        })
     }
 
-    /// The gradient of [`take`](Self::take), and then zeros where the padding is.
+    /// [`take`](Self::take) and dropout, in the type in which the values are stored.
+    pub(super) fn take_dropout(&mut self, picks: Picks, dropout: Dropout) -> Result<Vec<Launch>> {
+        let dtype = self.plan.buffer(self.step.writes[0]).rounded;
+        let elements = divider(self.output_shape(0).sample_elements());
+        let scalars = self.scratch.scalars();
+        let mask = self.mask(dropout);
+        let params = KilnChoiceParams { elements, scalars, mask, ..self.choice(picks, dtype)? };
+        let grid = Grid::over(params.count as usize);
+        Ok(vec![Launch::new(format!("take_dropout_{dtype}"), grid, params)])
+    }
+
+    /// The gradient of [`take`](Self::take), perhaps with dropout behind it, and then zeros where the padding is.
     pub(super) fn take_gradient(
         &mut self,
         picks: Picks,
         padding: Option<usize>,
+        dropout: Option<Dropout>,
     ) -> Result<Vec<Launch>> {
         let mut params = self.choice_gradient(picks)?;
+        if let Some(dropout) = dropout {
+            params.elements = divider(self.input_shape(1).sample_elements());
+            (params.drops, params.scalars) = (1, self.scratch.scalars());
+            params.mask = self.mask(dropout);
+        }
         let lines = picks.outer * picks.inner;
         let width = lines.next_power_of_two().min(KILN_BLOCK_THREADS as usize);
         let blocks = lines.div_ceil(width);
@@ -112,7 +134,7 @@ impl Lowering<'_> {
         let lines = picks.outer * picks.inner;
         if lines == 1 {
             // A thread per line would be one thread; with one line each index names a whole row.
-            return self.take_gradient(picks, None);
+            return self.take_gradient(picks, None, None);
         }
         let params = self.choice_gradient(picks)?;
         let elements = Stretch { extent: lines * picks.rows, from: 0, to: 1 };

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Recurrent layers: a launch for each step, or two where units are projected.
+//! Recurrent layers: a launch for all steps where it fits; otherwise one for each, or two where units are
+//! projected.
 
 use super::{internal, Lowering};
 use crate::backend::cuda::abi::*;
 use crate::backend::cuda::abi_recurrent::*;
 use crate::backend::cuda::geometry::recurrent_grid;
-use crate::backend::cuda::launch::{Grid, Launch};
+use crate::backend::cuda::launch::{Attributes, Grid, Launch, Params, Residency};
 use crate::backend::cuda::memory::Address;
+use crate::backend::cuda::walks::{Apart, Walk};
 use crate::kernel::RecurrentDropout;
 use crate::op::{Cell, Direction, Dropout, Extents, Op, Operand, Recurrent, Slope, Upstream};
 use crate::{DType, Result};
@@ -83,6 +85,13 @@ impl Lowering<'_> {
             saved,
             ..states
         };
+        let gates = recurrent.cell.gates();
+        let walk = self.walk(recurrent, extents, [gates, state], product.split);
+        if let Some((grid, split)) = walk {
+            let params = KilnRecurrentParams { split, ..of_units };
+            let kernel = format!("recurrent_walk_{}", self.precision);
+            return Ok(vec![together(kernel, grid, params)]);
+        }
         let mut kinds = vec![(product.grid, of_units)];
         if recurrent.projection.is_given() {
             kinds[0].1.made = self.scratch.take(factors.bytes() * samples * units);
@@ -99,7 +108,7 @@ impl Lowering<'_> {
         }
         let kernel = format!("recurrent_{}", self.precision);
         let mut launches = Vec::new();
-        for time in walk(recurrent.direction, extents.steps) {
+        for time in order(recurrent.direction, extents.steps) {
             for (grid, params) in &kinds {
                 let step = KilnStep { time: time as u32, ..step };
                 launches.push(Launch::new(&kernel, *grid, KilnRecurrentParams { step, ..*params }));
@@ -168,6 +177,7 @@ impl Lowering<'_> {
         let columns = KILN_RECURRENT_COLUMNS as usize;
         let of_states = self.product(extents, [state, columns, sums]);
         all.split = of_states.split;
+        let walk = self.walk(recurrent, extents, [1, sums], of_states.split);
         let mut kinds = vec![(of_states.grid, all)];
         if recurrent.projection.is_given() {
             let states = &mut kinds[0].1;
@@ -190,7 +200,13 @@ impl Lowering<'_> {
             kinds.push((product.grid, of_units));
         }
         let mut launches = Vec::new();
-        for time in walk(recurrent.direction, steps).into_iter().rev() {
+        if let Some((grid, split)) = walk {
+            let params = KilnRecurrentGradientParams { split, ..all };
+            let kernel = format!("recurrent_walk_gradient_{}", self.precision);
+            launches.push(together(kernel, grid, params));
+            kinds.clear();
+        }
+        for time in order(recurrent.direction, steps).into_iter().rev() {
             for (grid, params) in &kinds {
                 let step = KilnStep { time: time as u32, ..step };
                 let params = KilnRecurrentGradientParams { step, ..*params };
@@ -269,6 +285,36 @@ impl Lowering<'_> {
         dropout.map(|dropout| self.mask(dropout)).unwrap_or_default()
     }
 
+    /// All steps as one launch, whose products are sums of `k` terms for `tiles` columns of each unit, added up
+    /// in the parts of single steps; `None`, and a note of why, where it does not fit.
+    fn walk(
+        &mut self,
+        recurrent: &Recurrent,
+        Extents { samples, steps, units, .. }: Extents,
+        [tiles, k]: [usize; 2],
+        split: KilnSplitK,
+    ) -> Option<(Grid, KilnSplitK)> {
+        if steps < 2 {
+            return None;
+        }
+        let walk = Walk { samples, units, tiles, k, splits: split.splits as usize };
+        let grid = match recurrent.projection.is_given() {
+            true => Err(Apart::Projection),
+            false => walk.grid(self.precision, self.machine),
+        };
+        let grid = match grid {
+            Ok(grid) => grid,
+            Err(apart) => {
+                let layer = &self.plan.graph.layer(self.step.outputs[0]).path;
+                self.scratch.apart.push((layer.clone(), apart));
+                return None;
+            }
+        };
+        let counters = grid.blocks[0] as usize * KILN_WALK_COUNTERS as usize;
+        let tickets = self.scratch.numbers(counters);
+        Some((grid, KilnSplitK { tickets, partials: Address::NONE, splits: split.splits }))
+    }
+
     /// A product with so many columns, as many of them per block, and terms of each sum.
     fn product(&mut self, of: Extents, [columns, width, k]: [usize; 3]) -> Product {
         let blocks = [of.samples.div_ceil(KILN_RECURRENT_ROWS as usize), columns.div_ceil(width)];
@@ -285,8 +331,14 @@ impl Lowering<'_> {
     }
 }
 
+/// A launch whose blocks wait for each other.
+fn together(kernel: String, grid: Grid, params: impl Into<Params>) -> Launch {
+    let attributes = Attributes { residency: Residency::All, ..Attributes::default() };
+    Launch { attributes, ..Launch::new(kernel, grid, params) }
+}
+
 /// The steps in the order in which a layer makes them. Without any, one launch hands initial states on.
-fn walk(direction: Direction, steps: usize) -> Vec<usize> {
+fn order(direction: Direction, steps: usize) -> Vec<usize> {
     let steps = 0..steps.max(1);
     match direction {
         Direction::Forward => steps.collect(),

@@ -7,6 +7,7 @@ use crate::backend::cuda::abi::*;
 use crate::backend::cuda::geometry::{divider, transpose_grid};
 use crate::backend::cuda::launch::{Grid, Launch, Params};
 use crate::backend::cuda::memory::Address;
+use crate::backend::cuda::walks::Apart;
 use crate::scalars::{DropoutRates, RateSlot};
 use crate::DType;
 
@@ -26,6 +27,8 @@ pub(crate) struct Scratch {
     update_ticket: Option<Address>,
     /// What runs before the first step: casts of what no step writes.
     pub(crate) prologue: Vec<Launch>,
+    /// Recurrent layers that make a launch for each step, and why.
+    pub(crate) apart: Vec<(String, Apart)>,
     /// Casts that the prologue makes: from, to which type, where to.
     casts: Vec<(Address, DType, Address)>,
     /// Turned weights that the prologue makes: from, where to.
@@ -54,6 +57,7 @@ impl Scratch {
             tables: Vec::new(),
             update_ticket: None,
             prologue: Vec::new(),
+            apart: Vec::new(),
             casts: Vec::new(),
             turned: Vec::new(),
         };

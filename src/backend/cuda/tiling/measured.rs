@@ -50,7 +50,7 @@ fn class(product: Extents) -> [u32; 3] {
 mod tests {
     use super::*;
 
-    const H100: Machine = Machine { multiprocessors: 132, architecture: 90 };
+    const H100: Machine = Machine::new(132, 90);
     const FORWARD: Measured = Measured {
         architecture: 90,
         precision: Precision::Bf16,

@@ -3,9 +3,9 @@
 
 use super::*;
 
-const A100: Machine = Machine { multiprocessors: 108, architecture: 80 };
-const H100: Machine = Machine { multiprocessors: 132, architecture: 90 };
-const RTX_5090: Machine = Machine { multiprocessors: 170, architecture: 120 };
+const A100: Machine = Machine::new(108, 80);
+const H100: Machine = Machine::new(132, 90);
+const RTX_5090: Machine = Machine::new(170, 120);
 const MACHINES: [Machine; 3] = [A100, H100, RTX_5090];
 const PRECISIONS: [Precision; 4] =
     [Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F16];
@@ -187,7 +187,7 @@ fn every_choice_names_a_kernel() {
 
 #[test]
 fn shared_memory_meets_the_bars() {
-    let ada = Machine { multiprocessors: 128, architecture: 89 };
+    let ada = Machine::new(128, 89);
     let shared = |precision, tile, machine| {
         Tiling { precision, tile, splits: 1 }.grid([1, 1], machine).shared
     };
