@@ -360,8 +360,6 @@ typedef struct KilnLinearCrossEntropyParams {
 
 enum KilnNesterov { KILN_NESTEROV_OFF = 0, KILN_NESTEROV_ON = 1 };
 enum KilnDecay { KILN_DECAY_GRADIENT = 0, KILN_DECAY_DECOUPLED = 1 };
-/* The type of copies that products take. */
-enum KilnShadow { KILN_SHADOW_BF16 = 0, KILN_SHADOW_F16 = 1 };
 
 /* Neighbouring parameters that are trained alike: a part of flat arrays, with blocks of its own. */
 typedef struct KilnStretch {
@@ -382,7 +380,7 @@ typedef struct KilnOptimizerParams {
   float* moment1;          /* momentum buffer or first moment; unused by sgd */
   float* moment2;          /* second moment; adam only */
   float* averages;         /* moving averages of the values, or null */
-  unsigned short* shadow;  /* copy of the new values in 16 bits, or null */
+  unsigned short* shadow;  /* bf16 copy of the new values, or null */
   const float* coefficient; /* [1] factor of all gradients, or null */
   const float* overflow;    /* of average_f32: [1] nothing is moved unless it is 0, or null */
   const KilnScalars* scalars; /* learning_rate, momentum, average */
@@ -396,7 +394,6 @@ typedef struct KilnOptimizerParams {
   float eps;
   enum KilnNesterov nesterov;
   enum KilnDecay decay;
-  enum KilnShadow shadow_type;
   unsigned int stretch_count;
   KilnStretch stretches[KILN_OPTIMIZER_STRETCHES];
 } KilnOptimizerParams;

@@ -61,11 +61,8 @@ KILN_DEVICE void store_values(const KilnOptimizerParams& p, size_t first, const 
   store_chunk<kStep>(p.values + first, values);
   if (p.averages != nullptr) move_averages(p, first, values);
   if (p.shadow != nullptr) {
-    const auto pair = [&](int i) {
-      return p.shadow_type == KILN_SHADOW_F16 ? pack_pair<F16>(values.v[i], values.v[i + 1])
-                                              : pack_pair<Bf16>(values.v[i], values.v[i + 1]);
-    };
-    *reinterpret_cast<uint2*>(p.shadow + first) = make_uint2(pair(0), pair(2));
+    *reinterpret_cast<uint2*>(p.shadow + first) =
+        make_uint2(pack_bf16(values.v[0], values.v[1]), pack_bf16(values.v[2], values.v[3]));
   }
 }
 

@@ -271,7 +271,7 @@ fn gpus_are_planned_for_on_paper() {
     let step = ["--batch", "256", "--optimizer", "adam", "--json"];
     for (net, megabytes) in [("simple", 33.6), ("variable", 61.7)] {
         for arch in ["sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"] {
-            for (precision, most) in [("f32", 7), ("tf32", 8), ("bf16", 10), ("f16", 11)] {
+            for (precision, most) in [("f32", 7), ("tf32", 8), ("bf16", 11), ("f16", 12)] {
                 let args = ["plan", "--net", net, "--arch", arch, "--precision", precision];
                 let plan = json(dir.path(), &[&args[..], &step].concat());
                 let number = |key: &str| plan[key].as_u64().unwrap_or_else(|| panic!("{key}"));

@@ -144,38 +144,3 @@ fn sixteen_bits_learn_digits_as_the_cpu_does() {
     assert!(reference > 0.85, "the reference learned nothing: {reference}");
     assert!((got - reference).abs() <= 0.01, "{got}, reference {reference}");
 }
-
-/// Products take copies of the parameters in 16 bits, which the optimiser writes along. What the host writes
-/// reaches them, too, and networks that train and predict by turns see the same.
-#[test]
-fn copies_of_parameters_follow_the_host_and_the_optimiser() {
-    let driver = driver();
-    for precision in [Precision::Bf16, Precision::F16] {
-        let make = |p: &kiln::nn::Scope| SimpleNet::new(p, 31, 40, 10, 0.5);
-        let (x, y) = (numbers(3, [17, 31]), labels(3, 17, 10));
-        let passes = |device: Device| {
-            let net = Net::new(device.with_precision(precision), Seed(7), make).expect("a network");
-            let adam = Adam { eps: 1e-2, ..Adam::new(1e-2) };
-            let mut fit = Trainer::new(net, CrossEntropy::default(), adam).expect("a trainer");
-            let mut scores = vec![fit.net().eval().forward(&x).expect("a pass")];
-            for step in 0..6 {
-                if step == 4 {
-                    let halved: Vec<f32> = {
-                        let weight = fit.net().parameter("fc2.weight").expect("known by name");
-                        values(&weight).iter().map(|value| value / 2.0).collect()
-                    };
-                    let halved = Tensor::new([40, 40], halved).expect("as many");
-                    fit.net().set_parameter("fc2.weight", &halved).expect("it is set");
-                    scores.push(fit.net().eval().forward(&x).expect("a pass"));
-                }
-                fit.step(&x, &y).expect("a step").value().expect("a loss");
-                scores.push(fit.net().eval().forward(&x).expect("a pass"));
-            }
-            scores
-        };
-        for (pass, (got, want)) in passes(gpu()).iter().zip(&passes(cpu())).enumerate() {
-            assert_close(&format!("{precision}, pass {pass}"), got, want, 2e-2);
-        }
-    }
-    driver.assert_clean();
-}

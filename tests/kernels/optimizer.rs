@@ -25,8 +25,7 @@ struct Case {
     decay: KilnDecay,
     /// Factor of all gradients.
     coefficient: Option<f32>,
-    /// The type of a copy in 16 bits.
-    shadow: Option<Storage>,
+    shadow: bool,
 }
 
 /// What a case leaves behind.
@@ -61,19 +60,19 @@ pub(crate) fn run(gpu: &Gpu) {
         nesterov: KILN_NESTEROV_OFF,
         decay: KILN_DECAY_GRADIENT,
         coefficient: None,
-        shadow: None,
+        shadow: false,
     };
-    let momentum = Case { kernel: "sgd_momentum", shadow: Some(Storage::Bf16), ..plain };
+    let momentum = Case { kernel: "sgd_momentum", shadow: true, ..plain };
     let adam = Case { kernel: "adam", ..plain };
     let cases = [
         plain,
-        Case { coefficient: Some(0.5), shadow: Some(Storage::F16), ..plain },
+        Case { coefficient: Some(0.5), shadow: true, ..plain },
         Case { update: 1, dampening: 0.1, ..momentum },
         Case { dampening: 0.1, ..momentum },
         Case { nesterov: KILN_NESTEROV_ON, coefficient: Some(0.25), ..momentum },
         Case { update: 1, ..adam },
-        Case { shadow: Some(Storage::F16), coefficient: Some(0.5), ..adam },
-        Case { decay: KILN_DECAY_DECOUPLED, shadow: Some(Storage::Bf16), ..adam },
+        Case { shadow: true, coefficient: Some(0.5), ..adam },
+        Case { decay: KILN_DECAY_DECOUPLED, shadow: true, ..adam },
     ];
     for kernel in ["sgd", "sgd_momentum", "adam"] {
         without_decay(gpu, kernel);
@@ -248,7 +247,7 @@ fn update(gpu: &Gpu, count: usize, case: Case) {
     let mut numbers = Numbers::new(count);
     let mut array = |low| Array::new(Storage::F32, &numbers.between(low, 1.0, count));
     let (values, gradients, moment1, moment2) = (array(-1.0), array(-1.0), array(-1.0), array(0.0));
-    let shadow = Array::output(case.shadow.unwrap_or(Storage::Bf16), count);
+    let shadow = Array::output(Storage::Bf16, count);
     let coefficient = Memory::of_words(&[case.coefficient.unwrap_or(1.0).to_bits()]);
     let (scalars_memory, progress) =
         (scalars_memory(&scalars(case.kernel)), Progress::before(case.update));
@@ -257,11 +256,7 @@ fn update(gpu: &Gpu, count: usize, case: Case) {
         gradients: gradients.address(),
         moment1: moment1.address(),
         moment2: moment2.address(),
-        shadow: case.shadow.map(|_| shadow.address()).unwrap_or_default(),
-        shadow_type: match case.shadow {
-            Some(Storage::F16) => KILN_SHADOW_F16,
-            _ => KILN_SHADOW_BF16,
-        },
+        shadow: if case.shadow { shadow.address() } else { Default::default() },
         coefficient: case.coefficient.map(|_| coefficient.address()).unwrap_or_default(),
         scalars: scalars_memory.address(),
         dampening: case.dampening,
@@ -293,10 +288,10 @@ fn update(gpu: &Gpu, count: usize, case: Case) {
     compare("values", &values, |wanted| wanted.value);
     compare("first moments", &moment1, |wanted| wanted.moment1);
     compare("second moments", &moment2, |wanted| wanted.moment2);
-    if let Some(storage) = case.shadow {
+    if case.shadow {
         let rounded: Vec<f32> = values.read().iter().map(|&x| x as f32).collect();
-        let want = storage.encode(&rounded);
-        gpu.ledger().compare_bytes(case.kernel, "the 16-bit copy", &shadow.bytes(), &want);
+        let want = Storage::Bf16.encode(&rounded);
+        gpu.ledger().compare_bytes(case.kernel, "the bf16 copy", &shadow.bytes(), &want);
     }
 }
 

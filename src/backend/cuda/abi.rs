@@ -346,9 +346,6 @@ pub(crate) type KilnNesterov = u32;
 pub(crate) const KILN_DECAY_GRADIENT: KilnDecay = 0;
 pub(crate) const KILN_DECAY_DECOUPLED: KilnDecay = 1;
 pub(crate) type KilnDecay = u32;
-pub(crate) const KILN_SHADOW_BF16: KilnShadow = 0;
-pub(crate) const KILN_SHADOW_F16: KilnShadow = 1;
-pub(crate) type KilnShadow = u32;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub(crate) struct KilnStretch {
@@ -382,7 +379,6 @@ pub(crate) struct KilnOptimizerParams {
     pub(crate) eps: f32,
     pub(crate) nesterov: KilnNesterov,
     pub(crate) decay: KilnDecay,
-    pub(crate) shadow_type: KilnShadow,
     pub(crate) stretch_count: u32,
     pub(crate) stretches: [KilnStretch; 32usize],
 }

@@ -36,7 +36,6 @@ pub(super) fn places<'a>(
     Places {
         plan: address(memory.plan),
         values: address(memory.values),
-        shadow: Address::NONE,
         state: address(memory.state),
         gradients: memory.gradients.map(address),
         moments: memory.moments.iter().map(|&arena| address(arena)).collect(),

@@ -5,6 +5,7 @@ use super::abi::*;
 use super::abi_recurrent::*;
 use super::launch::Grid;
 pub(super) use super::tiling::{is_guarded, Extents, Form, Tile, Tiling};
+use crate::backend::Grouping;
 use crate::{DType, Precision};
 
 impl Grid {
@@ -74,6 +75,16 @@ impl Machine {
 const LEAST_SPLIT: usize = 128;
 /// Most parts: the last block to arrive reads them all. Not yet measured on a GPU.
 const MOST_SPLITS: usize = 16;
+
+/// Which weight gradients share a launch. Two blocks of the smallest tile for each multiprocessor keep it busy.
+pub(super) fn grouping(precision: Precision, machine: &Machine) -> Grouping {
+    let tile: usize = Tile::Small.sides().iter().product();
+    Grouping {
+        fills: 2 * machine.multiprocessors * tile,
+        most: KILN_GEMM_GROUP as usize,
+        whole: (precision != Precision::F32).then_some([Tile::Small.sides()[0], 8]),
+    }
+}
 
 /// Elements in 16 bytes, the widest access of a thread.
 pub(super) fn vector(dtype: DType) -> usize {

@@ -16,7 +16,6 @@ mod abi_images;
 mod abi_recurrent;
 mod arenas;
 mod capture;
-mod facts;
 mod gather;
 mod geometry;
 mod gpu;
@@ -32,7 +31,6 @@ mod nvrtc;
 mod options;
 mod paper;
 mod program;
-mod shadow;
 mod system;
 mod tiling;
 mod timing;
@@ -50,20 +48,17 @@ use cudarc::driver::{CudaEvent, CudaStream};
 
 use arenas::{places, Copied};
 use capture::{Command, Graph};
-use facts::facts;
-use geometry::Machine;
+use geometry::{grouping, Machine};
 pub use gpu::{check, devices, has_driver, survey, DeviceInfo, Held};
 use gpu::{Gpu, Loaded};
 pub use image::{embedded, embedded_ptx, Embedded, LoadedImage};
 use kernels::Kernels;
-use lower::Places;
 use memory::{Address, DeviceMemory};
 pub use nvrtc::nvrtc_version;
 pub use options::{Capture, CudaImage, CudaOptions, Walks};
 pub(crate) use paper::Paper;
 pub use paper::{work, Architecture};
 use program::{Program, Ready, Replay, Work};
-use shadow::Shadows;
 use timing::StepEvents;
 use transfer::{bytes_of, tensor_bytes, Downloads, Part, Uploads};
 pub use verdict::{kernel_hash, Check, Verdict};
@@ -71,16 +66,34 @@ pub use walks::Apart;
 pub use work::{CopyWay, KernelLaunch, Moved, PlanWork, WorkItem, WorkTotals};
 
 use super::{
-    Arena, Backend, Begun, Facts, Layout, Pending, PlanId, Run, Snapshot, Span, StepClock, StepTime,
+    Arena, Backend, Begun, Facts, Fusion, HostMemory, ImageKernels, Layout, Pending, PlanId, Run,
+    Snapshot, Span, StepClock, StepTime, Storage, UpdatePlace,
 };
-use crate::graph::ParamSpec;
+use crate::graph::{MemoryFormat, ParamSpec};
 use crate::plan::{Bytes, Event, Lane, Place};
-use crate::{allocate, Error, Result};
+use crate::{allocate, Error, Precision, Result};
 
 /// Alignment of buffers: `cudaMalloc`'s, of which 16 bytes matter to kernels.
 const ALIGNMENT: usize = 256;
 /// Streams: the two gradients of a layer and one more run side by side where they are not joined.
 const LANES: usize = 3;
+
+/// What the passes know about a CUDA device.
+fn facts(ordinal: usize, precision: Precision, machine: &Machine) -> Facts {
+    Facts {
+        name: format!("cuda:{ordinal}"),
+        lanes: LANES,
+        alignment: ALIGNMENT,
+        host_memory: HostMemory::Copied,
+        update_place: UpdatePlace::Flat,
+        fusion: Fusion::AcrossLayers,
+        grouping: grouping(precision, machine),
+        precision,
+        storage: Storage::Typed,
+        image_format: MemoryFormat::ChannelsLast,
+        images: ImageKernels::Precise,
+    }
+}
 
 /// A CUDA device.
 #[derive(Debug)]
@@ -101,7 +114,6 @@ pub struct Cuda {
     downloads: Downloads,
     /// Shared with snapshots, which are never written.
     arenas: Vec<Arc<DeviceMemory>>,
-    shadows: Shadows,
     fork: CudaEvent,
     joins: Vec<CudaEvent>,
     lanes: Vec<Arc<CudaStream>>,
@@ -148,7 +160,6 @@ impl Cuda {
             uploads,
             downloads: Downloads::default(),
             arenas: Vec::new(),
-            shadows: Shadows::default(),
             fork: event().map_err(failed)?,
             joins: joins.map_err(failed)?,
             lanes,
@@ -185,10 +196,6 @@ impl Cuda {
         let places = places(&self.arenas, run.memory, run.scalars.seed);
         let chosen = (&self.machine, self.options.precision);
         let (gpu, kernels, lane) = (&self.gpu, &mut *locked(&self.kernels), &self.lanes[0]);
-        let values = (run.memory.values, &*self.arenas[run.memory.values.0 as usize]);
-        let dtype = self.options.precision.storage();
-        let shadow = self.shadows.reserve((gpu, lane), kernels, values, dtype)?;
-        let places = Places { shadow, ..places };
         let plan = (run.plan, run.memory.plan);
         let program = Program::new(gpu, kernels, lane, plan, &places, chosen)?;
         self.programs.insert(key, program);
@@ -336,7 +343,7 @@ impl Cuda {
         self.put(items, &step.layer, &lane)
     }
 
-    /// Makes the copies of inputs that products take in 16 bits.
+    /// Makes the copies of parameters and inputs that products take in 16 bits.
     fn cast_state(&self, run: &Run<'_>) -> Result<()> {
         self.put(&self.program(run)?.prologue, "", &self.lanes[0])
     }
@@ -442,7 +449,6 @@ impl Backend for Cuda {
 
     fn write(&mut self, at: Span, data: &[f32]) -> Result<()> {
         self.sync()?;
-        self.shadows.outdate(at.arena);
         transfer::write_now(&self.gpu, &self.lanes[0], self.at(at), bytes_of(data))
     }
 
@@ -461,10 +467,6 @@ impl Backend for Cuda {
         self.current = Some(run.id);
         self.prepare(run)?;
         self.upload(run)?;
-        if let Some(cast) = self.shadows.missing(run.memory.values) {
-            self.put(std::slice::from_ref(cast), "", &self.lanes[0])?;
-            self.shadows.made(run.memory.values);
-        }
         let program = self.program(run)?;
         match &program.replay {
             Replay::Captured(graph) if self.timed.is_none() => {

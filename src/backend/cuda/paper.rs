@@ -6,12 +6,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::facts::facts;
 use super::geometry::Machine;
 use super::lower::{Places, Scratch};
 use super::memory::Address;
 use super::work::PlanWork;
-use super::{program, DeviceInfo, ALIGNMENT};
+use super::{facts, program, DeviceInfo, ALIGNMENT};
 use crate::backend::{slots, Arena, Backend, Facts, Layout, Run, Snapshot, Span};
 use crate::graph::ParamSpec;
 use crate::plan::{Bytes, Event, Lane, Plan};
@@ -93,11 +92,10 @@ pub fn work(plan: &Plan, architecture: Architecture, precision: Precision) -> Re
         training: arena(4),
         moments: (0..MOST_MOMENTS).map(|index| arena(5 + index)).collect(),
         averages: [0, 1].map(|index| Some(arena(5 + MOST_MOMENTS + index))),
-        shadow: arena(7 + MOST_MOMENTS),
         slots: &slots,
         seed: 0,
     };
-    let mut scratch = Scratch::at(arena(8 + MOST_MOMENTS));
+    let mut scratch = Scratch::at(arena(5 + MOST_MOMENTS));
     let lowered = program::lower(plan, &places, &architecture.machine(), precision, &mut scratch)?;
     Ok(PlanWork::new(plan, scratch, lowered))
 }
@@ -114,10 +112,7 @@ pub(crate) struct Paper {
 
 impl Paper {
     pub(crate) fn new(architecture: Architecture, precision: Precision) -> Self {
-        let facts = Facts {
-            name: architecture.to_string(),
-            ..facts(0, precision, &architecture.machine())
-        };
+        let facts = Facts { name: architecture.to_string(), ..facts(0, precision, &architecture.machine()) };
         Paper { facts, arenas: 0 }
     }
 

@@ -32,15 +32,13 @@ use crate::op::{Store, Unary};
 use crate::plan::{BufferId, Place, Plan, Step};
 use crate::{Error, Precision, Result, Shape};
 pub(super) use given::Given;
-pub(super) use scratch::{cast, Scratch};
+pub(super) use scratch::Scratch;
 
 /// Where everything that a plan touches lies on the device.
 #[derive(Clone, Debug)]
 pub(super) struct Places<'a> {
     pub(super) plan: Address,
     pub(super) values: Address,
-    /// Copies of trained parameters in the 16 bits of the precision, where it has so many.
-    pub(super) shadow: Address,
     pub(super) state: Address,
     pub(super) gradients: Option<Address>,
     pub(super) moments: Vec<Address>,

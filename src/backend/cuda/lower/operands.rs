@@ -2,8 +2,7 @@
 //! Where a step's operands lie, in the type that its kernel takes.
 //!
 //! Kernels read and write one type of numbers. Mostly that is how values are stored; where it is
-//! not, there are copies: of parameters those that the optimiser writes, of inputs one per run, else
-//! one beside the step.
+//! not, copies are made: once per run of parameters and inputs, else beside the step.
 
 use super::scratch::cast;
 use super::{address, internal, Lowering};
@@ -76,11 +75,9 @@ impl Lowering<'_> {
                 if stored == DType::F32
                     && self.places.slots[id.index()].role == ParamRole::Trained =>
             {
+                let all = self.scratch.cast(self.places.values, self.values_count(), dtype);
                 let start = self.places.slots[id.index()].start.0 / stored.bytes();
-                match self.places.shadow {
-                    Address::NONE => Err(internal("nothing was reserved for 16-bit parameters")),
-                    all => Ok(all.plus(start * dtype.bytes())),
-                }
+                Ok(all.plus(start * dtype.bytes()))
             }
             Some(Place::Uploaded(..)) if stored == DType::F32 => {
                 Ok(self.scratch.cast(at, count, dtype))
@@ -122,5 +119,15 @@ impl Lowering<'_> {
 
     fn address(&self, id: BufferId) -> Result<Address> {
         address(self.plan, self.places, id)
+    }
+
+    /// Elements of all parameters, with what lies between them.
+    fn values_count(&self) -> usize {
+        let parameters = self.plan.graph.parameters().iter().zip(self.places.slots);
+        let parameters = parameters.filter(|(spec, _)| spec.role == ParamRole::Trained);
+        let end = |(spec, slot): (&crate::graph::ParamSpec, &crate::backend::Slot)| {
+            slot.start.0 / DType::F32.bytes() + spec.shape.elements()
+        };
+        parameters.map(end).max().unwrap_or(0)
     }
 }

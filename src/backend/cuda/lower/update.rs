@@ -10,7 +10,7 @@ use crate::graph::{ParamId, ParamRole};
 use crate::kernel::{Clip, Kernel};
 use crate::op::{Decay, Nesterov, Op, StateRule, Update, UpdateRule};
 use crate::plan::{Place, Step};
-use crate::{DType, Precision, Result};
+use crate::{DType, Result};
 
 /// Elements of a block of the optimisers.
 const PER_BLOCK: u32 = KILN_BLOCK_THREADS * KILN_OPTIMIZER_VECTOR;
@@ -106,11 +106,6 @@ impl Lowering<'_> {
         let gradients = self.places.gradients;
         params.gradients = gradients.ok_or_else(|| internal("no gradients were reserved"))?;
         params.values = self.places.values;
-        (params.shadow, params.shadow_type) = match self.precision {
-            Precision::Bf16 => (self.places.shadow, KILN_SHADOW_BF16),
-            Precision::F16 => (self.places.shadow, KILN_SHADOW_F16),
-            Precision::F32 | Precision::Tf32 => (Address::NONE, KILN_SHADOW_BF16),
-        };
         for (index, moment) in
             [&mut params.moment1, &mut params.moment2].into_iter().enumerate().take(rule.moments())
         {
