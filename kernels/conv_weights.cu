@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // Gradients of the weights of convolutions, and of their biases: dw [outputs, taps * inputs] = dy^T * x, for several layers in
-// one launch. The sums over the places of all samples are long, so each layer's are split as its own work asks for.
+// one launch. The sums over the places of all samples are long, so each layer's are split as its own work asks for. Where results
+// see few channels each, thin_weights.cuh says how they are summed up.
 #include "lib/gemm/find.cuh"
 #include "lib/gemm/tails.cuh"
+#include "lib/gemm/thin_weights.cuh"
 
 // Weights lie [outputs, inputs, taps], sums come [outputs, taps * inputs].
 struct ConvWeightTail {
@@ -82,6 +84,10 @@ template <class Way> KILN_DEVICE void conv_weight_gradient(const KilnConvWeightG
   while (index + 1 < p.count && blockIdx.x >= p.layers[index + 1].first_block) ++index;
   const KilnConvWeightGradient& layer = p.layers[index];
   const u32 block = blockIdx.x - layer.first_block;
+  if (layer.thin) {
+    thin_gradient<T, Way::kCuts>(p, layer, block / layer.splits, block % layer.splits, shared);
+    return;
+  }
   const u32 rows = ceil_div(layer.m, Shape::kM), columns = ceil_div(layer.n, Shape::kN);
   const LayerShare share{rows * columns * layer.groups, block / layer.splits, block % layer.splits};
   const Range k = split_range<T>(layer.k, static_cast<int>(layer.splits), static_cast<int>(share.part));

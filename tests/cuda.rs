@@ -33,6 +33,8 @@ mod program;
 mod recurrent;
 #[path = "cuda/state.rs"]
 mod state;
+#[path = "cuda/thin.rs"]
+mod thin;
 #[path = "cuda/threads.rs"]
 mod threads;
 #[path = "cuda/training.rs"]

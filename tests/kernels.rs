@@ -35,6 +35,8 @@ mod conv;
 mod conv_norm;
 #[path = "kernels/conv_pools.rs"]
 mod conv_pools;
+#[path = "kernels/conv_thin.rs"]
+mod conv_thin;
 #[path = "kernels/copies.rs"]
 mod copies;
 #[path = "../src/op/corrections.rs"]
@@ -110,6 +112,7 @@ fn run_all(mode: Mode) {
     batch_norm::run(&gpu);
     blend::run(&gpu);
     conv::run(&gpu);
+    conv_thin::run(&gpu);
     recurrent::run(&gpu);
     recurrent_gradient::run(&gpu);
     gpu.finish();

@@ -29,6 +29,7 @@ mod options;
 mod paper;
 mod program;
 mod system;
+mod thin;
 mod transfer;
 mod turns;
 mod verdict;
