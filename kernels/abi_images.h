@@ -147,7 +147,7 @@ typedef struct KilnConvParams {
 #define KILN_CONV_GROUP 4
 
 /* One layer's gradients: d = a^T b, f32, extents those of a group, and the sums of a's columns. The layer's blocks are those
- * of its tiles, rows of tiles first, then one for every 64 columns of a if d_bias is not null, each `splits` times. If thin,
+ * of its tiles, rows of tiles first, then one for every 64 columns of a if d_bias is not null, each `splits` times. If thin, in _thin_T alone,
  * they are those of its units: for each width * 8 columns, ceil(n, KILN_THIN_HELD), with d_bias among them. */
 typedef struct KilnConvWeightGradient {
   float* d;      /* [outputs, inputs of a group, taps] */

@@ -356,7 +356,7 @@ impl Run<'_> {
     /// without a bias and in one part more.
     fn weight_gradients(&self, store: KilnStore) {
         let Conv { images, outputs, groups } = self.conv;
-        let kernel = format!("conv_weight_gradient_{}", self.method.name);
+        let kernel = self.kernel("conv_weight_gradient");
         let (dy, x) = (self.numbers(self.results(), 7), self.numbers(self.images(), 8));
         let planar = Array::new(self.method.storage, &self.by_planes(&x));
         let held = Numbers::new(9).between(-1.0, 1.0, self.weights());

@@ -40,6 +40,7 @@ KILN_DEVICE void add_places(const KilnConvWeightGradient& layer, const ThinUnit&
       const uint4 place = gather_row(gather, row, layer.k);
 #pragma unroll
       for (int h = 0; h < kThinHeld; ++h) {
+        load_no_earlier();
         const uint4 tap = taps[h];
         const u32 depth = place.y + tap.x, height = place.z + tap.y, width = place.w + tap.z;
         if (depth >= gather.extents[0] || height >= gather.extents[1] || width >= gather.extents[2]) continue;

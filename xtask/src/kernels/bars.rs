@@ -83,9 +83,11 @@ const FOUND: &str =
 const UNITS: &str =
     "rows of several lengths are found one by one; units of every kind of cell, each by itself";
 const LAYERS: &str =
-    "several layers in one launch, whose numbers are looked up, each as a product or by the thread; operands are found element by element";
+    "several layers in one launch, whose numbers are looked up; operands are found element by element";
 const THIN: &str =
     "four places by eight columns in registers; a tail for each way to find channels, of which a launch takes one";
+const THIN_LAYERS: &str =
+    "several layers in one launch, each as a product or by the thread, ten sums by eight columns in registers";
 const CHANNELS: &str = "channels that are not aligned go one by one; indices are 4 bytes";
 const COLUMNS: &str =
     "numbers of eight columns in registers; columns that are not aligned go one by one";
@@ -151,8 +153,10 @@ const BARS: &[Bar] = &[
     Bar { parts: &["gemm", "64x64"], ..GEMM_SMALL },
     Bar { parts: &["gemm", "any"], ..GEMM_ANY },
 
-    Bar { parts: &["conv_weight_gradient_f32"], code: 128 * 1024, registers: 168, occupancy: 3, narrow: SCALARS, dynamic: Dynamic::Bytes(17408), main: None, why: LAYERS, ..GEMM_SMALL },
-    Bar { parts: &["conv_weight_gradient"], code: 128 * 1024, registers: 168, occupancy: 3, narrow: SCALARS, main: None, why: LAYERS, ..GEMM_SMALL },
+    Bar { parts: &["conv_weight_gradient_thin_f32"], code: 128 * 1024, registers: 168, occupancy: 3, narrow: SCALARS, dynamic: Dynamic::Bytes(17408), main: None, why: THIN_LAYERS, ..GEMM_SMALL },
+    Bar { parts: &["conv_weight_gradient_thin"], code: 128 * 1024, registers: 168, occupancy: 3, narrow: SCALARS, main: None, why: THIN_LAYERS, ..GEMM_SMALL },
+    Bar { parts: &["conv_weight_gradient_f32"], code: 70 * 1024, registers: 124, narrow: SCALARS, dynamic: Dynamic::Bytes(17408), main: None, why: LAYERS, ..GEMM_SMALL },
+    Bar { parts: &["conv_weight_gradient"], code: 68 * 1024, registers: 164, occupancy: 3, narrow: SCALARS, main: None, why: LAYERS, ..GEMM_SMALL },
     Bar { parts: &["conv", "_thin_"], registers: 168, occupancy: 3, code: 116 * 1024, narrow: SCALARS, dynamic: Dynamic::Bytes(7344), main: None, why: THIN, ..GEMM_SMALL },
     Bar { parts: &["conv", "_f32"], code: 80 * 1024, registers: 120, narrow: SCALARS, dynamic: Dynamic::Bytes(17408), main: None, why: FOUND, ..GEMM_SMALL },
     Bar { parts: &["conv"], code: 72 * 1024, registers: 136, occupancy: 3, narrow: SCALARS, main: None, why: FOUND, ..GEMM_SMALL },

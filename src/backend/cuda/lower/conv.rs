@@ -157,7 +157,11 @@ impl Lowering<'_> {
             params.tickets = self.scratch.numbers(tickets);
         }
         let grid = grid_of(blocks, self.precision, self.machine);
-        Launch::new(format!("conv_weight_gradient_{}", self.precision), grid, params)
+        let kernel = match shapes.iter().any(|layer| layer.sums == Sums::Thin) {
+            true => "conv_weight_gradient_thin",
+            false => "conv_weight_gradient",
+        };
+        Launch::new(format!("{kernel}_{}", self.precision), grid, params)
     }
 
     /// How an input lies in memory.
