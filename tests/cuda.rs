@@ -9,6 +9,8 @@
 mod common;
 #[path = "cuda/convolutions.rs"]
 mod convolutions;
+#[path = "cuda/copies.rs"]
+mod copies;
 #[path = "cuda/dropout_rates.rs"]
 mod dropout_rates;
 #[path = "cuda/failures.rs"]

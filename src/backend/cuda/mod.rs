@@ -15,6 +15,7 @@ mod abi_images;
 #[rustfmt::skip]
 mod abi_recurrent;
 mod capture;
+mod copies;
 mod gather;
 mod geometry;
 mod gpu;
@@ -42,6 +43,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use cudarc::driver::{CudaEvent, CudaStream};
 
 use capture::{Command, Graph};
+use copies::Generation;
 use geometry::Machine;
 pub use gpu::{check, devices, has_driver, survey, DeviceInfo, Held};
 use gpu::{Gpu, Loaded};
@@ -94,6 +96,7 @@ pub struct Cuda {
     options: CudaOptions,
     machine: Machine,
     phase: Phase,
+    generation: Generation,
     /// The plan that is running.
     current: Option<PlanId>,
     /// What the run that is to be captured does.
@@ -145,6 +148,7 @@ impl Cuda {
             options,
             machine,
             phase: Phase::Idle,
+            generation: Generation::default(),
             current: None,
             noted: Vec::new(),
             programs: BTreeMap::new(),
@@ -275,7 +279,7 @@ impl Cuda {
 
     /// Puts what was noted of a run on the streams.
     fn put_noted(&self, run: &mut Run<'_>, noted: &[Command]) -> Result<()> {
-        self.cast_state(run)?;
+        self.cast_inputs(run)?;
         self.fork()?;
         for command in noted {
             match *command {
@@ -333,11 +337,6 @@ impl Cuda {
             return host::compute(&self.gpu, &lane, run, &places, step);
         };
         self.put(items, &step.layer, &lane)
-    }
-
-    /// Makes the copies of parameters and inputs that products take in 16 bits.
-    fn cast_state(&self, run: &Run<'_>) -> Result<()> {
-        self.put(&self.program(run)?.prologue, "", &self.lanes[0])
     }
 
     /// Puts work on a stream.
@@ -441,6 +440,7 @@ impl Backend for Cuda {
 
     fn write(&mut self, at: Span, data: &[f32]) -> Result<()> {
         self.sync()?;
+        self.outdate_copies();
         transfer::write_now(&self.gpu, &self.lanes[0], self.at(at), bytes_of(data))
     }
 
@@ -459,6 +459,7 @@ impl Backend for Cuda {
         self.current = Some(run.id);
         self.prepare(run)?;
         self.upload(run)?;
+        self.make_copies(run)?;
         let program = self.program(run)?;
         match &program.replay {
             Replay::Captured(graph) => {
@@ -475,7 +476,7 @@ impl Backend for Cuda {
             Replay::NotRun | Replay::Issued { .. } => {}
         }
         self.phase = Phase::Issuing;
-        self.cast_state(run)?;
+        self.cast_inputs(run)?;
         self.fork()?;
         Ok(Begun::Issue)
     }

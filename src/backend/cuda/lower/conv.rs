@@ -231,8 +231,8 @@ impl Lowering<'_> {
         KilnSplitK { partials, tickets, splits: splits as i32 }
     }
 
-    /// Weights `[outputs, inputs of a group, taps]` as `[outputs, taps, inputs of a group]`: a copy, made
-    /// once per run of parameters, unless either extent is one.
+    /// Weights `[outputs, inputs of a group, taps]` as `[outputs, taps, inputs of a group]`: a copy, which
+    /// updates keep if it is of a parameter, unless either extent is one.
     fn packed_weights(&mut self, index: usize, dtype: DType) -> Result<Address> {
         let at = self.read_as(index, dtype)?;
         let dims = self.input_shape(index).dims();
@@ -245,7 +245,7 @@ impl Lowering<'_> {
             Some(Place::Parameter(id))
                 if self.places.slots[id.index()].role == ParamRole::Trained =>
             {
-                Ok(self.scratch.turned(at, extents, dtype))
+                Ok(self.scratch.turned(id, at, extents, dtype))
             }
             _ => {
                 let copy = self.scratch.take(dtype.bytes() * extents.iter().product::<usize>());
