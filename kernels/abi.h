@@ -372,6 +372,19 @@ typedef struct KilnStretch {
   float weight_decay;       /* 0: values do not count, not even infinite ones */
 } KilnStretch;
 
+/* How copies of parameters lie in memory. */
+enum KilnCopyType { KILN_COPY_F32 = 0, KILN_COPY_BF16 = 1, KILN_COPY_F16 = 2 };
+
+/* A copy of a parameter whose rows and columns change places: [batch, columns, rows]. */
+typedef struct KilnTurned {
+  unsigned int start; /* the parameter's first element in values, a multiple of KILN_OPTIMIZER_VECTOR */
+  unsigned int count; /* its elements: [batch, rows, columns] */
+  KilnDivider columns, rows;
+  enum KilnCopyType type;
+  unsigned int unused;
+  void* copy;
+} KilnTurned;
+
 /* sgd, sgd_momentum, adam over stretches of flat arrays, with PyTorch's rules. All launches of an update read the same
  * progress; the last of their blocks to have read it advances it. average_f32: the moving averages alone. */
 typedef struct KilnOptimizerParams {
@@ -380,7 +393,8 @@ typedef struct KilnOptimizerParams {
   float* moment1;          /* momentum buffer or first moment; unused by sgd */
   float* moment2;          /* second moment; adam only */
   float* averages;         /* moving averages of the values, or null */
-  unsigned short* shadow;  /* bf16 copy of the new values, or null */
+  unsigned short* shadow;  /* copy of the new values in 16 bits, or null */
+  const KilnTurned* turned; /* [turned_count], by start: copies of the new values of some parameters */
   const float* coefficient; /* [1] factor of all gradients, or null */
   const float* overflow;    /* of average_f32: [1] nothing is moved unless it is 0, or null */
   const KilnScalars* scalars; /* learning_rate, momentum, average */
@@ -394,6 +408,8 @@ typedef struct KilnOptimizerParams {
   float eps;
   enum KilnNesterov nesterov;
   enum KilnDecay decay;
+  enum KilnCopyType shadow_type;
+  unsigned int turned_count;
   unsigned int stretch_count;
   KilnStretch stretches[KILN_OPTIMIZER_STRETCHES];
 } KilnOptimizerParams;

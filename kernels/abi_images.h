@@ -108,17 +108,27 @@ typedef struct KilnWindows {
   int* index;               /* like the pooled images: the largest element's number in its image, or null */
 } KilnWindows;
 
+/* Where results see few channels each, up to KILN_THIN_CHANNELS: most columns of a block, places of a thread, products that
+ * are summed up for a result, floats between rows of weights in shared memory, and sums of a thread for a column. */
+#define KILN_THIN_CHANNELS 4
+#define KILN_THIN_COLUMNS 64
+#define KILN_THIN_STRIP 4
+#define KILN_THIN_PRODUCTS 180
+#define KILN_THIN_PAD 4
+#define KILN_THIN_HELD 9
+
 /* conv_T: y from x, then bias, normalisation with known statistics, the residual, activation and dropout. conv_pool_T: y from x, then bias, ReLU, the largest of each window, and
  * dropout; m counts elements before they are pooled. conv_input_gradient_T: dx from dy, then the residual, then the mask.
  * conv_unpool_T: the same, then each result to the element of its window that the index names, zeros to the others.
- * d [m, ld] from a [m, k] and b; extents are those of a group. */
+ * d [m, ld] from a [m, k] and b; extents are those of a group. Those of _thin_T are not split. */
 typedef struct KilnConvParams {
   void* d;       /* T [m, ld] */
   const void* a; /* T: gathered x or dy */
-  const void* b; /* T [outputs, taps, inputs of a group] */
+  const void* b; /* T [outputs, taps, inputs of a group]; of _thin_T [outputs, inputs of a group, taps] */
   KilnGather gather;
   int m, n, k, ld;
   KilnDivider column_tiles, places; /* ceil(n, 64); rows of a sample, where pooled those of results */
+  KilnDivider strips; /* of _thin_T: ceil(the last of the gather's positions, KILN_THIN_STRIP) */
   KilnSplitK split;
   KilnWindows windows;
   unsigned int planar;        /* of conv_pool_T: whether d lies [samples, ld, places] */
@@ -137,7 +147,8 @@ typedef struct KilnConvParams {
 #define KILN_CONV_GROUP 4
 
 /* One layer's gradients: d = a^T b, f32, extents those of a group, and the sums of a's columns. The layer's blocks are those
- * of its tiles, rows of tiles first, then one for every 64 columns of a if d_bias is not null, each `splits` times. */
+ * of its tiles, rows of tiles first, then one for every 64 columns of a if d_bias is not null, each `splits` times. If thin, in _thin_T alone,
+ * they are those of its units: for each width * 8 columns, ceil(n, KILN_THIN_HELD), with d_bias among them. */
 typedef struct KilnConvWeightGradient {
   float* d;      /* [outputs, inputs of a group, taps] */
   float* d_bias; /* [ld] or null */
@@ -145,10 +156,12 @@ typedef struct KilnConvWeightGradient {
   const void* b; /* T: gathered x, [k, n] */
   KilnGather gather;
   int m, n, k, ld;
-  unsigned int groups, splits;
+  unsigned int groups, splits, thin;
   unsigned int first_block; /* in the launch */
   unsigned int ticket;      /* its first in tickets: one per tile, then one per 64 columns */
-  unsigned long long partials; /* its first in partials: [tiles, splits, 64 * 64], then [ceil(ld, 64), splits, 64] */
+  /* Its first in partials: [tiles, splits, 64 * 64], then [ceil(ld, 64), splits, 64]; if thin, [units, splits,
+   * KILN_THIN_HELD + 1, KILN_THIN_COLUMNS] */
+  unsigned long long partials;
   enum KilnStore store;
 } KilnConvWeightGradient;
 

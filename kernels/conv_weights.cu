@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // Gradients of the weights of convolutions, and of their biases: dw [outputs, taps * inputs] = dy^T * x, for several layers in
 // one launch. The sums over the places of all samples are long, so each layer's are split as its own work asks for.
+// conv_weight_gradient_thin: some of the layers have results that see few channels each; thin_weights.cuh says how they are summed
+// up. That takes more registers, so launches without such layers have a kernel of their own.
 #include "lib/gemm/find.cuh"
 #include "lib/gemm/tails.cuh"
+#include "lib/gemm/thin_weights.cuh"
 
 // Weights lie [outputs, inputs, taps], sums come [outputs, taps * inputs].
 struct ConvWeightTail {
@@ -71,7 +74,7 @@ KILN_DEVICE void channel_sums(const KilnConvWeightGradientParams& p, const KilnC
   layer.d_bias[mine] = layer.store == KILN_STORE_ACCUMULATE ? layer.d_bias[mine] + total : total;
 }
 
-template <class Way> KILN_DEVICE void conv_weight_gradient(const KilnConvWeightGradientParams& p) {
+template <class Way, bool some_thin> KILN_DEVICE void conv_weight_gradient(const KilnConvWeightGradientParams& p) {
   using T = typename Way::Element;
   using Shape = typename Way::Shape;
   using A = PlainMatrix<T, Along::Outer>;
@@ -82,6 +85,12 @@ template <class Way> KILN_DEVICE void conv_weight_gradient(const KilnConvWeightG
   while (index + 1 < p.count && blockIdx.x >= p.layers[index + 1].first_block) ++index;
   const KilnConvWeightGradient& layer = p.layers[index];
   const u32 block = blockIdx.x - layer.first_block;
+  if constexpr (some_thin) {
+    if (layer.thin) {
+      thin_gradient<T, Way::kCuts>(p, layer, block / layer.splits, block % layer.splits, shared);
+      return;
+    }
+  }
   const u32 rows = ceil_div(layer.m, Shape::kM), columns = ceil_div(layer.n, Shape::kN);
   const LayerShare share{rows * columns * layer.groups, block / layer.splits, block % layer.splits};
   const Range k = split_range<T>(layer.k, static_cast<int>(layer.splits), static_cast<int>(share.part));
@@ -109,21 +118,41 @@ template <class Way> KILN_DEVICE void conv_weight_gradient(const KilnConvWeightG
 
 extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3)
     conv_weight_gradient_f32(const __grid_constant__ KilnConvWeightGradientParams p) {
-  conv_weight_gradient<InFullF32>(p);
+  conv_weight_gradient<InFullF32, false>(p);
 }
 KILN_EXPORT(conv_weight_gradient_f32)
 extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3)
     conv_weight_gradient_tf32(const __grid_constant__ KilnConvWeightGradientParams p) {
-  conv_weight_gradient<OnTensorCores<float>>(p);
+  conv_weight_gradient<OnTensorCores<float>, false>(p);
 }
 KILN_EXPORT(conv_weight_gradient_tf32)
 extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3)
     conv_weight_gradient_bf16(const __grid_constant__ KilnConvWeightGradientParams p) {
-  conv_weight_gradient<OnTensorCores<Bf16>>(p);
+  conv_weight_gradient<OnTensorCores<Bf16>, false>(p);
 }
 KILN_EXPORT(conv_weight_gradient_bf16)
 extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3)
     conv_weight_gradient_f16(const __grid_constant__ KilnConvWeightGradientParams p) {
-  conv_weight_gradient<OnTensorCores<F16>>(p);
+  conv_weight_gradient<OnTensorCores<F16>, false>(p);
 }
 KILN_EXPORT(conv_weight_gradient_f16)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3)
+    conv_weight_gradient_thin_f32(const __grid_constant__ KilnConvWeightGradientParams p) {
+  conv_weight_gradient<InFullF32, true>(p);
+}
+KILN_EXPORT(conv_weight_gradient_thin_f32)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3)
+    conv_weight_gradient_thin_tf32(const __grid_constant__ KilnConvWeightGradientParams p) {
+  conv_weight_gradient<OnTensorCores<float>, true>(p);
+}
+KILN_EXPORT(conv_weight_gradient_thin_tf32)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3)
+    conv_weight_gradient_thin_bf16(const __grid_constant__ KilnConvWeightGradientParams p) {
+  conv_weight_gradient<OnTensorCores<Bf16>, true>(p);
+}
+KILN_EXPORT(conv_weight_gradient_thin_bf16)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3)
+    conv_weight_gradient_thin_f16(const __grid_constant__ KilnConvWeightGradientParams p) {
+  conv_weight_gradient<OnTensorCores<F16>, true>(p);
+}
+KILN_EXPORT(conv_weight_gradient_thin_f16)

@@ -3,6 +3,7 @@
 //   SGD (torch.optim.SGD); Adam (Kingma & Ba 2014, arXiv:1412.6980); AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101)
 // One thread per four parameters. Learning rate, momentum and the number of the update come from device memory.
 #include "abi.h"
+#include "lib/divide.cuh"
 #include "lib/pack.cuh"
 #include "lib/progress.cuh"
 #include "lib/reduce.cuh"
@@ -57,13 +58,45 @@ KILN_DEVICE void move_averages(const KilnOptimizerParams& p, size_t first, const
   store_chunk<kStep, float, Reuse::Late>(p.averages + first, averages);
 }
 
+KILN_DEVICE uint2 in_16_bits(const Values& values, KilnCopyType type) {
+  return type == KILN_COPY_BF16 ? make_uint2(pack_bf16(values.v[0], values.v[1]), pack_bf16(values.v[2], values.v[3]))
+                                : make_uint2(pack_f16(values.v[0], values.v[1]), pack_f16(values.v[2], values.v[3]));
+}
+
+// New values to the copy of their parameter, if it has one, so that nothing has to make it again.
+KILN_DEVICE void store_turned(const KilnOptimizerParams& p, size_t first, const Values& values) {
+  u32 index = 0;
+#pragma unroll 1
+  for (u32 end = p.turned_count; end - index > 1;) {
+    const u32 middle = (index + end) / 2;
+    if (p.turned[middle].start <= first) {
+      index = middle;
+    } else {
+      end = middle;
+    }
+  }
+  const KilnTurned& turned = p.turned[index];
+  const u32 begin = static_cast<u32>(first) - turned.start;  // wraps in front of the first
+  const uint2 words = in_16_bits(values, turned.type);
+#pragma unroll
+  for (int i = 0; i < kStep; ++i) {
+    if (begin + i >= turned.count) return;
+    const Quotient line = divide(begin + i, turned.columns), row = divide(line.quotient, turned.rows);
+    const u32 to = (row.quotient * turned.columns.divisor + line.remainder) * turned.rows.divisor + row.remainder;
+    if (turned.type == KILN_COPY_F32) {
+      static_cast<float*>(turned.copy)[to] = values.v[i];
+    } else {
+      const u32 word = i < 2 ? words.x : words.y;
+      static_cast<u16*>(turned.copy)[to] = static_cast<u16>(i % 2 == 0 ? word : word >> 16);
+    }
+  }
+}
+
 KILN_DEVICE void store_values(const KilnOptimizerParams& p, size_t first, const Values& values) {
   store_chunk<kStep>(p.values + first, values);
   if (p.averages != nullptr) move_averages(p, first, values);
-  if (p.shadow != nullptr) {
-    *reinterpret_cast<uint2*>(p.shadow + first) =
-        make_uint2(pack_bf16(values.v[0], values.v[1]), pack_bf16(values.v[2], values.v[3]));
-  }
+  if (p.shadow != nullptr) *reinterpret_cast<uint2*>(p.shadow + first) = in_16_bits(values, p.shadow_type);
+  if (p.turned_count != 0) store_turned(p, first, values);
 }
 
 // The gradient with the L2 penalty. 0 * infinity is NaN, so without a penalty the value does not count.

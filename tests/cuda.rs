@@ -9,6 +9,8 @@
 mod common;
 #[path = "cuda/convolutions.rs"]
 mod convolutions;
+#[path = "cuda/copies.rs"]
+mod copies;
 #[path = "cuda/dropout_rates.rs"]
 mod dropout_rates;
 #[path = "cuda/embedding.rs"]
@@ -41,6 +43,8 @@ mod recurrent;
 mod recurrent_options;
 #[path = "cuda/state.rs"]
 mod state;
+#[path = "cuda/thin.rs"]
+mod thin;
 #[path = "cuda/threads.rs"]
 mod threads;
 #[path = "cuda/training.rs"]

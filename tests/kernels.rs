@@ -38,6 +38,8 @@ mod conv;
 mod conv_norm;
 #[path = "kernels/conv_pools.rs"]
 mod conv_pools;
+#[path = "kernels/conv_thin.rs"]
+mod conv_thin;
 #[path = "kernels/copies.rs"]
 mod copies;
 #[path = "../src/op/corrections.rs"]
@@ -114,7 +116,7 @@ macro_rules! families {
 
 families! {
     chain dropout reduce along softmax cross_entropy optimizer unscale copies pieces indexed state linear gradients batches
-    pooling normalize batch_norm blend conv recurrent recurrent_gradient walk ceilings
+    pooling normalize batch_norm blend conv conv_thin recurrent recurrent_gradient walk ceilings
 }
 
 /// Launches all families, compares all results, and fails unless every kernel was among them.

@@ -148,6 +148,13 @@ KILN_DEVICE void store_streaming(void* address, uint4 value) { __stcs(static_cas
 
 #endif
 
+// What stands behind is not loaded ahead: each load takes a register from there on.
+KILN_DEVICE void load_no_earlier() {
+#ifndef KILN_SIMT
+  asm volatile("" ::: "memory");
+#endif
+}
+
 // The larger of two numbers; NaN if either is.
 KILN_DEVICE float max_or_nan(float a, float b) {
 #ifdef KILN_SIMT

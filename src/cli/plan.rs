@@ -245,6 +245,7 @@ fn object(plan: &Plan, target: &Target, ways: &Ways) -> Value {
         let totals = work.totals();
         let moved = |moved: Moved| json!({ "count": moved.count, "bytes": moved.bytes });
         let [up, within, down] = totals.copies.map(moved);
+        object["once"] = item_objects(&work.once);
         object["before"] = item_objects(&work.before);
         object["after"] = item_objects(&work.after);
         object["copies"] = json!({ "up": up, "within": within, "down": down });

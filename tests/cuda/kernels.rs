@@ -47,6 +47,31 @@ fn sixteen_bits_compute_what_the_cpu_rounds() {
     driver.assert_clean();
 }
 
+/// Where factors and activations are rounded, a network of images may be as far from the CPU as was measured
+/// here, and some more, but not far more: a kernel that is a little wrong would pass.
+#[test]
+fn tolerances_of_networks_of_images_are_near_what_is_measured() {
+    let Some(_simulator) = simulator() else { return };
+    let networks = ["the convolutional network", "the residual block", "depthwise convolutions"];
+    for precision in [Precision::Tf32, Precision::Bf16, Precision::F16] {
+        let checks = self_test::kernels(&gpu().with_precision(precision), 1);
+        let checks = checks.expect("the device works");
+        let of_images: Vec<&Check> = checks
+            .iter()
+            .filter(|check| networks.iter().any(|network| check.what.ends_with(network)))
+            .collect();
+        assert_eq!(of_images.len(), networks.len());
+        let worst = of_images.iter().map(|check| check.worst).fold(0.0, f32::max);
+        for check in of_images {
+            let Check { tolerance, .. } = check;
+            assert!(
+                worst <= *tolerance && *tolerance <= 4.0 * worst,
+                "{precision} {worst:e} {check}"
+            );
+        }
+    }
+}
+
 /// Of the seeds 0 to 39, those with which a hidden unit's sum is so nearly 0 that the two devices see
 /// different signs of it, unless biases keep such sums off 0; differences were up to 7.7e-1 then.
 const NEAR_ZERO: [(Precision, u64); 4] =

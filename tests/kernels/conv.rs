@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! conv, conv_input_gradient and conv_weight_gradient: flat images and volumes, strides that leave rows
-//! over, dilation, groups, few channels and many, edges of tiles, parts of sums.
+//! over, dilation, groups, few channels and many, edges of tiles, parts of sums. `conv_thin` has the cases
+//! of few channels for each result.
 
 use crate::abi::*;
 use crate::abi_images::*;
@@ -28,6 +29,13 @@ pub(crate) struct Conv {
     pub(crate) groups: usize,
 }
 
+/// Whether blocks compute tiles, or threads a few results that see few channels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Way {
+    Tiles,
+    Thin,
+}
+
 /// How products are computed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Method {
@@ -37,7 +45,7 @@ pub(crate) struct Method {
 }
 
 /// A window of 3 x 3 that keeps extents.
-const SAME: Case = Case {
+pub(crate) const SAME: Case = Case {
     samples: 2,
     channels: 8,
     image: [1, 6, 5],
@@ -48,7 +56,7 @@ const SAME: Case = Case {
     before: [0, 1, 1],
     after: [0, 1, 1],
 };
-const CONVS: [Conv; 6] = [
+pub(crate) const CONVS: [Conv; 6] = [
     Conv { images: SAME, outputs: 16, groups: 1 },
     // Few channels, strides that leave rows over, dilation.
     Conv {
@@ -106,35 +114,29 @@ const CONVS: [Conv; 6] = [
 ];
 
 pub(crate) fn run(gpu: &Gpu) {
-    let shared = KILN_GEMM_STAGES as usize * 2 * TILE * KILN_GEMM_DEPTH_BYTES as usize;
-    let methods = [
-        Method { name: "f32", storage: Storage::F32, shared: 17408 },
-        Method { name: "tf32", storage: Storage::F32, shared },
-        Method { name: "bf16", storage: Storage::Bf16, shared },
-        Method { name: "f16", storage: Storage::F16, shared },
-    ];
-    for method in methods {
+    for method in methods() {
         for conv in gpu.cases(&CONVS, &CONVS[..3]) {
             for &splits in gpu.cases(&[1, 3], &[2]) {
-                let run = Run { gpu, method, conv: *conv, splits };
-                run.forward(false);
-                run.forward(true);
-                run.input_gradient(false);
-                run.input_gradient(true);
-                run.planes();
-                run.weight_gradients(KILN_STORE_OVERWRITE);
-                run.weight_gradients(KILN_STORE_ACCUMULATE);
-                conv_pools::run(&run);
-                conv_norm::run(&run, false);
-                conv_norm::run(&run, true);
+                Run { gpu, method, way: Way::Tiles, conv: *conv, splits }.all();
             }
         }
     }
 }
 
+pub(crate) fn methods() -> [Method; 4] {
+    let shared = KILN_GEMM_STAGES as usize * 2 * TILE * KILN_GEMM_DEPTH_BYTES as usize;
+    [
+        Method { name: "f32", storage: Storage::F32, shared: 17408 },
+        Method { name: "tf32", storage: Storage::F32, shared },
+        Method { name: "bf16", storage: Storage::Bf16, shared },
+        Method { name: "f16", storage: Storage::F16, shared },
+    ]
+}
+
 pub(crate) struct Run<'g> {
     pub(crate) gpu: &'g Gpu,
     pub(crate) method: Method,
+    pub(crate) way: Way,
     pub(crate) conv: Conv,
     pub(crate) splits: usize,
 }
@@ -142,7 +144,7 @@ pub(crate) struct Run<'g> {
 /// One multiplication: indices of the image's element, the weight and the result.
 pub(crate) struct Product {
     pub(crate) x: usize,
-    /// In `[outputs, taps, inputs of a group]`.
+    /// In `[outputs, taps, inputs of a group]`, or as kernels of few channels read it.
     pub(crate) packed: usize,
     /// In `[outputs, inputs of a group, taps]`.
     weight: usize,
@@ -150,13 +152,68 @@ pub(crate) struct Product {
 }
 
 impl Run<'_> {
+    /// Everything that is computed of a convolution.
+    pub(crate) fn all(&self) {
+        self.forward(false);
+        self.forward(true);
+        if self.has_input_gradient() {
+            self.input_gradient(false);
+            self.input_gradient(true);
+        }
+        self.planes();
+        self.weight_gradients(KILN_STORE_OVERWRITE);
+        self.weight_gradients(KILN_STORE_ACCUMULATE);
+        conv_pools::run(self);
+        conv_norm::run(self, false);
+        conv_norm::run(self, true);
+    }
+
+    /// Of few channels, gradients of inputs are those of groups of one.
+    pub(crate) fn has_input_gradient(&self) -> bool {
+        self.way == Way::Tiles || self.conv.images.channels == self.conv.groups
+    }
+
+    /// Whether eight columns of a thread are eight of the channels that dropout counts.
+    pub(crate) fn drops(&self) -> bool {
+        let Conv { outputs, groups, .. } = self.conv;
+        let columns = if self.way == Way::Thin { outputs } else { outputs / groups };
+        columns % 8 == 0
+    }
+
+    /// A kernel's name.
+    pub(crate) fn kernel(&self, family: &str) -> String {
+        match self.way {
+            Way::Tiles => format!("{family}_{}", self.method.name),
+            Way::Thin => format!("{family}_thin_{}", self.method.name),
+        }
+    }
+
+    /// Launches a kernel of all but gradients of weights.
+    pub(crate) fn launch(&self, kernel: &str, params: &KilnConvParams) {
+        let [m, n, k, ld] = [params.m, params.n, params.k, params.ld].map(|extent| extent as usize);
+        match self.way {
+            Way::Tiles => self.gpu.launch(kernel, self.grid(m, n), params),
+            Way::Thin => {
+                let columns = thin_columns(ld);
+                let row = params.gather.positions[2].divisor;
+                let strips = divider(row.div_ceil(KILN_THIN_STRIP) as usize);
+                // Two blocks along places, so that each goes on behind the other's.
+                let blocks = [2, ld.div_ceil(columns), 1];
+                let threads = [KILN_GEMM_THREADS as usize, 1];
+                let shared = 4 * k * (columns + KILN_THIN_PAD as usize);
+                let grid = Grid { blocks, threads, shared };
+                self.gpu.launch(kernel, grid, &KilnConvParams { strips, ..*params });
+            }
+        }
+    }
+
     fn forward(&self, fused: bool) {
         let Conv { images, outputs, groups } = self.conv;
-        let kernel = format!("conv_{}", self.method.name);
+        let kernel = self.kernel("conv");
         let (x, weights) = (self.numbers(self.images(), 1), self.numbers(self.weights(), 2));
         let bias = Array::new(Storage::F32, &Numbers::new(3).between(-1.0, 1.0, outputs));
         let y = Array::output(self.method.storage, self.results());
-        let dropped = fused && (outputs / groups) % 8 == 0;
+        let dropped = fused && self.drops();
         let site = Site::new("conv1.dropout#0", 0.3);
         let places = images.spots();
         let (m, n) = (images.samples * places, outputs / groups);
@@ -184,7 +241,7 @@ impl Run<'_> {
             params.scalars = self.gpu.scalars();
             params.mask = site.params;
         }
-        self.gpu.launch(&kernel, self.grid(m, n), &params);
+        self.launch(&kernel, &params);
         split.tickets.assert_zero(&kernel);
         let mut sums = vec![Want { value: 0.0, magnitude: 0.0 }; self.results()];
         self.each(|at| add(&mut sums[at.y], self.seen(&x, at.x) * self.seen(&weights, at.packed)));
@@ -203,7 +260,7 @@ impl Run<'_> {
 
     fn input_gradient(&self, masked: bool) {
         let Conv { images, outputs, groups } = self.conv;
-        let kernel = format!("conv_input_gradient_{}", self.method.name);
+        let kernel = self.kernel("conv_input_gradient");
         let (dy, weights) = (self.numbers(self.results(), 4), self.numbers(self.weights(), 5));
         let source = Numbers::new(6).sparse(self.images());
         let source = Array::new(self.method.storage, &source);
@@ -238,7 +295,7 @@ impl Run<'_> {
                 add(sum, scale_at(at) * skip.values[at]);
             }
         }
-        self.gpu.launch(&kernel, self.grid(m, n), &params);
+        self.launch(&kernel, &params);
         split.tickets.assert_zero(&kernel);
         self.each(|at| {
             let scale = scale_at(at.x);
@@ -251,7 +308,7 @@ impl Run<'_> {
     /// Images that lie plane by plane.
     fn planes(&self) {
         let Conv { images, outputs, groups } = self.conv;
-        let kernel = format!("conv_{}", self.method.name);
+        let kernel = self.kernel("conv");
         let (x, weights) = (self.numbers(self.images(), 1), self.numbers(self.weights(), 2));
         let planar = Array::new(self.method.storage, &self.by_planes(&x));
         let y = Array::output(self.method.storage, self.results());
@@ -271,7 +328,7 @@ impl Run<'_> {
             split: split.params,
             ..KilnConvParams::default()
         };
-        self.gpu.launch(&kernel, self.grid(m, n), &params);
+        self.launch(&kernel, &params);
         split.tickets.assert_zero(&kernel);
         let mut sums = vec![Want { value: 0.0, magnitude: 0.0 }; self.results()];
         self.each(|at| add(&mut sums[at.y], self.seen(&x, at.x) * self.seen(&weights, at.packed)));
@@ -299,7 +356,7 @@ impl Run<'_> {
     /// without a bias and in one part more.
     fn weight_gradients(&self, store: KilnStore) {
         let Conv { images, outputs, groups } = self.conv;
-        let kernel = format!("conv_weight_gradient_{}", self.method.name);
+        let kernel = self.kernel("conv_weight_gradient");
         let (dy, x) = (self.numbers(self.results(), 7), self.numbers(self.images(), 8));
         let planar = Array::new(self.method.storage, &self.by_planes(&x));
         let held = Numbers::new(9).between(-1.0, 1.0, self.weights());
@@ -311,10 +368,19 @@ impl Run<'_> {
         };
         let (first, second, d_bias) = (gradient(&held), gradient(&held), gradient(&held_bias));
         let (m, n) = (outputs / groups, self.taps() * images.channels / groups);
-        let tiles = m.div_ceil(TILE) * n.div_ceil(TILE) * groups;
-        let runs = outputs.div_ceil(KILN_GEMM_BIAS_COLUMNS as usize);
+        let (tiles, runs, of_tile) = match self.way {
+            Way::Tiles => {
+                let tiles = m.div_ceil(TILE) * n.div_ceil(TILE) * groups;
+                (tiles, outputs.div_ceil(KILN_GEMM_BIAS_COLUMNS as usize), TILE * TILE)
+            }
+            Way::Thin => {
+                let held = KILN_THIN_HELD as usize;
+                let units = outputs.div_ceil(thin_columns(outputs)) * n.div_ceil(held);
+                (units, 0, (held + 1) * KILN_THIN_COLUMNS as usize)
+            }
+        };
         let splits = [self.splits, self.splits + 1];
-        let floats = (splits[0] + splits[1]) * (tiles * TILE * TILE + runs * TILE);
+        let floats = (splits[0] + splits[1]) * (tiles * of_tile + runs * TILE);
         let (partials, tickets) = (Memory::partials(floats), Memory::tickets(2 * tiles + runs));
         let layer = KilnConvWeightGradient {
             d: first.address(),
@@ -328,6 +394,7 @@ impl Run<'_> {
             ld: outputs as i32,
             groups: groups as u32,
             splits: splits[0] as u32,
+            thin: u32::from(self.way == Way::Thin),
             store,
             ..KilnConvWeightGradient::default()
         };
@@ -340,7 +407,7 @@ impl Run<'_> {
             splits: splits[1] as u32,
             first_block: blocks as u32,
             ticket: (tiles + runs) as u32,
-            partials: (splits[0] * (tiles * TILE * TILE + runs * TILE)) as u64,
+            partials: (splits[0] * (tiles * of_tile + runs * TILE)) as u64,
             ..layer
         };
         let mut params = KilnConvWeightGradientParams {
@@ -358,7 +425,7 @@ impl Run<'_> {
         let mut sums: Vec<Want> = held.iter().map(begun).collect();
         self.each(|at| add(&mut sums[at.weight], self.seen(&dy, at.y) * self.seen(&x, at.x)));
         let exactness = Exactness::new(Storage::F32, ROUNDINGS);
-        let case = format!("{:?} in {} parts, {store}", self.conv, self.splits);
+        let case = format!("{:?} in {} parts, {store}, {:?}", self.conv, self.splits, self.way);
         for got in [first, second] {
             self.gpu.ledger().compare(&kernel, &case, &got.read(), &sums, exactness);
         }
@@ -385,10 +452,14 @@ impl Run<'_> {
                     for output in 0..outputs {
                         for input in 0..inputs {
                             let channel = output / of_group * inputs + input;
+                            let weight = (output * inputs + input) * taps + tap;
                             take(Product {
                                 x: (sample * images.pixels() + element) * images.channels + channel,
-                                packed: (output * taps + tap) * inputs + input,
-                                weight: (output * inputs + input) * taps + tap,
+                                packed: match self.way {
+                                    Way::Tiles => (output * taps + tap) * inputs + input,
+                                    Way::Thin => weight,
+                                },
+                                weight,
                                 y: (sample * images.spots() + number) * outputs + output,
                             });
                         }
@@ -483,6 +554,11 @@ impl Run<'_> {
         };
         Split { params, _partials: partials, tickets }
     }
+}
+
+/// Columns of a block of few channels.
+fn thin_columns(columns: usize) -> usize {
+    (8 * columns.div_ceil(8).next_power_of_two()).min(KILN_THIN_COLUMNS as usize)
 }
 
 /// Memory of the parts of sums.

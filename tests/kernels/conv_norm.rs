@@ -16,7 +16,7 @@ const EPS: f32 = 1e-3;
 /// `affine`: with a bias, weight and shift, a residual and ReLU.
 pub(crate) fn run(run: &Run<'_>, affine: bool) {
     let Conv { images, outputs, groups } = run.conv;
-    let kernel = format!("conv_{}", run.method.name);
+    let kernel = run.kernel("conv");
     let storage = run.method.storage;
     let (x, weights) = (run.numbers(run.images(), 1), run.numbers(run.weights(), 2));
     let numbers = |seed: usize, low: f32, high: f32| {
@@ -51,7 +51,7 @@ pub(crate) fn run(run: &Run<'_>, affine: bool) {
         (params.gamma, params.beta) = (gamma.address(), beta.address());
         params.activation = KILN_UNARY_RELU;
     }
-    run.gpu.launch(&kernel, run.grid(m, n), &params);
+    run.launch(&kernel, &params);
     split.tickets.assert_zero(&kernel);
     let mut sums = vec![Want { value: 0.0, magnitude: 0.0 }; run.results()];
     run.each(|at| add(&mut sums[at.y], run.seen(&x, at.x) * run.seen(&weights, at.packed)));

@@ -22,7 +22,9 @@ pub(crate) fn run(run: &Run<'_>) {
         for fused in [false, true] {
             pooled(run, planar, fused);
         }
-        unpooled(run, planar);
+        if run.has_input_gradient() {
+            unpooled(run, planar);
+        }
     }
 }
 
@@ -42,13 +44,13 @@ fn pooled(run: &Run<'_>, planar: bool, fused: bool) {
         return;
     }
     let storage = run.method.storage;
-    let kernel = format!("conv_pool_{}", run.method.name);
+    let kernel = run.kernel("conv_pool");
     let (x, weights) = (integers(storage, 1, run.images()), integers(storage, 2, run.weights()));
     let bias = integers(Storage::F32, 3, outputs);
     let planes = Array::new(storage, &run.by_planes(&x));
     let results = images.samples * count * outputs;
     let (y, index) = (Array::output(storage, results), Memory::of_words(&vec![u32::MAX; results]));
-    let dropped = fused && (outputs / groups) % 8 == 0;
+    let dropped = fused && run.drops();
     let site = Site::new("conv2.dropout#0", 0.3);
     let (m, n) = (images.samples * count * WINDOW.len(), outputs / groups);
     let split = run.split(m, n);
@@ -83,7 +85,7 @@ fn pooled(run: &Run<'_>, planar: bool, fused: bool) {
         params.scalars = run.gpu.scalars();
         params.mask = site.params;
     }
-    run.gpu.launch(&kernel, run.grid(m, n), &params);
+    run.launch(&kernel, &params);
     split.tickets.assert_zero(&kernel);
     let mut sums = vec![Want { value: 0.0, magnitude: 0.0 }; run.results()];
     run.each(|at| add(&mut sums[at.y], x.values[at.x] * weights.values[at.packed]));
@@ -136,7 +138,7 @@ fn elements_of(place: usize, windows: [usize; 3], [height, width]: [usize; 2]) -
 /// The images that the convolution reads come from a pool. `masked`: with another gradient and a mask.
 fn unpooled(run: &Run<'_>, masked: bool) {
     let Conv { images, outputs, groups } = run.conv;
-    let kernel = format!("conv_unpool_{}", run.method.name);
+    let kernel = run.kernel("conv_unpool");
     let storage = run.method.storage;
     let (dy, weights) = (run.numbers(run.results(), 4), run.numbers(run.weights(), 5));
     let skip = Array::new(storage, &Numbers::new(6).between(-1.0, 1.0, run.images()));
@@ -179,7 +181,7 @@ fn unpooled(run: &Run<'_>, masked: bool) {
         params.mask_source = source.address();
         params.mask_scale = MASK_SCALE;
     }
-    run.gpu.launch(&kernel, run.grid(m, n), &params);
+    run.launch(&kernel, &params);
     split.tickets.assert_zero(&kernel);
     let mut sums = vec![Want { value: 0.0, magnitude: 0.0 }; run.images()];
     run.each(|at| add(&mut sums[at.x], run.seen(&dy, at.y) * run.seen(&weights, at.packed)));

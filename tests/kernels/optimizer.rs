@@ -3,7 +3,7 @@
 
 use crate::abi::*;
 use crate::corrections::weight_so_far;
-use crate::driver::{scalars_memory, Gpu, Grid};
+use crate::driver::{divider, scalars_memory, Gpu, Grid};
 use crate::float::{Numbers, Storage};
 use crate::ledger::{Exactness, Want};
 use crate::memory::{Address, Array, Memory};
@@ -84,6 +84,11 @@ pub(crate) fn run(gpu: &Gpu) {
         several(gpu, Case { decay: KILN_DECAY_DECOUPLED, ..case });
     }
     averages(gpu);
+    for storage in Storage::ALL {
+        for case in [plain, momentum, adam] {
+            turned(gpu, case, storage);
+        }
+    }
     for &count in gpu.cases(&[4, 36, 1028, 4096], &[4, 1028]) {
         for case in cases {
             update(gpu, count, case);
@@ -257,6 +262,7 @@ fn update(gpu: &Gpu, count: usize, case: Case) {
         moment1: moment1.address(),
         moment2: moment2.address(),
         shadow: if case.shadow { shadow.address() } else { Default::default() },
+        shadow_type: KILN_COPY_BF16,
         coefficient: case.coefficient.map(|_| coefficient.address()).unwrap_or_default(),
         scalars: scalars_memory.address(),
         dampening: case.dampening,
@@ -365,6 +371,70 @@ fn several(gpu: &Gpu, case: Case) {
     ] {
         let what = format!("{what} of several stretches, {case:?}");
         gpu.ledger().compare(case.kernel, &what, &array.read(), &want, exactness);
+    }
+}
+
+/// Copies of new values with rows as columns, of two of the parameters that a launch updates; and of all
+/// values in 16 bits. What lies between has no copy.
+fn turned(gpu: &Gpu, case: Case, storage: Storage) {
+    const COUNT: usize = 2200;
+    let mut numbers = Numbers::new(COUNT);
+    let mut array = |low| Array::new(Storage::F32, &numbers.between(low, 1.0, COUNT));
+    let (values, gradients, moment1, moment2) = (array(-1.0), array(-1.0), array(-1.0), array(0.0));
+    let parameters = [(8, [3, 5, 2]), (64, [2, 1000, 1]), (2080, [2, 4, 9])];
+    let copies = parameters
+        .map(|(_, extents): (usize, [usize; 3])| Array::output(storage, extents.iter().product()));
+    let kind = match storage {
+        Storage::F32 => KILN_COPY_F32,
+        Storage::Bf16 => KILN_COPY_BF16,
+        Storage::F16 => KILN_COPY_F16,
+    };
+    let mut words = Vec::new();
+    for ((start, extents), copy) in parameters.iter().zip(&copies) {
+        let [columns, rows] = [extents[2], extents[1]].map(divider);
+        let address = copy.address().0;
+        words.extend([*start as u32, extents.iter().product::<usize>() as u32]);
+        words.extend([columns.divisor, columns.multiplier, columns.shift]);
+        words.extend([rows.divisor, rows.multiplier, rows.shift]);
+        words.extend([kind, 0, address as u32, (address >> 32) as u32]);
+    }
+    let table = Memory::of_words(&words);
+    let shadow = (storage != Storage::F32).then(|| Array::output(storage, COUNT));
+    let (scalars_memory, progress) =
+        (scalars_memory(&scalars(case.kernel)), Progress::before(case.update));
+    let mut params = KilnOptimizerParams {
+        values: values.address(),
+        gradients: gradients.address(),
+        moment1: moment1.address(),
+        moment2: moment2.address(),
+        shadow: shadow.as_ref().map(Array::address).unwrap_or_default(),
+        shadow_type: kind,
+        turned: table.address(),
+        turned_count: parameters.len() as u32,
+        scalars: scalars_memory.address(),
+        eps: EPS,
+        ..progress.params(COUNT.div_ceil(1024) as u32)
+    };
+    let blocks = stretched(&mut params, &[whole(COUNT)]);
+    gpu.launch(case.kernel, Grid::of(blocks), &params);
+    progress.assert(case.kernel, case.update);
+    let new: Vec<f32> = values.read().iter().map(|&x| x as f32).collect();
+    assert!(new.iter().zip(&values.values).any(|(&new, &old)| f64::from(new) != old));
+    for ((start, [batch, rows, columns]), copy) in parameters.into_iter().zip(&copies) {
+        let mut want = Vec::with_capacity(batch * rows * columns);
+        for matrix in 0..batch {
+            for column in 0..columns {
+                for row in 0..rows {
+                    want.push(new[start + (matrix * rows + row) * columns + column]);
+                }
+            }
+        }
+        let want = storage.encode(&want);
+        gpu.ledger().compare_bytes(case.kernel, "a turned copy", &copy.bytes(), &want);
+    }
+    if let Some(shadow) = shadow {
+        let want = storage.encode(&new);
+        gpu.ledger().compare_bytes(case.kernel, "the 16-bit copy", &shadow.bytes(), &want);
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod dropout_rates;
 mod fit;
+mod folded_norms;
 mod given_masks;
 mod golden;
 mod groups;

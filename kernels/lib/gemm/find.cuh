@@ -233,6 +233,7 @@ template <int Extent, Along along, int Threads, Side side, class Finder> class U
 template <class T> struct OnTensorCores {
   using Element = T;
   using Shape = Tile64;
+  static constexpr bool kCuts = sizeof(T) == 4;  // tf32
   template <Along along, Side, class Finder> using Loader = FoundLoader<T, 64, along, Finder>;
   template <Along along_a, class A, Along along_b, class B>
   using Product = ::Product<T, Shape, along_a, along_b, Bounds::Guarded, Loader<along_a, Side::A, A>, Loader<along_b, Side::B, B>>;
@@ -240,6 +241,7 @@ template <class T> struct OnTensorCores {
 struct InFullF32 {
   using Element = float;
   using Shape = FfmaTile64;
+  static constexpr bool kCuts = false;
   template <Along along, Side side, class Finder> using Loader = UprightFound<64, along, Shape::kThreads, side, Finder>;
   template <Along along_a, class A, Along along_b, class B>
   using Product = FfmaProduct<Shape, along_a, along_b, Loader<along_a, Side::A, A>, Loader<along_b, Side::B, B>>;

@@ -4,7 +4,7 @@
 use super::launch::recurrent;
 use crate::backend::Layout;
 use crate::graph::{ParamId, ParamRole, ParamSpec, ParamUsage};
-use crate::kernel::Kernel;
+use crate::kernel::{FusedImages, Kernel};
 use crate::plan::{BufferId, Place, Plan, Step};
 
 /// Biases are padded to half a panel, so that kernels load whole vectors.
@@ -47,6 +47,7 @@ pub(super) fn foreign(plan: &Plan, step: &Step) -> Vec<Foreign> {
         (Kernel::Linear { .. }, _) => index >= 1,
         (Kernel::InputGradient { .. }, _) => index == 1,
         (Kernel::Conv { .. }, Layout::Padded(_)) => index == 2,
+        (Kernel::FusedImages(FusedImages::ConvNormalize { .. }), Layout::Padded(_)) => index >= 2,
         (Kernel::Normalize(_) | Kernel::StatisticsGradient(_), Layout::Padded(_)) => index >= 1,
         (Kernel::NormalizeGradient(_), Layout::Padded(_)) => index >= 2,
         (Kernel::Recurrent(_) | Kernel::RecurrentGradient(..), _) => {

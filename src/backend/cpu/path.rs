@@ -9,7 +9,7 @@ use super::exchange::{LastCache, Readers, Stores};
 use super::program::Read;
 use super::simd::{Isa, PanelLayout};
 use crate::graph::NodeId;
-use crate::kernel::{ConvWay, Kernel, Sink};
+use crate::kernel::{ConvWay, FusedImages, Kernel, Sink};
 use crate::op::Drops;
 use crate::plan::{Plan, Step};
 use crate::{Precision, Shape};
@@ -142,7 +142,9 @@ impl Path {
             }
             Kernel::Transpose { .. } => Path::new(Scalars, Columns),
             Kernel::MatMul(_) | Kernel::BatchMatMul(_) => Path::new(Gemm, Rows),
-            Kernel::Conv { way, .. } | Kernel::ConvInputGradient { way, .. } => {
+            Kernel::Conv { way, .. }
+            | Kernel::ConvInputGradient { way, .. }
+            | Kernel::FusedImages(FusedImages::ConvNormalize { way, .. }) => {
                 Path::new(Method::of(*way), Pixels)
             }
             Kernel::ConvWeightGradient { way, .. } => Path::new(Method::of(*way), Weights),
@@ -316,9 +318,9 @@ pub(super) fn is_interpreted(kernel: &Kernel) -> bool {
             | Kernel::RecurrentGradientDropout(..)
             | Kernel::TakeDropout(..)
             | Kernel::TakeGradientDropout(..)
-            | Kernel::FusedImages(_)
     );
-    is_of_others || rounds_within(kernel)
+    let is_wide = matches!(kernel, Kernel::FusedImages(fused) if fused.spans_layers());
+    is_of_others || is_wide || rounds_within(kernel)
 }
 
 /// Whether a kernel would have to round what it multiplies in every step of its own.

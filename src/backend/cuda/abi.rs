@@ -357,6 +357,21 @@ pub(crate) struct KilnStretch {
     pub(crate) rate_factor: f32,
     pub(crate) weight_decay: f32,
 }
+pub(crate) const KILN_COPY_F32: KilnCopyType = 0;
+pub(crate) const KILN_COPY_BF16: KilnCopyType = 1;
+pub(crate) const KILN_COPY_F16: KilnCopyType = 2;
+pub(crate) type KilnCopyType = u32;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnTurned {
+    pub(crate) start: u32,
+    pub(crate) count: u32,
+    pub(crate) columns: KilnDivider,
+    pub(crate) rows: KilnDivider,
+    pub(crate) type_: KilnCopyType,
+    pub(crate) unused: u32,
+    pub(crate) copy: Address,
+}
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub(crate) struct KilnOptimizerParams {
@@ -366,6 +381,7 @@ pub(crate) struct KilnOptimizerParams {
     pub(crate) moment2: Address,
     pub(crate) averages: Address,
     pub(crate) shadow: Address,
+    pub(crate) turned: Address,
     pub(crate) coefficient: Address,
     pub(crate) overflow: Address,
     pub(crate) scalars: Address,
@@ -379,6 +395,8 @@ pub(crate) struct KilnOptimizerParams {
     pub(crate) eps: f32,
     pub(crate) nesterov: KilnNesterov,
     pub(crate) decay: KilnDecay,
+    pub(crate) shadow_type: KilnCopyType,
+    pub(crate) turned_count: u32,
     pub(crate) stretch_count: u32,
     pub(crate) stretches: [KilnStretch; 32usize],
 }

@@ -4,6 +4,12 @@
 use super::abi::*;
 use super::memory::Address;
 
+pub(crate) const KILN_THIN_CHANNELS: u32 = 4;
+pub(crate) const KILN_THIN_COLUMNS: u32 = 64;
+pub(crate) const KILN_THIN_STRIP: u32 = 4;
+pub(crate) const KILN_THIN_PRODUCTS: u32 = 180;
+pub(crate) const KILN_THIN_PAD: u32 = 4;
+pub(crate) const KILN_THIN_HELD: u32 = 9;
 pub(crate) const KILN_CONV_GROUP: u32 = 4;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
@@ -151,6 +157,7 @@ pub(crate) struct KilnConvParams {
     pub(crate) ld: i32,
     pub(crate) column_tiles: KilnDivider,
     pub(crate) places: KilnDivider,
+    pub(crate) strips: KilnDivider,
     pub(crate) split: KilnSplitK,
     pub(crate) windows: KilnWindows,
     pub(crate) planar: u32,
@@ -183,6 +190,7 @@ pub(crate) struct KilnConvWeightGradient {
     pub(crate) ld: i32,
     pub(crate) groups: u32,
     pub(crate) splits: u32,
+    pub(crate) thin: u32,
     pub(crate) first_block: u32,
     pub(crate) ticket: u32,
     pub(crate) partials: u64,

@@ -5,7 +5,9 @@ use super::abi::*;
 use super::abi_images::*;
 use super::geometry::{divider, Extents, Machine};
 use super::launch::Grid;
+use super::thin::{thin_partials, thin_units, Sums};
 use crate::graph::MemoryFormat;
+use crate::kernel::BiasGradient;
 use crate::op::{spatial, Conv, Window, SPATIAL};
 use crate::{Precision, Shape};
 
@@ -50,6 +52,11 @@ impl Images {
 
     pub(super) fn groups(&self) -> usize {
         self.conv.groups
+    }
+
+    /// Taps of the window.
+    pub(super) fn taps(&self) -> usize {
+        self.conv.window.taps()
     }
 
     /// Channels of a group of images and of results.
@@ -154,20 +161,28 @@ pub(super) fn conv_grid(
 pub(super) struct Gradients {
     pub(super) extents: Extents,
     pub(super) groups: usize,
-    /// Channels of the results of all groups, if the gradient of the bias is computed along.
-    pub(super) bias: Option<usize>,
+    pub(super) bias: BiasGradient,
+    pub(super) sums: Sums,
 }
 
 impl Gradients {
-    /// Tiles of the weights.
+    /// Tiles of the weights, or units of columns by taps and channels.
     pub(super) fn tiles(&self) -> usize {
         let Extents { m, n, .. } = self.extents;
-        m.div_ceil(TILE) * n.div_ceil(TILE) * self.groups
+        match self.sums {
+            Sums::Tiles => m.div_ceil(TILE) * n.div_ceil(TILE) * self.groups,
+            Sums::Thin => thin_units(self.extents, m * self.groups),
+        }
     }
 
-    /// Runs of columns that a block sums up.
+    /// Runs of columns that a block sums up. Thin sums have the bias along.
     fn runs(&self) -> usize {
-        self.bias.map_or(0, |columns| columns.div_ceil(KILN_GEMM_BIAS_COLUMNS as usize))
+        match (self.bias, self.sums) {
+            (BiasGradient::Computed, Sums::Tiles) => {
+                (self.extents.m * self.groups).div_ceil(KILN_GEMM_BIAS_COLUMNS as usize)
+            }
+            _ => 0,
+        }
     }
 
     /// What has a ticket: tiles and runs.
@@ -177,11 +192,15 @@ impl Gradients {
 
     /// Floats of partial sums in so many parts.
     pub(super) fn partials(&self, splits: usize) -> usize {
+        let of_tile = match self.sums {
+            Sums::Tiles => TILE * TILE,
+            Sums::Thin => thin_partials(),
+        };
         match splits {
             1 => 0,
             _ => {
                 let of_runs = self.runs() * KILN_GEMM_BIAS_COLUMNS as usize;
-                splits * (self.tiles() * TILE * TILE + of_runs)
+                splits * (self.tiles() * of_tile + of_runs)
             }
         }
     }
@@ -313,7 +332,8 @@ mod tests {
     #[test]
     fn layers_of_one_launch_are_split_as_their_work_asks_for() {
         let machine = Machine::new(132, 90);
-        let layer = |m, n, k| Gradients { extents: Extents { m, n, k }, groups: 1, bias: None };
+        let (bias, sums) = (BiasGradient::Absent, Sums::Tiles);
+        let layer = |m, n, k| Gradients { extents: Extents { m, n, k }, groups: 1, bias, sums };
         let layers = [layer(64, 27, 128 * 1024), layer(128, 576, 128 * 256), layer(8, 8, 4)];
         assert_eq!(weight_splits(&layers, &machine), [47, 11, 1]);
         assert_eq!(layers.map(|layer| layer.tiles()), [1, 18, 1]);
@@ -339,9 +359,13 @@ mod tests {
         let (grid, splits) = conv_grid(weights, 1, Precision::Tf32, &machine);
         assert_eq!((grid.blocks, grid.threads[0], splits), ([1, 9, 29], 128, 29));
         assert_eq!(partials(&grid), 9 * 29 * 64 * 64);
-        let layer = Gradients { extents: weights, groups: 1, bias: Some(64) };
+        let (bias, sums) = (BiasGradient::Computed, Sums::Tiles);
+        let layer = Gradients { extents: weights, groups: 1, bias, sums };
         assert_eq!(weight_splits(&[layer], &machine), [29]);
         assert_eq!((layer.units(), layer.partials(29)), (10, 29 * (9 * 64 * 64 + 64)));
+        let first = Extents { m: 64, n: 27, k: weights.k };
+        let layer = Gradients { extents: first, sums: Sums::Thin, ..layer };
+        assert_eq!((layer.units(), layer.partials(29)), (3, 29 * 3 * 10 * 64));
         let forward = Extents { m: 128 * 28 * 28, n: 64, k: 288 };
         let (grid, splits) = conv_grid(forward, 2, Precision::F32, &machine);
         assert_eq!((grid.blocks, splits), ([1568, 2, 1], 1));

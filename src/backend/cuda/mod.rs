@@ -16,6 +16,7 @@ mod abi_images;
 mod abi_recurrent;
 mod arenas;
 mod capture;
+mod copies;
 mod gather;
 mod geometry;
 mod gpu;
@@ -32,6 +33,7 @@ mod options;
 mod paper;
 mod program;
 mod system;
+mod thin;
 mod tiling;
 mod timing;
 mod transfer;
@@ -48,6 +50,7 @@ use cudarc::driver::{CudaEvent, CudaStream};
 
 use arenas::{places, Copied};
 use capture::{Command, Graph};
+use copies::Generation;
 use geometry::{grouping, Machine};
 pub use gpu::{check, devices, has_driver, survey, DeviceInfo, Held};
 use gpu::{Gpu, Loaded};
@@ -102,6 +105,7 @@ pub struct Cuda {
     options: CudaOptions,
     machine: Machine,
     phase: Phase,
+    generation: Generation,
     /// The plan that is running.
     current: Option<PlanId>,
     /// What the run that is to be captured does.
@@ -152,6 +156,7 @@ impl Cuda {
             options,
             machine,
             phase: Phase::Idle,
+            generation: Generation::default(),
             current: None,
             noted: Vec::new(),
             programs: BTreeMap::new(),
@@ -283,7 +288,7 @@ impl Cuda {
 
     /// Puts what was noted of a run on the streams.
     fn put_noted(&self, run: &mut Run<'_>, noted: &[Command]) -> Result<()> {
-        self.cast_state(run)?;
+        self.cast_inputs(run)?;
         self.fork()?;
         for command in noted {
             match *command {
@@ -341,11 +346,6 @@ impl Cuda {
             return host::compute(&self.gpu, &lane, run, &places, step);
         };
         self.put(items, &step.layer, &lane)
-    }
-
-    /// Makes the copies of parameters and inputs that products take in 16 bits.
-    fn cast_state(&self, run: &Run<'_>) -> Result<()> {
-        self.put(&self.program(run)?.prologue, "", &self.lanes[0])
     }
 
     /// Puts work on a stream.
@@ -449,6 +449,7 @@ impl Backend for Cuda {
 
     fn write(&mut self, at: Span, data: &[f32]) -> Result<()> {
         self.sync()?;
+        self.outdate_copies();
         transfer::write_now(&self.gpu, &self.lanes[0], self.at(at), bytes_of(data))
     }
 
@@ -467,6 +468,7 @@ impl Backend for Cuda {
         self.current = Some(run.id);
         self.prepare(run)?;
         self.upload(run)?;
+        self.make_copies(run)?;
         let program = self.program(run)?;
         match &program.replay {
             Replay::Captured(graph) if self.timed.is_none() => {
@@ -488,7 +490,7 @@ impl Backend for Cuda {
         if let Some(timed) = &mut self.timed {
             timed.begin(&self.gpu, &self.lanes[0], run.plan.steps.len())?;
         }
-        self.cast_state(run)?;
+        self.cast_inputs(run)?;
         self.fork()?;
         Ok(Begun::Issue)
     }

@@ -112,7 +112,10 @@ pub(crate) struct Paper {
 
 impl Paper {
     pub(crate) fn new(architecture: Architecture, precision: Precision) -> Self {
-        let facts = Facts { name: architecture.to_string(), ..facts(0, precision, &architecture.machine()) };
+        let facts = Facts {
+            name: architecture.to_string(),
+            ..facts(0, precision, &architecture.machine())
+        };
         Paper { facts, arenas: 0 }
     }
 

@@ -6,18 +6,20 @@ use cudarc::driver::{CudaEvent, CudaFunction, CudaStream, DriverError};
 
 use super::abi::KilnScalars;
 use super::capture::Graph;
+use super::copies::Generation;
 use super::geometry::{Machine, Steps};
 use super::gpu::Gpu;
 use super::kernels::Kernels;
 use super::launch::{Copy, Fill, Item, Launch};
-use super::lower::{Given, Lowering, Places, Scratch};
+use super::lower::{Given, Kept, Lowering, Places, Scratch};
 use super::memory::{Address, DeviceMemory};
 use super::transfer::scalars_bytes;
 use super::walks;
 use crate::backend::{notice, Arena, Run};
+use crate::graph::ParamRole;
 use crate::kernel::Kernel;
 use crate::op::UpdateRule;
-use crate::plan::Plan;
+use crate::plan::{Place, Plan, Step};
 use crate::scalars::Scalars;
 use crate::{Error, Precision, Result};
 
@@ -30,6 +32,13 @@ pub(super) struct Program {
     pub(super) seed: u64,
     /// What runs before the first step.
     pub(super) prologue: Vec<Ready>,
+    /// What makes the copies of parameters that its products read.
+    pub(super) copies: Vec<Ready>,
+    /// Of which values of the parameters there are copies.
+    pub(super) copied: Option<Generation>,
+    /// Whether a run gives parameters other values, and what that does to the copies.
+    pub(super) updates: bool,
+    pub(super) kept: Kept,
     /// What each step does.
     pub(super) steps: Vec<Work>,
     /// The plan's events.
@@ -150,6 +159,7 @@ impl Program {
             items.into_iter().filter(|item| !item.is_empty()).map(load).collect()
         };
         let prologue = ready(scratch.prologue.into_iter().map(Item::from).collect())?;
+        let copies = ready(scratch.copies.into_iter().map(Item::from).collect())?;
         let mut steps = Vec::with_capacity(lowered.len());
         for (step, items) in plan.steps.iter().zip(lowered) {
             steps.push(match items {
@@ -166,6 +176,10 @@ impl Program {
             arena,
             seed: places.seed,
             prologue,
+            copies,
+            copied: None,
+            updates: plan.steps.iter().any(|step| updates(plan, places, step)),
+            kept: scratch.kept,
             steps,
             events: events.map_err(|error| gpu.error("making an event", error))?,
             replay: Replay::NotRun,
@@ -230,10 +244,21 @@ pub(super) fn lower(
     for step in &plan.steps {
         let scratch = &mut *scratch;
         let (before, after) = (Vec::new(), Vec::new());
+        if updates(plan, places, step) && !matches!(step.kernel, Kernel::FlatUpdate { .. }) {
+            scratch.kept = Kept::Outdated;
+        }
         let lowering = Lowering { plan, step, places, machine, precision, scratch, before, after };
         lowered.push(lowering.items()?);
     }
     Ok(lowered)
+}
+
+/// Whether a step gives a trained parameter another value.
+fn updates(plan: &Plan, places: &Places<'_>, step: &Step) -> bool {
+    step.writes.iter().any(|&buffer| match plan.buffer(buffer).place {
+        Place::Parameter(id) => places.slots[id.index()].role == ParamRole::Trained,
+        _ => false,
+    })
 }
 
 /// Kernels count the elements of a buffer, and those of all parameters together, in 31 bits.

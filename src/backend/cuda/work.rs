@@ -3,7 +3,7 @@
 //! the host computes in between.
 
 use super::launch::{Attributes, Item, Launch, Residency};
-use super::lower::Scratch;
+use super::lower::{Kept, Scratch};
 use super::transfer::padded;
 use super::walks::Apart;
 use crate::plan::{Buffer, BufferId, Place, Plan};
@@ -11,7 +11,10 @@ use crate::plan::{Buffer, BufferId, Place, Plan};
 /// The work of one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlanWork {
-    /// Before the first step: inputs and scalars go up, and what products take in 16 bits is cast.
+    /// Before a run for which they are not there: copies of parameters in the type and the order in which
+    /// products read them. Updates keep them, so they are no part of a run among others.
+    pub once: Vec<WorkItem>,
+    /// Before the first step: inputs and scalars go up, and inputs that products take in 16 bits are cast.
     pub before: Vec<WorkItem>,
     /// Of each step.
     pub steps: Vec<Vec<WorkItem>>,
@@ -117,6 +120,10 @@ impl PlanWork {
             }
         }
         before.extend(told(scratch.prologue.into_iter().map(Item::from)));
+        let mut once: Vec<WorkItem> = told(scratch.copies.into_iter().map(Item::from)).collect();
+        if scratch.kept == Kept::Outdated {
+            before.append(&mut once);
+        }
         let sizes = |ids: &mut dyn Iterator<Item = BufferId>| -> usize {
             ids.map(|id| bytes(plan.buffer(id))).sum()
         };
@@ -136,10 +143,10 @@ impl PlanWork {
             .map(|id| plan.buffer(id))
             .filter(|buffer| !trains || buffer.ty.shape.elements() == 1);
         let down = down.map(|buffer| WorkItem::Copy { way: CopyWay::Down, bytes: bytes(buffer) });
-        PlanWork { before, steps, after: down.collect(), apart }
+        PlanWork { once, before, steps, after: down.collect(), apart }
     }
 
-    /// Every piece of work, in order.
+    /// Every piece of work of a run among others, in order.
     pub fn items(&self) -> impl Iterator<Item = &WorkItem> {
         self.before.iter().chain(self.steps.iter().flatten()).chain(&self.after)
     }

@@ -111,6 +111,10 @@ const WALK: &str =
     "units of every kind of cell; two blocks fit beside each other, as the host reckons";
 const LAYERS: &str =
     "several layers in one launch, whose numbers are looked up; operands are found element by element";
+const THIN: &str =
+    "four places by eight columns in registers; a tail for each way to find channels, of which a launch takes one";
+const THIN_LAYERS: &str =
+    "several layers in one launch, each as a product or by the thread, ten sums by eight columns in registers";
 const CHANNELS: &str = "channels that are not aligned go one by one; indices are 4 bytes";
 const COLUMNS: &str =
     "numbers of eight columns in registers; columns that are not aligned go one by one";
@@ -199,8 +203,11 @@ const BARS: &[Bar] = &[
     Bar { parts: &["gemm", "64x64"], ..GEMM_SMALL },
     Bar { parts: &["gemm", "any"], ..GEMM_ANY },
 
+    Bar { parts: &["conv_weight_gradient_thin_f32"], code: 128 * 1024, registers: 168, occupancy: 3, narrow: SCALARS, dynamic: Dynamic::Bytes(17408), main: None, why: THIN_LAYERS, ..GEMM_SMALL },
+    Bar { parts: &["conv_weight_gradient_thin"], code: 128 * 1024, registers: 168, occupancy: 3, narrow: SCALARS, main: None, why: THIN_LAYERS, ..GEMM_SMALL },
     Bar { parts: &["conv_weight_gradient_f32"], code: 70 * 1024, registers: 124, narrow: SCALARS, dynamic: Dynamic::Bytes(17408), main: None, why: LAYERS, ..GEMM_SMALL },
     Bar { parts: &["conv_weight_gradient"], code: 68 * 1024, registers: 164, occupancy: 3, narrow: SCALARS, main: None, why: LAYERS, ..GEMM_SMALL },
+    Bar { parts: &["conv", "_thin_"], registers: 168, occupancy: 3, code: 116 * 1024, narrow: SCALARS, dynamic: Dynamic::Bytes(7344), main: None, why: THIN, ..GEMM_SMALL },
     Bar { parts: &["conv", "_f32"], code: 80 * 1024, registers: 120, narrow: SCALARS, dynamic: Dynamic::Bytes(17408), main: None, why: FOUND, ..GEMM_SMALL },
     Bar { parts: &["conv"], code: 72 * 1024, registers: 140, occupancy: 3, narrow: SCALARS, main: None, why: FOUND, ..GEMM_SMALL },
     Bar { parts: &["recurrent_walk", "_f32"], threads: 256, registers: 124, occupancy: 2, narrow: SCALARS, dynamic: Dynamic::Bytes(WALK_BYTES), main: None, why: WALK, ..GEMM_SMALL },
@@ -229,8 +236,8 @@ const BARS: &[Bar] = &[
     Bar { parts: &["nll"], narrow: SCALARS, why: "labels, weights and losses are single numbers", ..POINTWISE },
     Bar { parts: &["fold_"], narrow: SCALARS, why: "sums and extremes are single numbers", ..POINTWISE },
     Bar { parts: &["place_"], narrow: SCALARS, why: ONE_BY_ONE, ..POINTWISE },
-    Bar { parts: &["sgd"], narrow: 7, why: "scalars, and 8 bytes of the bf16 shadow", ..POINTWISE },
-    Bar { parts: &["adam"], registers: 48, narrow: 7, why: "corrections from the count that the device keeps; numbers of its rule that change from step to step; 8 bytes of the bf16 shadow", ..POINTWISE },
+    Bar { parts: &["sgd"], narrow: 56, why: "scalars, 8 bytes of a copy in 16 bits, single numbers of turned copies", ..POINTWISE },
+    Bar { parts: &["adam"], registers: 48, narrow: 56, why: "corrections from the count that the device keeps; numbers of its rule that change from step to step; 8 bytes of a copy in 16 bits, single numbers of turned copies", ..POINTWISE },
     Bar { parts: &["count_pass"], narrow: SCALARS, why: "one counter", ..POINTWISE },
     Bar { parts: &["running_average"], narrow: SCALARS, why: "a few numbers per layer", ..POINTWISE },
     Bar { parts: &["average"], narrow: 2, why: "the weight of a run, and whether it is skipped", ..POINTWISE },

@@ -15,7 +15,43 @@ use crate::op::{
 use crate::{allocate, Result, Shape};
 
 impl<'a> Launch<'a> {
-    pub(super) fn conv(mut self, conv: Conv, way: ConvWay, tail: LinearTail) -> Result<()> {
+    pub(super) fn conv(self, conv: Conv, way: ConvWay, tail: LinearTail) -> Result<()> {
+        self.conv_along(conv, way, tail, None)
+    }
+
+    /// A convolution and normalisation with known statistics, in its tail.
+    pub(super) fn conv_normalize(
+        self,
+        conv: Conv,
+        way: ConvWay,
+        tail: LinearTail,
+        normalize: Normalize,
+    ) -> Result<()> {
+        let first = if tail.bias == Bias::Added { 3 } else { 2 };
+        let statistics = self.group_statistics(first, normalize)?;
+        let (gamma, zeros);
+        let shift = match self.operands.reads[first + 2..] {
+            [weight, beta] => {
+                gamma = Some(weight.values()?);
+                beta.values()?
+            }
+            _ => {
+                (gamma, zeros) = (None, vec![0.0; statistics.mean.len()]);
+                &zeros
+            }
+        };
+        let scale = statistics.scales(gamma);
+        let line = simd::ChannelLine { centre: statistics.mean, scale: &scale, shift };
+        self.conv_along(conv, way, tail, Some(line))
+    }
+
+    fn conv_along(
+        mut self,
+        conv: Conv,
+        way: ConvWay,
+        tail: LinearTail,
+        line: Option<simd::ChannelLine<'_>>,
+    ) -> Result<()> {
         let (x, y) = (self.shape(self.step.inputs[0]), self.shape(self.step.outputs[0]));
         let shape = conv_shape(&conv, x, y);
         let bias = match tail.bias {
@@ -32,7 +68,7 @@ impl<'a> Launch<'a> {
             },
         });
         let activation = tail.activation.map_or(Ok(Activation::None), activation)?;
-        let tail = ConvTail { bias, activation, dropout, mask: None };
+        let tail = ConvTail { bias, line, activation, dropout, mask: None };
         let (x, weight) = (self.operands.reads[0].values()?, self.operands.reads[1].values()?);
         allocate::probe(8 * size_of_val(weight), "a convolution's packed weights")?;
         let conv = simd::Conv { shape, way: loops(way), weight, tail };

@@ -22,7 +22,7 @@ use super::simd::Isa;
 use super::{plain, rounding, state};
 use crate::backend::{Memory, Run};
 use crate::graph::NodeId;
-use crate::kernel::Kernel;
+use crate::kernel::{FusedImages, Kernel};
 use crate::plan::{Plan, Step};
 use crate::scalars::{Scalars, TrainingState};
 use crate::{allocate, Error, Precision, Result, Shape};
@@ -143,6 +143,9 @@ impl<'a> Launch<'a> {
             }
             Kernel::Transpose { extents } => self.transpose(*extents),
             Kernel::Conv { conv, way, tail } => self.conv(*conv, *way, *tail),
+            Kernel::FusedImages(FusedImages::ConvNormalize {
+                conv, way, tail, normalize, ..
+            }) => self.conv_normalize(*conv, *way, *tail, *normalize),
             Kernel::ConvInputGradient { conv, way, mask } => {
                 self.conv_input_gradient(*conv, *way, *mask)
             }

@@ -29,8 +29,8 @@ mod reductions;
 pub(crate) use base::Isa;
 pub(crate) use elementwise::{chain, Activation};
 pub(crate) use images::{
-    normalize, normalize_gradient, statistics, statistics_gradient, Affine, Conv, ConvShape,
-    ConvTail, ConvWay, ConvWeightGradient, Extent, Groups, Pooling, Statistics, Sums,
+    normalize, normalize_gradient, statistics, statistics_gradient, Affine, ChannelLine, Conv,
+    ConvShape, ConvTail, ConvWay, ConvWeightGradient, Extent, Groups, Pooling, Statistics, Sums,
 };
 pub(crate) use moving::{blend, copy, gather, gather_gradient, take, take_gradient, transpose};
 pub(crate) use optimiser::{

@@ -12,6 +12,7 @@ use crate::backend::cuda::gather::{
 use crate::backend::cuda::geometry::{divider, Extents};
 use crate::backend::cuda::launch::{Grid, Launch};
 use crate::backend::cuda::memory::Address;
+use crate::backend::cuda::thin::{thin_grid, Sums};
 use crate::graph::{MemoryFormat, ParamRole};
 use crate::kernel::{Bias, BiasGradient, ConvGradient, LinearTail, Sink};
 use crate::op::{Conv, Dropout, Store};
@@ -25,15 +26,17 @@ impl Lowering<'_> {
     pub(super) fn conv(&mut self, conv: &Conv, tail: &LinearTail) -> Result<Vec<Launch>> {
         let y = self.output_shape(0).clone();
         let images = Images::new(conv, self.input_shape(0), &y).lying(self.input_format(0));
+        let sums = Sums::of(&images);
         let [_, outputs] = images.of_group();
-        let whole = outputs.is_multiple_of(ELEMENTS_PER_BLOCK as usize);
+        let columns = if sums == Sums::Thin { images.outputs } else { outputs };
+        let whole = columns.is_multiple_of(ELEMENTS_PER_BLOCK as usize);
         let is_constant = |dropout: &Dropout| dropout.rate.constant_scale().is_some();
         let fused = tail.dropout.filter(|dropout| whole && is_constant(dropout));
-        let mut params = self.conv_params(images.forward(), images.outputs)?;
+        let mut params = self.conv_params(images.forward(), images.outputs, sums)?;
         params.places = divider(images.sample_places());
         self.add_tail(&mut params, &LinearTail { dropout: fused, ..*tail })?;
         let d = params.d;
-        let mut launches = vec![self.conv_launch("conv", params, images.groups())];
+        let mut launches = vec![self.conv_launch("conv", params, images.groups(), sums)];
         if let Some(dropout) = tail.dropout.filter(|_| fused.is_none()) {
             launches.push(self.dropout_of(dropout, &y, self.product_type(), [d, d]));
         }
@@ -67,12 +70,13 @@ impl Lowering<'_> {
         mask: Option<f64>,
     ) -> Result<Vec<Launch>> {
         let images = Images::new(conv, self.output_shape(0), self.input_shape(0));
-        let mut params = self.conv_params(images.input_gradient(), images.inputs)?;
+        let sums = Sums::of_input_gradient(&images);
+        let mut params = self.conv_params(images.input_gradient(), images.inputs, sums)?;
         if let Some(scale) = mask {
             params.mask_source = self.read_as(2, self.product_type())?;
             params.mask_scale = scale as f32;
         }
-        Ok(vec![self.conv_launch("conv_input_gradient", params, images.groups())])
+        Ok(vec![self.conv_launch("conv_input_gradient", params, images.groups(), sums)])
     }
 
     /// A layer's gradients, where they are stored or a value like others.
@@ -104,6 +108,7 @@ impl Lowering<'_> {
             let (extents, gather) = images.weight_gradient();
             let Extents { m, n, k } = extents;
             let has_bias = layer.bias == BiasGradient::Computed;
+            let sums = Sums::of(&images);
             let params = KilnConvWeightGradient {
                 d: self.write_as(written, DType::F32)?,
                 d_bias: if has_bias { self.write(written + 1)? } else { Address::NONE },
@@ -115,12 +120,13 @@ impl Lowering<'_> {
                 k: k as i32,
                 ld: images.outputs as i32,
                 groups: images.groups() as u32,
+                thin: u32::from(sums == Sums::Thin),
                 store: store(layer.store),
                 ..Default::default()
             };
             written += if has_bias { 2 } else { 1 };
-            let (groups, bias) = (images.groups(), has_bias.then_some(images.outputs));
-            prepared.push((Gradients { extents, groups, bias }, params));
+            let (groups, bias) = (images.groups(), layer.bias);
+            prepared.push((Gradients { extents, groups, bias, sums }, params));
         }
         let group = KILN_CONV_GROUP as usize;
         Ok(prepared.chunks(group).map(|layers| self.weight_launch(layers)).collect())
@@ -151,7 +157,11 @@ impl Lowering<'_> {
             params.tickets = self.scratch.numbers(tickets);
         }
         let grid = grid_of(blocks, self.precision, self.machine);
-        Launch::new(format!("conv_weight_gradient_{}", self.precision), grid, params)
+        let kernel = match shapes.iter().any(|layer| layer.sums == Sums::Thin) {
+            true => "conv_weight_gradient_thin",
+            false => "conv_weight_gradient",
+        };
+        Launch::new(format!("{kernel}_{}", self.precision), grid, params)
     }
 
     /// How an input lies in memory.
@@ -167,12 +177,16 @@ impl Lowering<'_> {
         &mut self,
         (Extents { m, n, k }, gather): (Extents, KilnGather),
         ld: usize,
+        sums: Sums,
     ) -> Result<KilnConvParams> {
         let factors = self.product_type();
         Ok(KilnConvParams {
             d: self.write_as(0, factors)?,
             a: self.read_as(0, factors)?,
-            b: self.packed_weights(1, factors)?,
+            b: match sums {
+                Sums::Tiles => self.packed_weights(1, factors)?,
+                Sums::Thin => self.read_as(1, factors)?,
+            },
             gather,
             m: m as i32,
             n: n as i32,
@@ -188,8 +202,19 @@ impl Lowering<'_> {
         family: &str,
         mut params: KilnConvParams,
         groups: usize,
+        sums: Sums,
     ) -> Launch {
         let [m, n, k] = [params.m, params.n, params.k].map(|extent| extent as usize);
+        if sums == Sums::Thin {
+            let row = params.gather.positions[2].divisor as usize;
+            params.strips = divider(row.div_ceil(KILN_THIN_STRIP as usize));
+            let strips = match family {
+                "conv_pool" => m >> params.windows.shifts.iter().sum::<u32>(),
+                _ => m / row * params.strips.divisor as usize,
+            };
+            let grid = thin_grid(strips, params.ld as usize, k, self.machine);
+            return Launch::new(format!("{family}_thin_{}", self.precision), grid, params);
+        }
         let (grid, _) = conv_grid(Extents { m, n, k }, groups, self.precision, self.machine);
         params.split = self.conv_split(&grid);
         Launch::new(format!("{family}_{}", self.precision), grid, params)
@@ -206,8 +231,8 @@ impl Lowering<'_> {
         KilnSplitK { partials, tickets, splits: splits as i32 }
     }
 
-    /// Weights `[outputs, inputs of a group, taps]` as `[outputs, taps, inputs of a group]`: a copy, made
-    /// once per run of parameters, unless either extent is one.
+    /// Weights `[outputs, inputs of a group, taps]` as `[outputs, taps, inputs of a group]`: a copy, which
+    /// updates keep if it is of a parameter, unless either extent is one.
     fn packed_weights(&mut self, index: usize, dtype: DType) -> Result<Address> {
         let at = self.read_as(index, dtype)?;
         let dims = self.input_shape(index).dims();
@@ -220,7 +245,7 @@ impl Lowering<'_> {
             Some(Place::Parameter(id))
                 if self.places.slots[id.index()].role == ParamRole::Trained =>
             {
-                Ok(self.scratch.turned(at, extents, dtype))
+                Ok(self.scratch.turned(id, at, extents, dtype))
             }
             _ => {
                 let copy = self.scratch.take(dtype.bytes() * extents.iter().product::<usize>());

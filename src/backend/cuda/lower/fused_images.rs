@@ -8,6 +8,7 @@ use crate::backend::cuda::gather::Images;
 use crate::backend::cuda::geometry::divider;
 use crate::backend::cuda::launch::Launch;
 use crate::backend::cuda::memory::Address;
+use crate::backend::cuda::thin::Sums;
 use crate::backend::cuda::windows::Matrix;
 use crate::kernel::{Bias, FusedImages, LinearTail, Planes, Skip};
 use crate::op::{
@@ -21,7 +22,7 @@ impl Lowering<'_> {
             FusedImages::ConvPool { conv, tail, pool, planes } => {
                 self.conv_pool(conv, tail, *pool, *planes)
             }
-            FusedImages::ConvNormalize { conv, tail, normalize, skip } => {
+            FusedImages::ConvNormalize { conv, tail, normalize, skip, .. } => {
                 self.conv_normalize(conv, tail, *normalize, *skip)
             }
             FusedImages::ConvInputGradient { conv, skip, mask, unpool } => {
@@ -55,7 +56,8 @@ impl Lowering<'_> {
         let (x, y) = (self.input_shape(0).clone(), self.output_shape(0).clone());
         let places = window_places(&conv.window, &x)?;
         let images = Images::new(conv, &x, &image_of(&y, places)).lying(self.input_format(0));
-        let mut params = self.conv_params(images.pooled(&pool.0, &y), images.outputs)?;
+        let sums = Sums::of(&images);
+        let mut params = self.conv_params(images.pooled(&pool.0, &y), images.outputs, sums)?;
         params.places = divider(spatial(&y).iter().product());
         params.planar = u32::from(planes == Planes::Apart);
         params.windows = windows(&pool, places);
@@ -63,7 +65,7 @@ impl Lowering<'_> {
             params.windows.index = self.write(1)?;
         }
         self.add_tail(&mut params, tail)?;
-        Ok(vec![self.conv_launch("conv_pool", params, images.groups())])
+        Ok(vec![self.conv_launch("conv_pool", params, images.groups(), sums)])
     }
 
     fn conv_normalize(
@@ -75,7 +77,8 @@ impl Lowering<'_> {
     ) -> Result<Vec<Launch>> {
         let (x, y) = (self.input_shape(0).clone(), self.output_shape(0).clone());
         let images = Images::new(conv, &x, &y).lying(self.input_format(0));
-        let mut params = self.conv_params(images.forward(), images.outputs)?;
+        let sums = Sums::of(&images);
+        let mut params = self.conv_params(images.forward(), images.outputs, sums)?;
         params.places = divider(images.sample_places());
         self.add_tail(&mut params, tail)?;
         let first = if tail.bias == Bias::Added { 3 } else { 2 };
@@ -91,7 +94,7 @@ impl Lowering<'_> {
             params.beta = self.read_as(first + 3, DType::F32)?;
         }
         params.eps = normalize.eps as f32;
-        Ok(vec![self.conv_launch("conv", params, images.groups())])
+        Ok(vec![self.conv_launch("conv", params, images.groups(), sums)])
     }
 
     fn fused_input_gradient(
@@ -108,7 +111,8 @@ impl Lowering<'_> {
             Some(pool) => image_of(&dx, window_places(&pool.0, &dx)?),
         };
         let images = Images::new(conv, &x, &dy);
-        let mut params = self.conv_params(images.input_gradient(), images.inputs)?;
+        let sums = Sums::of_input_gradient(&images);
+        let mut params = self.conv_params(images.input_gradient(), images.inputs, sums)?;
         let mut next = 2;
         let mut operand = || {
             next += 1;
@@ -127,7 +131,7 @@ impl Lowering<'_> {
             params.windows.index = self.read(operand())?;
             family = "conv_unpool";
         }
-        Ok(vec![self.conv_launch(family, params, images.groups())])
+        Ok(vec![self.conv_launch(family, params, images.groups(), sums)])
     }
 
     fn batch_statistics(&mut self) -> Result<Vec<Launch>> {

@@ -2,7 +2,7 @@
 //! Where a step's operands lie, in the type that its kernel takes.
 //!
 //! Kernels read and write one type of numbers. Mostly that is how values are stored; where it is
-//! not, copies are made: once per run of parameters and inputs, else beside the step.
+//! not, copies are made: of parameters when these change, of inputs once per run, else beside the step.
 
 use super::scratch::cast;
 use super::{address, internal, Lowering};
@@ -75,7 +75,8 @@ impl Lowering<'_> {
                 if stored == DType::F32
                     && self.places.slots[id.index()].role == ParamRole::Trained =>
             {
-                let all = self.scratch.cast(self.places.values, self.values_count(), dtype);
+                let (values, count) = (self.places.values, self.values_count());
+                let all = self.scratch.cast_values(values, count, dtype);
                 let start = self.places.slots[id.index()].start.0 / stored.bytes();
                 Ok(all.plus(start * dtype.bytes()))
             }

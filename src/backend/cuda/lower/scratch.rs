@@ -8,6 +8,7 @@ use crate::backend::cuda::geometry::{divider, transpose_grid};
 use crate::backend::cuda::launch::{Grid, Launch, Params};
 use crate::backend::cuda::memory::Address;
 use crate::backend::cuda::walks::Apart;
+use crate::graph::ParamId;
 use crate::scalars::{DropoutRates, RateSlot};
 use crate::DType;
 
@@ -25,14 +26,37 @@ pub(crate) struct Scratch {
     pub(crate) tables: Vec<(Address, Vec<u32>)>,
     /// The ticket of all optimisers.
     update_ticket: Option<Address>,
-    /// What runs before the first step: casts of what no step writes.
+    /// What runs before the first step: casts of inputs.
     pub(crate) prologue: Vec<Launch>,
     /// Recurrent layers that make a launch for each step, and why.
     pub(crate) apart: Vec<(String, Apart)>,
-    /// Casts that the prologue makes: from, to which type, where to.
+    /// What makes the copies of parameters, before the first step of a run for which they are not there.
+    pub(crate) copies: Vec<Launch>,
+    /// What an update does to them.
+    pub(crate) kept: Kept,
+    /// Casts that these make: from, to which type, where to.
     casts: Vec<(Address, DType, Address)>,
-    /// Turned weights that the prologue makes: from, where to.
-    turned: Vec<(Address, Address)>,
+    /// Parameters whose rows and columns change places in their copies.
+    turned: Vec<Turned>,
+}
+
+/// What an update does to the copies of parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// It makes those of the new values, or there is no update.
+    Current,
+    /// It leaves some behind.
+    Outdated,
+}
+
+/// A copy of a parameter, a batch of matrices, whose rows are columns.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turned {
+    of: ParamId,
+    pub(crate) copy: Address,
+    /// Of the parameter.
+    pub(crate) extents: [usize; 3],
+    pub(crate) dtype: DType,
 }
 
 /// Alignment of what kernels share no cache line of.
@@ -58,6 +82,8 @@ impl Scratch {
             update_ticket: None,
             prologue: Vec::new(),
             apart: Vec::new(),
+            copies: Vec::new(),
+            kept: Kept::Current,
             casts: Vec::new(),
             turned: Vec::new(),
         };
@@ -156,37 +182,69 @@ impl Scratch {
         at
     }
 
-    /// A copy in another type of numbers that no step writes, made once before the first step.
+    /// A copy of an input in another type, made once before the first step.
     pub(crate) fn cast(&mut self, from: Address, count: usize, dtype: DType) -> Address {
-        let same = |cast: &&(Address, DType, Address)| (cast.0, cast.1) == (from, dtype);
-        if let Some((.., copy)) = self.casts.iter().find(same) {
-            return *copy;
+        self.casted(from, count, dtype, |scratch| &mut scratch.prologue)
+    }
+
+    /// A copy of all parameters in another type.
+    pub(crate) fn cast_values(&mut self, from: Address, count: usize, dtype: DType) -> Address {
+        self.casted(from, count, dtype, |scratch| &mut scratch.copies)
+    }
+
+    fn casted(
+        &mut self,
+        from: Address,
+        count: usize,
+        dtype: DType,
+        launches: fn(&mut Self) -> &mut Vec<Launch>,
+    ) -> Address {
+        if let Some(copy) = self.copy_in(from, dtype) {
+            return copy;
         }
         let copy = self.take(dtype.bytes() * count);
-        self.prologue.push(cast([copy, from], count, [DType::F32, dtype]));
+        launches(self).push(cast([copy, from], count, [DType::F32, dtype]));
         self.casts.push((from, dtype, copy));
         copy
     }
 
-    /// A batch of matrices that no step writes with rows as columns, made once before the first step.
-    pub(crate) fn turned(&mut self, from: Address, extents: [usize; 3], dtype: DType) -> Address {
-        if let Some((_, copy)) = self.turned.iter().find(|(known, _)| *known == from) {
-            return *copy;
+    /// The copy in another type, if there is one.
+    pub(crate) fn copy_in(&self, from: Address, dtype: DType) -> Option<Address> {
+        let same = |cast: &&(Address, DType, Address)| (cast.0, cast.1) == (from, dtype);
+        self.casts.iter().find(same).map(|(.., copy)| *copy)
+    }
+
+    /// The copies of a parameter with rows as columns.
+    pub(crate) fn turned_of(&self, id: ParamId) -> impl Iterator<Item = &Turned> {
+        self.turned.iter().filter(move |turned| turned.of == id)
+    }
+
+    /// A parameter, a batch of matrices in a type, with rows as columns.
+    pub(crate) fn turned(
+        &mut self,
+        of: ParamId,
+        from: Address,
+        extents: [usize; 3],
+        dtype: DType,
+    ) -> Address {
+        let same = |turned: &&Turned| (turned.extents, turned.dtype) == (extents, dtype);
+        if let Some(turned) = self.turned_of(of).find(same) {
+            return turned.copy;
         }
         let count: usize = extents.iter().product();
         let copy = self.take(dtype.bytes() * count);
-        self.turned.push((from, copy));
+        self.turned.push(Turned { of, copy, extents, dtype });
         let piece = turned_piece([copy, from], extents);
         let kernel = format!("copy_pieces_{}", 8 * dtype.bytes());
         let extra_bytes = 2 * dtype.bytes() * count;
-        // What the last launch copies is there as early: only numbers that no step writes are turned.
+        // What the last launch copies is there as early.
         if let Some(Launch {
             kernel: last,
             grid,
             params: Params::Copy(params),
             extra_bytes: all,
             ..
-        }) = self.prologue.last_mut()
+        }) = self.copies.last_mut()
         {
             let pieces = grid.blocks[1] as usize;
             if *last == kernel && pieces < params.pieces.len() {
@@ -199,8 +257,7 @@ impl Scratch {
         }
         let mut params = KilnCopyParams::default();
         params.pieces[0] = piece;
-        self.prologue
-            .push(Launch { extra_bytes, ..Launch::new(kernel, Grid::over(count), params) });
+        self.copies.push(Launch { extra_bytes, ..Launch::new(kernel, Grid::over(count), params) });
         copy
     }
 }

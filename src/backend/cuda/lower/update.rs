@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The norm of all gradients and the optimisers, over ranges of the flat arenas.
 
+use super::scratch::{Kept, Turned};
 use super::{internal, Lowering};
 use crate::backend::cuda::abi::*;
-use crate::backend::cuda::geometry::norm_blocks;
+use crate::backend::cuda::geometry::{divider, norm_blocks};
 use crate::backend::cuda::launch::{Grid, Launch};
 use crate::backend::cuda::memory::Address;
-use crate::graph::{ParamId, ParamRole};
+use crate::graph::{NodeId, ParamId, ParamRole};
 use crate::kernel::{Clip, Kernel};
 use crate::op::{Decay, Nesterov, Op, StateRule, Update, UpdateRule};
 use crate::plan::{Place, Step};
@@ -117,7 +118,46 @@ impl Lowering<'_> {
                 params.averages = self.averages(ParamRole::Trained)?;
             }
         }
-        Ok(launches(kernel, &params, &self.updated(self.step)?))
+        let copied = self.keep_copies(&mut params);
+        let mut launches = launches(kernel, &params, &self.updated(self.step)?);
+        if let Some(first) = launches.first_mut() {
+            first.extra_bytes += copied;
+        }
+        Ok(launches)
+    }
+
+    /// Tells an optimiser of the copies of what it updates that products before it read; their bytes.
+    fn keep_copies(&mut self, params: &mut KilnOptimizerParams) -> usize {
+        let (low, is_updated) =
+            (self.product_type(), |&node: &NodeId| match self.plan.graph.node(node).op {
+                Op::Update(id, _) => Some(id),
+                _ => None,
+            });
+        let mut updated: Vec<ParamId> = self.step.outputs.iter().filter_map(is_updated).collect();
+        updated.sort_unstable_by_key(|id| self.places.slots[id.index()].start);
+        let mut bytes = 0;
+        if let Some(shadow) = self.scratch.copy_in(self.places.values, low) {
+            (params.shadow, params.shadow_type) = (shadow, copy_type(low));
+            let elements = |id: &ParamId| self.plan.graph.parameters()[id.index()].shape.elements();
+            bytes += low.bytes() * updated.iter().map(elements).sum::<usize>();
+        }
+        let (mut words, mut further) = (Vec::new(), 0);
+        for &id in &updated {
+            let start = (self.places.slots[id.index()].start.0 / DType::F32.bytes()) as u32;
+            let mut copies = self.scratch.turned_of(id);
+            if let Some(copy) = copies.next() {
+                let count = copy.extents.iter().product::<usize>();
+                bytes += copy.dtype.bytes() * count;
+                params.turned_count += 1;
+                words.extend(turned_words(start, count as u32, copy));
+            }
+            further += copies.count();
+        }
+        if further > 0 {
+            self.scratch.kept = Kept::Outdated;
+        }
+        params.turned = self.scratch.table(words);
+        bytes
     }
 
     /// What an optimiser's step updates.
@@ -240,6 +280,36 @@ pub(super) struct Stretch {
     pub(super) x: Address,
     pub(super) count: u32,
     pub(super) grid: usize,
+}
+
+fn copy_type(dtype: DType) -> KilnCopyType {
+    match dtype {
+        DType::Bf16 => KILN_COPY_BF16,
+        DType::F16 => KILN_COPY_F16,
+        _ => KILN_COPY_F32,
+    }
+}
+
+const _: () = assert!(std::mem::size_of::<KilnTurned>() == 48);
+
+/// A [`KilnTurned`] as it lies in a table.
+fn turned_words(start: u32, count: u32, copy: &Turned) -> [u32; 12] {
+    let [columns, rows] = [copy.extents[2], copy.extents[1]].map(divider);
+    let (low, high) = (copy.copy.0 as u32, (copy.copy.0 >> 32) as u32);
+    [
+        start,
+        count,
+        columns.divisor,
+        columns.multiplier,
+        columns.shift,
+        rows.divisor,
+        rows.multiplier,
+        rows.shift,
+        copy_type(copy.dtype),
+        0,
+        low,
+        high,
+    ]
 }
 
 /// What neighbours must have in common to be trained in one stretch.

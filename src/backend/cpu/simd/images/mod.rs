@@ -6,7 +6,9 @@ mod conv;
 mod normalize;
 mod pooling;
 
-pub(crate) use conv::{Conv, ConvShape, ConvTail, ConvWay, ConvWeightGradient, Extent};
+pub(crate) use conv::{
+    ChannelLine, Conv, ConvShape, ConvTail, ConvWay, ConvWeightGradient, Extent,
+};
 pub(crate) use normalize::{normalize, normalize_gradient, statistics, statistics_gradient};
 pub(crate) use normalize::{Affine, Groups, Statistics, Sums};
 pub(crate) use pooling::Pooling;

@@ -318,8 +318,8 @@ pub(super) fn applies_tails(case: &Case, [of_y, of_dx]: [f64; 2]) {
                 })
                 .collect();
             everywhere(|pool, isa| {
-                let tail =
-                    ConvTail { bias: Some(&bias), activation, dropout: Some(dropout), mask: None };
+                let (bias, dropout) = (Some(&*bias), Some(dropout));
+                let tail = ConvTail { bias, activation, dropout, ..ConvTail::NONE };
                 assert_close(&case.forward(pool, isa, tail), &wanted, of_y);
             });
         }

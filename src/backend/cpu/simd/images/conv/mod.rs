@@ -18,7 +18,7 @@ mod winograd;
 
 pub(crate) use direct::{Conv, ConvWay};
 pub(crate) use shape::{ConvShape, Extent};
-pub(crate) use tail::ConvTail;
+pub(crate) use tail::{ChannelLine, ConvTail};
 pub(crate) use weight_gradient::ConvWeightGradient;
 
 use super::base::{on_line, LINE};

@@ -7,17 +7,31 @@ use super::elementwise::{activate_in_place, Activation};
 use super::products::MaskNonZero;
 use super::random::{keep_runs, Dropout};
 
-/// What becomes of sums: `mask(dropout(activation(sum + bias)))`.
+/// What becomes of sums: `mask(dropout(activation(line(sum + bias))))`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConvTail<'a> {
     /// One number per channel of the target, or more behind.
     pub(crate) bias: Option<&'a [f32]>,
     /// Applied to the sum.
+    pub(crate) line: Option<ChannelLine<'a>>,
+    /// Applied after it.
     pub(crate) activation: Activation,
     /// Applied after it; rows are pixels.
     pub(crate) dropout: Option<Dropout>,
     /// Applied last; as many elements as the target.
     pub(crate) mask: Option<MaskNonZero<'a>>,
+}
+
+/// `(sum - centre) * scale + shift`: normalisation with known statistics. One number per channel of the
+/// target, or more behind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChannelLine<'a> {
+    /// What becomes 0.
+    pub(crate) centre: &'a [f32],
+    /// The factors.
+    pub(crate) scale: &'a [f32],
+    /// The addends.
+    pub(crate) shift: &'a [f32],
 }
 
 /// Where a tile's results go. Rows are pixels, columns channels.
@@ -70,13 +84,22 @@ impl Spot {
 
 impl ConvTail<'_> {
     /// Sums, and nothing else.
-    pub(crate) const NONE: ConvTail<'static> =
-        ConvTail { bias: None, activation: Activation::None, dropout: None, mask: None };
+    pub(crate) const NONE: ConvTail<'static> = ConvTail {
+        bias: None,
+        line: None,
+        activation: Activation::None,
+        dropout: None,
+        mask: None,
+    };
 
     /// # Panics
     /// If a slice is too short for a target of so many elements and channels.
     pub(super) fn check(&self, elements: usize, channels: usize) {
         assert!(self.bias.is_none_or(|bias| bias.len() >= channels), "bias too short");
+        if let Some(ChannelLine { centre, scale, shift }) = self.line {
+            let numbers = centre.len().min(scale.len()).min(shift.len());
+            assert!(numbers >= channels, "a number for each channel");
+        }
         assert!(self.mask.as_ref().is_none_or(|mask| mask.y.len() == elements), "a mask's length");
     }
 
@@ -142,6 +165,10 @@ impl ConvTail<'_> {
         first: usize,
         kept: Option<&Kept>,
     ) {
+        if let Some(line) = &self.line {
+            // SAFETY: the caller's.
+            unsafe { line.apply(&mut tile, spot) }
+        }
         match self.activation {
             Activation::None => {}
             Activation::Relu => {
@@ -211,6 +238,28 @@ impl ConvTail<'_> {
                     let lanes = spot.lanes::<V>(vector);
                     tile[row][vector] = load(to.wrapping_add(vector * V::LANES), lanes);
                 }
+            }
+        }
+    }
+}
+
+impl ChannelLine<'_> {
+    /// # Safety
+    /// The columns are channels that [`ConvTail::check`] knew.
+    #[inline(always)]
+    unsafe fn apply<V: Vector, const R: usize, const C: usize>(
+        &self,
+        tile: &mut [[V; C]; R],
+        spot: &Spot,
+    ) {
+        for vector in 0..C {
+            let (at, lanes) = (spot.channel + vector * V::LANES, spot.lanes::<V>(vector));
+            let [centre, scale, shift] = [self.centre, self.scale, self.shift].map(|numbers| {
+                // SAFETY: the caller's; no lane lies behind the last channel.
+                unsafe { load::<V>(numbers.as_ptr().wrapping_add(at), lanes) }
+            });
+            for row in tile.iter_mut() {
+                row[vector] = row[vector].sub(centre).mul_add(scale, shift);
             }
         }
     }

@@ -82,7 +82,7 @@ impl Groups {
 
 impl Statistics<'_> {
     /// What centred elements of each group are multiplied by.
-    pub(super) fn scales(&self, gamma: Option<&[f32]>) -> Vec<f32> {
+    pub(crate) fn scales(&self, gamma: Option<&[f32]>) -> Vec<f32> {
         let scale = |(group, &variance): (usize, &f32)| {
             let gamma = gamma.map_or(1.0, |gamma| f64::from(gamma[group]));
             (gamma / (f64::from(variance) + self.eps).sqrt()) as f32
