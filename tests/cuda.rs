@@ -13,6 +13,8 @@ mod convolutions;
 mod dropout_rates;
 #[path = "cuda/failures.rs"]
 mod failures;
+#[path = "cuda/feeding.rs"]
+mod feeding;
 #[path = "cuda/fused_images.rs"]
 mod fused_images;
 #[path = "cuda/images.rs"]

@@ -83,6 +83,8 @@ mod recurrent;
 mod recurrent_gradient;
 #[path = "kernels/reduce.rs"]
 mod reduce;
+#[path = "kernels/samples.rs"]
+mod samples;
 #[path = "kernels/softmax.rs"]
 mod softmax;
 #[path = "kernels/state.rs"]
@@ -111,7 +113,7 @@ macro_rules! families {
 }
 
 families! {
-    chain dropout reduce along softmax cross_entropy optimizer unscale copies pieces indexed state linear gradients batches
+    chain dropout reduce along softmax cross_entropy optimizer unscale copies pieces indexed samples state linear gradients batches
     pooling normalize batch_norm blend conv recurrent recurrent_gradient ceilings
 }
 

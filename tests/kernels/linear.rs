@@ -52,12 +52,7 @@ const TAILS: [Tail; 6] = [
         gap: 8,
         ..PLAIN
     },
-    Tail {
-        activation: KILN_UNARY_TANH,
-        dropout: KILN_RATE_CONSTANT,
-        residual: true,
-        ..PLAIN
-    },
+    Tail { activation: KILN_UNARY_TANH, dropout: KILN_RATE_CONSTANT, residual: true, ..PLAIN },
     Tail { rows: 3, ..RELU_DROPOUT },
     Tail { rows: 2, gap: 8, dropout: KILN_RATE_SCHEDULED, ..PLAIN },
 ];
@@ -160,7 +155,8 @@ fn linear(gpu: &Gpu, method: &Method, [m, n, k]: [usize; 3], splits: usize, tail
         gpu.ledger().compare(&kernel, &format!("before, {case}"), &got, &before, exactness);
     }
     let drops = tail.dropout != KILN_RATE_NONE;
-    let kept = |at: usize| !drops || site.keeps(at / n / tail.rows, at / n % tail.rows * n + at % n);
+    let kept =
+        |at: usize| !drops || site.keeps(at / n / tail.rows, at / n % tail.rows * n + at % n);
     let finish = |(at, sum): (usize, &Want)| {
         let scale = if drops { f64::from(site.params.scale) } else { 1.0 };
         let residual = if tail.residual { residual.at(at / n, at % n) } else { 0.0 };
