@@ -481,6 +481,18 @@ typedef struct KilnChoiceParams {
   KilnMask mask;
 } KilnChoiceParams;
 
+/* take_bytes, take_bytes_ragged: samples by their numbers, of elements that bytes tell. take_bytes counts in units of four. */
+typedef struct KilnTakeBytesParams {
+  float* y;                    /* [picks, row] */
+  const unsigned char* x;      /* [rows, row] */
+  const unsigned int* palette; /* [channels, 256], bits of f32 */
+  const int* index;            /* [picks] */
+  unsigned int count;          /* units of y */
+  unsigned int rows;
+  KilnDivider row;   /* units of a sample */
+  KilnDivider plane; /* units of a channel */
+} KilnTakeBytesParams;
+
 /* Sums that a block of take_gradient_T holds, and indices that it lists at a time. */
 #define KILN_CHOICE_SUMS 8192
 #define KILN_CHOICE_LIST 1024

@@ -215,6 +215,18 @@ impl Device {
         matches!(self.kind, Kind::Paper { .. })
     }
 
+    /// To bring data to the device before a network asks for them; `None` where kernels use the host's memory
+    /// or there is no device.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if it cannot be opened.
+    pub(crate) fn depot(&self) -> Result<Option<cuda::Depot>> {
+        match &self.kind {
+            Kind::Cuda { ordinal, held, .. } => cuda::Depot::open(*ordinal, held).map(Some),
+            Kind::Cpu { .. } | Kind::Paper { .. } => Ok(None),
+        }
+    }
+
     /// Opens the device.
     pub(crate) fn open(&self) -> Result<Box<dyn Backend>> {
         match &self.kind {

@@ -304,9 +304,9 @@ impl<M> Net<M> {
 
     /// Shapes of the network's outputs in a plan, where a loss comes before them.
     pub(crate) fn shapes_behind_loss<O: Values>(&self, plan: PlanId) -> Result<O::Of<Shape>> {
-        let shapes = self.runner.plan(plan)?.results().into_iter().skip(1).cloned();
+        let types = self.runner.plan(plan)?.results.iter().skip(1);
         let mut lists = self.runner.lists(plan).iter().copied();
-        join::<O, _>(&mut shapes.into_iter(), &mut lists).ok_or_else(unstructured)
+        join::<O, _>(&mut types.map(|ty| ty.shape.clone()), &mut lists).ok_or_else(unstructured)
     }
 
     pub(crate) fn specs(&self) -> &Arc<Vec<ParamSpec>> {
@@ -431,19 +431,16 @@ impl<M> Net<M> {
     }
 
     /// As [`run`](Net::run) with a loss, without waiting for a device that works on its own; only
-    /// numbers are brought back: the loss, the outputs and then, of a step with clipping, the norm,
-    /// at the place that is returned.
+    /// numbers are brought back: the loss, and of a step with clipping the norm.
     pub(crate) fn run_later<I: Values, O: Values, T: Values>(
         &mut self,
         call: Call<'_, O, T>,
-    ) -> Result<(Numbers, usize)>
+    ) -> Result<Numbers>
     where
         M: Module<I, O>,
     {
         let id = self.prepare::<I, O, T>(&call)?;
-        let numbers = self.runner.run_later(id, &call.scalars, call.given.tensors())?;
-        let outputs = O::LEAVES + self.runner.lists(id).iter().sum::<usize>();
-        Ok((numbers, 1 + outputs))
+        self.runner.run_later(id, &call.scalars, call.given.tensors())
     }
 
     /// A call's plan, once its inputs are known to fit.

@@ -97,10 +97,14 @@ pub struct Plan {
     pub buffers: Vec<Buffer>,
     /// The buffer and node of each value that a run returns.
     pub outputs: Vec<(NodeId, BufferId)>,
+    /// Types of the function's results. Of a training step a run returns the first alone, the loss.
+    pub results: Vec<TensorType>,
     /// The inputs whose gradients are returned, in order, behind the results.
     pub gradients: Vec<InputId>,
     /// Size of the arena.
     pub arena: Bytes,
+    /// What it would be if no buffers shared bytes.
+    pub unshared: Bytes,
     /// Number of lanes in use.
     pub lanes: usize,
     /// Number of events.
@@ -134,8 +138,6 @@ impl Plan {
 
     /// Sums over the plan.
     pub fn totals(&self) -> Totals {
-        let arena =
-            |buffer: &&Buffer| matches!(buffer.place, Place::Arena(_) | Place::Uploaded(..));
         let size = |ty: &TensorType| ty.shape.elements() * ty.dtype.bytes();
         let sum = |numbers: &mut dyn Iterator<Item = usize>| numbers.fold(0, usize::saturating_add);
         let draws = |id: &NodeId| self.graph.node(*id).op.is_random();
@@ -147,15 +149,10 @@ impl Plan {
             bytes: sum(&mut self.steps.iter().map(|step| step.bytes)),
             flops: sum(&mut self.steps.iter().map(|step| step.flops)),
             arena_bytes: self.arena.0,
-            unshared_bytes: self.buffers.iter().filter(arena).map(|b| size(&b.ty)).sum(),
+            unshared_bytes: self.unshared.0,
             mask_bytes: written().filter(is_mask).map(|&id| size(&self.graph.node(id).ty)).sum(),
             random_steps: self.steps.iter().filter(|s| s.nodes.iter().any(draws)).count(),
         }
-    }
-
-    /// Shapes of the values that a run returns.
-    pub fn results(&self) -> Vec<&crate::Shape> {
-        self.outputs.iter().map(|(node, _)| &self.graph.node(*node).ty.shape).collect()
     }
 
     /// Parameters whose gradients the plan stores.

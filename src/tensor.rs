@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Host tensors: what goes into a network and what comes out of it.
 
+use std::any::Any;
+use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::op::TensorType;
@@ -13,15 +16,29 @@ use crate::{allocate, DType, Error, Result, Shape};
 /// assert_eq!(x.shape().dims(), [2, 3]);
 /// # Ok::<(), kiln::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Tensor {
     shape: Shape,
     data: Data,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+/// Floating-point numbers that lie where a backend finds them without the host: such as rows of a table on a
+/// device.
+pub(crate) trait Elsewhere: Debug + Send + Sync {
+    /// The elements; the host has them from then on.
+    fn values(&self) -> Result<&[f32]>;
+
+    /// A range of so many samples, without the elements, where that is possible.
+    fn samples(&self, of: usize, range: Range<usize>) -> Option<Arc<dyn Elsewhere>>;
+
+    /// For the backend that knows what it is.
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
+#[derive(Clone, Debug)]
 enum Data {
     F32(Arc<Vec<f32>>),
+    Elsewhere(Arc<dyn Elsewhere>),
     I32(Arc<Vec<i32>>),
     I64(Arc<Vec<i64>>),
     /// Zeros that there is no memory for, which whoever reads them is told.
@@ -94,6 +111,19 @@ impl Tensor {
         Tensor { shape, data: Data::F32(data) }
     }
 
+    /// Elements that lie elsewhere, as many as the shape has.
+    pub(crate) fn from_elsewhere(shape: impl Into<Shape>, data: Arc<dyn Elsewhere>) -> Self {
+        Tensor { shape: shape.into(), data: Data::Elsewhere(data) }
+    }
+
+    /// Where the elements lie, if that is elsewhere.
+    pub(crate) fn elsewhere(&self) -> Option<&Arc<dyn Elsewhere>> {
+        match &self.data {
+            Data::Elsewhere(data) => Some(data),
+            Data::F32(_) | Data::I32(_) | Data::I64(_) | Data::Refused => None,
+        }
+    }
+
     /// The extents.
     pub fn shape(&self) -> &Shape {
         &self.shape
@@ -102,7 +132,7 @@ impl Tensor {
     /// The element type.
     pub fn dtype(&self) -> DType {
         match self.data {
-            Data::F32(_) | Data::Refused => DType::F32,
+            Data::F32(_) | Data::Elsewhere(_) | Data::Refused => DType::F32,
             Data::I32(_) => DType::I32,
             Data::I64(_) => DType::I64,
         }
@@ -121,6 +151,7 @@ impl Tensor {
     pub fn values(&self) -> Result<&[f32]> {
         match &self.data {
             Data::F32(data) => Ok(data),
+            Data::Elsewhere(data) => data.values(),
             Data::I32(_) | Data::I64(_) => Err(self.wrong_type(DType::F32)),
             Data::Refused => Err(self.refused()),
         }
@@ -133,7 +164,7 @@ impl Tensor {
     pub fn integers(&self) -> Result<&[i32]> {
         match &self.data {
             Data::I32(data) => Ok(data),
-            Data::F32(_) | Data::I64(_) | Data::Refused => Err(self.wrong_type(DType::I32)),
+            _ => Err(self.wrong_type(DType::I32)),
         }
     }
 
@@ -144,7 +175,7 @@ impl Tensor {
     pub fn counters(&self) -> Result<&[i64]> {
         match &self.data {
             Data::I64(data) => Ok(data),
-            Data::F32(_) | Data::I32(_) | Data::Refused => Err(self.wrong_type(DType::I64)),
+            _ => Err(self.wrong_type(DType::I64)),
         }
     }
 
@@ -185,6 +216,10 @@ impl Tensor {
         let range = start * size..end * size;
         let data = match &self.data {
             Data::F32(data) => Data::F32(Arc::new(copied(&data[range])?)),
+            Data::Elsewhere(data) => match data.samples(self.shape.samples(), start..end) {
+                Some(data) => Data::Elsewhere(data),
+                None => Data::F32(Arc::new(copied(&data.values()?[range])?)),
+            },
             Data::I32(data) => Data::I32(Arc::new(copied(&data[range])?)),
             Data::I64(data) => Data::I64(Arc::new(copied(&data[range])?)),
             Data::Refused => Data::Refused, // told above
@@ -240,6 +275,21 @@ impl Tensor {
     fn refused(&self) -> Error {
         let refused = || allocate::refused::<f32>(self.shape.elements(), TENSOR);
         checked(self.shape.clone(), self.shape.elements()).err().unwrap_or_else(refused)
+    }
+}
+
+/// By shape, type and elements; zeros that there was no memory for are like one another.
+impl PartialEq for Tensor {
+    fn eq(&self, other: &Self) -> bool {
+        self.shape == other.shape
+            && match (&self.data, &other.data) {
+                (Data::I32(own), Data::I32(theirs)) => own == theirs,
+                (Data::I64(own), Data::I64(theirs)) => own == theirs,
+                (Data::Refused, Data::Refused) => true,
+                _ => {
+                    matches!((self.values(), other.values()), (Ok(own), Ok(theirs)) if own == theirs)
+                }
+            }
     }
 }
 

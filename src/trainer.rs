@@ -234,10 +234,10 @@ where
             for (part, request) in parts.iter().zip(requests) {
                 part.tell(&mut scalars);
                 let call = Call { request, loss: Some(loss), given: &part.given, scalars };
-                let (outputs, norm) = net.run_later::<In, Out, Target>(call)?;
+                let outputs = net.run_later::<In, Out, Target>(call)?;
                 step.parts.extend(outputs.get(0).map(|loss| (loss, part.share)));
-                step.norm = outputs.get(norm).filter(|_| behind_norm == 1);
-                step.overflow = outputs.get(norm + behind_norm);
+                step.norm = outputs.get(1).filter(|_| behind_norm == 1);
+                step.overflow = outputs.get(1 + behind_norm);
             }
             Ok(step)
         })?;

@@ -17,6 +17,8 @@ mod dropout_rates;
 mod embedding;
 #[path = "cuda/failures.rs"]
 mod failures;
+#[path = "cuda/feeding.rs"]
+mod feeding;
 #[path = "cuda/fused_images.rs"]
 mod fused_images;
 #[path = "cuda/images.rs"]

@@ -85,6 +85,8 @@ mod recurrent;
 mod recurrent_gradient;
 #[path = "kernels/reduce.rs"]
 mod reduce;
+#[path = "kernels/samples.rs"]
+mod samples;
 #[path = "kernels/softmax.rs"]
 mod softmax;
 #[path = "kernels/state.rs"]
@@ -115,7 +117,7 @@ macro_rules! families {
 }
 
 families! {
-    chain dropout reduce along softmax cross_entropy optimizer unscale copies pieces indexed state linear gradients batches
+    chain dropout reduce along softmax cross_entropy optimizer unscale copies pieces indexed samples state linear gradients batches
     pooling normalize batch_norm blend conv conv_thin recurrent recurrent_gradient walk ceilings
 }
 

@@ -54,9 +54,13 @@ template <int Threads> KILN_DEVICE float block_sum(float value) {
 // `blocks` blocks to come by: it sees what the others wrote. Leaves the ticket at zero for the next launch. `slot` is one
 // word of shared memory that nobody else uses until the block's next barrier.
 KILN_DEVICE bool arrives_last(u32* ticket, u32 blocks, u32* slot) {
-  __threadfence();
   __syncthreads();
-  if (threadIdx.x == 0) *slot = atomicAdd(ticket, 1u);
+  if (threadIdx.x == 0) {
+    // Behind the barrier, so that it covers what all threads wrote; a fence of their own would cover what each wrote
+    // itself, and no atomic of theirs follows.
+    __threadfence();
+    *slot = atomicAdd(ticket, 1u);
+  }
   __syncthreads();
   const bool last = *slot == blocks - 1;
   if (last) {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kiln::backend::cuda::{Architecture, Capture, CudaImage};
-use kiln::data::Unit;
+use kiln::data::{OnDevice, Unit};
 use kiln::lint::Code;
 use kiln::models::RnnCell;
 use kiln::nn::Directions;
@@ -59,6 +59,19 @@ pub(super) struct Common {
     /// Whether a GPU replays captured steps or gets each kernel by itself; the results are the same
     #[arg(long, global = true, value_enum)]
     pub(super) cuda_capture: Option<CaptureName>,
+    /// Where samples lie while a GPU trains on them: auto (there, if they do not change and fit in a quarter
+    /// of what is free), always or never; the results are the same
+    #[arg(long, global = true, value_parser = on_device)]
+    pub(super) on_device: Option<OnDevice>,
+}
+
+fn on_device(text: &str) -> Result<OnDevice, String> {
+    match text {
+        "auto" => Ok(OnDevice::Auto),
+        "always" => Ok(OnDevice::Always),
+        "never" => Ok(OnDevice::Never),
+        _ => Err("expected auto, always or never".into()),
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -82,15 +82,19 @@ struct Looked {
     image: Result<LoadedImage>,
     /// What an earlier self-test found.
     verdict: Option<Verdict>,
+    /// The most bytes of a data set that lies there without being asked for.
+    room: Option<usize>,
 }
 
 impl Looked {
     fn at(gpu: &DeviceInfo, common: &Common) -> Self {
         let options = network::cuda_options(common);
-        let image = Cuda::new(gpu.ordinal, options).map(|device| device.image());
+        let opened = Cuda::new(gpu.ordinal, options);
+        let room = opened.as_ref().ok().and_then(|device| device.room_for_samples().ok());
+        let image = opened.map(|device| device.image());
         let recall = |image| Verdict::recall(gpu, image, options.precision).ok().flatten();
         let verdict = image.as_ref().ok().and_then(|image| recall(*image));
-        Looked { image, verdict }
+        Looked { image, verdict, room }
     }
 
     fn line(&self, gpu: &DeviceInfo) -> String {
@@ -104,7 +108,10 @@ impl Looked {
             Some(_) => "self-test FAILED",
             None => "self-test not run",
         };
-        format!("cuda    {gpu}; {image}; {tested}")
+        let room = self.room.map_or_else(String::new, |room| {
+            format!("; data sets of up to {} MiB lie there unless they are augmented", room >> 20)
+        });
+        format!("cuda    {gpu}; {image}; {tested}{room}")
     }
 
     fn object(&self, gpu: &DeviceInfo) -> Value {
@@ -119,6 +126,7 @@ impl Looked {
             "usable": self.image.is_ok(),
             "image": self.image.as_ref().ok().map(|image| image.to_string()),
             "error": self.image.as_ref().err().map(ToString::to_string),
+            "room_for_samples": self.room,
             "self_test": self.verdict.as_ref().map(Verdict::passed),
         })
     }

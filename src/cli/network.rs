@@ -4,7 +4,7 @@
 use std::num::NonZeroUsize;
 
 use kiln::backend::cuda::{Capture, CudaImage, CudaOptions};
-use kiln::data::{Batch, Dataset, SampleShape, Vowels};
+use kiln::data::{Batch, Dataset, OnDevice, SampleShape, Vowels};
 use kiln::loss::CrossEntropy;
 use kiln::models::{
     Cnn, ImageClassifier, ResidualNet, ResnetSmall, RnnClassifier, SimpleNet, SpatialDropoutCnn,
@@ -295,6 +295,7 @@ pub(super) fn chosen(common: &Common) -> Result<Device> {
     };
     only_on_gpus("cuda-capture", common.cuda_capture == Some(CaptureName::Off))?;
     only_on_gpus("cuda-image", common.cuda_image.is_some_and(|name| name != ImageName::Auto))?;
+    only_on_gpus("on-device", common.on_device == Some(OnDevice::Always))?;
     let cpu = common.threads.map_or_else(Device::cpu, Device::cpu_with_threads);
     Ok(cpu.with_precision(precision(common)))
 }

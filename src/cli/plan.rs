@@ -5,7 +5,10 @@ use std::fmt::Write;
 use std::num::NonZeroUsize;
 
 use kiln::backend::cpu::{self, Path};
-use kiln::backend::cuda::{work, Apart, Architecture, CopyWay, Moved, PlanWork, WorkItem};
+use kiln::backend::cuda::{
+    work_fed, Apart, Architecture, CopyWay, Feed, Moved, PlanWork, WorkItem,
+};
+use kiln::data::OnDevice;
 use kiln::graph::NodeId;
 use kiln::op::TensorType;
 use kiln::plan::{BufferId, Place, Plan, Step};
@@ -47,6 +50,8 @@ struct Target {
     device: Device,
     /// For GPUs, which need not be there.
     gpu: Option<(Architecture, Precision)>,
+    /// Where samples are.
+    feed: Feed,
 }
 
 /// Which way each step takes.
@@ -69,19 +74,25 @@ impl Target {
             (None, DeviceName::Auto, None) => found(),
             (None, DeviceName::Auto, Some(_)) | (None, DeviceName::Cpu, _) => None,
         };
+        let feed = match common.on_device {
+            Some(OnDevice::Always) => Feed::Device,
+            Some(OnDevice::Auto | OnDevice::Never) | None => Feed::Host,
+        };
         Ok(match architecture {
             Some(architecture) => {
                 let precision = network::cuda_options(common).precision;
                 let device = Device::on_paper(architecture).with_precision(precision);
-                Target { device, gpu: Some((architecture, precision)) }
+                Target { device, gpu: Some((architecture, precision)), feed }
             }
-            None => Target { device: network::device(common)?, gpu: None },
+            None => Target { device: network::device(common)?, gpu: None, feed: Feed::Host },
         })
     }
 
     fn ways(&self, plan: &Plan) -> Result<Ways> {
         Ok(match self.gpu {
-            Some((architecture, precision)) => Ways::Work(work(plan, architecture, precision)?),
+            Some((architecture, precision)) => {
+                Ways::Work(work_fed(plan, architecture, precision, self.feed)?)
+            }
             None => {
                 Ways::Loops(cpu::paths(plan, self.device.threads().unwrap_or(NonZeroUsize::MIN)))
             }
@@ -210,9 +221,14 @@ fn beside_steps(work: &PlanWork) -> String {
     let text = |moved: Moved| format!("{} of {} bytes", moved.count, grouped(moved.bytes));
     let [up, within, down] = totals.copies.map(text);
     let (fills, host) = (text(totals.fills), text(totals.host));
+    let feed = match work.feed {
+        Feed::Host => "samples come from the host, as augmented ones do; --on-device always: they lie on the device",
+        Feed::Device => "samples lie on the device, and are not augmented",
+    };
     format!(
-        "bytes of casts {}\ncopies up {up}, within the device {within}, down {down}\n\
+        "{feed}\ncasts {}, bytes of casts and turned weights {}\ncopies up {up}, within the device {within}, down {down}\n\
          fills {fills}, steps on the host {host}\n",
+        text(totals.casts),
         grouped(totals.extra_bytes)
     )
 }
@@ -249,6 +265,12 @@ fn object(plan: &Plan, target: &Target, ways: &Ways) -> Value {
         object["before"] = item_objects(&work.before);
         object["after"] = item_objects(&work.after);
         object["copies"] = json!({ "up": up, "within": within, "down": down });
+        object["casts"] = moved(totals.casts);
+        object["samples_on"] = match work.feed {
+            Feed::Host => "host",
+            Feed::Device => "device",
+        }
+        .into();
         object["fills"] = moved(totals.fills);
         object["host"] = moved(totals.host);
         object["cast_bytes"] = totals.extra_bytes.into();
@@ -362,7 +384,7 @@ mod tests {
         let net = |p: &kiln::nn::Scope| kiln::nn::Linear::new(&p.at("fc"), 3, 2);
         let mut net = kiln::Net::new(Device::cpu(), kiln::Seed(7), net)?;
         let mut plan = net.plan(Mode::Eval, &[TensorType::f32([4, 3].into())])?.clone();
-        let target = Target { device: Device::cpu(), gpu: None };
+        let target = Target { device: Device::cpu(), gpu: None, feed: Feed::Host };
         let fast = target.ways(&plan)?;
         assert!(!sums(&plan, &fast).contains("plain"));
         plan.steps[0].kernel = Kernel::Plain;
@@ -371,7 +393,7 @@ mod tests {
         assert!(sums(&plan, &ways).contains(named), "{}", sums(&plan, &ways));
         assert!(table(&plan, &ways).contains("plain meaning"));
         let gpu = Some((Architecture::SM_90, Precision::F32));
-        let ways = Target { device: Device::cpu(), gpu }.ways(&plan)?;
+        let ways = Target { device: Device::cpu(), gpu, feed: Feed::Host }.ways(&plan)?;
         assert!(sums(&plan, &ways).contains(named) && table(&plan, &ways).contains("(host)"));
         let object = object(&plan, &target, &ways);
         assert!(object["plain_steps"][0].as_str().is_some_and(|ops| ops.starts_with("matmul")));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kiln::checkpoint::{self, content_hash, Progress, Recipe, Resume};
-use kiln::data::{Loader, LoaderConfig, Position, Shuffle};
+use kiln::data::{Loader, LoaderConfig, OnDevice, Position, Residence, Shuffle};
 use kiln::lint::Report;
 use kiln::op::TensorType;
 use kiln::{Device, Error, Event, NonFinite, NonFiniteValue, Result};
@@ -54,9 +54,10 @@ pub(super) struct Session {
     saved: Option<u64>,
 }
 
-/// What may end a training before its last epoch.
+/// What may end a training before its last epoch, and where its samples lie: nothing that results depend on.
 #[derive(Clone, Debug)]
 pub(super) struct Conditions {
+    pub(super) on_device: OnDevice,
     pub(super) non_finite: NonFinite,
     pub(super) interrupt: Interrupt,
 }
@@ -103,6 +104,7 @@ impl Session {
             },
             seed: settings.data_seed(),
             sample_shape: settings.net.feed().sample_shape(),
+            on_device: conditions.on_device,
             ..LoaderConfig::default()
         };
         let loader = Loader::new(Arc::clone(&sets.train), config)?;
@@ -204,6 +206,14 @@ impl Session {
     /// What was measured so far.
     pub(super) fn history(&self) -> &[Epoch] {
         &self.history
+    }
+
+    /// Where the samples lie that it trains on, if that is a question: on a GPU.
+    pub(super) fn residence(&mut self) -> Result<Option<&Residence>> {
+        match self.device.is_gpu() {
+            true => self.loader.serve(&self.device).map(Some),
+            false => Ok(None),
+        }
     }
 
     /// The device, in words.

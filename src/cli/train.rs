@@ -71,9 +71,10 @@ enum Place {
 }
 
 /// What may end a training, as the arguments have it.
-pub(super) fn conditions(args: &FitArgs) -> Conditions {
+pub(super) fn conditions(args: &FitArgs, common: &Common) -> Conditions {
     let non_finite = args.non_finite.map(|name| name.policy()).unwrap_or_default();
-    Conditions { non_finite, interrupt: Interrupt::default() }
+    let on_device = common.on_device.unwrap_or_default();
+    Conditions { on_device, non_finite, interrupt: Interrupt::default() }
 }
 
 /// The training and its directory, locked.
@@ -86,7 +87,7 @@ fn begin(args: &TrainArgs, common: &Common) -> Result<Run> {
         }
     };
     let device = network::device(common)?;
-    let conditions = conditions(&args.fit);
+    let conditions = conditions(&args.fit, common);
     let interrupt = conditions.interrupt.clone();
     let run = match from {
         None => {
@@ -171,6 +172,9 @@ fn train(
         directory.display(),
         session.device(),
     ))?;
+    if let Some(residence) = session.residence()? {
+        output.note(&format!("samples {residence}"))?;
+    }
     if let Some(dropout) = &settings.dropout {
         output.note(&dropout.describe())?;
     }

@@ -104,6 +104,10 @@ impl Dataset for Arrays {
         self.len
     }
 
+    fn is_fixed(&self) -> bool {
+        true
+    }
+
     fn fields(&self) -> Fields {
         self.fields.clone()
     }

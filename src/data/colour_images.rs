@@ -50,6 +50,10 @@ impl Dataset for ColourImages {
         self.labels.len()
     }
 
+    fn is_fixed(&self) -> bool {
+        true
+    }
+
     fn fields(&self) -> Fields {
         Fields::labelled([3, SIDE, SIDE], self.classes)
     }

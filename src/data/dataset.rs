@@ -81,6 +81,12 @@ pub trait Dataset: Send + Sync {
     /// set from reading the sample.
     fn read(&self, index: usize, pass: Pass, sample: &mut Sample<'_>) -> Result<()>;
 
+    /// Whether a sample is the same in every pass, so that it may be read once and [kept on a
+    /// device](super::OnDevice); no, unless a data set says so.
+    fn is_fixed(&self) -> bool {
+        false
+    }
+
     /// How long the sample of this index is, for [batches of like lengths](super::Shuffle::LikeLengths);
     /// 0 unless a data set says otherwise. It must not change.
     fn length(&self, index: usize) -> usize {

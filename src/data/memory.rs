@@ -193,6 +193,10 @@ impl Dataset for MemoryDataset {
         self.labels.len()
     }
 
+    fn is_fixed(&self) -> bool {
+        true
+    }
+
     fn fields(&self) -> Fields {
         Fields::labelled(&self.sample_shape[..], self.classes)
     }

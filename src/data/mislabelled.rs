@@ -54,6 +54,10 @@ impl Dataset for Mislabelled {
         self.inner.len()
     }
 
+    fn is_fixed(&self) -> bool {
+        self.inner.is_fixed()
+    }
+
     fn fields(&self) -> Fields {
         self.inner.fields()
     }

@@ -71,7 +71,10 @@ pub use digits::Digits;
 pub use emoji::Emoji;
 pub use fields::{Elements, Field, Fields, Varying};
 pub use folder::{BadPictures, Fit, ImageFolder, Pictures};
-pub use loader::{Batch, Epoch, LastBatch, Loader, LoaderConfig, Position, SampleShape, Shuffle};
+pub use loader::{
+    Batch, Epoch, LastBatch, Loader, LoaderConfig, OnDevice, Position, Residence, SampleShape,
+    Shuffle,
+};
 pub use memory::MemoryDataset;
 pub use mislabelled::Mislabelled;
 pub use normalise::{Normalisation, Normalised};

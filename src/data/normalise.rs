@@ -121,6 +121,10 @@ impl Dataset for Normalised {
         self.inner.len()
     }
 
+    fn is_fixed(&self) -> bool {
+        self.inner.is_fixed()
+    }
+
     fn fields(&self) -> Fields {
         self.inner.fields()
     }

@@ -67,6 +67,10 @@ impl Dataset for Subset {
         self.indices.len()
     }
 
+    fn is_fixed(&self) -> bool {
+        self.inner.is_fixed()
+    }
+
     fn fields(&self) -> Fields {
         self.inner.fields()
     }

@@ -44,7 +44,8 @@ where
     Target: Values,
 {
     /// Trains until the loader has completed `epochs` epochs, counted from its first: a step for each
-    /// batch, with its inputs and targets as they are. It calls after each step and each epoch, and
+    /// batch, with its inputs and targets as they are; the loader [serves](Loader::serve) the network's device.
+    /// It calls after each step and each epoch, and
     /// ends early, with what it was given, when a call breaks: an epoch that was left then goes on
     /// with the next call.
     ///
@@ -81,7 +82,7 @@ where
     /// ```
     ///
     /// # Errors
-    /// Those of the loader, of [`step`](Trainer::step), of
+    /// Those of the loader and of [`serve`](Loader::serve), of [`step`](Trainer::step), of
     /// [`check_finite`](Trainer::check_finite) after each epoch, and of the calls.
     pub fn fit<B>(
         &mut self,
@@ -89,6 +90,7 @@ where
         epochs: u64,
         mut call: impl FnMut(&mut Self, Event<'_>) -> Result<ControlFlow<B>>,
     ) -> Result<ControlFlow<B>> {
+        loader.serve(self.net().device())?;
         let mut mean = Mean::default();
         while loader.position().epoch < epochs {
             let batch = loader.next_batch()?;

@@ -15,6 +15,8 @@ pub struct Facts {
     pub alignment: usize,
     /// Whether kernels can use host memory directly.
     pub host_memory: HostMemory,
+    /// Bytes at the arena's beginning for what the host gives with a run beside its tensors.
+    pub given: usize,
     /// Where the optimiser runs when nothing has to see all gradients first.
     pub update_place: UpdatePlace,
     /// How far kernels reach.

@@ -2,15 +2,19 @@
 //! The memory pass: one arena for all values that do not outlive the run.
 //!
 //! Two buffers may share bytes only if every use of one is certain to be done before the other is
-//! written; certainty is what the schedule's lanes and events give.
+//! written; certainty is what the schedule's lanes and events give. What crosses between host and
+//! device shares with nothing: it lies together at the arena's beginning, so that one copy each brings
+//! it up and down.
 
 mod arena;
+mod exchange;
 mod ranges;
 mod timeline;
 
 use std::collections::BTreeMap;
 
 use arena::{Lifetime, Until};
+use exchange::Exchange;
 use timeline::Timeline;
 
 use super::precision;
@@ -30,6 +34,8 @@ pub(crate) struct Placement {
     pub(crate) buffer_of: BTreeMap<NodeId, BufferId>,
     /// Size of the arena.
     pub(crate) arena: Bytes,
+    /// What it would be if nothing shared bytes.
+    pub(crate) unshared: Bytes,
 }
 
 /// What the pass knows about the values of a graph, gathered once.
@@ -55,6 +61,7 @@ pub(super) fn place(graph: &Graph, schedule: &Schedule, facts: &Facts) -> Placem
         let (ty, rounded) = values.storage(node);
         buffers.push(Buffer { ty, rounded, place });
     };
+    let mut exchange = Exchange::new(facts.given, facts.alignment);
     let mut lifetimes = Vec::new();
     for (id, node) in graph.nodes() {
         match (&node.op, facts.host_memory) {
@@ -62,7 +69,7 @@ pub(super) fn place(graph: &Graph, schedule: &Schedule, facts: &Facts) -> Placem
                 add(&mut buffers, id, Place::Input(*input));
             }
             (Op::Input(input), HostMemory::Copied) => {
-                lifetimes.push(values.lifetime(buffers.len(), id, None));
+                exchange.input(buffers.len(), values.bytes(id));
                 add(&mut buffers, id, Place::Uploaded(*input, Bytes(0)));
             }
             (Op::Parameter(parameter), _) => add(&mut buffers, id, Place::Parameter(*parameter)),
@@ -83,20 +90,32 @@ pub(super) fn place(graph: &Graph, schedule: &Schedule, facts: &Facts) -> Placem
                 },
             };
             add(&mut buffers, output, place);
-            if let Place::Arena(_) = place {
-                lifetimes.push(values.lifetime(buffers.len() - 1, output, Some(index)));
+            match place {
+                Place::Arena(_) if values.is_returned_number(output) => {
+                    exchange.number(buffers.len() - 1, values.bytes(output));
+                }
+                Place::Arena(_) => {
+                    lifetimes.push(values.lifetime(buffers.len() - 1, output, index));
+                }
+                _ => {}
             }
         }
     }
-    let timeline = Timeline::of(schedule);
-    let arena = arena::assign(&lifetimes, &timeline, facts.alignment, |buffer, offset| {
+    let mut put = |buffer: usize, offset: Bytes| {
         let place = &mut buffers[buffer].place;
         *place = match *place {
             Place::Uploaded(input, _) => Place::Uploaded(input, offset),
             _ => Place::Arena(offset),
         };
+    };
+    let Bytes(exchanged) = exchange.assign(&mut put);
+    let timeline = Timeline::of(schedule);
+    let Bytes(shared) = arena::assign(&lifetimes, &timeline, facts.alignment, |buffer, offset| {
+        put(buffer, Bytes(exchanged + offset.0));
     });
-    Placement { buffers, buffer_of, arena }
+    let apart = lifetimes.iter().map(|life| life.bytes.next_multiple_of(facts.alignment));
+    let unshared = Bytes(exchanged + apart.sum::<usize>());
+    Placement { buffers, buffer_of, arena: Bytes(exchanged + shared), unshared }
 }
 
 impl<'a> Values<'a> {
@@ -134,13 +153,22 @@ impl<'a> Values<'a> {
         (ty, rounded)
     }
 
-    fn lifetime(&self, buffer: usize, node: NodeId, written: Option<usize>) -> Lifetime {
+    fn bytes(&self, node: NodeId) -> usize {
         let (ty, _) = self.storage(node);
+        ty.shape.elements() * ty.dtype.bytes()
+    }
+
+    /// Whether a run returns it and it has one element.
+    fn is_returned_number(&self, node: NodeId) -> bool {
+        self.returned[node.index()] && self.graph.node(node).ty.shape.elements() == 1
+    }
+
+    fn lifetime(&self, buffer: usize, node: NodeId, written: usize) -> Lifetime {
+        let (bytes, written) = (self.bytes(node), Some(written));
         let until = match self.returned[node.index()] {
             true => Until::Returned,
             false => Until::LastUse,
         };
-        let bytes = ty.shape.elements() * ty.dtype.bytes();
         Lifetime { buffer, bytes, written, uses: self.uses[node.index()].clone(), until }
     }
 }

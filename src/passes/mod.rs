@@ -17,7 +17,7 @@ mod update;
 use crate::graph::{Graph, Node, ParamRole, Traced};
 use crate::kernel::Facts;
 use crate::loss_scale::LossScale;
-use crate::op::{Groups, InputId, Store, UpdateRule};
+use crate::op::{Groups, InputId, Store, TensorType, UpdateRule};
 use crate::plan::Plan;
 use crate::{Error, Result};
 pub use draws::{Draws, Dropouts, Masks};
@@ -53,7 +53,7 @@ pub enum Goal {
     /// Also the gradients with respect to the network's inputs and all parameters. Returns the
     /// results and the gradients of those inputs that have one.
     Gradients(Seed),
-    /// A training step: the loss's gradients and what is done with them. Returns the results and,
+    /// A training step: the loss's gradients and what is done with them. Returns the loss and,
     /// with clipping, the norm; with a loss scale also the overflow of [`Unscale`](crate::op::Unscale).
     Step(StepGoal),
 }
@@ -127,6 +127,8 @@ pub fn compile(traced: Traced, request: &Request, facts: &Facts) -> Result<Plan>
         Mode::MonteCarlo(draws) => verified("draws", draws::repeat(graph, draws, &request.goal))?,
         Mode::Train | Mode::Eval => graph,
     };
+    let types = graph.outputs[..results].iter().map(|&id| graph.node(id).ty.clone()).collect();
+    let (graph, results) = returned(graph, &request.goal, results);
     let (graph, gradients) = gradient::append(graph, &request.goal, span)?;
     let graph = verified("gradient", Ok(graph))?;
     let graph = verified("update", update::append(graph, &request.goal, results))?;
@@ -142,7 +144,8 @@ pub fn compile(traced: Traced, request: &Request, facts: &Facts) -> Result<Plan>
         return Err(Error::Internal { pass: "schedule", message });
     }
     let placement = memory::place(&graph, &schedule, facts);
-    let plan = assemble::plan(graph, schedule, placement, Returned { results, gradients }, facts)?;
+    let returned = Returned { results, types, gradients };
+    let plan = assemble::plan(graph, schedule, placement, returned, facts)?;
     tripwire::check(&plan, request).map(|()| plan)
 }
 
@@ -161,9 +164,23 @@ struct Span {
     seeds: usize,
 }
 
+/// The function with those of its results that a run returns: of a training step the loss alone, so that
+/// what only its outputs need is not computed.
+fn returned(mut graph: Graph, goal: &Goal, results: usize) -> (Graph, usize) {
+    match goal {
+        Goal::Step(_) => {
+            graph.outputs.truncate(1);
+            (graph, results.min(1))
+        }
+        Goal::Forward | Goal::Layers | Goal::Gradients(_) => (graph, results),
+    }
+}
+
 /// What a graph returns first: results, and then the gradients of these inputs.
 struct Returned {
     results: usize,
+    /// Of all results of the function.
+    types: Vec<TensorType>,
     gradients: Vec<InputId>,
 }
 

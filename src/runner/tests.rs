@@ -109,6 +109,7 @@ impl Subject {
             lanes: 1,
             alignment: 64,
             host_memory: HostMemory::Copied,
+            given: 0,
             update_place: UpdatePlace::Flat,
             fusion: Fusion::WithinLayers,
             grouping: Grouping::NONE,

@@ -124,6 +124,7 @@ pub(crate) fn facts(lanes: usize, host_memory: HostMemory, update_place: UpdateP
         lanes,
         alignment: 256,
         host_memory,
+        given: 0,
         update_place,
         fusion,
         grouping: Grouping::NONE,

@@ -58,6 +58,21 @@ fn the_next_batches_go_up_while_a_step_runs() {
     assert_eq!(simulator.counters().launches, 4 * LAUNCHES);
 }
 
+/// What the host gives and the batch go up in one copy, and to the arena in another; loss and norm come down in one.
+#[test]
+fn a_step_makes_three_copies() {
+    let Some(simulator) = simulator() else { return };
+    let mut fit = trainer().with_clipping(0.5).expect("a norm");
+    for number in 0..4 {
+        step(&mut fit, number).value().expect("a loss");
+    }
+    simulator.clear_counters();
+    let loss = step(&mut fit, 4);
+    assert!(loss.value().expect("a loss") > 0.0);
+    assert!(loss.gradient_norm().expect("a norm").is_some_and(|norm| norm > 0.0));
+    assert_eq!(simulator.counters().copies, 3);
+}
+
 /// Whoever keeps losses keeps numbers: not the scores that a step computed beside them, nor the
 /// memory where they arrived.
 #[test]

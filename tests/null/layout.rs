@@ -33,7 +33,7 @@ fn plan<M: Module + 'static>(
     let mut net = Net::new(Device::cpu(), kiln::Seed(SEED), make).expect("a network");
     let planned = net.plan(Mode::Eval, std::slice::from_ref(&x)).expect("a plan");
     let specs = Arc::new(planned.graph.parameters().to_vec());
-    let y = TensorType::f32(planned.results()[0].clone());
+    let y = TensorType::f32(planned.results[0].shape.clone());
     let mut inputs = vec![x];
     inputs.extend((goal != Goal::Forward).then_some(y));
     let traced = record(&**net.module(), None, &specs, &inputs);

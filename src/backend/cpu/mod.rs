@@ -78,6 +78,7 @@ impl Cpu {
             lanes: 1,
             alignment: ALIGNMENT,
             host_memory: HostMemory::Direct,
+            given: 0,
             update_place: UpdatePlace::WeightGradient,
             fusion: Fusion::WithinLayers,
             grouping: Grouping::NONE,

@@ -466,6 +466,18 @@ pub(crate) struct KilnChoiceParams {
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnTakeBytesParams {
+    pub(crate) y: Address,
+    pub(crate) x: Address,
+    pub(crate) palette: Address,
+    pub(crate) index: Address,
+    pub(crate) count: u32,
+    pub(crate) rows: u32,
+    pub(crate) row: KilnDivider,
+    pub(crate) plane: KilnDivider,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub(crate) struct KilnChoiceGradientParams {
     pub(crate) dx: Address,
     pub(crate) index: Address,

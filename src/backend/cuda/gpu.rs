@@ -298,6 +298,11 @@ impl Gpu {
         Ok(Gpu { shared })
     }
 
+    /// Whether another is the same device, opened once.
+    pub(super) fn is(&self, other: &Gpu) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// The device's kernels in a form.
     ///
     /// # Errors

@@ -220,6 +220,7 @@ params! {
     Copy(KilnCopyParams),
     Turn(KilnTurnParams),
     Choice(KilnChoiceParams),
+    TakeBytes(KilnTakeBytesParams),
     ChoiceGradient(KilnChoiceGradientParams),
     Linear(KilnLinearParams),
     InputGradient(KilnInputGradientParams),

@@ -17,6 +17,7 @@ mod abi_recurrent;
 mod arenas;
 mod capture;
 mod copies;
+mod depot;
 mod gather;
 mod geometry;
 mod gpu;
@@ -26,18 +27,22 @@ mod kernels;
 #[doc(hidden)]
 pub mod lab;
 mod launch;
+mod lent;
 mod lower;
 mod memory;
 mod nvrtc;
 mod options;
+mod palette;
 mod paper;
 mod program;
 mod system;
+mod table;
 mod thin;
 mod tiling;
 mod timing;
 mod transfer;
 mod turns;
+mod uploads;
 mod verdict;
 mod walks;
 mod windows;
@@ -51,22 +56,26 @@ use cudarc::driver::{CudaEvent, CudaStream};
 use arenas::{places, Copied};
 use capture::{Command, Graph};
 use copies::Generation;
+pub(crate) use depot::Depot;
 use geometry::{grouping, Machine};
 pub use gpu::{check, devices, has_driver, survey, DeviceInfo, Held};
 use gpu::{Gpu, Loaded};
 pub use image::{embedded, embedded_ptx, Embedded, LoadedImage};
 use kernels::Kernels;
+pub(crate) use lent::Lent;
 use memory::{Address, DeviceMemory};
 pub use nvrtc::nvrtc_version;
 pub use options::{Capture, CudaImage, CudaOptions, Walks};
 pub(crate) use paper::Paper;
-pub use paper::{work, Architecture};
+pub use paper::{work, work_fed, Architecture};
 use program::{Program, Ready, Replay, Work};
+pub(crate) use table::{Packing, Pushed, Reader, Table, TableBuilder, TableShape};
 use timing::StepEvents;
-use transfer::{bytes_of, tensor_bytes, Downloads, Part, Uploads};
+use transfer::{bytes_of, Downloads, Part};
+use uploads::Uploads;
 pub use verdict::{kernel_hash, Check, Verdict};
 pub use walks::Apart;
-pub use work::{CopyWay, KernelLaunch, Moved, PlanWork, WorkItem, WorkTotals};
+pub use work::{CopyWay, Feed, KernelLaunch, Moved, PlanWork, WorkItem, WorkTotals};
 
 use super::{
     Arena, Backend, Begun, Facts, Fusion, HostMemory, ImageKernels, Layout, Pending, PlanId, Run,
@@ -88,6 +97,7 @@ fn facts(ordinal: usize, precision: Precision, machine: &Machine) -> Facts {
         lanes: LANES,
         alignment: ALIGNMENT,
         host_memory: HostMemory::Copied,
+        given: lower::GIVEN,
         update_place: UpdatePlace::Flat,
         fusion: Fusion::AcrossLayers,
         grouping: grouping(precision, machine),
@@ -182,6 +192,15 @@ impl Cuda {
         locked(&self.kernels).image()
     }
 
+    /// The most bytes of a data set that is brought to the device without being asked for: a quarter of what is
+    /// free now.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] with the driver's message.
+    pub fn room_for_samples(&self) -> Result<usize> {
+        self.gpu.room_for_samples()
+    }
+
     /// Loads every kernel that the program carries and tells how many; plans load those they need.
     ///
     /// # Errors
@@ -221,20 +240,6 @@ impl Cuda {
     fn program(&self, run: &Run<'_>) -> Result<&Program> {
         let program = self.programs.get(&run.id);
         program.ok_or_else(|| lower::internal("a run was not begun"))
-    }
-
-    /// Brings scalars and inputs to the device.
-    fn upload(&mut self, run: &Run<'_>) -> Result<()> {
-        let program = self.program(run)?;
-        let given = program.given(run)?;
-        let mut parts: Vec<(Address, &[u8])> = vec![(program.given_address(), &given)];
-        let base = self.arenas[run.memory.plan.0 as usize].address();
-        for buffer in &run.plan.buffers {
-            if let Place::Uploaded(input, offset) = buffer.place {
-                parts.push((base.plus(offset.0), tensor_bytes(&run.inputs[input.index()])?));
-            }
-        }
-        self.uploads.copy(&self.gpu, &self.lanes[0], &parts)
     }
 
     /// Lets the other lanes begin where the first is.

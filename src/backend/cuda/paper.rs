@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::geometry::Machine;
 use super::lower::{Places, Scratch};
 use super::memory::Address;
-use super::work::PlanWork;
+use super::work::{Feed, PlanWork};
 use super::{facts, program, DeviceInfo, ALIGNMENT};
 use crate::backend::{slots, Arena, Backend, Facts, Layout, Run, Snapshot, Span};
 use crate::graph::ParamSpec;
@@ -81,6 +81,19 @@ impl FromStr for Architecture {
 /// # Errors
 /// [`Error::Internal`] if the plan contradicts itself.
 pub fn work(plan: &Plan, architecture: Architecture, precision: Precision) -> Result<PlanWork> {
+    work_fed(plan, architecture, precision, Feed::Host)
+}
+
+/// The same, with the run's first input from where `feed` says.
+///
+/// # Errors
+/// As [`work`].
+pub fn work_fed(
+    plan: &Plan,
+    architecture: Architecture,
+    precision: Precision,
+    feed: Feed,
+) -> Result<PlanWork> {
     let (slots, _) = slots(plan.graph.parameters(), ALIGNMENT, |_| Layout::RowMajor);
     // Addresses are not told, but arenas must not look like one another.
     let arena = |number: u64| Address((number + 1) << 40);
@@ -95,9 +108,9 @@ pub fn work(plan: &Plan, architecture: Architecture, precision: Precision) -> Re
         slots: &slots,
         seed: 0,
     };
-    let mut scratch = Scratch::at(arena(5 + MOST_MOMENTS));
+    let mut scratch = Scratch::at(arena(5 + MOST_MOMENTS + 2), places.plan);
     let lowered = program::lower(plan, &places, &architecture.machine(), precision, &mut scratch)?;
-    Ok(PlanWork::new(plan, scratch, lowered))
+    Ok(PlanWork::new(plan, scratch, lowered, feed))
 }
 
 /// Adam has two.

@@ -45,7 +45,8 @@ pub(super) struct Program {
     pub(super) events: Vec<CudaEvent>,
     /// How it is run.
     pub(super) replay: Replay,
-    scratch: DeviceMemory,
+    /// Partial sums, tickets and constants, which launches name by address.
+    _scratch: DeviceMemory,
     rule: Option<UpdateRule>,
     given: Vec<Given>,
 }
@@ -127,7 +128,7 @@ impl Program {
         (machine, precision): (&Machine, Precision),
     ) -> Result<Self> {
         // Once to count, once for good: the same plan takes the same memory.
-        let mut counted = Scratch::at(Address::NONE);
+        let mut counted = Scratch::at(Address::NONE, places.plan);
         let items = lower(plan, places, machine, precision, &mut counted)?;
         let all = items.iter().flatten().flatten();
         if !walks::have_room(gpu, all, |name, shared| kernels.get(gpu, name, shared))? {
@@ -136,7 +137,7 @@ impl Program {
             return Self::new(gpu, kernels, stream, (plan, arena), places, chosen);
         }
         let memory = DeviceMemory::zeroed(gpu, stream, counted.bytes())?;
-        let mut scratch = Scratch::at(memory.address());
+        let mut scratch = Scratch::at(memory.address(), places.plan);
         let lowered = lower(plan, places, machine, precision, &mut scratch)?;
         for (address, value) in &scratch.constants {
             super::transfer::write_now(gpu, stream, *address, &value.to_ne_bytes())?;
@@ -183,7 +184,7 @@ impl Program {
             steps,
             events: events.map_err(|error| gpu.error("making an event", error))?,
             replay: Replay::NotRun,
-            scratch: memory,
+            _scratch: memory,
             given: scratch.given,
             rule: plan.steps.iter().find_map(|step| match step.kernel {
                 Kernel::FlatUpdate { rule, .. } => Some(rule),
@@ -195,11 +196,6 @@ impl Program {
     /// Whether the device does all steps.
     pub(super) fn is_on_device(&self) -> bool {
         self.steps.iter().all(|work| matches!(work, Work::Device(_)))
-    }
-
-    /// Where kernels read what the host gives with a run.
-    pub(super) fn given_address(&self) -> Address {
-        self.scratch.address()
     }
 
     /// What the host gives with a run: its scalars, and behind them what its losses divide by and the rates

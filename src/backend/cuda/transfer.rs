@@ -10,7 +10,7 @@ use cudarc::driver::{result, CudaEvent, CudaStream, DriverError};
 
 use super::abi::KilnScalars;
 use super::gpu::Gpu;
-use super::memory::{Address, DeviceMemory, Pinned};
+use super::memory::{Address, Pinned};
 use crate::backend::Pending;
 use crate::{Result, Tensor};
 
@@ -44,130 +44,6 @@ pub(super) fn read_now(
         .map_err(|error| gpu.error("copying from the device", error))
 }
 
-/// Inputs on the way to the device, on a stream of their own and in turns: while a plan runs on
-/// one batch, the next is already copied to staging memory, from where the plan's own stream takes
-/// it when its arena is free.
-#[derive(Debug)]
-pub(super) struct Uploads {
-    stream: Arc<CudaStream>,
-    turns: [Option<Turn>; 2],
-    next: usize,
-}
-
-#[derive(Debug)]
-struct Turn {
-    pinned: Pinned,
-    staged: DeviceMemory,
-    bytes: usize,
-    /// Recorded on the uploads' stream behind the copy from `pinned`.
-    copied: CudaEvent,
-    /// Recorded on the plan's stream behind the copies from `staged`.
-    taken: CudaEvent,
-}
-
-impl Uploads {
-    pub(super) fn new(stream: Arc<CudaStream>) -> Self {
-        Uploads { stream, turns: [None, None], next: 0 }
-    }
-
-    /// Brings parts to where a plan on `lane` reads them, before anything issued on it later. The
-    /// parts may be changed as soon as this returns.
-    pub(super) fn copy(
-        &mut self,
-        gpu: &Gpu,
-        lane: &CudaStream,
-        parts: &[(Address, &[u8])],
-    ) -> Result<()> {
-        gpu.bind()?;
-        let needed: usize = parts.iter().map(|(_, bytes)| padded(bytes.len())).sum();
-        let index = self.next;
-        self.next = (index + 1) % self.turns.len();
-        let turn = take_turn(gpu, &self.stream, &mut self.turns[index], needed)?;
-        let mut at = 0;
-        for (_, bytes) in parts {
-            turn.pinned.bytes_mut()[at..at + bytes.len()].copy_from_slice(bytes);
-            at += padded(bytes.len());
-        }
-        let uploaded = turn.upload(&self.stream, needed).and_then(|()| turn.hand_over(lane, parts));
-        if let Err(error) = uploaded {
-            // No event may stand behind what was issued; only then is the turn's memory free again.
-            let _ = self.stream.synchronize().and_then(|()| lane.synchronize());
-            self.turns[index] = None;
-            return Err(gpu.error("uploading inputs", error));
-        }
-        Ok(())
-    }
-
-    /// Waits until everything has gone up.
-    pub(super) fn sync(&self) -> Result<(), DriverError> {
-        self.stream.synchronize()
-    }
-}
-
-impl Turn {
-    /// From pinned to staging memory, once the staging memory's last content was taken.
-    fn upload(&mut self, stream: &CudaStream, bytes: usize) -> Result<(), DriverError> {
-        stream.wait(&self.taken)?;
-        let (staged, pinned) = (self.staged.address(), &self.pinned.bytes()[..bytes]);
-        // SAFETY: the staging memory has at least as many bytes; the pinned ones stay as they are
-        // until `copied`, recorded here, has passed.
-        unsafe { result::memcpy_htod_async(staged.0, pinned, stream.cu_stream()) }?;
-        self.copied.record(stream)
-    }
-
-    /// From staging memory to where the plan reads.
-    fn hand_over(&self, lane: &CudaStream, parts: &[(Address, &[u8])]) -> Result<(), DriverError> {
-        lane.wait(&self.copied)?;
-        let mut at = 0;
-        for (address, bytes) in parts {
-            if !bytes.is_empty() {
-                let staged = self.staged.address().plus(at);
-                // SAFETY: both are device memory of this size, and they do not overlap; the staged
-                // bytes stay as they are until `taken`, recorded below, has passed.
-                unsafe {
-                    result::memcpy_dtod_async(address.0, staged.0, bytes.len(), lane.cu_stream())
-                }?;
-            }
-            at += padded(bytes.len());
-        }
-        self.taken.record(lane)
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        // The device may still read here. What it failed at is told to who asks for results.
-        let _ = self.copied.synchronize().and_then(|()| self.taken.synchronize());
-    }
-}
-
-/// A turn with room for this many bytes whose pinned memory is free again.
-fn take_turn<'a>(
-    gpu: &Gpu,
-    stream: &CudaStream,
-    turn: &'a mut Option<Turn>,
-    bytes: usize,
-) -> Result<&'a mut Turn> {
-    let waiting = |error| gpu.error("waiting for an upload", error);
-    if let Some(used) = turn.take() {
-        used.copied.synchronize().map_err(waiting)?;
-        if used.bytes >= bytes {
-            return Ok(turn.insert(used));
-        }
-    }
-    let event = || {
-        let event = gpu.context().new_event(None);
-        event.map_err(|error| gpu.error("making an event", error))
-    };
-    Ok(turn.insert(Turn {
-        pinned: Pinned::new(gpu, bytes)?,
-        staged: DeviceMemory::zeroed(gpu, stream, bytes)?,
-        bytes,
-        copied: event()?,
-        taken: event()?,
-    }))
-}
-
 /// Outputs on the way from the device. Pinned memory holds them until they have arrived and is then
 /// used again: whoever keeps a number keeps nothing else.
 #[derive(Debug, Default)]
@@ -184,12 +60,21 @@ pub(super) struct Part {
     pub(super) count: usize,
 }
 
+/// A stretch of device memory that is copied at once, and where its elements land.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    from: Address,
+    at: usize,
+    count: usize,
+}
+
 /// Outputs of one run.
 #[derive(Debug)]
 pub(super) struct Download {
     gpu: Gpu,
-    /// For each output, where it begins among all elements and its number of them.
+    /// For each output its elements among all that land.
     pieces: Vec<(usize, Range<usize>)>,
+    elements: usize,
     state: Mutex<State>,
     landings: Landings,
 }
@@ -221,9 +106,12 @@ const RUNNING: &str = "running a plan (without capture and with CUDA_LAUNCH_BLOC
 const COMING: usize = 8;
 /// Pinned memory kept for reuse.
 const IDLE: usize = 4;
+/// Bytes between the beginnings of numbers that come in one copy: one more costs more than so many bytes.
+const NEAR: u64 = 4096;
 
 impl Downloads {
-    /// Copies from the device when everything before on the stream is done, without waiting.
+    /// Brings numbers from the device when everything before on the stream is done, without waiting. Those
+    /// that lie together come in one copy, with what lies between.
     pub(super) fn issue(
         &mut self,
         gpu: &Gpu,
@@ -235,7 +123,28 @@ impl Downloads {
                 oldest.arrive(|_| ())?;
             }
         }
-        let download = Arc::new(self.begin(gpu, stream, parts)?);
+        let mut stretches: Vec<Stretch> = Vec::new();
+        let mut pieces = Vec::with_capacity(parts.len());
+        let mut end = 0;
+        let mut sorted: Vec<&Part> = parts.iter().collect();
+        sorted.sort_by_key(|part| part.from);
+        for part in sorted {
+            let near = stretches.last_mut().filter(|last| part.from.0 - last.from.0 <= NEAR);
+            let at = match near {
+                Some(last) => {
+                    let distance = ((part.from.0 - last.from.0) / 4) as usize;
+                    last.count = distance + part.count;
+                    last.at + distance
+                }
+                None => {
+                    stretches.push(Stretch { from: part.from, at: end, count: part.count });
+                    end
+                }
+            };
+            end = at + part.count;
+            pieces.push((part.output, at..end));
+        }
+        let download = Arc::new(self.begin(gpu, stream, &stretches, pieces)?);
         self.coming.push_back(download.clone());
         Ok(download)
     }
@@ -247,13 +156,13 @@ impl Downloads {
         stream: &CudaStream,
         parts: &mut [(Address, &mut [f32])],
     ) -> Result<()> {
-        let part = |(output, (from, values)): (usize, &(Address, &mut [f32]))| Part {
-            output,
-            from: *from,
-            count: values.len(),
-        };
-        let wanted: Vec<Part> = parts.iter().enumerate().map(part).collect();
-        let download = self.begin(gpu, stream, &wanted)?;
+        let mut stretches = Vec::with_capacity(parts.len());
+        let mut at = 0;
+        for (from, values) in parts.iter() {
+            stretches.push(Stretch { from: *from, at, count: values.len() });
+            at += values.len();
+        }
+        let download = self.begin(gpu, stream, &stretches, Vec::new())?;
         download.land(|landing| {
             let mut at = 0;
             for (_, values) in parts.iter_mut() {
@@ -263,24 +172,23 @@ impl Downloads {
         })
     }
 
-    fn begin(&mut self, gpu: &Gpu, stream: &CudaStream, parts: &[Part]) -> Result<Download> {
+    fn begin(
+        &mut self,
+        gpu: &Gpu,
+        stream: &CudaStream,
+        stretches: &[Stretch],
+        pieces: Vec<(usize, Range<usize>)>,
+    ) -> Result<Download> {
         gpu.bind()?;
-        let bytes = 4 * parts.iter().map(|part| part.count).sum::<usize>();
-        let mut landing = self.take(gpu, bytes)?;
-        let mut pieces = Vec::with_capacity(parts.len());
-        let mut at = 0;
-        for part in parts {
-            pieces.push((part.output, at..at + part.count));
-            at += part.count;
-        }
-        let froms = parts.iter().map(|part| part.from);
-        if let Err(error) = landing.fill(stream, froms.zip(&pieces)) {
+        let elements = stretches.last().map_or(0, |last| last.at + last.count);
+        let mut landing = self.take(gpu, 4 * elements)?;
+        if let Err(error) = landing.fill(stream, stretches) {
             // No event may stand behind what was issued; only then is the memory free again.
             let _ = stream.synchronize();
             return Err(gpu.error("downloading outputs", error));
         }
         let (state, landings) = (Mutex::new(State::Coming(landing)), self.landings.clone());
-        Ok(Download { gpu: gpu.clone(), pieces, state, landings })
+        Ok(Download { gpu: gpu.clone(), pieces, elements, state, landings })
     }
 
     /// The smallest memory of at least this size that nobody uses.
@@ -308,7 +216,7 @@ impl Download {
         let mut state = locked(&self.state);
         if let State::Coming(landing) = &*state {
             self.wait(landing)?;
-            let mut values = vec![0.0; self.pieces.last().map_or(0, |(_, elements)| elements.end)];
+            let mut values = vec![0.0; self.elements];
             landing.read(0, &mut values);
             self.leave(&mut state, values);
         }
@@ -351,14 +259,10 @@ impl Download {
 }
 
 impl Landing {
-    /// Issues the copies of pieces from where they lie.
-    fn fill<'p>(
-        &mut self,
-        stream: &CudaStream,
-        pieces: impl Iterator<Item = (Address, &'p (usize, Range<usize>))>,
-    ) -> Result<(), DriverError> {
-        for (from, (_, elements)) in pieces.filter(|(_, (_, elements))| !elements.is_empty()) {
-            let piece = &mut self.memory.bytes_mut()[4 * elements.start..4 * elements.end];
+    /// Issues the copies.
+    fn fill(&mut self, stream: &CudaStream, stretches: &[Stretch]) -> Result<(), DriverError> {
+        for Stretch { from, at, count } in stretches.iter().filter(|stretch| stretch.count > 0) {
+            let piece = &mut self.memory.bytes_mut()[4 * at..4 * (at + count)];
             // SAFETY: the source is device memory of this size; the piece is left alone until
             // `arrived`, recorded below, has passed.
             unsafe { result::memcpy_dtoh_async(piece, from.0, stream.cu_stream()) }?;

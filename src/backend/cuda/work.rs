@@ -2,11 +2,13 @@
 //! All that a run of a plan gives a GPU to do, told in public: every launch, copy and fill, and what
 //! the host computes in between.
 
-use super::launch::{Attributes, Item, Launch, Residency};
+use super::launch::{Attributes, Grid, Item, Launch, Residency};
 use super::lower::{Kept, Scratch};
 use super::transfer::padded;
 use super::walks::Apart;
-use crate::plan::{Buffer, BufferId, Place, Plan};
+use crate::graph::InputId;
+use crate::plan::{Buffer, BufferId, Bytes, Place, Plan};
+use crate::DType;
 
 /// The work of one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +16,10 @@ pub struct PlanWork {
     /// Before a run for which they are not there: copies of parameters in the type and the order in which
     /// products read them. Updates keep them, so they are no part of a run among others.
     pub once: Vec<WorkItem>,
-    /// Before the first step: inputs and scalars go up, and inputs that products take in 16 bits are cast.
+    /// From where its first input comes.
+    pub feed: Feed,
+    /// Before the first step: inputs and scalars go up together, samples that lie on the device are taken,
+    /// and what products take in 16 bits is cast.
     pub before: Vec<WorkItem>,
     /// Of each step.
     pub steps: Vec<Vec<WorkItem>>,
@@ -23,6 +28,16 @@ pub struct PlanWork {
     pub after: Vec<WorkItem>,
     /// Recurrent layers that make a launch for each step, forward or back, and why.
     pub apart: Vec<(String, Apart)>,
+}
+
+/// From where a run's first input comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Feed {
+    /// From the host.
+    #[default]
+    Host,
+    /// From a data set that lies on the device, a byte for each element: the numbers of samples go up.
+    Device,
 }
 
 /// A piece of work.
@@ -84,6 +99,8 @@ pub struct KernelLaunch {
 pub struct WorkTotals {
     /// Kernels launched.
     pub launches: usize,
+    /// Those of them that change the type of values, and what they read and write.
+    pub casts: Moved,
     /// Bytes that launches move beyond those that the plan counts for its steps.
     pub extra_bytes: usize,
     /// Copies up, within the device, and down.
@@ -104,15 +121,35 @@ pub struct Moved {
 }
 
 impl PlanWork {
-    pub(super) fn new(plan: &Plan, scratch: Scratch, steps: Vec<Option<Vec<Item>>>) -> Self {
+    pub(super) fn new(
+        plan: &Plan,
+        scratch: Scratch,
+        steps: Vec<Option<Vec<Item>>>,
+        feed: Feed,
+    ) -> Self {
         let bytes = |buffer: &Buffer| buffer.ty.dtype.bytes() * buffer.ty.shape.elements();
-        let uploaded = plan.buffers.iter().filter(|b| matches!(b.place, Place::Uploaded(..)));
-        let parts: Vec<usize> =
-            std::iter::once(scratch.given_bytes()).chain(uploaded.map(bytes)).collect();
-        let up = parts.iter().map(|&part| padded(part)).sum();
-        let mut before = vec![WorkItem::Copy { way: CopyWay::Up, bytes: up }];
-        let within = |bytes| WorkItem::Copy { way: CopyWay::Within, bytes };
-        before.extend(parts.into_iter().filter(|&bytes| bytes > 0).map(within));
+        let uploaded = || {
+            plan.buffers.iter().filter_map(|buffer| match buffer.place {
+                Place::Uploaded(input, Bytes(place)) => Some((input, place, buffer)),
+                _ => None,
+            })
+        };
+        let is_taken = |input: InputId, buffer: &Buffer| {
+            feed == Feed::Device && input.index() == 0 && buffer.ty.dtype == DType::F32
+        };
+        let (mut arena, mut numbers, mut takes) = (scratch.given_bytes(), 0, Vec::new());
+        for (input, place, buffer) in uploaded() {
+            if is_taken(input, buffer) {
+                numbers += padded(size_of::<i32>() * buffer.ty.shape.samples());
+                takes.push(WorkItem::Launch(taking(buffer)));
+            } else {
+                arena = arena.max(place + bytes(buffer));
+            }
+        }
+        let arena = padded(arena);
+        let copy = |way, bytes| WorkItem::Copy { way, bytes };
+        let mut before = vec![copy(CopyWay::Up, arena + numbers), copy(CopyWay::Within, arena)];
+        before.extend(takes);
         let mut apart: Vec<(String, Apart)> = Vec::new();
         for layer in scratch.apart {
             if !apart.contains(&layer) {
@@ -136,14 +173,22 @@ impl PlanWork {
             }
         });
         let steps = steps.collect();
-        let in_arena = |id: &BufferId| matches!(plan.buffer(*id).place, Place::Arena(_));
         let trains = plan.stored_gradients().next().is_some();
-        let returned = plan.outputs.iter().map(|(_, buffer)| *buffer).filter(in_arena);
-        let down = returned
-            .map(|id| plan.buffer(id))
-            .filter(|buffer| !trains || buffer.ty.shape.elements() == 1);
-        let down = down.map(|buffer| WorkItem::Copy { way: CopyWay::Down, bytes: bytes(buffer) });
-        PlanWork { once, before, steps, after: down.collect(), apart }
+        let returned = plan.outputs.iter().filter_map(|(_, id)| match plan.buffer(*id).place {
+            Place::Arena(Bytes(place)) => Some((place, bytes(plan.buffer(*id)))),
+            _ => None,
+        });
+        let after = match trains {
+            // They lie together, and what is between them comes along.
+            true => {
+                let first = returned.clone().map(|(place, _)| place).min();
+                let end = returned.map(|(place, bytes)| place + bytes).max();
+                let both = first.zip(end).map(|(first, end)| end - first);
+                both.map(|bytes| copy(CopyWay::Down, bytes)).into_iter().collect()
+            }
+            false => returned.map(|(_, bytes)| copy(CopyWay::Down, bytes)).collect(),
+        };
+        PlanWork { feed, once, before, steps, after, apart }
     }
 
     /// Every piece of work of a run among others, in order.
@@ -159,6 +204,9 @@ impl PlanWork {
                 WorkItem::Launch(launch) => {
                     totals.launches += 1;
                     totals.extra_bytes += launch.extra_bytes;
+                    if launch.kernel.starts_with("cast_") {
+                        totals.casts.add(launch.extra_bytes);
+                    }
                 }
                 WorkItem::Copy { way, bytes } => totals.copies[*way as usize].add(*bytes),
                 WorkItem::Fill { bytes } => totals.fills.add(*bytes),
@@ -166,6 +214,23 @@ impl PlanWork {
             }
         }
         totals
+    }
+}
+
+/// What takes samples from a table of bytes.
+fn taking(buffer: &Buffer) -> KernelLaunch {
+    let (elements, each) = (buffer.ty.shape.elements(), buffer.ty.shape.sample_elements());
+    let (kernel, vector) =
+        if each.is_multiple_of(4) { ("take_bytes", 4) } else { ("take_bytes_ragged", 1) };
+    let Grid { blocks, threads, shared } = Grid::over(elements.div_ceil(vector));
+    KernelLaunch {
+        kernel: kernel.into(),
+        blocks,
+        threads: threads.iter().product(),
+        shared,
+        cooperative: false,
+        cluster: None,
+        extra_bytes: elements * (size_of::<u8>() + size_of::<f32>()),
     }
 }
 

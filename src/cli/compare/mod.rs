@@ -116,7 +116,7 @@ fn begin(args: &CompareArgs, common: &Common) -> Result<Comparison> {
         Some(name) => device.with_precision(name.precision()),
         None => device,
     };
-    let conditions = conditions(&args.fit);
+    let conditions = conditions(&args.fit, common);
     // What does not fit the data, and a rate that no network takes, is found before anything is written.
     let first = Settings { net: arms[0], ..settings.clone() };
     let first = Session::new(first, device.clone(), conditions.clone())?;

@@ -100,6 +100,10 @@ impl Dataset for ImageSet {
         self.labels.len()
     }
 
+    fn is_fixed(&self) -> bool {
+        true
+    }
+
     fn fields(&self) -> Fields {
         Fields::labelled(self.sample_shape, self.classes)
     }

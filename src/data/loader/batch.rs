@@ -68,7 +68,7 @@ impl Batch {
         let fields = dataset.fields();
         fields.check()?;
         let go_on = AtomicBool::new(false);
-        let (inputs, targets) = collate(dataset, &fields, indices, pass, &go_on)?;
+        let (inputs, targets) = collate(dataset, &fields, indices, pass, &go_on, None)?;
         let position = Position { epoch: pass.epoch, batch: 0 };
         Ok(Batch { inputs, targets, indices: indices.to_vec(), position })
     }

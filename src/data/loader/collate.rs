@@ -2,9 +2,11 @@
 //! The memory of a batch: strips of it that threads fill, and the tensors made of them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use crate::backend::cuda::{Depot, Lent};
 use crate::data::sample::{Part, Room, Rows};
 use crate::data::{Dataset, Elements, Field, Fields, Pass, Sample, Varying};
 use crate::{allocate, Error, Result, Tensor};
@@ -13,13 +15,16 @@ use crate::{allocate, Error, Result, Tensor};
 /// about 1.
 const ELEMENTS_PER_TASK: usize = 16 << 10;
 
+/// Elements from which on it is worth it to spare a copy of 64 KiB.
+const LEAST_LENT: usize = 16 << 10;
+
 /// What memory is wanted for.
 pub(super) const BATCH: &str = "a batch";
 
 /// Inputs and targets of a batch.
 pub(super) type Collated = (Vec<Tensor>, Vec<Tensor>);
 
-/// Reads samples into tensors whose first extent counts them.
+/// Reads samples into tensors whose first extent counts them, in memory that a device lends where it is worth it.
 ///
 /// # Errors
 /// That of the first sample that fails; [`Error::Internal`] if it was stopped.
@@ -29,8 +34,9 @@ pub(super) fn collate(
     indices: &[usize],
     pass: Pass,
     stop: &AtomicBool,
+    lender: Option<&Depot>,
 ) -> Result<Collated> {
-    let columns = fields.all().map(|field| Column::new(field, indices.len()));
+    let columns = fields.all().map(|field| Column::new(field, indices.len(), lender));
     let mut columns: Vec<Column> = columns.collect::<Result<_>>()?;
     let each = fields.fixed_elements().max(1);
     let mut strips = strips(&mut columns, fields, indices, ELEMENTS_PER_TASK.div_ceil(each));
@@ -69,6 +75,7 @@ pub(super) fn collate(
 /// Samples of one field that does not vary; empty for one that does.
 enum Column {
     F32(Vec<f32>),
+    Lent(Lent),
     I32(Vec<i32>),
 }
 
@@ -79,12 +86,15 @@ enum Gathered {
 }
 
 impl Column {
-    fn new(field: &Field, samples: usize) -> Result<Self> {
+    fn new(field: &Field, samples: usize, lender: Option<&Depot>) -> Result<Self> {
         let elements = match field.varying {
             None => field.count().saturating_mul(samples),
             Some(_) => 0,
         };
+        // Such memory is scarce, and none is needed.
+        let lent = lender.filter(|_| elements >= LEAST_LENT).and_then(|of| of.lend(elements).ok());
         match field.elements {
+            Elements::F32 if lent.is_some() => Ok(lent.map_or(Column::F32(vec![]), Column::Lent)),
             Elements::F32 => Ok(Column::F32(allocate::zeros(elements, BATCH)?)),
             _ => Ok(Column::I32(allocate::zeros(elements, BATCH)?)),
         }
@@ -96,11 +106,12 @@ impl Column {
         let Some(varying) = field.varying else {
             return match self {
                 Column::F32(values) => Tensor::new(dims, values),
+                Column::Lent(values) => Ok(Tensor::from_elsewhere(dims, Arc::new(values))),
                 Column::I32(values) => Tensor::labels(dims, values),
             };
         };
         match self {
-            Column::F32(_) => {
+            Column::F32(_) | Column::Lent(_) => {
                 let rows = of.into_iter().filter_map(|of| match of {
                     Gathered::F32(rows) => Some(rows),
                     Gathered::I32(_) => None,
@@ -173,6 +184,7 @@ impl<'a> Rest<'a> {
     fn of(column: &'a mut Column) -> Self {
         match column {
             Column::F32(values) => Rest::F32(values),
+            Column::Lent(values) => Rest::F32(values.values_mut()),
             Column::I32(values) => Rest::I32(values),
         }
     }

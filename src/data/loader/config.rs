@@ -39,6 +39,21 @@ pub enum SampleShape {
     Row,
 }
 
+/// Where samples lie while a GPU [takes batches](super::Loader::serve) of them. The batches are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnDevice {
+    /// On the GPU, where they are [the same in each pass](crate::data::Dataset::is_fixed), do not vary in
+    /// length and fit in a quarter of its free memory. What has at most 256 numbers in each channel, as
+    /// pictures of bytes do however they are normalised, takes a byte for each there. A batch then goes up
+    /// as the numbers of its samples, its integers and what has fewer than 16 elements.
+    #[default]
+    Auto,
+    /// The same, however much memory they take; where they cannot lie there it is an error.
+    Always,
+    /// On the host.
+    Never,
+}
+
 /// How a [`Loader`](super::Loader) makes batches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoaderConfig {
@@ -56,6 +71,8 @@ pub struct LoaderConfig {
     /// Batches prepared ahead on a thread, at most 1024; with 0 each is prepared when it is asked
     /// for. It changes when batches are ready, never what is in them.
     pub prefetch: usize,
+    /// Where samples lie while a GPU takes batches of them.
+    pub on_device: OnDevice,
 }
 
 impl Default for LoaderConfig {
@@ -69,6 +86,7 @@ impl Default for LoaderConfig {
             seed: 0,
             sample_shape: SampleShape::default(),
             prefetch: 2,
+            on_device: OnDevice::default(),
         }
     }
 }
@@ -77,7 +95,7 @@ impl Default for LoaderConfig {
 /// [`Loader::seek`](super::Loader::seek) to continue with the same samples.
 ///
 /// It counts batches, so it means the same only for the same data set and the same configuration;
-/// `prefetch` may differ.
+/// `prefetch` and `on_device` may differ.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]

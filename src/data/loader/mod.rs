@@ -6,6 +6,7 @@ mod collate;
 mod config;
 mod prefetch;
 mod prepare;
+mod serving;
 
 use std::fmt;
 use std::iter::FusedIterator;
@@ -13,12 +14,14 @@ use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 
 use super::Dataset;
-use crate::{Error, Result};
+use crate::{Device, Error, Result};
 use prefetch::Prefetcher;
 use prepare::{Cursor, Plan};
+use serving::Serving;
 
 pub use batch::Batch;
-pub use config::{LastBatch, LoaderConfig, Position, SampleShape, Shuffle};
+pub use config::{LastBatch, LoaderConfig, OnDevice, Position, SampleShape, Shuffle};
+pub use serving::Residence;
 
 /// A channel reserves room for all of them at once; far more than hides any delay.
 const MAX_PREFETCH: usize = 1024;
@@ -93,6 +96,36 @@ impl Loader {
     #[expect(clippy::len_without_is_empty, reason = "an epoch is never empty")]
     pub fn len(&self) -> usize {
         self.batches_per_epoch()
+    }
+
+    /// Makes batches for a device from now on, and tells where their samples lie. To a GPU they are brought
+    /// once, if [`on_device`](OnDevice) says so, or each batch is made in memory from which the GPU copies by
+    /// itself. Batches are the same whatever device they are for, and can be used on any.
+    /// [`Trainer::fit`](crate::Trainer::fit) asks for it by itself.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use kiln::data::{Digits, Loader, LoaderConfig, Residence};
+    /// use kiln::Device;
+    ///
+    /// let digits = Arc::new(Digits::load().to_28x28());
+    /// let mut loader = Loader::new(digits, LoaderConfig { batch_size: 64, ..LoaderConfig::default() })?;
+    /// let device = Device::cpu();
+    /// assert!(matches!(loader.serve(&device)?, Residence::Host { .. }));
+    /// # Ok::<(), kiln::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device cannot be opened; with [`OnDevice::Always`], [`Error::Argument`] if
+    /// samples cannot lie there, [`Error::Device`] if there is no memory for them, and errors of the data set.
+    pub fn serve(&mut self, device: &Device) -> Result<&Residence> {
+        if self.plan.serving.device.as_ref() != Some(device) {
+            let serving = Serving::of(&self.plan, device)?;
+            tracing::debug!(%device, "samples lie {}", serving.residence);
+            self.plan = Arc::new(Plan { serving, ..(*self.plan).clone() });
+            self.supply = None;
+        }
+        Ok(&self.plan.serving.residence)
     }
 
     /// The place of the batch that comes next.

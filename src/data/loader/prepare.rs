@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rand_chacha::ChaCha8Rng;
 
 use super::collate::{collate, BATCH};
+use super::serving::{taken, Serving, Way};
 use super::{Batch, LastBatch, LoaderConfig, Position, SampleShape, Shuffle};
 use crate::data::random::{self, Purpose};
 use crate::data::{Dataset, Elements, Field, Fields, Pass};
@@ -20,13 +21,15 @@ const STRETCH: usize = 16;
 const ORDER: &str = "the order of an epoch";
 
 /// The checked description of all batches.
+#[derive(Clone)]
 pub(super) struct Plan {
     pub(super) dataset: Arc<dyn Dataset>,
     pub(super) config: LoaderConfig,
     pub(super) batches_per_epoch: u64,
     /// Samples when the loader was made; a data set that grows must not change the order.
-    len: usize,
-    fields: Fields,
+    pub(super) len: usize,
+    pub(super) fields: Fields,
+    pub(super) serving: Serving,
 }
 
 impl Plan {
@@ -56,7 +59,8 @@ impl Plan {
             let expected = "a batch that fits in memory";
             return Err(Error::argument("batch_size", expected, config.batch_size));
         }
-        Ok(Self { dataset, config, batches_per_epoch: batches as u64, len, fields })
+        let (batches_per_epoch, serving) = (batches as u64, Serving::default());
+        Ok(Self { dataset, config, batches_per_epoch, len, fields, serving })
     }
 
     pub(super) fn after(&self, position: Position) -> Position {
@@ -145,9 +149,14 @@ impl Cursor {
     }
 
     fn read(&self, indices: Vec<usize>, stop: &AtomicBool) -> Result<Batch> {
-        let Plan { dataset, config, fields, .. } = &*self.plan;
+        let Plan { dataset, config, fields, serving, .. } = &*self.plan;
         let pass = Pass { seed: config.seed, epoch: self.next.epoch };
-        let (inputs, targets) = collate(&**dataset, fields, &indices, pass, stop)?;
+        let read = |depot| collate(&**dataset, fields, &indices, pass, stop, depot);
+        let (inputs, targets) = match &serving.way {
+            Way::Read => read(None)?,
+            Way::ReadTo(depot) => read(Some(depot))?,
+            Way::Kept(columns) => taken(&self.plan, columns, &indices)?,
+        };
         let inputs = match config.sample_shape {
             SampleShape::Own => inputs,
             SampleShape::Row => rows(inputs, fields)?,

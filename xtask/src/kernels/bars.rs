@@ -248,6 +248,7 @@ const BARS: &[Bar] = &[
     Bar { parts: &["copy_pieces"], narrow: 2, why: ONE_BY_ONE, ..POINTWISE },
     Bar { parts: &["take_gradient"], registers: 72, occupancy: 2, narrow: SCALARS, why: "sorted lists of indices and sums in shared memory", ..POINTWISE },
     Bar { parts: &["gather"], narrow: SCALARS, why: "each element is where its index says", ..POINTWISE },
+    Bar { parts: &["take_bytes"], narrow: 6, why: "a number, four codes in a word, and a colour for each", ..POINTWISE },
     Bar { parts: &["take_128"], narrow: 1, why: "an index is a single number", ..POINTWISE },
     Bar { parts: &["take"], narrow: 3, why: ONE_BY_ONE, ..POINTWISE },
     Bar { parts: &["cast"], narrow: 16, why: LAST_FEW, ..POINTWISE },

@@ -32,7 +32,7 @@ use crate::op::{Store, Unary};
 use crate::plan::{BufferId, Place, Plan, Step};
 use crate::{Error, Precision, Result, Shape};
 pub(super) use given::Given;
-pub(super) use scratch::{Kept, Scratch};
+pub(super) use scratch::{Kept, Scratch, GIVEN};
 
 /// Where everything that a plan touches lies on the device.
 #[derive(Clone, Debug)]

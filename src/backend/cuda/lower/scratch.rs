@@ -12,11 +12,12 @@ use crate::graph::ParamId;
 use crate::scalars::{DropoutRates, RateSlot};
 use crate::DType;
 
-/// Memory of a plan that only its kernels know: what the host gives with each run first, then partial
-/// sums, tickets and constants. It is zero at first.
+/// Memory of a plan that only its kernels know: partial sums, tickets and constants. It is zero at first.
+/// And what the host gives with each run, which lies at the beginning of the plan's arena.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     base: Address,
+    given_at: Address,
     bytes: usize,
     /// Constants of the graph and where they lie.
     pub(crate) constants: Vec<(Address, f32)>,
@@ -63,7 +64,7 @@ pub(crate) struct Turned {
 const SCRATCH_ALIGNMENT: usize = 256;
 /// Bytes that the host may give with a run: scalars, then divisors of losses, rates that change and rates
 /// of later updates.
-const GIVEN: usize = 4 * SCRATCH_ALIGNMENT;
+pub(crate) const GIVEN: usize = 4 * SCRATCH_ALIGNMENT;
 /// Of these the bytes for divisors, of which a plan may have more than there is room for; for rates there
 /// always is.
 const DIVISORS: usize = SCRATCH_ALIGNMENT - SCALARS;
@@ -72,9 +73,10 @@ const _: () = assert!(SCALARS + DIVISORS + LATER_BYTES + RATE_BYTES * DropoutRat
 
 impl Scratch {
     /// Scratch memory at `base`; counting alone does not need a base that exists.
-    pub(crate) fn at(base: Address) -> Self {
-        let mut scratch = Scratch {
+    pub(crate) fn at(base: Address, arena: Address) -> Self {
+        Scratch {
             base,
+            given_at: arena,
             bytes: 0,
             constants: Vec::new(),
             given: Vec::new(),
@@ -86,9 +88,7 @@ impl Scratch {
             kept: Kept::Current,
             casts: Vec::new(),
             turned: Vec::new(),
-        };
-        scratch.take(GIVEN);
-        scratch
+        }
     }
 
     /// Bytes taken so far.
@@ -98,7 +98,7 @@ impl Scratch {
 
     /// The run's scalars.
     pub(crate) fn scalars(&self) -> Address {
-        self.base
+        self.given_at
     }
 
     /// What a loss divides by, which the host works out of a run's inputs; none where a plan has more
@@ -108,7 +108,7 @@ impl Scratch {
         let is_divisor = |given: &&Given| matches!(given, Given::Divisor(_));
         let taken: usize = self.given.iter().filter(is_divisor).map(Given::bytes).sum();
         match self.given.contains(&divisor) || taken + divisor.bytes() <= DIVISORS {
-            true => self.base.plus(self.place(divisor)),
+            true => self.given_at.plus(self.place(divisor)),
             false => Address::NONE,
         }
     }
@@ -120,7 +120,7 @@ impl Scratch {
 
     /// Where the rates of later updates stand, for an optimiser of this momentum.
     pub(crate) fn later(&mut self, momentum: f64) -> Address {
-        self.base.plus(self.place(Given::Later { momentum }))
+        self.given_at.plus(self.place(Given::Later { momentum }))
     }
 
     /// Bytes that the host gives with a run.
