@@ -79,7 +79,7 @@ impl Walk {
         if self.samples == 0 || self.units == 0 {
             return Err(Apart::Empty);
         }
-        if self.units % width != 0 {
+        if !self.units.is_multiple_of(width) {
             return Err(Apart::Units(self.units));
         }
         let shared = self.shared(precision);
