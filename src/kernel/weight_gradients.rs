@@ -23,32 +23,42 @@ pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
     }
     let mut layers = Vec::new();
     let mut taken = BTreeSet::new();
+    // Biases with one gradient: the layer, the sum and its gradient.
+    let mut shared: Vec<(usize, NodeId, NodeId)> = Vec::new();
     let mut group =
         Cluster { kernel: Kernel::Plain, nodes: vec![], inputs: vec![], outputs: vec![] };
+    let mut outputs = Vec::new();
     for (id, _) in finder.graph.nodes().filter(|(id, _)| finder.is_free(*id)) {
-        let Some((mut layer, mut cluster)) = stored(finder, id) else { continue };
+        let Some((layer, cluster)) = stored(finder, id) else { continue };
         // Two layers never share a node: a bias gradient goes to the first that finds it.
         let shares = cluster.nodes.iter().any(|node| taken.contains(node));
         if shares || Kind::of(finder, id) != kind {
             continue;
         }
-        if let Some((sum, gradient)) = shared_sum(finder, id, layer) {
-            layer.bias = BiasGradient::Computed;
-            cluster.outputs.push(gradient);
-            cluster.nodes.push(gradient);
-            if taken.insert(sum) {
-                cluster.nodes.push(sum);
-            }
-        }
+        let of_bias = shared_sum(finder, id, layer);
+        shared.extend(of_bias.map(|(sum, gradient)| (layers.len(), sum, gradient)));
         layers.push(layer);
         taken.extend(cluster.nodes.iter().copied());
         group.nodes.extend(cluster.nodes);
         group.inputs.extend(cluster.inputs);
-        group.outputs.extend(cluster.outputs);
+        outputs.push(cluster.outputs);
         if layers.len() == most {
             break;
         }
     }
+    // A sum that a product of another launch needs too stays a step of its own.
+    for &(layer, sum, gradient) in &shared {
+        let here = shared.iter().filter(|(_, of, _)| *of == sum).count();
+        if here == finder.users(sum).len() {
+            layers[layer].bias = BiasGradient::Computed;
+            outputs[layer].push(gradient);
+            group.nodes.push(gradient);
+            if taken.insert(sum) {
+                group.nodes.push(sum);
+            }
+        }
+    }
+    group.outputs = outputs.concat();
     group.nodes.sort_unstable();
     group.kernel = Kernel::WeightGradients(layers);
     Some(group)
