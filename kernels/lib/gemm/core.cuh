@@ -157,7 +157,7 @@ template <class Shape> struct TileSums {
   template <class Put> __device__ __forceinline__ void row(int i, Put put) const {
 #pragma unroll
     for (int known = 0; known < Shape::kFragmentsM; ++known) {
-      if (known + 1 < Shape::kFragmentsM && i != known) continue;
+      if (i != known) continue;
 #pragma unroll
       for (int j = 0; j < Shape::kFragmentsN; ++j) put(j, sums.v[known][j]);
     }
