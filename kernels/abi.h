@@ -213,19 +213,6 @@ typedef struct KilnDropoutParams {
   KilnMask mask;
 } KilnDropoutParams;
 
-/* dropout_channels_T: whole channels of x are dropped; y may be x. */
-typedef struct KilnChannelDropoutParams {
-  void* y;                    /* T [samples, positions, channels], channels last */
-  const void* x;              /* T, the same */
-  const KilnScalars* scalars; /* pass, sample_offset */
-  unsigned int samples;
-  unsigned int positions;
-  unsigned int channels;
-  KilnDivider blocks; /* ceil(channels / 8) */
-  KilnDivider rows;   /* positions */
-  KilnMask mask;
-} KilnChannelDropoutParams;
-
 /* sum_rows_T, sum_middle_T: y[o, i] = (accumulate ? y : 0) + scale * sum over r of x[o, r, i], always in the same order. */
 typedef struct KilnReduceParams {
   float* y;              /* [outer, inner] */
@@ -480,18 +467,6 @@ typedef struct KilnChoiceParams {
   const KilnScalars* scalars; /* pass, sample_offset */
   KilnMask mask;
 } KilnChoiceParams;
-
-/* take_bytes, take_bytes_ragged: samples by their numbers, of elements that bytes tell. take_bytes counts in units of four. */
-typedef struct KilnTakeBytesParams {
-  float* y;                    /* [picks, row] */
-  const unsigned char* x;      /* [rows, row] */
-  const unsigned int* palette; /* [channels, 256], bits of f32 */
-  const int* index;            /* [picks] */
-  unsigned int count;          /* units of y */
-  unsigned int rows;
-  KilnDivider row;   /* units of a sample */
-  KilnDivider plane; /* units of a channel */
-} KilnTakeBytesParams;
 
 /* Sums that a block of take_gradient_T holds, and indices that it lists at a time. */
 #define KILN_CHOICE_SUMS 8192

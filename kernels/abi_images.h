@@ -8,6 +8,31 @@
 
 #include "abi.h"
 
+/* dropout_channels_T: whole channels of x are dropped; y may be x. */
+typedef struct KilnChannelDropoutParams {
+  void* y;                    /* T [samples, positions, channels], channels last */
+  const void* x;              /* T, the same */
+  const KilnScalars* scalars; /* pass, sample_offset */
+  unsigned int samples;
+  unsigned int positions;
+  unsigned int channels;
+  KilnDivider blocks; /* ceil(channels / 8) */
+  KilnDivider rows;   /* positions */
+  KilnMask mask;
+} KilnChannelDropoutParams;
+
+/* take_bytes, take_bytes_ragged: samples by their numbers, of elements that bytes tell. take_bytes counts in units of four. */
+typedef struct KilnTakeBytesParams {
+  float* y;                    /* [picks, row] */
+  const unsigned char* x;      /* [rows, row] */
+  const unsigned int* palette; /* [channels, 256], bits of f32 */
+  const int* index;            /* [picks] */
+  unsigned int count;          /* units of y */
+  unsigned int rows;
+  KilnDivider row;   /* units of a sample */
+  KilnDivider plane; /* units of a channel */
+} KilnTakeBytesParams;
+
 /* A window along one extent: elements of its image, places and their distance, taps and theirs, padding on either side. */
 typedef struct KilnWindowAxis {
   KilnDivider image, places, stride;

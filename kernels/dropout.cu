@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 // Dropout (Hinton et al. 2012, arXiv:1207.0580), of elements, of weights, or of whole channels or features. Backward is
 // the same kernel on dy: the mask is computed again, never stored. One thread per Philox call, hence per eight elements.
-#include "abi.h"
+#include "abi_images.h"
 #include "lib/divide.cuh"
 #include "lib/pack.cuh"
 #include "lib/philox.cuh"

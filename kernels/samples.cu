@@ -2,7 +2,7 @@
 // Samples of a data set that lies on the device as bytes, gathered by their numbers and translated in one pass:
 // y[p, i] = palette[channel of i][x[index[p], i]]. What a channel's palette holds is any function of a byte, such as
 // (byte / 255 - mean) / std as the host rounds it. A number without a sample gives NaN.
-#include "abi.h"
+#include "abi_images.h"
 #include "lib/divide.cuh"
 
 constexpr u32 kColours = 256;

@@ -318,8 +318,9 @@ fn gpus_are_planned_for_on_paper() {
                 );
                 let casts = if precision.ends_with("16") { 1 } else { 0 };
                 assert_eq!(plan["casts"]["count"], casts);
-                assert_eq!(plan["casts"]["bytes"], number("cast_bytes"));
-                assert_eq!(number("cast_bytes") > 0, casts > 0);
+                // The update writes the parameters in 16 bits too.
+                let along = number("cast_bytes") - plan["casts"]["bytes"].as_u64().unwrap();
+                assert_eq!((number("cast_bytes") > 0, along > 0), (casts > 0, casts > 0));
                 // The large layers have kernels of whole tiles.
                 let large = |step: &&Value| step["layer"] == "fc1" || step["layer"] == "fc2";
                 for step in steps.iter().filter(large) {

@@ -15,26 +15,14 @@ pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
     if finder.facts.fusion != Fusion::AcrossLayers {
         return None;
     }
-    let (layer, alone) = stored(finder, root)?;
-    let Grouping { most, .. } = finder.facts.grouping;
-    let kind = Kind::of(finder, root);
-    if kind == Kind::Alone {
-        return Some(Cluster { kernel: Kernel::WeightGradients(vec![layer]), ..alone });
-    }
-    let mut layers = Vec::new();
+    stored(finder, root)?;
+    let (mut layers, mut outputs) = (Vec::new(), Vec::new());
     let mut taken = BTreeSet::new();
     // Biases with one gradient: the layer, the sum and its gradient.
     let mut shared: Vec<(usize, NodeId, NodeId)> = Vec::new();
     let mut group =
         Cluster { kernel: Kernel::Plain, nodes: vec![], inputs: vec![], outputs: vec![] };
-    let mut outputs = Vec::new();
-    for (id, _) in finder.graph.nodes().filter(|(id, _)| finder.is_free(*id)) {
-        let Some((layer, cluster)) = stored(finder, id) else { continue };
-        // Two layers never share a node: a bias gradient goes to the first that finds it.
-        let shares = cluster.nodes.iter().any(|node| taken.contains(node));
-        if shares || Kind::of(finder, id) != kind {
-            continue;
-        }
+    for (id, layer, cluster) in members(finder, root) {
         let of_bias = shared_sum(finder, id, layer);
         shared.extend(of_bias.map(|(sum, gradient)| (layers.len(), sum, gradient)));
         layers.push(layer);
@@ -42,9 +30,6 @@ pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
         group.nodes.extend(cluster.nodes);
         group.inputs.extend(cluster.inputs);
         outputs.push(cluster.outputs);
-        if layers.len() == most {
-            break;
-        }
     }
     // A sum that a product of another launch needs too stays a step of its own.
     for &(layer, sum, gradient) in &shared {
@@ -64,10 +49,46 @@ pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
     Some(group)
 }
 
+/// The products that share a launch with one: those of its kind. One that keeps the device busy alone takes along what
+/// would have a launch of its own though its factors are there before.
+fn members(finder: &Finder<'_>, root: NodeId) -> Vec<(NodeId, LayerGradient, Cluster)> {
+    let Grouping { most, .. } = finder.facts.grouping;
+    let kind = Kind::of(finder, root);
+    let mut taken = BTreeSet::new();
+    // Two layers never share a node: a bias gradient goes to the first that finds it.
+    let mut next = |from: Option<NodeId>, kind: Kind| {
+        let mut free = finder.graph.nodes().map(|(id, _)| id).filter(|id| finder.is_free(*id));
+        free.find_map(|id| {
+            let is_next = from.is_none_or(|from| id > from) && Kind::of(finder, id) == kind;
+            let (layer, cluster) = is_next.then(|| stored(finder, id))??;
+            let shares = cluster.nodes.iter().any(|node| taken.contains(node));
+            (!shares).then(|| {
+                taken.extend(cluster.nodes.iter().copied());
+                (id, layer, cluster)
+            })
+        })
+    };
+    let together = if kind == Kind::Alone { Kind::Whole } else { kind };
+    let mut members: Vec<(NodeId, LayerGradient, Cluster)> = Vec::new();
+    while members.len() < most {
+        let last = members.last().map(|(id, ..)| *id);
+        let Some(member) = next(last, together) else { break };
+        members.push(member);
+    }
+    let last = members.last().map(|(id, ..)| *id);
+    if together == Kind::Whole && last.is_some() && members.len() < most {
+        members.extend(next(last, Kind::Alone));
+    }
+    if members.iter().any(|(id, ..)| *id == root) {
+        return members;
+    }
+    stored(finder, root).into_iter().map(|(layer, cluster)| (root, layer, cluster)).collect()
+}
+
 /// What decides who shares a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// It keeps the device busy, and nobody waits for it: neither it for others nor memory for it.
+    /// It keeps the device busy: it waits for no other, and no memory for it.
     Alone,
     /// The fast kernels take it.
     Whole,

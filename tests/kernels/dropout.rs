@@ -4,6 +4,7 @@
 use kiln::mask::{site_of, Mask};
 
 use crate::abi::*;
+use crate::abi_images::KilnChannelDropoutParams;
 use crate::driver::{divider, scalars_bytes, Gpu, Grid, SCALARS};
 use crate::float::{Numbers, Storage};
 use crate::ledger::{Exactness, Want};

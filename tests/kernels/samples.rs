@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Samples of bytes, gathered by their numbers and translated. Some numbers name nothing.
 
-use crate::abi::*;
+use crate::abi_images::KilnTakeBytesParams;
 use crate::driver::{divider, Gpu, Grid};
 use crate::float::Numbers;
 use crate::memory::Memory;

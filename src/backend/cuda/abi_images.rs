@@ -13,6 +13,31 @@ pub(crate) const KILN_THIN_HELD: u32 = 9;
 pub(crate) const KILN_CONV_GROUP: u32 = 4;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnChannelDropoutParams {
+    pub(crate) y: Address,
+    pub(crate) x: Address,
+    pub(crate) scalars: Address,
+    pub(crate) samples: u32,
+    pub(crate) positions: u32,
+    pub(crate) channels: u32,
+    pub(crate) blocks: KilnDivider,
+    pub(crate) rows: KilnDivider,
+    pub(crate) mask: KilnMask,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnTakeBytesParams {
+    pub(crate) y: Address,
+    pub(crate) x: Address,
+    pub(crate) palette: Address,
+    pub(crate) index: Address,
+    pub(crate) count: u32,
+    pub(crate) rows: u32,
+    pub(crate) row: KilnDivider,
+    pub(crate) plane: KilnDivider,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub(crate) struct KilnWindowAxis {
     pub(crate) image: KilnDivider,
     pub(crate) places: KilnDivider,

@@ -6,7 +6,8 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use super::abi::{KilnChoiceParams, KilnTakeBytesParams};
+use super::abi::KilnChoiceParams;
+use super::abi_images::KilnTakeBytesParams;
 use super::depot::Depot;
 use super::geometry::divider;
 use super::gpu::Gpu;

@@ -356,8 +356,7 @@ def floating(value, dtype):
 
 # ---- Ties ------------------------------------------------------------------------------------------
 
-# Share of the largest input of a ReLU, or of a pool, within which rounding may decide: more than what convolutions
-# by Winograd's algorithm differ by.
+# Share of a ReLU's or pool's largest input within which rounding may decide: more than Winograd's convolutions differ by.
 NEAR = 2.0**-17
 # Share of the largest gradient of a call's results below which no decision shows in any tensor.
 FAINT = 2.0**-20
@@ -368,8 +367,7 @@ usual_relu, usual_max_pool2d = F.relu, F.max_pool2d
 
 
 class Tie:
-    """Something that rounding may decide: what it decides here, and what else it could. It shows if a gradient
-    comes to it."""
+    """Something that rounding may decide: what it does here, and could else. It shows if a gradient comes to it."""
 
     def __init__(self, kind, share, own, other):
         self.kind, self.share, self.own, self.other = kind, share, own, other
@@ -388,8 +386,7 @@ class Ties:
         self.step, self.call = step, -1
 
     def settle(self, kind, shares, both):
-        """Notes the ties of a call. Returns them by element, and those that are decided otherwise than they would
-        be, as elements and what is taken there."""
+        """Notes the ties of a call. Returns them by element, and elements decided otherwise and what is taken there."""
         self.call += 1
         ties, elements, taken = {}, [], []
         for element in (shares <= 2 * NEAR).nonzero().flatten().tolist():
@@ -411,9 +408,8 @@ class Ties:
 
         def mark(gradient):
             sizes = gradient.detach().abs().flatten()
-            least = FAINT * sizes.max()
             for element, tie in ties.items():
-                tie.shows = bool(sizes[element] > least)
+                tie.shows = bool(sizes[element] > FAINT * sizes.max())
 
         if ties and y.requires_grad:
             y.register_hook(mark)

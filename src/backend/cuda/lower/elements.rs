@@ -4,6 +4,7 @@
 use super::linear::store;
 use super::Lowering;
 use crate::backend::cuda::abi::*;
+use crate::backend::cuda::abi_images::KilnChannelDropoutParams;
 use crate::backend::cuda::geometry::{column_sum_grid, divider, transpose_grid, vector};
 use crate::backend::cuda::launch::{Grid, Launch};
 use crate::backend::cuda::memory::Address;
