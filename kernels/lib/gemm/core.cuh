@@ -155,12 +155,15 @@ template <class Shape> struct TileSums {
 
   // Calls put(j, v) for the fragments of row i. Registers have no index, hence the search; all threads agree on it.
   template <class Put> __device__ __forceinline__ void row(int i, Put put) const {
-#pragma unroll
-    for (int known = 0; known < Shape::kFragmentsM; ++known) {
-      if (i != known) continue;
-#pragma unroll
-      for (int j = 0; j < Shape::kFragmentsN; ++j) put(j, sums.v[known][j]);
+    find<0>(i, put);
+  }
+
+  template <int known, class Put> __device__ __forceinline__ void find(int i, Put put) const {
+    if constexpr (known + 1 < Shape::kFragmentsM) {
+      if (i != known) return find<known + 1>(i, put);
     }
+#pragma unroll
+    for (int j = 0; j < Shape::kFragmentsN; ++j) put(j, sums.v[known][j]);
   }
 };
 

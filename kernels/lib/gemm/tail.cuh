@@ -60,8 +60,11 @@ template <class Shape, class Visit> KILN_DEVICE void each_chunk(const TileSums<S
 // Where a chunk lies and how much of it exists.
 struct Spot {
   int row, column;
-  size_t at;  // index in the outputs
+  u32 at;     // index in the outputs, which are fewer than 2^31: one register less for the fullest tails
   int count;  // elements that exist; 8 unless guarded
+
+  __device__ __forceinline__ Spot(int row, int column, size_t at, int count)
+      : row(row), column(column), at(static_cast<u32>(at)), count(count) {}
 };
 
 // Reads and writes of whole chunks, or element by element where the bounds or the alignment of rows ask for it.
