@@ -6,6 +6,8 @@
 //!
 //! A simulated device does everything once at small sizes; nothing is timed there. Without a GPU nothing is done.
 
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
 #[path = "cuda/measure.rs"]
 mod measure;
 #[path = "cuda/networks.rs"]

@@ -37,7 +37,8 @@ impl Simplified {
     fn place(&mut self, node: &Node, op: Op, inputs: Vec<NodeId>) -> Result<NodeId> {
         match simplest(self.builder.graph(), &self.known, op, inputs) {
             Rewrite::Same(existing) => Ok(existing),
-            Rewrite::Behind { first: (op, its_inputs), then, mut inputs } => {
+            Rewrite::Behind { first, then, mut inputs } => {
+                let (op, its_inputs) = *first;
                 inputs.push(self.place(node, op, its_inputs)?);
                 self.place(node, then, inputs)
             }
@@ -60,7 +61,7 @@ enum Rewrite {
     Node(Op, Vec<NodeId>),
     /// An operation whose result is the last input of the next one.
     Behind {
-        first: (Op, Vec<NodeId>),
+        first: Box<(Op, Vec<NodeId>)>,
         then: Op,
         inputs: Vec<NodeId>,
     },
@@ -117,7 +118,7 @@ fn zeros_as_mask(graph: &Graph, known: &Known, scale: f64, inputs: &[NodeId]) ->
     Some(match kept {
         Some(kept) => Rewrite::Node(Op::MaskNonZero(kept), inputs),
         None => Rewrite::Behind {
-            first: (Op::MaskNonZero(scale), inputs),
+            first: Box::new((Op::MaskNonZero(scale), inputs)),
             then: gradient.op.clone(),
             inputs: vec![],
         },
@@ -142,7 +143,7 @@ fn mask_of_largest(graph: &Graph, scale: f64, inputs: &[NodeId]) -> Option<Rewri
         && pooled.inputs == [x]
         && scale == 1.0;
     is_its_own.then(|| Rewrite::Behind {
-        first: (Op::MaskNonZero(scale), vec![largest, *dy]),
+        first: Box::new((Op::MaskNonZero(scale), vec![largest, *dy])),
         then: gradient.op.clone(),
         inputs: vec![*index],
     })

@@ -38,7 +38,7 @@ pub(in crate::cli) struct Probe<'a> {
 
 /// Samples on which units are tried first, and the most that are taken to be sure.
 const TRIED: usize = 64;
-const SURE: usize = 1024;
+const SURE: usize = 512;
 
 impl Watcher {
     pub(in crate::cli) fn new(board: Option<Board>, classes: usize) -> Self {

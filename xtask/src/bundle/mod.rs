@@ -130,8 +130,9 @@ fn executable(messages: &[Value], kind: &str, name: &str) -> Result<PathBuf> {
             target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|k| k == kind));
         is_kind && target["name"] == name
     };
-    let paths = messages.iter().filter(is_it).filter_map(|message| message["executable"].as_str());
-    let path = paths.last().ok_or_else(|| format!("cargo built no {kind} {name}"))?;
+    let mut paths =
+        messages.iter().filter(is_it).filter_map(|message| message["executable"].as_str());
+    let path = paths.next_back().ok_or_else(|| format!("cargo built no {kind} {name}"))?;
     Ok(path.into())
 }
 
