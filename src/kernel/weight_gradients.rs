@@ -49,18 +49,17 @@ pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
     Some(group)
 }
 
-/// The products that share a launch with one: those of its kind. One that keeps the device busy alone takes along what
-/// would have a launch of its own though its factors are there before.
+/// The products that share a launch with one, the first of its kind that has none: those of its kind. The last of these
+/// launches takes along a product that would keep the device busy alone, if all the others' factors are there before.
 fn members(finder: &Finder<'_>, root: NodeId) -> Vec<(NodeId, LayerGradient, Cluster)> {
-    let Grouping { most, .. } = finder.facts.grouping;
     let kind = Kind::of(finder, root);
+    let most = if kind == Kind::Alone { 1 } else { finder.facts.grouping.most };
     let mut taken = BTreeSet::new();
-    // Two layers never share a node: a bias gradient goes to the first that finds it.
-    let mut next = |from: Option<NodeId>, kind: Kind| {
-        let mut free = finder.graph.nodes().map(|(id, _)| id).filter(|id| finder.is_free(*id));
-        free.find_map(|id| {
-            let is_next = from.is_none_or(|from| id > from) && Kind::of(finder, id) == kind;
-            let (layer, cluster) = is_next.then(|| stored(finder, id))??;
+    let mut next = |from: usize, kind: Kind| {
+        let nodes = finder.graph.nodes().skip(from).map(|(id, _)| id);
+        nodes.filter(|id| finder.is_free(*id) && Kind::of(finder, *id) == kind).find_map(|id| {
+            let (layer, cluster) = stored(finder, id)?;
+            // Two layers never share a node: a bias gradient goes to the first that finds it.
             let shares = cluster.nodes.iter().any(|node| taken.contains(node));
             (!shares).then(|| {
                 taken.extend(cluster.nodes.iter().copied());
@@ -68,21 +67,17 @@ fn members(finder: &Finder<'_>, root: NodeId) -> Vec<(NodeId, LayerGradient, Clu
             })
         })
     };
-    let together = if kind == Kind::Alone { Kind::Whole } else { kind };
-    let mut members: Vec<(NodeId, LayerGradient, Cluster)> = Vec::new();
+    let mut members = Vec::new();
+    let mut from = root.index();
     while members.len() < most {
-        let last = members.last().map(|(id, ..)| *id);
-        let Some(member) = next(last, together) else { break };
+        let Some(member) = next(from, kind) else { break };
+        from = member.0.index() + 1;
         members.push(member);
     }
-    let last = members.last().map(|(id, ..)| *id);
-    if together == Kind::Whole && last.is_some() && members.len() < most {
-        members.extend(next(last, Kind::Alone));
+    if kind == Kind::Whole && members.len() < most {
+        members.extend(next(from, Kind::Alone));
     }
-    if members.iter().any(|(id, ..)| *id == root) {
-        return members;
-    }
-    stored(finder, root).into_iter().map(|(layer, cluster)| (root, layer, cluster)).collect()
+    members
 }
 
 /// What decides who shares a launch.

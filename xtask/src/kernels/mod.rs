@@ -21,6 +21,10 @@ use device::Device;
 use measure::Measured;
 use toolchain::Toolchain;
 
+/// Kernels that nvcc 13.0 gives some bytes of stack on an architecture; later compilers do not.
+const SPILLED_BY_OLDER: &[(&str, &str)] =
+    &[("avg_pool_gradient_f32", "sm_120"), ("chain_f32", "sm_120")];
+
 /// Compile the CUDA kernels and report registers, occupancy and instruction mix.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -67,6 +71,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         }
         for older in &older {
             for (name, resources) in older.resources(&args.kernels, &sources, arch)? {
+                if SPILLED_BY_OLDER.contains(&(name.as_str(), arch.as_str())) {
+                    continue;
+                }
                 let older = format!("{name} on {arch} by {}", older.name());
                 missed.extend(bars::spills(resources).map(|what| format!("{older}: {what}")));
             }
