@@ -306,8 +306,7 @@ impl Layer {
     }
 }
 
-/// Whether a kernel is computed by the plain meaning of its nodes: plain ones, and those that plans
-/// for the CPU do not contain.
+/// Whether a kernel is computed by the plain meaning of its nodes: also those of other backends.
 pub(super) fn is_interpreted(kernel: &Kernel) -> bool {
     let is_of_others = matches!(
         kernel,
@@ -325,10 +324,8 @@ pub(super) fn is_interpreted(kernel: &Kernel) -> bool {
 
 /// Whether a kernel would have to round what it multiplies in every step of its own.
 fn rounds_within(kernel: &Kernel) -> bool {
-    match kernel {
-        Kernel::Recurrent(of) | Kernel::RecurrentGradient(of, _) => of.factors != Precision::F32,
-        _ => false,
-    }
+    matches!(kernel, Kernel::Recurrent(of) | Kernel::RecurrentGradient(of, _)
+        if of.factors != Precision::F32)
 }
 
 #[cfg(test)]
