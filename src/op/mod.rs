@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The primitive operations.
 //!
-//! Each operation has one definition in three parts: the shape rule ([`Op::infer`]), the gradient
+//! Each operation has one definition in three parts: the shape rule (`infer`), the gradient
 //! as further graph ([`gradient`](Op::gradient)) and the plain meaning ([`Op::eval`]), written for
 //! clarity in `f64`. Backends may run groups of operations as fused kernels; what such a kernel
 //! must compute is what its operations mean here.
