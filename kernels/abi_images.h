@@ -81,6 +81,9 @@ typedef struct KilnNormalizeParams {
   KilnRunning running; /* of statistics_columns_T */
 } KilnNormalizeParams;
 
+/* Parts of what blocks along rows find of their columns that meet at a time. */
+#define KILN_PARTS_TOGETHER 16
+
 /* Batch norm over columns, with its neighbours. batch_apply_T: x -> y, normalised, then the residual added, then ReLU, then
  * dropout. batch_sums_T: dy -> d_gamma, d_beta, and d_mean, d_variance, the gradients of the statistics; with a source, dy
  * is zero where that is, and scaled elsewhere, and y, if not null, receives it. batch_gradient_T: dy, d_mean, d_variance ->
@@ -98,6 +101,19 @@ typedef struct KilnBatchNormParams {
   KilnMask mask;
   KilnGroups groups;
 } KilnBatchNormParams;
+
+/* classifier_head_T: y = batch_apply_T of x with ReLU, pooled = its means under windows that cover the image, plane by plane,
+ * and as linear_cross_entropy_T goes on; and back: dy, zero where y is and scaled elsewhere, with the sums of batch_sums_T. */
+typedef struct KilnHeadParams {
+  KilnBatchNormParams batch; /* y: dy. groups: width = columns / V, a power of two; partials [grid.x + g, 2 V, width] and
+                              * tickets [g + 1], where g = ceil(grid.x, KILN_PARTS_TOGETHER) */
+  KilnCrossEntropyLoss loss; /* of a row for each block */
+  const void* weight;        /* T [classes, columns, places] */
+  const float* bias;         /* [classes] or null */
+  void *pooled, *d_scores;   /* T [samples, columns, places], [samples, classes] */
+  void* scores;              /* T [samples, classes] or null */
+  unsigned int places[2], window[2]; /* along height and width; an image has their products */
+} KilnHeadParams;
 
 /* A term of a weighted sum: the operand's place, and its weight. */
 typedef struct KilnTerm {
@@ -142,10 +158,24 @@ typedef struct KilnWindows {
 #define KILN_THIN_PAD 4
 #define KILN_THIN_HELD 9
 
+/* What conv_statistics_T and conv_input_gradient_sums_T find of the columns of d, as statistics_columns_T and batch_sums_T
+ * do. Where `blocks` is grid.x and `groups` ceil(blocks, KILN_PARTS_TOGETHER): */
+typedef struct KilnColumnSums {
+  float *mean, *variance; /* of statistics: [ld]; the second may be null */
+  KilnRunning running;
+  const void* x;          /* of sums: T [m, ld], of which mean, variance and gamma of the convolution are */
+  float *d_mean, *d_variance, *d_gamma, *d_beta; /* [ld]; the last two may be null */
+  enum KilnStore store;   /* of these */
+  float* partials;        /* [grid.y, blocks + groups, 17, 8] */
+  unsigned int* tickets;  /* [grid.y, groups + 1], zero before and after */
+} KilnColumnSums;
+
 /* conv_T: y from x, then bias, normalisation with known statistics, the residual, activation and dropout. conv_pool_T: y from x, then bias, ReLU, the largest of each window, and
  * dropout; m counts elements before they are pooled. conv_input_gradient_T: dx from dy, then the residual, then the mask.
  * conv_unpool_T: the same, then each result to the element of its window that the index names, zeros to the others.
- * d [m, ld] from a [m, k] and b; extents are those of a group. Those of _thin_T are not split. */
+ * d [m, ld] from a [m, k] and b; extents are those of a group. Those of _thin_T are not split.
+ * conv_statistics_T: y from x, then bias; and the statistics of y. conv_input_gradient_sums_T: as without _sums; and the sums
+ * of batch norm's gradient, of which dx is the result's. */
 typedef struct KilnConvParams {
   void* d;       /* T [m, ld] */
   const void* a; /* T: gathered x or dy */
@@ -166,10 +196,18 @@ typedef struct KilnConvParams {
   float activation_parameter, mask_scale, eps;
   unsigned int dropout; /* 0: off. 1: of elements, 2: of whole channels; channels of a group are a multiple of 8 */
   KilnMask mask;
+  KilnColumnSums columns;
 } KilnConvParams;
 
 /* Most layers of one conv_weight_gradient launch. */
 #define KILN_CONV_GROUP 4
+
+/* What makes the gradient behind a batch norm's mask that of what was normalised, as batch_gradient_T does. */
+typedef struct KilnBatchLine {
+  const void* x; /* T [rows, columns]; null: there is no batch norm */
+  const float *mean, *variance, *gamma, *d_mean, *d_variance; /* [columns]; gamma may be null */
+  float eps;
+} KilnBatchLine;
 
 /* One layer's gradients: d = a^T b, f32, extents those of a group, and the sums of a's columns. The layer's blocks are those
  * of its tiles, rows of tiles first, then one for every 64 columns of a if d_bias is not null, each `splits` times. If thin, in _thin_T alone,
@@ -179,6 +217,7 @@ typedef struct KilnConvWeightGradient {
   float* d_bias; /* [ld] or null */
   const void* a; /* T [k, ld]: dy */
   const void* b; /* T: gathered x, [k, n] */
+  KilnBatchLine line; /* of a, if thin */
   KilnGather gather;
   int m, n, k, ld;
   unsigned int groups, splits, thin;

@@ -5,6 +5,7 @@
 #include "lib/columns.cuh"
 #include "lib/divide.cuh"
 #include "lib/math.cuh"
+#include "lib/moments.cuh"
 #include "lib/philox.cuh"
 
 // Selects among the elements that begin at `element`, a multiple of their number.
@@ -61,10 +62,6 @@ template <class T> KILN_DEVICE auto masked(const KilnBatchNormParams& p, const C
   return dy;
 }
 
-KILN_DEVICE void store_sum(float* sums, u32 column, float sum, KilnStore store) {
-  if (sums != nullptr) sums[column] = store == KILN_STORE_ACCUMULATE ? sums[column] + sum : sum;
-}
-
 template <class T> KILN_DEVICE void batch_sums(const KilnBatchNormParams& p) {
   const ColumnWalk<T> walk(p.groups);
   constexpr int kStep = walk.kStep;
@@ -84,12 +81,7 @@ template <class T> KILN_DEVICE void batch_sums(const KilnBatchNormParams& p) {
 #pragma unroll
   for (int i = 0; i < kStep; ++i) {
     if (i >= walk.count) continue;
-    const u32 column = walk.column + i;
-    const float scale = scale_of(variance.v[i], p.eps), normal = sums.v[kStep + i] * scale;
-    p.d_mean[column] = -sums.v[i] * gamma.v[i] * scale;
-    p.d_variance[column] = -0.5f * normal * gamma.v[i] * scale * scale;
-    store_sum(p.d_gamma, column, normal, p.store);
-    store_sum(p.d_beta, column, sums.v[i], p.store);
+    store_batch_sums(p, walk.column + i, sums.v[i], sums.v[kStep + i], scale_of(variance.v[i], p.eps), gamma.v[i]);
   }
 }
 

@@ -4,8 +4,9 @@
 //
 // conv: y [places, outputs] = x [places, taps * inputs] * weights^T; conv_pool the same with the places of a pool's window one
 // behind the other. conv_input_gradient: dx [elements, inputs] = dy [elements, taps * outputs] * weights, where a tap finds the
-// place that it was used at; conv_unpool the same where the images come from a pool.
-#include "lib/gemm/conv_tails.cuh"
+// place that it was used at; conv_unpool the same where the images come from a pool. conv_statistics and
+// conv_input_gradient_sums sum up the columns for batch norm along.
+#include "lib/gemm/conv_columns.cuh"
 
 // The tile of a block, and its group.
 template <class Shape> struct ConvTile {
@@ -114,6 +115,11 @@ KILN_DEVICE void conv_product(const KilnConvParams& p, const ConvTile<typename W
   } else {
     each_chunk(parts, shared, Visitor<Bounds::Guarded, Tail>{tail, tile.row, column, window, p.ld});
   }
+  if constexpr (kSumsColumns<Tail>) {
+    constexpr int kWidth = Shape::kN / 8;
+    const u32 place = static_cast<u32>(Shape::team() * kWidth + Shape::column() / 8);
+    finish_columns(tail, p.columns, kWidth, place, first, min(8, end - first), reinterpret_cast<float*>(shared));
+  }
 }
 
 template <class Way, class Tail, bool pools> KILN_DEVICE void conv(const KilnConvParams& p) {
@@ -195,3 +201,35 @@ extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_unpool_f
   conv_input_gradient<OnTensorCores<F16>, ConvUnpoolTail<F16>>(p);
 }
 KILN_EXPORT(conv_unpool_f16)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_statistics_f32(const __grid_constant__ KilnConvParams p) {
+  conv<InFullF32, ConvStatisticsTail<float>, false>(p);
+}
+KILN_EXPORT(conv_statistics_f32)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_statistics_tf32(const __grid_constant__ KilnConvParams p) {
+  conv<OnTensorCores<float>, ConvStatisticsTail<float>, false>(p);
+}
+KILN_EXPORT(conv_statistics_tf32)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_statistics_bf16(const __grid_constant__ KilnConvParams p) {
+  conv<OnTensorCores<Bf16>, ConvStatisticsTail<Bf16>, false>(p);
+}
+KILN_EXPORT(conv_statistics_bf16)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_statistics_f16(const __grid_constant__ KilnConvParams p) {
+  conv<OnTensorCores<F16>, ConvStatisticsTail<F16>, false>(p);
+}
+KILN_EXPORT(conv_statistics_f16)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_input_gradient_sums_f32(const __grid_constant__ KilnConvParams p) {
+  conv_input_gradient<InFullF32, ConvInputGradientSumsTail<float>>(p);
+}
+KILN_EXPORT(conv_input_gradient_sums_f32)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_input_gradient_sums_tf32(const __grid_constant__ KilnConvParams p) {
+  conv_input_gradient<OnTensorCores<float>, ConvInputGradientSumsTail<float>>(p);
+}
+KILN_EXPORT(conv_input_gradient_sums_tf32)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_input_gradient_sums_bf16(const __grid_constant__ KilnConvParams p) {
+  conv_input_gradient<OnTensorCores<Bf16>, ConvInputGradientSumsTail<Bf16>>(p);
+}
+KILN_EXPORT(conv_input_gradient_sums_bf16)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_input_gradient_sums_f16(const __grid_constant__ KilnConvParams p) {
+  conv_input_gradient<OnTensorCores<F16>, ConvInputGradientSumsTail<F16>>(p);
+}
+KILN_EXPORT(conv_input_gradient_sums_f16)

@@ -4,8 +4,8 @@
 // weights of its columns in shared memory and goes through places.
 //
 // conv_thin, conv_pool_thin, conv_input_gradient_thin, conv_unpool_thin: what conv.cu says of those without _thin.
-// The gradients of inputs are those of groups of one input.
-#include "lib/gemm/conv_tails.cuh"
+// The gradients of inputs are those of groups of one input. conv_statistics_thin: as conv_statistics.
+#include "lib/gemm/conv_columns.cuh"
 #include "lib/gemm/thin.cuh"
 
 constexpr int kStrip = KILN_THIN_STRIP;
@@ -124,9 +124,7 @@ KILN_DEVICE void thin_sums(const KilnGather& gather, const Strip<pools>& strip, 
 }
 
 // One place after the other: tails are long.
-template <class Tail> KILN_DEVICE void finish_strip(const KilnConvParams& p, const Strip<false>& strip, int column, int count, Chunk<8> (&sums)[kStrip]) {
-  using T = typename Tail::Element;
-  const Tail tail(p, p.ld % kVector<T> == 0, column, count);
+template <class Tail> KILN_DEVICE void finish_places(const KilnConvParams& p, const Tail& tail, const Strip<false>& strip, int column, int count, Chunk<8> (&sums)[kStrip]) {
 #pragma unroll 1
   for (int s = 0; s < strip.count; ++s) {
     const int row = strip.row + s;
@@ -134,6 +132,10 @@ template <class Tail> KILN_DEVICE void finish_strip(const KilnConvParams& p, con
 #pragma unroll
     for (int later = 1; later < kStrip; ++later) sums[later - 1] = sums[later];
   }
+}
+template <class Tail> KILN_DEVICE void finish_strip(const KilnConvParams& p, const Strip<false>& strip, int column, int count, Chunk<8> (&sums)[kStrip]) {
+  using T = typename Tail::Element;
+  finish_places(p, Tail(p, p.ld % kVector<T> == 0, column, count), strip, column, count, sums);
 }
 // The largest of a window: NaN is larger than all numbers; of equal elements the first counts, of several NaNs the last.
 template <class Tail> KILN_DEVICE void finish_strip(const KilnConvParams& p, const Strip<true>& strip, int column, int count, Chunk<8> (&sums)[kStrip]) {
@@ -179,6 +181,32 @@ template <bool cuts, bool backward, bool pools, class Tail> KILN_DEVICE void con
       finish_strip<Tail>(p, strip, column, count, sums);
     }
   });
+}
+
+// The same with a tail that sums up its columns over all of a thread's places.
+template <bool cuts, class Tail> KILN_DEVICE void conv_thin_columns(const KilnConvParams& p) {
+  using T = typename Tail::Element;
+  KILN_DYNAMIC_SHARED(float, shared);
+  const u32 width = thin_width(p.ld), lanes = kThinThreads / width, lane = threadIdx.x % width;
+  const ThinWeights weights(width);
+  const u32 first = blockIdx.y * weights.columns, channels = p.gather.channels.divisor;
+  const int left = p.ld - static_cast<int>(first);
+  weights.template fill<cuts>(shared, static_cast<const T*>(p.b) + static_cast<size_t>(first) * p.k, left, p.k, channels);
+  __syncthreads();
+  const int column = static_cast<int>(first + 8 * lane), count = min(8, p.ld - column);
+  const u32 strips = count <= 0 ? 0 : static_cast<u32>(p.m) / p.gather.positions[2].divisor * p.strips.divisor;
+  const Tail tail(p, p.ld % kVector<T> == 0, column, count);
+  with_sight(p.gather, p.n, p.ld, [&](auto seen) {
+    const ThinSource<T, cuts, decltype(seen)::kSight> source(p.gather, p.a, p.n, column, count);
+#pragma unroll 1
+    for (u32 number = blockIdx.x * lanes + threadIdx.x / width; number < strips; number += gridDim.x * lanes) {
+      const Strip<false> strip(p, number);
+      Chunk<8> sums[kStrip] = {};
+      thin_sums<false>(p.gather, strip, source, weights, shared + 4 * lane, sums);
+      finish_places(p, tail, strip, column, count, sums);
+    }
+  });
+  finish_columns(tail, p.columns, width, threadIdx.x, column, count, shared);
 }
 
 extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_thin_f32(const __grid_constant__ KilnConvParams p) {
@@ -245,3 +273,19 @@ extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 4) conv_unpool_t
   conv_thin<false, true, false, ConvUnpoolTail<F16>>(p);
 }
 KILN_EXPORT(conv_unpool_thin_f16)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_statistics_thin_f32(const __grid_constant__ KilnConvParams p) {
+  conv_thin_columns<false, ConvStatisticsTail<float>>(p);
+}
+KILN_EXPORT(conv_statistics_thin_f32)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_statistics_thin_tf32(const __grid_constant__ KilnConvParams p) {
+  conv_thin_columns<true, ConvStatisticsTail<float>>(p);
+}
+KILN_EXPORT(conv_statistics_thin_tf32)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_statistics_thin_bf16(const __grid_constant__ KilnConvParams p) {
+  conv_thin_columns<false, ConvStatisticsTail<Bf16>>(p);
+}
+KILN_EXPORT(conv_statistics_thin_bf16)
+extern "C" __global__ void __launch_bounds__(KILN_GEMM_THREADS, 3) conv_statistics_thin_f16(const __grid_constant__ KilnConvParams p) {
+  conv_thin_columns<false, ConvStatisticsTail<F16>>(p);
+}
+KILN_EXPORT(conv_statistics_thin_f16)

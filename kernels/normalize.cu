@@ -4,39 +4,7 @@
 #include "abi_images.h"
 #include "lib/columns.cuh"
 #include "lib/divide.cuh"
-
-// Count, means and sums of squares around them of some rows, for several columns (Welford 1962; merged as Chan et al.
-// 1979): nothing cancels, however far from zero the elements are.
-template <int N> struct Moments {
-  static constexpr int kNumbers = 2 * N + 1;
-  float v[kNumbers] = {};  // means, squares, count
-
-  __device__ __forceinline__ void add(const Chunk<N>& x) {
-    v[2 * N] += 1.0f;
-    const float share = 1.0f / v[2 * N];
-#pragma unroll
-    for (int i = 0; i < N; ++i) {
-      const float delta = x.v[i] - v[i];
-      v[i] += delta * share;
-      v[N + i] += delta * (x.v[i] - v[i]);
-    }
-  }
-  __device__ __forceinline__ void merge(const Moments& other) {
-    if (other.v[2 * N] == 0.0f) return;
-    const float all = v[2 * N] + other.v[2 * N], share = other.v[2 * N] / all, spread = v[2 * N] * share;
-#pragma unroll
-    for (int i = 0; i < N; ++i) {
-      const float delta = other.v[i] - v[i];
-      v[i] += delta * share;
-      v[N + i] += other.v[N + i] + delta * delta * spread;
-    }
-    v[2 * N] = all;
-  }
-};
-
-KILN_DEVICE void move_along(float* state, u32 group, float kept, float taken) {
-  if (state != nullptr) state[group] = kept * state[group] + taken;
-}
+#include "lib/moments.cuh"
 
 template <class T> KILN_DEVICE void statistics_columns(const KilnNormalizeParams& p) {
   const ColumnWalk<T> walk(p.groups);
@@ -47,14 +15,8 @@ template <class T> KILN_DEVICE void statistics_columns(const KilnNormalizeParams
 #pragma unroll
   for (int i = 0; i < kStep; ++i) {
     if (i >= walk.count) continue;
-    const u32 column = walk.column + i;
     const float variance = moments.v[kStep + i] / static_cast<float>(max(p.groups.rows, 1u));
-    p.mean[column] = moments.v[i];
-    if (p.variance != nullptr) p.variance[column] = variance;
-    const KilnRunning& running = p.running;
-    move_along(running.mean, column, running.kept_mean, running.taken_mean * moments.v[i]);
-    move_along(running.variance, column, running.kept_variance, running.taken_variance * variance);
-    if (running.count != nullptr && column == 0) *running.count += 1;
+    store_statistics(p.mean, p.variance, p.running, walk.column + i, moments.v[i], variance);
   }
 }
 

@@ -32,8 +32,12 @@ mod blend;
 mod ceilings;
 #[path = "kernels/chain.rs"]
 mod chain;
+#[path = "kernels/classifier_head.rs"]
+mod classifier_head;
 #[path = "kernels/conv.rs"]
 mod conv;
+#[path = "kernels/conv_columns.rs"]
+mod conv_columns;
 #[path = "kernels/conv_norm.rs"]
 mod conv_norm;
 #[path = "kernels/conv_pools.rs"]
@@ -118,7 +122,7 @@ macro_rules! families {
 
 families! {
     chain dropout reduce along softmax cross_entropy optimizer unscale copies pieces indexed samples state linear gradients batches
-    pooling normalize batch_norm blend conv conv_thin recurrent recurrent_gradient walk ceilings
+    pooling normalize batch_norm blend conv conv_thin classifier_head recurrent recurrent_gradient walk ceilings
 }
 
 /// Launches all families, compares all results, and fails unless every kernel was among them.

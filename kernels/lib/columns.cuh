@@ -47,60 +47,77 @@ template <class T> struct ColumnWalk {
   }
 };
 
-// What a centred element is multiplied by.
-KILN_DEVICE float scale_of(float variance, float eps) { return 1.0f / sqrtf(variance + eps); }
-
-// Sums of dy, and of dy * (x - mean).
-template <int N> struct GradientSums {
-  static constexpr int kNumbers = 2 * N;
-  float v[kNumbers] = {};
-
-  __device__ __forceinline__ void merge(const GradientSums& other) {
-#pragma unroll
-    for (int i = 0; i < kNumbers; ++i) v[i] += other.v[i];
-  }
-};
-
-// What the threads of a block found of the same columns, merged by halves; meaningful in the first `width` threads.
+// What the threads of a block found of the same columns, merged by halves; meaningful at the first `width` places. Threads
+// whose places differ by a multiple of `width` have the same columns. `shared`: Found::kNumbers * Threads floats.
 // Found: numbers `v` of f32 and merge(another).
-template <class Found> KILN_DEVICE void merge_teams(Found& mine, u32 width) {
-  KILN_SHARED(float, shared, Found::kNumbers * KILN_BLOCK_THREADS);
+template <int Threads, class Found> KILN_DEVICE void merge_teams(Found& mine, u32 width, u32 place, float* shared) {
   __syncthreads();
 #pragma unroll
-  for (int i = 0; i < Found::kNumbers; ++i) shared[i * KILN_BLOCK_THREADS + threadIdx.x] = mine.v[i];
+  for (int i = 0; i < Found::kNumbers; ++i) shared[i * Threads + place] = mine.v[i];
 #pragma unroll 1
-  for (u32 half = KILN_BLOCK_THREADS / 2; half >= width; half /= 2) {
+  for (u32 half = Threads / 2; half >= width; half /= 2) {
     __syncthreads();
-    if (threadIdx.x >= half) continue;
+    if (place >= half) continue;
     Found other;
 #pragma unroll
-    for (int i = 0; i < Found::kNumbers; ++i) other.v[i] = shared[i * KILN_BLOCK_THREADS + half + threadIdx.x];
+    for (int i = 0; i < Found::kNumbers; ++i) other.v[i] = shared[i * Threads + half + place];
     mine.merge(other);
 #pragma unroll
-    for (int i = 0; i < Found::kNumbers; ++i) shared[i * KILN_BLOCK_THREADS + threadIdx.x] = mine.v[i];
+    for (int i = 0; i < Found::kNumbers; ++i) shared[i * Threads + place] = mine.v[i];
   }
 }
 
-// Merges what all threads found of the same columns. True in the threads that hold it: the first `width` of one block.
-template <class Found> KILN_DEVICE bool merge_columns(Found& mine, const KilnGroups& groups) {
-  const u32 width = groups.width, lane = threadIdx.x % width;
-  merge_teams(mine, width);
-  if (groups.splits == 1) return threadIdx.x < width;
-  float* const all = groups.partials + static_cast<size_t>(blockIdx.x) * groups.splits * Found::kNumbers * width + lane;
-  if (threadIdx.x < width) {
-    float* const own = all + static_cast<size_t>(blockIdx.y) * Found::kNumbers * width;
+// Which of those that found something of the same columns a block is, and where they meet.
+struct Part {
+  u32 number, count;
+  float* numbers;  // [count][Found::kNumbers][width]
+  u32* ticket;
+};
+
+// Merges what blocks found, each at its first `width` places. True, for all threads, in the block that holds it there.
+template <int Threads, class Found>
+KILN_DEVICE bool merge_parts(Found& mine, u32 width, u32 place, const Part& part, float* shared) {
+  if (part.count == 1) return true;
+  float* const all = part.numbers + place % width;
+  if (place < width) {
+    float* const own = all + static_cast<size_t>(part.number) * Found::kNumbers * width;
 #pragma unroll
     for (int i = 0; i < Found::kNumbers; ++i) own[i * width] = mine.v[i];
   }
-  if (!arrives_last(groups.tickets + blockIdx.x, groups.splits)) return false;
+  if (!arrives_last(part.ticket, part.count)) return false;
   mine = Found{};
-  for (u32 split = threadIdx.x / width; split < groups.splits; split += KILN_BLOCK_THREADS / width) {
-    const float* const from = all + static_cast<size_t>(split) * Found::kNumbers * width;
+  for (u32 other_part = place / width; other_part < part.count; other_part += Threads / width) {
+    const float* const from = all + static_cast<size_t>(other_part) * Found::kNumbers * width;
     Found other;
 #pragma unroll
     for (int i = 0; i < Found::kNumbers; ++i) other.v[i] = __ldcg(from + i * width);
     mine.merge(other);
   }
-  merge_teams(mine, width);
-  return threadIdx.x < width;
+  merge_teams<Threads>(mine, width, place, shared);
+  return true;
+}
+
+// Merges what all threads found of the same columns. True in the threads that hold it: the first `width` of one block.
+template <class Found> KILN_DEVICE bool merge_columns(Found& mine, const KilnGroups& groups) {
+  KILN_SHARED(float, shared, Found::kNumbers * KILN_BLOCK_THREADS);
+  const u32 width = groups.width;
+  merge_teams<KILN_BLOCK_THREADS>(mine, width, threadIdx.x, shared);
+  float* const numbers = groups.partials + static_cast<size_t>(blockIdx.x) * groups.splits * Found::kNumbers * width;
+  const Part part{blockIdx.y, groups.splits, numbers, groups.tickets + blockIdx.x};
+  return merge_parts<KILN_BLOCK_THREADS>(mine, width, threadIdx.x, part, shared) && threadIdx.x < width;
+}
+
+// The same of all blocks along the grid's rows, for those of each of its columns: by KILN_PARTS_TOGETHER, and the last of each
+// such group with those of the others. partials: [grid.y, grid.x + groups, Found::kNumbers, width], tickets: [grid.y, groups + 1].
+template <int Threads, class Found>
+KILN_DEVICE bool merge_blocks(Found& mine, u32 width, u32 place, float* partials, u32* tickets, float* shared) {
+  constexpr u32 kTogether = KILN_PARTS_TOGETHER;
+  const u32 blocks = gridDim.x, groups = (blocks + kTogether - 1) / kTogether, numbers = Found::kNumbers * width;
+  const u32 group = blockIdx.x / kTogether, first = group * kTogether;
+  float* const parts = partials + static_cast<size_t>(blockIdx.y) * (blocks + groups) * numbers;
+  u32* const own = tickets + blockIdx.y * (groups + 1);
+  const Part of_group{blockIdx.x - first, min(kTogether, blocks - first), parts + static_cast<size_t>(first) * numbers, own + group};
+  const Part of_all{group, groups, parts + static_cast<size_t>(blocks) * numbers, own + groups};
+  merge_teams<Threads>(mine, width, place, shared);
+  return merge_parts<Threads>(mine, width, place, of_group, shared) && merge_parts<Threads>(mine, width, place, of_all, shared);
 }

@@ -138,6 +138,15 @@ fn bias_gradient(
     .next()
 }
 
+/// Most channels that few results see, and most products of a result that may then be summed up one by one.
+pub(crate) const FEW_CHANNELS: usize = 4;
+pub(crate) const FEW_PRODUCTS: usize = 180;
+
+/// Whether each result of a convolution sees so few channels that a thread sums up a few results by itself.
+pub(crate) fn sees_few(channels: usize, taps: usize) -> bool {
+    channels <= FEW_CHANNELS && channels * taps <= FEW_PRODUCTS
+}
+
 /// Whether the backend has kernels of images and an image lies as they take it.
 pub(super) fn is_ours(finder: &Finder<'_>, image: &Node) -> bool {
     finder.facts.images != ImageKernels::Absent && lies_channels_last(image)

@@ -26,11 +26,14 @@ mod weight_gradients;
 
 pub(crate) use chain::chains;
 pub use chain::Chain;
+pub(crate) use conv::{sees_few, FEW_CHANNELS, FEW_PRODUCTS};
 pub use conv_way::ConvWay;
 pub use copy::{Piece, Stretch};
 pub use facts::{Facts, Fusion, Grouping, HostMemory, ImageKernels, Storage, UpdatePlace};
 pub(crate) use finder::{is_leaf, is_read_through, is_view, origin, Cluster, Finder};
-pub use fused_images::{ConvGradient, FusedImages, Planes, Skip};
+pub use fused_images::{
+    BatchGradient, BatchLine, ClassifierHead, ConvGradient, ConvLine, FusedImages, Planes, Skip,
+};
 pub use indexed::Picks;
 pub use linear::Bias;
 pub use recurrent::RecurrentDropout;
@@ -319,18 +322,21 @@ pub(crate) type Find = fn(&Finder<'_>, NodeId) -> Option<Cluster>;
 
 /// The searches, in the order in which they are tried.
 pub(crate) const FINDERS: &[Find] = &[
+    fused_images::find_classifier_head,
     linear_cross_entropy::find,
+    fused_images::find_conv_weight_gradients,
     weight_gradients::find,
     optimizer::find_clip_norm,
     cross_entropy::find,
     weight_gradient::find,
     linear::find,
     input_gradient::find,
-    fused_images::find_conv_weight_gradients,
     conv::find_weight_gradient,
+    fused_images::find_conv_statistics,
     fused_images::find_conv_normalize,
     fused_images::find_conv_pool,
     conv::find,
+    fused_images::find_conv_batch_gradient,
     fused_images::find_conv_input_gradient,
     conv::find_input_gradient,
     recurrent::find,

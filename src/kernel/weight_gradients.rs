@@ -3,11 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{weight_gradient, BiasGradient, Kernel, LayerGradient, Sink};
+use super::{weight_gradient, BiasGradient, ConvGradient, Kernel, LayerGradient, Sink};
 use super::{Cluster, Finder};
 use super::{Fusion, Grouping};
 use crate::graph::NodeId;
-use crate::op::Op;
+use crate::op::{Conv, Op, Window};
 
 /// Clusters of one kind that [`weight_gradient`] finds and that store their gradients, and bias gradients that are the
 /// same sums.
@@ -78,6 +78,30 @@ fn members(finder: &Finder<'_>, root: NodeId) -> Vec<(NodeId, LayerGradient, Clu
         members.extend(next(from, Kind::Alone));
     }
     members
+}
+
+/// The gradient of a layer that would have a launch for itself without keeping the device busy, as that of a convolution of
+/// images of one pixel.
+pub(super) fn lone(finder: &Finder<'_>) -> Option<(ConvGradient, Cluster)> {
+    let free = finder.graph.nodes().map(|(id, _)| id).filter(|&id| finder.is_free(id));
+    let products: Vec<(NodeId, Kind)> = free
+        .filter(|&id| stored(finder, id).is_some())
+        .map(|id| (id, Kind::of(finder, id)))
+        .collect();
+    let is_lone = |&&(id, kind): &&(NodeId, Kind)| {
+        kind != Kind::Alone
+            && products.iter().filter(|(_, other)| *other == kind).count() == 1
+            && members(finder, id).len() == 1
+    };
+    let (id, _) = products.iter().find(is_lone)?;
+    let (LayerGradient { sink: Sink::Store(store), bias }, cluster) = stored(finder, *id)? else {
+        return None;
+    };
+    let Op::MatMul(product) = finder.graph.node(*id).op else { return None };
+    let conv = Conv { factors: product.factors, ..Conv::new(Window::ONE, 1) };
+    let is_matrix = |id: &NodeId| finder.graph.node(*id).ty.shape.rank() == 2;
+    let layer = ConvGradient { conv, store, bias, line: None };
+    cluster.inputs.iter().all(is_matrix).then_some((layer, cluster))
 }
 
 /// What decides who shares a launch.

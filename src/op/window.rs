@@ -45,6 +45,15 @@ pub(crate) fn spatial(image: &Shape) -> [usize; SPATIAL] {
 }
 
 impl Window {
+    /// One element at each place.
+    pub const ONE: Window = Window {
+        kernel: [1; SPATIAL],
+        stride: [1; SPATIAL],
+        dilation: [1; SPATIAL],
+        padding: [[0; 2]; SPATIAL],
+        rounding: Rounding::Floor,
+    };
+
     /// Places of the window along each extent of an image.
     ///
     /// # Errors

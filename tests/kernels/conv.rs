@@ -5,6 +5,7 @@
 
 use crate::abi::*;
 use crate::abi_images::*;
+use crate::conv_columns;
 use crate::conv_norm;
 use crate::conv_pools;
 use crate::driver::{divider, Gpu, Grid};
@@ -121,6 +122,7 @@ pub(crate) fn run(gpu: &Gpu) {
             }
         }
     }
+    conv_columns::many(gpu);
 }
 
 pub(crate) fn methods() -> [Method; 4] {
@@ -166,6 +168,7 @@ impl Run<'_> {
         conv_pools::run(self);
         conv_norm::run(self, false);
         conv_norm::run(self, true);
+        conv_columns::run(self);
     }
 
     /// Of few channels, gradients of inputs are those of groups of one.
@@ -557,7 +560,7 @@ impl Run<'_> {
 }
 
 /// Columns of a block of few channels.
-fn thin_columns(columns: usize) -> usize {
+pub(crate) fn thin_columns(columns: usize) -> usize {
     (8 * columns.div_ceil(8).next_power_of_two()).min(KILN_THIN_COLUMNS as usize)
 }
 

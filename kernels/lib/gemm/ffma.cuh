@@ -13,6 +13,7 @@ template <int M, int N, int Rows> struct FfmaTile {
 
   __device__ __forceinline__ static int row() { return static_cast<int>(threadIdx.x) / (N / 8) * Rows; }
   __device__ __forceinline__ static int column() { return static_cast<int>(threadIdx.x) % (N / 8) * 8; }
+  __device__ __forceinline__ static int team() { return static_cast<int>(threadIdx.x) / (N / 8); }
 };
 using FfmaTile128 = FfmaTile<128, 128, 8>;
 using FfmaTile128x64 = FfmaTile<128, 64, 8>;

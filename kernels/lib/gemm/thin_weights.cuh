@@ -2,6 +2,7 @@
 // Gradients of the weights of convolutions whose results see few channels each: a thread sums over its places in registers,
 // eight columns by a run of taps and channels, and the gradient of the bias along.
 #pragma once
+#include "lib/moments.cuh"
 #include "lib/reduce.cuh"
 #include "thin.cuh"
 
@@ -20,10 +21,35 @@ struct ThinUnit {
   }
 };
 
+// The line of a batch norm's gradient for a block's columns: [4][columns] of centre, factor of dy, slope and shift.
+struct ThinLine {
+  float* numbers;
+
+  __device__ __forceinline__ void fill(const KilnConvWeightGradient& layer, const ThinUnit& unit) const {
+    const KilnBatchLine& line = layer.line;
+    const u32 column = unit.first_column + threadIdx.x;
+    if (line.x == nullptr || threadIdx.x >= unit.columns || column >= static_cast<u32>(layer.ld)) return;
+    const float share = 1.0f / static_cast<float>(layer.k), gamma = line.gamma != nullptr ? line.gamma[column] : 1.0f;
+    numbers[threadIdx.x] = line.mean[column];
+    numbers[unit.columns + threadIdx.x] = gamma * scale_of(line.variance[column], line.eps);
+    numbers[2 * unit.columns + threadIdx.x] = 2.0f * share * line.d_variance[column];
+    numbers[3 * unit.columns + threadIdx.x] = share * line.d_mean[column];
+  }
+  __device__ __forceinline__ void apply(Chunk<8>& dy, const Chunk<8>& x, const ThinUnit& unit, int count) const {
+    const float* const own = numbers + threadIdx.x % unit.width * 8;
+#pragma unroll
+    for (int q = 0; q < 8; ++q) {
+      if (q >= count) continue;
+      const float slope = own[2 * unit.columns + q], shift = own[3 * unit.columns + q];
+      dy.v[q] = dy.v[q] * own[unit.columns + q] + ((x.v[q] - own[q]) * slope + shift);
+    }
+  }
+};
+
 // Adds up the places of a thread: products with each of the taps, then dy itself.
 template <class T, bool cuts>
 KILN_DEVICE void add_places(const KilnConvWeightGradient& layer, const ThinUnit& unit, u32 part, const uint4* taps,
-                            Chunk<8> (&sums)[kThinSums]) {
+                            const ThinLine& line, Chunk<8> (&sums)[kThinSums]) {
   const KilnGather& gather = layer.gather;
   const int column = static_cast<int>(unit.first_column + threadIdx.x % unit.width * 8), count = min(8, layer.ld - column);
   if (count <= 0) return;
@@ -35,8 +61,13 @@ KILN_DEVICE void add_places(const KilnConvWeightGradient& layer, const ThinUnit&
     const ThinSource<T, cuts, decltype(seen)::kSight> source(gather, layer.b, layer.m, column, count);
 #pragma unroll 1
     for (int row = begin + own; row < end; row += lanes) {
-      const T* const from = static_cast<const T*>(layer.a) + static_cast<size_t>(row) * layer.ld + column;
-      const Chunk<8> dy = whole ? load_chunk<8>(from) : load_chunk_part<8>(from, count);
+      const size_t at = static_cast<size_t>(row) * layer.ld + column;
+      const auto load = [&](const void* from) {
+        const T* const own = static_cast<const T*>(from) + at;
+        return whole ? load_chunk<8>(own) : load_chunk_part<8>(own, count);
+      };
+      Chunk<8> dy = load(layer.a);
+      if (layer.line.x != nullptr) line.apply(dy, load(layer.line.x), unit, count);
       const uint4 place = gather_row(gather, row, layer.k);
 #pragma unroll
       for (int h = 0; h < kThinHeld; ++h) {
@@ -88,9 +119,11 @@ KILN_DEVICE void thin_gradient(const KilnConvWeightGradientParams& p, const Kiln
     const u32 depth = static_cast<u32>(own < static_cast<u32>(layer.n) ? at.at[0] : kNowhere);
     taps[threadIdx.x] = make_uint4(depth, static_cast<u32>(at.at[1]), static_cast<u32>(at.at[2]), tap.remainder);
   }
+  const ThinLine line{shared + 8 * KILN_GEMM_THREADS + 4};  // behind the slot of arrives_last
+  line.fill(layer, unit);
   __syncthreads();
   Chunk<8> sums[kThinSums] = {};
-  add_places<T, cuts>(layer, unit, part, taps, sums);
+  add_places<T, cuts>(layer, unit, part, taps, line, sums);
 
   const u32 lanes = KILN_GEMM_THREADS / unit.width;
   const bool holds = threadIdx.x < unit.columns;

@@ -21,6 +21,11 @@ template <int M, int N, int WarpM, int WarpN> struct Tile {
     const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
     return warp / kWarpsM * WarpN + lane % (WarpN / 8) * 8;
   }
+  // Its number among the lanes that finish these columns.
+  __device__ __forceinline__ static int team() {
+    const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+    return warp % kWarpsM * (256 / WarpN) + lane / (WarpN / 8);
+  }
 };
 using Tile128 = Tile<128, 128, 64, 64>;
 using Tile128x64 = Tile<128, 64, 64, 32>;

@@ -4,6 +4,7 @@
 use super::abi::*;
 use super::memory::Address;
 
+pub(crate) const KILN_PARTS_TOGETHER: u32 = 16;
 pub(crate) const KILN_THIN_CHANNELS: u32 = 4;
 pub(crate) const KILN_THIN_COLUMNS: u32 = 64;
 pub(crate) const KILN_THIN_STRIP: u32 = 4;
@@ -130,6 +131,19 @@ pub(crate) struct KilnBatchNormParams {
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnHeadParams {
+    pub(crate) batch: KilnBatchNormParams,
+    pub(crate) loss: KilnCrossEntropyLoss,
+    pub(crate) weight: Address,
+    pub(crate) bias: Address,
+    pub(crate) pooled: Address,
+    pub(crate) d_scores: Address,
+    pub(crate) scores: Address,
+    pub(crate) places: [u32; 2usize],
+    pub(crate) window: [u32; 2usize],
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub(crate) struct KilnTerm {
     pub(crate) from: u32,
     pub(crate) weight: f32,
@@ -171,6 +185,21 @@ pub(crate) struct KilnWindows {
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnColumnSums {
+    pub(crate) mean: Address,
+    pub(crate) variance: Address,
+    pub(crate) running: KilnRunning,
+    pub(crate) x: Address,
+    pub(crate) d_mean: Address,
+    pub(crate) d_variance: Address,
+    pub(crate) d_gamma: Address,
+    pub(crate) d_beta: Address,
+    pub(crate) store: KilnStore,
+    pub(crate) partials: Address,
+    pub(crate) tickets: Address,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub(crate) struct KilnConvParams {
     pub(crate) d: Address,
     pub(crate) a: Address,
@@ -200,6 +229,18 @@ pub(crate) struct KilnConvParams {
     pub(crate) eps: f32,
     pub(crate) dropout: u32,
     pub(crate) mask: KilnMask,
+    pub(crate) columns: KilnColumnSums,
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub(crate) struct KilnBatchLine {
+    pub(crate) x: Address,
+    pub(crate) mean: Address,
+    pub(crate) variance: Address,
+    pub(crate) gamma: Address,
+    pub(crate) d_mean: Address,
+    pub(crate) d_variance: Address,
+    pub(crate) eps: f32,
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
@@ -208,6 +249,7 @@ pub(crate) struct KilnConvWeightGradient {
     pub(crate) d_bias: Address,
     pub(crate) a: Address,
     pub(crate) b: Address,
+    pub(crate) line: KilnBatchLine,
     pub(crate) gather: KilnGather,
     pub(crate) m: i32,
     pub(crate) n: i32,

@@ -245,5 +245,6 @@ params! {
     RecurrentGradient(KilnRecurrentGradientParams),
     ConvWeightGradients(KilnConvWeightGradientParams),
     BatchNorm(KilnBatchNormParams),
+    Head(KilnHeadParams),
     Blend(KilnBlendParams),
 }

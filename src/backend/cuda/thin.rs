@@ -7,6 +7,10 @@ use super::abi_images::*;
 use super::gather::Images;
 use super::geometry::{Extents, Machine};
 use super::launch::Grid;
+use crate::kernel::{sees_few, FEW_CHANNELS, FEW_PRODUCTS};
+
+const _: () = assert!(FEW_CHANNELS == KILN_THIN_CHANNELS as usize);
+const _: () = assert!(FEW_PRODUCTS == KILN_THIN_PRODUCTS as usize);
 
 /// How the products of a convolution are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +42,7 @@ impl Sums {
     }
 
     fn of_few(channels: usize, taps: usize) -> Self {
-        let is_few = channels <= KILN_THIN_CHANNELS as usize;
-        match is_few && channels * taps <= KILN_THIN_PRODUCTS as usize {
+        match sees_few(channels, taps) {
             true => Sums::Thin,
             false => Sums::Tiles,
         }

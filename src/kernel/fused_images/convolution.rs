@@ -3,11 +3,16 @@
 
 use std::collections::BTreeSet;
 
+use super::batch_norm::find_line;
 use super::{
-    channels, is_image, reaches, to_planes, Chain, ConvGradient, FusedImages, Planes, Skip,
+    channels, is_image, reaches, to_planes, Chain, ConvGradient, ConvLine, FusedImages, Planes,
+    Skip,
 };
 use crate::graph::{MemoryFormat, Node, NodeId};
-use crate::kernel::{conv, counts_as_stored, linear, Cluster, Finder, Fusion, Kernel, Sink};
+use crate::kernel::{
+    conv, counts_as_stored, linear, sees_few, weight_gradients, Cluster, Finder, Fusion, Kernel,
+    Sink,
+};
 use crate::op::{spatial, Drops, MaxPool, Normalize, Op, Over, Rounding, Unary};
 use crate::philox::ELEMENTS_PER_BLOCK;
 
@@ -149,7 +154,8 @@ fn unpooled(chain: &mut Chain<'_, '_>) -> Option<MaxPool> {
     })
 }
 
-/// The gradients of a few layers that store theirs, beginning with this one's.
+/// The gradients of a few layers that store theirs, beginning with this one's; a linear layer's too, if it would have a
+/// launch for itself otherwise.
 pub(crate) fn find_conv_weight_gradients(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
     if !reaches(finder) {
         return None;
@@ -173,17 +179,42 @@ pub(crate) fn find_conv_weight_gradients(finder: &Finder<'_>, root: NodeId) -> O
             break;
         }
     }
+    if let Some((layer, cluster)) = weight_gradients::lone(finder).filter(|_| layers.len() < LAYERS)
+    {
+        layers.push(layer);
+        nodes.extend(cluster.nodes);
+        inputs.extend(cluster.inputs);
+        outputs.extend(cluster.outputs);
+    }
     nodes.sort_unstable();
     let kernel = Kernel::FusedImages(FusedImages::ConvWeightGradients(layers));
     Some(Cluster { kernel, nodes, inputs, outputs })
 }
 
 fn stored(finder: &Finder<'_>, root: NodeId) -> Option<(ConvGradient, Cluster)> {
-    let cluster = conv::find_weight_gradient(finder, root)?;
-    match cluster.kernel {
-        Kernel::ConvWeightGradient { conv, sink: Some(Sink::Store(store)), bias, .. } => {
-            Some((ConvGradient { conv, store, bias }, cluster))
-        }
-        _ => None,
+    let mut cluster = conv::find_weight_gradient(finder, root)?;
+    let Kernel::ConvWeightGradient { conv, sink: Some(Sink::Store(store)), bias, .. } =
+        cluster.kernel
+    else {
+        return None;
+    };
+    let line = take_line(finder, root, &mut cluster);
+    Some((ConvGradient { conv, store, bias, line }, cluster))
+}
+
+/// Takes the end of a batch norm's gradient along if nothing else wants it: where results see few channels, dy passes
+/// registers anyway.
+fn take_line(finder: &Finder<'_>, root: NodeId, cluster: &mut Cluster) -> Option<ConvLine> {
+    let [dy, x] = *cluster.inputs.as_slice() else { return None };
+    let filters = finder.graph.node(root).ty.shape.dims();
+    let is_own = finder.users(dy).iter().all(|user| cluster.nodes.contains(user));
+    if !is_own || finder.is_returned(dy) || !sees_few(filters[1], filters[2..].iter().product()) {
+        return None;
     }
+    let line = find_line(finder, dy)?;
+    let Kernel::FusedImages(FusedImages::BatchGradient(batch)) = line.kernel else { return None };
+    let (masked, rest) = line.inputs.split_first()?;
+    cluster.inputs = [&[*masked, x], rest].concat();
+    cluster.nodes.extend(line.nodes);
+    Some(ConvLine { normalize: batch.normalize, inputs: rest.len() })
 }

@@ -4,10 +4,13 @@
 
 mod batch_norm;
 mod convolution;
+mod head;
 mod planes;
+mod statistics;
 
 use super::{
-    conv, BiasGradient, Cluster, ConvWay, Finder, Fusion, ImageKernels, Kernel, LinearTail,
+    conv, origin, Bias, BiasGradient, Cluster, ConvWay, Finder, Fusion, ImageKernels, Kernel,
+    LinearTail,
 };
 use crate::graph::{MemoryFormat, Node, NodeId};
 use crate::op::{AvgPool, Binary, Conv, Dropout, Drops, MaxPool, Normalize, Op, Store, Unary};
@@ -18,7 +21,10 @@ pub(super) use batch_norm::{find_batch_apply, find_batch_gradient, find_batch_st
 pub(super) use convolution::{
     find_conv_input_gradient, find_conv_normalize, find_conv_pool, find_conv_weight_gradients,
 };
+pub(super) use head::find_classifier_head;
+pub use head::ClassifierHead;
 pub(super) use planes::{find_pool_gradient_of_planes, find_pool_to_planes};
+pub(super) use statistics::{find_conv_batch_gradient, find_conv_statistics};
 
 /// What a kernel of images takes along.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,7 +67,26 @@ pub enum FusedImages {
         /// The pool in front of the convolution, whose windows cover its image.
         unpool: Option<MaxPool>,
     },
-    /// `(dy, x)... -> (d_weight[, d_bias])...`: gradients of several convolutions.
+    /// `(x, weight[, bias]) -> y, mean[, variance], state...`: a convolution and
+    /// [`FusedImages::BatchStatistics`] of what it yields.
+    ConvStatistics {
+        /// The convolution.
+        conv: Conv,
+        /// Whether a bias is added.
+        bias: Bias,
+    },
+    /// `(dy, weight[, skip], x, mean, variance[, gamma][, y]) -> dx[, masked dy], gradients...`: a
+    /// convolution's gradient with respect to its input, the gradient that comes past it, and
+    /// [`FusedImages::BatchGradient`] of their sum.
+    ConvBatchGradient {
+        /// The convolution.
+        conv: Conv,
+        /// Whether another gradient is added.
+        skip: Skip,
+        /// What comes before the convolution.
+        batch: BatchGradient,
+    },
+    /// `(dy, x[, line...])... -> (d_weight[, d_bias])...`: gradients of several convolutions.
     ConvWeightGradients(Vec<ConvGradient>),
     /// `x -> mean[, variance], state...`: a batch's statistics and the running ones, which follow them.
     BatchStatistics,
@@ -78,20 +103,40 @@ pub enum FusedImages {
     },
     /// `(x, dy, mean, variance[, gamma][, y]) -> dx[, masked dy], gradients...`: the gradient of
     /// normalisation with a batch's own statistics.
-    BatchGradient {
-        /// The normalisation.
-        normalize: Normalize,
-        /// Factor of the gradients that pass the mask `y != 0`, if there is one.
-        mask: Option<f64>,
-        /// Whether gradients of a weight and a bias are stored.
-        store: Option<Store>,
-    },
+    BatchGradient(BatchGradient),
+    /// `(x, mean, variance[, gamma, beta][, skip], weight[, bias], labels[, class_weights]) -> loss, dx, means,
+    /// d_scores[, scores][, masked dy], gradients...`: [`FusedImages::BatchApply`] and all that a classifier puts behind
+    /// it, and back to [`FusedImages::BatchGradient`].
+    ClassifierHead(ClassifierHead),
     /// `x -> y`: the means under a window, plane by plane.
     AvgPoolToPlanes(AvgPool),
     /// `dy -> dx`: its gradient.
     AvgPoolGradientOfPlanes(AvgPool),
     /// `(index, dy) -> dx`: a pool's gradient, of what lies plane by plane.
     MaxPoolGradientOfPlanes(MaxPool),
+}
+
+/// What is computed of a batch norm's gradient.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchGradient {
+    /// The normalisation.
+    pub normalize: Normalize,
+    /// Factor of the gradients that pass the mask `y != 0`, if there is one.
+    pub mask: Option<f64>,
+    /// Whether gradients of a weight and a bias are stored.
+    pub store: Option<Store>,
+    /// Who computes the gradient of what was normalised.
+    pub dx: BatchLine,
+}
+
+/// Who computes a batch norm's gradient from its sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BatchLine {
+    /// The kernel that finds the sums.
+    Computed,
+    /// The gradient of the weights that alone wants it; the gradient behind the mask and those of the statistics
+    /// are results instead.
+    WithWeights,
 }
 
 /// One layer of [`FusedImages::ConvWeightGradients`].
@@ -103,6 +148,18 @@ pub struct ConvGradient {
     pub store: Store,
     /// Whether the bias gradient is computed along.
     pub bias: BiasGradient,
+    /// The batch norm whose gradient is worked out along, of which `dy` is what is behind the mask. Further inputs: its x, mean,
+    /// variance[, gamma], and the gradients of mean and variance.
+    pub line: Option<ConvLine>,
+}
+
+/// A batch norm in [`ConvGradient`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ConvLine {
+    /// The normalisation.
+    pub normalize: Normalize,
+    /// How many inputs there are of it.
+    pub inputs: usize,
 }
 
 /// Whether a kernel adds what comes past its layer.
@@ -140,7 +197,10 @@ impl FusedImages {
             FusedImages::ConvWeightGradients(_) => "conv_weight_gradients",
             FusedImages::BatchStatistics => "batch_statistics",
             FusedImages::BatchApply { .. } => "batch_apply",
-            FusedImages::BatchGradient { .. } => "batch_gradient",
+            FusedImages::BatchGradient(_) => "batch_gradient",
+            FusedImages::ClassifierHead(_) => "classifier_head",
+            FusedImages::ConvStatistics { .. } => "conv_statistics",
+            FusedImages::ConvBatchGradient { .. } => "conv_batch_gradient",
             FusedImages::AvgPoolToPlanes(_) => "avg_pool",
             FusedImages::AvgPoolGradientOfPlanes(_) => "avg_pool_gradient",
             FusedImages::MaxPoolGradientOfPlanes(_) => "max_pool_gradient",

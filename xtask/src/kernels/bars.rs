@@ -103,6 +103,7 @@ const LAST_FEW: &str = "the last elements of an array, fewer than 16 bytes, go o
 const EVERY_FUNCTION: &str =
     "every function of elements, of which a launch runs a few; operands of any stride";
 const ONE_BY_ONE: &str = "rows are not aligned to 16 bytes: element by element";
+const HEAD: &str = "a thread knows eight channels of a batch norm and their sums; scores and weights are single numbers";
 const FOUND: &str =
     "operands are found element by element where channels are not aligned; any window";
 const UNITS: &str =
@@ -207,6 +208,7 @@ const BARS: &[Bar] = &[
     Bar { parts: &["conv_weight_gradient_thin"], code: 128 * 1024, registers: 168, occupancy: 3, narrow: SCALARS, main: None, why: THIN_LAYERS, ..GEMM_SMALL },
     Bar { parts: &["conv_weight_gradient_f32"], code: 70 * 1024, registers: 124, narrow: SCALARS, dynamic: Dynamic::Bytes(17408), main: None, why: LAYERS, ..GEMM_SMALL },
     Bar { parts: &["conv_weight_gradient"], code: 68 * 1024, registers: 168, occupancy: 3, narrow: SCALARS, main: None, why: LAYERS, ..GEMM_SMALL },
+    Bar { parts: &["conv_statistics_thin_"], registers: 168, occupancy: 3, code: 116 * 1024, narrow: SCALARS, dynamic: Dynamic::Bytes(8704), main: None, why: THIN, ..GEMM_SMALL },
     Bar { parts: &["conv", "_thin_"], registers: 168, occupancy: 3, code: 116 * 1024, narrow: SCALARS, dynamic: Dynamic::Bytes(7344), main: None, why: THIN, ..GEMM_SMALL },
     Bar { parts: &["conv", "_f32"], code: 82 * 1024, registers: 120, narrow: SCALARS, dynamic: Dynamic::Bytes(17408), main: None, why: FOUND, ..GEMM_SMALL },
     Bar { parts: &["conv"], code: 72 * 1024, registers: 140, occupancy: 3, narrow: SCALARS, main: None, why: FOUND, ..GEMM_SMALL },
@@ -222,6 +224,7 @@ const BARS: &[Bar] = &[
     Bar { parts: &["statistics"], narrow: SCALARS, why: ROWS, ..POINTWISE },
     Bar { parts: &["blend"], narrow: SCALARS, why: "terms of sums stand in a table", ..POINTWISE },
     Bar { parts: &["batch_"], registers: 68, occupancy: 3, narrow: SCALARS, why: COLUMNS, ..POINTWISE },
+    Bar { parts: &["classifier_head"], registers: 84, occupancy: 2, narrow: SCALARS, dynamic: Dynamic::Bytes(16384), why: HEAD, ..POINTWISE },
     Bar { parts: &["line_rows"], narrow: SCALARS, why: ROWS, ..POINTWISE },
     Bar { parts: &["_strided"], narrow: SCALARS, why: ONE_BY_ONE, ..POINTWISE },
     Bar { parts: &["cross_entropy"], registers: 64, narrow: 56, why: "labels, weights and losses are single numbers", ..POINTWISE },

@@ -20,6 +20,11 @@ use crate::philox::ELEMENTS_PER_BLOCK;
 use crate::plan::Place;
 use crate::{DType, Result};
 
+/// Most numbers that a thread finds of its eight columns.
+const COLUMN_NUMBERS: usize = 17;
+/// Shared memory where the threads of a block meet with them.
+const COLUMNS_BYTES: u32 = 4 * KILN_GEMM_THREADS * COLUMN_NUMBERS as u32;
+
 impl Lowering<'_> {
     /// One launch, or two: dropout decides about eight channels at a time, so what is not divided into
     /// such runs on its own.
@@ -93,16 +98,17 @@ impl Lowering<'_> {
                 return Err(internal("an optimiser in a weight gradient's tail"))
             }
         };
-        self.conv_weight_gradients(&[ConvGradient { conv: *conv, store, bias }])
+        self.conv_weight_gradients(&[ConvGradient { conv: *conv, store, bias, line: None }])
     }
 
     /// The gradients of several layers in as few launches as their number allows.
     pub(super) fn conv_weight_gradients(&mut self, layers: &[ConvGradient]) -> Result<Vec<Launch>> {
         let factors = self.product_type();
-        let mut written = 0;
+        let (mut read, mut written) = (0, 0);
         let mut prepared = Vec::with_capacity(layers.len());
-        for (index, layer) in layers.iter().enumerate() {
-            let (dy, x) = (2 * index, 2 * index + 1);
+        for layer in layers {
+            let (dy, x) = (read, read + 1);
+            read += 2 + layer.line.map_or(0, |line| line.inputs);
             let images = Images::new(&layer.conv, self.input_shape(x), self.input_shape(dy));
             let images = images.lying(self.input_format(x));
             let (extents, gather) = images.weight_gradient();
@@ -114,6 +120,7 @@ impl Lowering<'_> {
                 d_bias: if has_bias { self.write(written + 1)? } else { Address::NONE },
                 a: self.read_as(dy, factors)?,
                 b: self.read_as(x, factors)?,
+                line: self.batch_line_before(layer, x + 1, sums)?,
                 gather,
                 m: m as i32,
                 n: n as i32,
@@ -130,6 +137,32 @@ impl Lowering<'_> {
         }
         let group = KILN_CONV_GROUP as usize;
         Ok(prepared.chunks(group).map(|layers| self.weight_launch(layers)).collect())
+    }
+
+    /// The batch norm whose gradient is worked out along, of inputs from `first` on.
+    fn batch_line_before(
+        &mut self,
+        layer: &ConvGradient,
+        first: usize,
+        sums: Sums,
+    ) -> Result<KilnBatchLine> {
+        let Some(line) = layer.line else { return Ok(KilnBatchLine::default()) };
+        if sums != Sums::Thin {
+            return Err(internal("the gradient of a batch norm before a product in tiles"));
+        }
+        let end = first + line.inputs;
+        Ok(KilnBatchLine {
+            x: self.read_as(first, self.product_type())?,
+            mean: self.read_as(first + 1, DType::F32)?,
+            variance: self.read_as(first + 2, DType::F32)?,
+            gamma: match line.inputs {
+                5 => Address::NONE,
+                _ => self.read_as(first + 3, DType::F32)?,
+            },
+            d_mean: self.read_as(end - 2, DType::F32)?,
+            d_variance: self.read_as(end - 1, DType::F32)?,
+            eps: line.normalize.eps as f32,
+        })
     }
 
     fn weight_launch(&mut self, layers: &[(Gradients, KilnConvWeightGradient)]) -> Launch {
@@ -205,6 +238,7 @@ impl Lowering<'_> {
         sums: Sums,
     ) -> Launch {
         let [m, n, k] = [params.m, params.n, params.k].map(|extent| extent as usize);
+        let sums_columns = matches!(family, "conv_statistics" | "conv_input_gradient_sums");
         if sums == Sums::Thin {
             let row = params.gather.positions[2].divisor as usize;
             params.strips = divider(row.div_ceil(KILN_THIN_STRIP as usize));
@@ -212,12 +246,28 @@ impl Lowering<'_> {
                 "conv_pool" => m >> params.windows.shifts.iter().sum::<u32>(),
                 _ => m / row * params.strips.divisor as usize,
             };
-            let grid = thin_grid(strips, params.ld as usize, k, self.machine);
+            let mut grid = thin_grid(strips, params.ld as usize, k, self.machine);
+            if sums_columns {
+                grid.shared = grid.shared.max(COLUMNS_BYTES);
+                self.add_column_parts(&mut params, &grid);
+            }
             return Launch::new(format!("{family}_thin_{}", self.precision), grid, params);
         }
         let (grid, _) = conv_grid(Extents { m, n, k }, groups, self.precision, self.machine);
         params.split = self.conv_split(&grid);
+        if sums_columns {
+            self.add_column_parts(&mut params, &grid);
+        }
         Launch::new(format!("{family}_{}", self.precision), grid, params)
+    }
+
+    /// Memory where blocks meet with what they found of their columns.
+    fn add_column_parts(&mut self, params: &mut KilnConvParams, grid: &Grid) {
+        let [rows, columns, _] = grid.blocks.map(|blocks| blocks as usize);
+        let groups = rows.div_ceil(KILN_PARTS_TOGETHER as usize);
+        let of_part = COLUMN_NUMBERS * KILN_THIN_COLUMNS as usize / 8;
+        params.columns.partials = self.scratch.numbers(columns * (rows + groups) * of_part);
+        params.columns.tickets = self.scratch.numbers(columns * (groups + 1));
     }
 
     /// Memory for the parts of products that are split along `k`.

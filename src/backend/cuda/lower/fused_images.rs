@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Operations on images with their neighbours.
 
-use super::linear::store;
 use super::{internal, Lowering};
 use crate::backend::cuda::abi_images::*;
 use crate::backend::cuda::gather::Images;
@@ -9,11 +8,8 @@ use crate::backend::cuda::geometry::divider;
 use crate::backend::cuda::launch::Launch;
 use crate::backend::cuda::memory::Address;
 use crate::backend::cuda::thin::Sums;
-use crate::backend::cuda::windows::Matrix;
 use crate::kernel::{Bias, FusedImages, LinearTail, Planes, Skip};
-use crate::op::{
-    spatial, Conv, Dropout, Drops, MaxPool, Normalize, Op, Over, StateRule, Store, Unary, Window,
-};
+use crate::op::{spatial, Conv, Dropout, Drops, MaxPool, Normalize, Window};
 use crate::{DType, Result, Shape};
 
 impl Lowering<'_> {
@@ -33,8 +29,11 @@ impl Lowering<'_> {
             FusedImages::BatchApply { normalize, skip, activation, dropout } => {
                 self.batch_apply(*normalize, *skip, *activation, *dropout)
             }
-            FusedImages::BatchGradient { normalize, mask, store } => {
-                self.batch_gradient(*normalize, *mask, *store)
+            FusedImages::BatchGradient(batch) => self.batch_gradient(batch),
+            FusedImages::ClassifierHead(head) => self.classifier_head(head),
+            FusedImages::ConvStatistics { conv, bias } => self.conv_statistics(conv, *bias),
+            FusedImages::ConvBatchGradient { conv, skip, batch } => {
+                self.conv_batch_gradient(conv, *skip, batch)
             }
             FusedImages::AvgPoolToPlanes(pool) => self.avg_pool(*pool, Planes::Apart),
             FusedImages::AvgPoolGradientOfPlanes(pool) => {
@@ -132,137 +131,6 @@ impl Lowering<'_> {
             family = "conv_unpool";
         }
         Ok(vec![self.conv_launch(family, params, images.groups(), sums)])
-    }
-
-    fn batch_statistics(&mut self) -> Result<Vec<Launch>> {
-        let mut running = KilnRunning::default();
-        let mut outputs = 0;
-        let mean = self.step.outputs[0];
-        for (index, &output) in self.step.outputs.iter().enumerate() {
-            let node = self.plan.graph.node(output);
-            match node.op {
-                Op::SetState(_, StateRule::Count) => running.count = self.write(index)?,
-                Op::SetState(_, StateRule::Average { momentum, factor }) => {
-                    let (kept, taken) = ((1.0 - momentum) as f32, (momentum * factor) as f32);
-                    let to = self.write(index)?;
-                    if node.inputs == [mean] {
-                        (running.mean, running.kept_mean, running.taken_mean) = (to, kept, taken);
-                    } else {
-                        running.variance = to;
-                        (running.kept_variance, running.taken_variance) = (kept, taken);
-                    }
-                }
-                Op::SetState(..) => return Err(internal("a state that statistics do not move")),
-                _ => outputs += 1,
-            }
-        }
-        self.statistics_of(Over::Channels, outputs, running)
-    }
-
-    fn batch_apply(
-        &mut self,
-        normalize: Normalize,
-        skip: Skip,
-        activation: Option<Unary>,
-        dropout: Option<Dropout>,
-    ) -> Result<Vec<Launch>> {
-        let has_skip = skip == Skip::Added;
-        let last = self.step.inputs.len() - 1;
-        let mut images = vec![0];
-        images.extend(has_skip.then_some(last));
-        let dtype = self.type_of(&images, &[0]);
-        let shape = self.input_shape(0).clone();
-        let mut matrix = Matrix::new(Over::Channels, &shape, dtype);
-        let (_, grid) = matrix.mapped(self.machine);
-        let mut params = KilnBatchNormParams {
-            x: self.read_as(0, dtype)?,
-            y: self.write_as(0, dtype)?,
-            mean: self.read_as(1, DType::F32)?,
-            variance: self.read_as(2, DType::F32)?,
-            eps: normalize.eps as f32,
-            relu: u32::from(activation.is_some()),
-            groups: matrix.groups,
-            ..Default::default()
-        };
-        if has_skip {
-            params.residual = self.read_as(last, dtype)?;
-        }
-        if self.step.inputs.len() - usize::from(has_skip) > 4 {
-            params.gamma = self.read_as(3, DType::F32)?;
-            params.beta = self.read_as(4, DType::F32)?;
-        }
-        if let Some(dropout) = dropout {
-            params.dropout = dropout_of(dropout);
-            params.places = divider(spatial(&shape).iter().product());
-            params.scalars = self.scratch.scalars();
-            params.mask = self.mask(dropout);
-        }
-        Ok(vec![Launch::new(format!("batch_apply_{dtype}"), grid, params)])
-    }
-
-    /// The sums, and then what follows from them.
-    fn batch_gradient(
-        &mut self,
-        normalize: Normalize,
-        mask: Option<f64>,
-        stored: Option<Store>,
-    ) -> Result<Vec<Launch>> {
-        let last = self.step.inputs.len() - 1;
-        let has_mask = mask.is_some();
-        let is_value = |&output: &usize| {
-            let node = self.plan.graph.node(self.step.outputs[output]);
-            output > 0 && matches!(node.op, Op::MaskNonZero(_))
-        };
-        let masked = (0..self.step.outputs.len()).find(is_value);
-        let mut inputs = vec![0, 1];
-        inputs.extend(has_mask.then_some(last));
-        let mut outputs = vec![0];
-        outputs.extend(masked);
-        let dtype = self.type_of(&inputs, &outputs);
-        let mut summed = Matrix::new(Over::Channels, self.input_shape(0), dtype);
-        let mut mapped = summed;
-        let columns = summed.groups.columns as usize;
-        let (_, grid) = summed.summed(self.machine);
-        let mut sums = KilnBatchNormParams {
-            x: self.read_as(0, dtype)?,
-            dy: self.read_as(1, dtype)?,
-            mean: self.read_as(2, DType::F32)?,
-            variance: self.read_as(3, DType::F32)?,
-            d_mean: self.scratch.numbers(columns),
-            d_variance: self.scratch.numbers(columns),
-            eps: normalize.eps as f32,
-            groups: self.groups(&summed),
-            ..Default::default()
-        };
-        if self.step.inputs.len() - usize::from(has_mask) > 4 {
-            sums.gamma = self.read_as(4, DType::F32)?;
-        }
-        if let Some(scale) = mask {
-            sums.source = self.read_as(last, dtype)?;
-            sums.source_scale = scale as f32;
-        }
-        let (_, second) = mapped.mapped(self.machine);
-        let mut gradient =
-            KilnBatchNormParams { y: self.write_as(0, dtype)?, groups: mapped.groups, ..sums };
-        if let Some(masked) = masked {
-            sums.y = self.write_as(masked, dtype)?;
-            (gradient.dy, gradient.source) = (sums.y, Address::NONE);
-        }
-        if let Some(stored) = stored {
-            sums.store = store(stored);
-            for (index, &output) in self.step.outputs.iter().enumerate() {
-                let node = self.plan.graph.node(output);
-                let Op::Gradient(..) = node.op else { continue };
-                match self.plan.graph.node(node.inputs[0]).op {
-                    Op::Result(3) => sums.d_gamma = self.write(index)?,
-                    _ => sums.d_beta = self.write(index)?,
-                }
-            }
-        }
-        Ok(vec![
-            Launch::new(format!("batch_sums_{dtype}"), grid, sums),
-            Launch::new(format!("batch_gradient_{dtype}"), second, gradient),
-        ])
     }
 }
 

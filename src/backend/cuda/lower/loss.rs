@@ -75,7 +75,7 @@ impl Lowering<'_> {
     }
 
     /// Where a loss finds what its gradient is multiplied by beside the run's share.
-    fn scale_of(&self, gradient: LossGradient) -> Result<Address> {
+    pub(super) fn scale_of(&self, gradient: LossGradient) -> Result<Address> {
         match gradient {
             LossGradient::Scaled => self.loss_scale(),
             LossGradient::Computed | LossGradient::Absent => Ok(Address::NONE),
@@ -107,7 +107,7 @@ impl Lowering<'_> {
 
     /// The loss's part of the parameters; `labels` is the index of the labels among the inputs,
     /// class weights follow them.
-    fn loss(
+    pub(super) fn loss(
         &mut self,
         nll: &Nll,
         [rows, classes]: [usize; 2],

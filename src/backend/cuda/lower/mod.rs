@@ -3,6 +3,7 @@
 //! device.
 
 mod along;
+mod batch_norm;
 mod blend;
 mod chain;
 mod conv;
@@ -10,6 +11,7 @@ mod divisor;
 mod elements;
 mod fused_images;
 mod given;
+mod head;
 mod images;
 mod linear;
 mod loss;
@@ -27,7 +29,9 @@ use super::launch::{Item, Launch};
 use super::memory::Address;
 use crate::backend::Slot;
 use crate::graph::{NodeId, ParamId, ParamRole};
-use crate::kernel::{Kernel, LinearCrossEntropy, Planes, RecurrentDropout};
+use crate::kernel::{
+    ClassifierHead, FusedImages, Kernel, LinearCrossEntropy, Planes, RecurrentDropout,
+};
 use crate::op::{Store, Unary};
 use crate::plan::{BufferId, Place, Plan, Step};
 use crate::{Error, Precision, Result, Shape};
@@ -75,6 +79,10 @@ impl Lowering<'_> {
         let launches = match &step.kernel {
             // Without rows there is no block to write the loss.
             Kernel::LinearCrossEntropy(LinearCrossEntropy { nll, .. })
+            | Kernel::FusedImages(FusedImages::ClassifierHead(ClassifierHead {
+                loss: LinearCrossEntropy { nll, .. },
+                ..
+            }))
             | Kernel::CrossEntropy { nll, .. }
             | Kernel::Nll(nll)
                 if self.input_shape(0).samples() == 0 =>
