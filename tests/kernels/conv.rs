@@ -370,6 +370,9 @@ impl Run<'_> {
             false => Array::output(Storage::F32, held.len()),
         };
         let (first, second, d_bias) = (gradient(&held), gradient(&held), gradient(&held_bias));
+        // Cut to tf32, what is worked out of other numbers may be to either side.
+        let has_line = self.way == Way::Thin && accumulates && self.method.name != "tf32";
+        let line = has_line.then(|| conv_columns::Line::new(self, &dy));
         let (m, n) = (outputs / groups, self.taps() * images.channels / groups);
         let (tiles, runs, of_tile) = match self.way {
             Way::Tiles => {
@@ -390,6 +393,7 @@ impl Run<'_> {
             d_bias: d_bias.address(),
             a: dy.address(),
             b: x.address(),
+            line: line.as_ref().map(conv_columns::Line::params).unwrap_or_default(),
             gather: self.image_elements(),
             m: m as i32,
             n: n as i32,
@@ -426,7 +430,8 @@ impl Run<'_> {
         tickets.assert_zero(&kernel);
         let begun = |&held: &f32| Want::plain(if accumulates { f64::from(held) } else { 0.0 });
         let mut sums: Vec<Want> = held.iter().map(begun).collect();
-        self.each(|at| add(&mut sums[at.weight], self.seen(&dy, at.y) * self.seen(&x, at.x)));
+        let of_y = |at: usize| line.as_ref().map_or(self.seen(&dy, at), |line| line.values[at]);
+        self.each(|at| add(&mut sums[at.weight], of_y(at.y) * self.seen(&x, at.x)));
         let exactness = Exactness::new(Storage::F32, ROUNDINGS);
         let case = format!("{:?} in {} parts, {store}, {:?}", self.conv, self.splits, self.way);
         for got in [first, second] {
@@ -434,7 +439,7 @@ impl Run<'_> {
         }
         let mut sums: Vec<Want> = held_bias.iter().map(begun).collect();
         for (at, dy) in dy.values.iter().enumerate() {
-            add(&mut sums[at % outputs], *dy);
+            add(&mut sums[at % outputs], line.as_ref().map_or(*dy, |line| line.values[at]));
         }
         self.gpu.ledger().compare(&kernel, &case, &d_bias.read(), &sums, exactness);
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! conv_statistics and conv_input_gradient_sums: what they find of the columns of their results, with few blocks along rows
-//! and with more than meet at a time.
+//! and with more than meet at a time. And the gradient of a batch norm that comes with gradients of weights.
 
 use crate::abi::*;
 use crate::abi_images::*;
@@ -231,4 +231,50 @@ fn sums(run: &Run<'_>, fused: bool) {
     compare(&held[1], &of_beta, exactness);
     compare(&of_statistics[0], &of_mean, exactness);
     compare(&of_statistics[1], &of_variance, exactness);
+}
+
+/// A batch norm whose gradient is worked out of what is behind its mask, with the gradients of weights.
+pub(crate) struct Line {
+    /// Of mean, variance, gamma, and the gradients of mean and variance.
+    numbers: [Array; 5],
+    x: Array,
+    /// The gradient.
+    pub(crate) values: Vec<f64>,
+}
+
+impl Line {
+    pub(crate) fn new(run: &Run<'_>, masked: &Array) -> Self {
+        let outputs = run.conv.outputs;
+        let numbers = [(-1.0, 1.0), (0.1, 2.0), (0.5, 1.0), (-1.0, 1.0), (-1.0, 1.0)];
+        let mut seed = 20;
+        let numbers = numbers.map(|(low, high)| {
+            seed += 1;
+            Array::new(Storage::F32, &Numbers::new(seed).between(low, high, outputs))
+        });
+        let x = run.numbers(run.results(), 26);
+        let rows = (run.results() / outputs) as f64;
+        let [mean, variance, gamma, d_mean, d_variance] = &numbers;
+        let value = |(at, dy): (usize, &f64)| {
+            let column = at % outputs;
+            let scale = 1.0 / (variance.values[column] + f64::from(EPS)).sqrt();
+            let apart = x.values[at] - mean.values[column];
+            let of_sums = d_mean.values[column] + 2.0 * d_variance.values[column] * apart;
+            dy * gamma.values[column] * scale + of_sums / rows
+        };
+        let values = masked.values.iter().enumerate().map(value).collect();
+        Line { numbers, x, values }
+    }
+
+    pub(crate) fn params(&self) -> KilnBatchLine {
+        let [mean, variance, gamma, d_mean, d_variance] = &self.numbers;
+        KilnBatchLine {
+            x: self.x.address(),
+            mean: mean.address(),
+            variance: variance.address(),
+            gamma: gamma.address(),
+            d_mean: d_mean.address(),
+            d_variance: d_variance.address(),
+            eps: EPS,
+        }
+    }
 }

@@ -59,9 +59,9 @@ pub(crate) fn find_classifier_head(finder: &Finder<'_>, root: NodeId) -> Option<
     if !covers(&pool, image) || !fits(image, means) {
         return None;
     }
-    let losses = graph.nodes().filter_map(|(id, _)| linear_cross_entropy::find(finder, id));
+    let mut losses = graph.nodes().filter_map(|(id, _)| linear_cross_entropy::find(finder, id));
     let from_here = |loss: &Cluster| super::origin(graph, loss.inputs[0]) == pooled.outputs[0];
-    let loss = losses.filter(from_here).next()?;
+    let loss = losses.find(from_here)?;
     let Kernel::LinearCrossEntropy(layer) = loss.kernel else { return None };
     if layer.gradient == LossGradient::Absent {
         return None;

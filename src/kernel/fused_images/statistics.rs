@@ -15,8 +15,8 @@ pub(crate) fn find_conv_statistics(finder: &Finder<'_>, root: NodeId) -> Option<
     let Cluster { kernel, mut nodes, inputs, mut outputs } = conv::find(finder, root)?;
     let Kernel::Conv { conv, tail, .. } = kernel else { return None };
     let LinearTail { bias, activation: None, dropout: None } = tail else { return None };
-    let users = finder.users(outputs[0]).iter().copied().filter(|&user| finder.is_free(user));
-    let statistics = users.filter_map(|user| find_batch_statistics(finder, user)).next()?;
+    let mut users = finder.users(outputs[0]).iter().copied().filter(|&user| finder.is_free(user));
+    let statistics = users.find_map(|user| find_batch_statistics(finder, user))?;
     nodes.extend(statistics.nodes);
     nodes.sort_unstable();
     outputs.extend(statistics.outputs);
