@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cudarc::driver::CudaStream;
+use super::driver::CudaStream;
 use half::{bf16, f16};
 
 use super::gpu::Gpu;

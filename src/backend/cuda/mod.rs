@@ -18,6 +18,7 @@ mod arenas;
 mod capture;
 mod copies;
 mod depot;
+mod driver;
 mod gather;
 mod geometry;
 mod gpu;
@@ -51,12 +52,11 @@ mod work;
 use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use cudarc::driver::{CudaEvent, CudaStream};
-
 use arenas::{places, Copied};
 use capture::{Command, Graph};
 use copies::Generation;
 pub(crate) use depot::Depot;
+use driver::{CudaEvent, CudaStream};
 use geometry::{grouping, Machine};
 pub use gpu::{check, devices, has_driver, survey, DeviceInfo, Held};
 use gpu::{Gpu, Loaded};

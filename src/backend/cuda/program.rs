@@ -2,11 +2,11 @@
 //! A plan made ready for a device: its work, the memory that its kernels share, its events.
 
 use cudarc::driver::sys::CUstream;
-use cudarc::driver::{CudaEvent, CudaFunction, CudaStream, DriverError};
 
 use super::abi::KilnScalars;
 use super::capture::Graph;
 use super::copies::Generation;
+use super::driver::{CudaEvent, CudaFunction, CudaStream, DriverError};
 use super::geometry::{Machine, Steps};
 use super::gpu::Gpu;
 use super::kernels::Kernels;

@@ -4,9 +4,9 @@
 use std::fmt;
 
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
-use cudarc::driver::CudaFunction;
 
 use super::abi_recurrent::*;
+use super::driver::CudaFunction;
 use super::geometry::{Machine, Steps};
 use super::gpu::Gpu;
 use super::launch::{Grid, Item, Residency};
@@ -164,7 +164,7 @@ pub(super) fn have_room<'a>(
         let Grid { blocks, threads, shared } = launch.grid;
         let threads = threads.iter().product();
         let fits = kernel(&launch.kernel, shared)?
-            .occupancy_max_active_blocks_per_multiprocessor(threads, shared as usize, None)
+            .blocks_per_multiprocessor(threads, shared as usize)
             .map_err(|error| gpu.error("asking for room", error))?;
         let blocks: usize = blocks.iter().map(|&extent| extent as usize).product();
         if blocks > fits as usize * gpu.info().multiprocessors {
