@@ -11,6 +11,7 @@ use super::gpu::Gpu;
 use super::image::{LoadedImage, Source, SOURCES};
 use super::nvrtc::{self, Code};
 use super::options::CudaImage;
+use super::sizes::signed;
 use crate::{Error, Result};
 
 /// Dynamic shared memory that a kernel may use without having asked for it.
@@ -88,7 +89,7 @@ impl Kernels {
         if shared > SHARED_WITHOUT_ASKING {
             let _turn = gpu.turns().call();
             let attribute = CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            function.set_attribute(attribute, shared as i32).map_err(failed)?;
+            function.set_attribute(attribute, signed(shared as usize)).map_err(failed)?;
         }
         Ok(function)
     }

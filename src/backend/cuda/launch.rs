@@ -14,6 +14,7 @@ use super::abi_images::*;
 use super::abi_recurrent::*;
 use super::driver::{self, DriverError};
 use super::memory::Address;
+use super::sizes::word;
 
 /// A piece of a step's work on the device.
 #[derive(Clone, Debug, PartialEq)]
@@ -130,7 +131,7 @@ impl Launch {
             sharedMemBytes: self.grid.shared,
             hStream: stream,
             attrs: if attributes.is_empty() { ptr::null_mut() } else { attributes.as_mut_ptr() },
-            numAttrs: attributes.len() as u32,
+            numAttrs: word(attributes.len()),
         };
         let mut parameters = [self.params.address()];
         // SAFETY: by the caller's promise; the driver copies configuration, attributes and

@@ -36,6 +36,7 @@ mod options;
 mod palette;
 mod paper;
 mod program;
+mod sizes;
 mod system;
 mod table;
 mod thin;
@@ -389,7 +390,7 @@ impl Cuda {
 
     fn adopt(&mut self, memory: Arc<DeviceMemory>) -> Arena {
         self.arenas.push(memory);
-        Arena((self.arenas.len() - 1) as u32)
+        Arena(sizes::word(self.arenas.len() - 1))
     }
 
     /// Memory in place of an arena's, which is freed first: there is not enough for both.

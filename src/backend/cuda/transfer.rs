@@ -131,7 +131,8 @@ impl Downloads {
             let near = stretches.last_mut().filter(|last| part.from.0 - last.from.0 <= NEAR);
             let at = match near {
                 Some(last) => {
-                    let distance = ((part.from.0 - last.from.0) / 4) as usize;
+                    let distance = (part.from.0 - last.from.0) / 4;
+                    let distance = usize::try_from(distance).unwrap_or(usize::MAX);
                     last.count = distance + part.count;
                     last.at + distance
                 }

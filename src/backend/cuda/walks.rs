@@ -11,6 +11,7 @@ use super::geometry::{Machine, Steps};
 use super::gpu::Gpu;
 use super::launch::{Grid, Item, Residency};
 use super::options::{CudaOptions, Walks};
+use super::sizes::word;
 use super::verdict::Verdict;
 use super::LoadedImage;
 use crate::{Precision, Result};
@@ -91,9 +92,9 @@ impl Walk {
             return Err(Apart::Room { blocks: all, room });
         }
         Ok(Grid {
-            blocks: [blocks[0] as u32, blocks[1] as u32, 1],
+            blocks: [word(blocks[0]), word(blocks[1]), 1],
             threads: [KILN_WALK_THREADS, 1, 1],
-            shared: shared as u32,
+            shared: word(shared),
         })
     }
 

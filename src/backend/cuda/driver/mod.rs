@@ -320,10 +320,11 @@ pub(super) fn attribute_of(device: CUdevice, attribute: CUdevice_attribute) -> R
 
 /// A device's model, and its memory in bytes.
 pub(super) fn model_and_memory(device: CUdevice) -> Result<(String, usize)> {
-    let (mut name, mut memory) = ([0u8; 128], 0);
+    const LENGTH: c_int = 128;
+    let (mut name, mut memory) = ([0u8; LENGTH as usize], 0);
     // SAFETY: the places are valid to write, and the length is that of the name's.
     unsafe {
-        cuDeviceGetName(name.as_mut_ptr().cast(), name.len() as c_int, device)?;
+        cuDeviceGetName(name.as_mut_ptr().cast(), LENGTH, device)?;
         cuDeviceTotalMem_v2(&mut memory, device)?;
     }
     let length = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());

@@ -8,6 +8,7 @@ use crate::backend::cuda::gather::Images;
 use crate::backend::cuda::geometry::divider;
 use crate::backend::cuda::launch::Launch;
 use crate::backend::cuda::memory::Address;
+use crate::backend::cuda::sizes::{single, word};
 use crate::backend::cuda::thin::Sums;
 use crate::backend::cuda::windows::Matrix;
 use crate::kernel::{Bias, FusedImages, LinearTail, Planes, Skip};
@@ -93,7 +94,7 @@ impl Lowering<'_> {
             params.gamma = self.read_as(first + 2, DType::F32)?;
             params.beta = self.read_as(first + 3, DType::F32)?;
         }
-        params.eps = normalize.eps as f32;
+        params.eps = single(normalize.eps);
         Ok(vec![self.conv_launch("conv", params, images.groups(), sums)])
     }
 
@@ -123,7 +124,7 @@ impl Lowering<'_> {
         }
         if let Some(scale) = mask {
             params.mask_source = self.read_as(operand(), self.product_type())?;
-            params.mask_scale = scale as f32;
+            params.mask_scale = single(scale);
         }
         let mut family = "conv_input_gradient";
         if let Some(pool) = unpool {
@@ -143,7 +144,7 @@ impl Lowering<'_> {
             match node.op {
                 Op::SetState(_, StateRule::Count) => running.count = self.write(index)?,
                 Op::SetState(_, StateRule::Average { momentum, factor }) => {
-                    let (kept, taken) = ((1.0 - momentum) as f32, (momentum * factor) as f32);
+                    let (kept, taken) = (single(1.0 - momentum), single(momentum * factor));
                     let to = self.write(index)?;
                     if node.inputs == [mean] {
                         (running.mean, running.kept_mean, running.taken_mean) = (to, kept, taken);
@@ -179,7 +180,7 @@ impl Lowering<'_> {
             y: self.write_as(0, dtype)?,
             mean: self.read_as(1, DType::F32)?,
             variance: self.read_as(2, DType::F32)?,
-            eps: normalize.eps as f32,
+            eps: single(normalize.eps),
             relu: u32::from(activation.is_some()),
             groups: matrix.groups,
             ..Default::default()
@@ -230,7 +231,7 @@ impl Lowering<'_> {
             variance: self.read_as(3, DType::F32)?,
             d_mean: self.scratch.numbers(columns),
             d_variance: self.scratch.numbers(columns),
-            eps: normalize.eps as f32,
+            eps: single(normalize.eps),
             groups: self.groups(&summed),
             ..Default::default()
         };
@@ -239,7 +240,7 @@ impl Lowering<'_> {
         }
         if let Some(scale) = mask {
             sums.source = self.read_as(last, dtype)?;
-            sums.source_scale = scale as f32;
+            sums.source_scale = single(scale);
         }
         let (_, second) = mapped.mapped(self.machine);
         let mut gradient =
@@ -289,8 +290,8 @@ fn image_of(like: &Shape, extents: [usize; 3]) -> Shape {
 fn windows(MaxPool(pool): &MaxPool, [_, height, width]: [usize; 3]) -> KilnWindows {
     KilnWindows {
         shifts: pool.kernel.map(usize::trailing_zeros),
-        height: height as u32,
-        width: width as u32,
+        height: word(height),
+        width: word(width),
         index: Address::NONE,
     }
 }
