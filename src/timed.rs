@@ -50,7 +50,7 @@ impl<M> Net<M> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) for a GPU whose driver is older than CUDA 12.8.
+    /// [`Error::Device`](crate::Error::Device) with the message of a GPU's driver.
     pub fn time_steps(&mut self) -> Result<()> {
         self.runner_mut().time_steps()
     }

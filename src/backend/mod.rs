@@ -2,6 +2,7 @@
 //! Backends: what runs a plan. A backend knows nothing of networks, and a plan nothing of devices.
 
 pub mod cpu;
+#[cfg_attr(not(test), warn(clippy::cast_possible_truncation, clippy::cast_possible_wrap))]
 pub mod cuda;
 mod layout;
 pub(crate) mod notice;

@@ -50,14 +50,15 @@ pub(super) fn find(finder: &Finder<'_>, root: NodeId) -> Option<Cluster> {
 }
 
 /// The products that share a launch with one, the first of its kind that has none: those of its kind. The last of these
-/// launches takes along a product that would keep the device busy alone, if all the others' factors are there before.
+/// launches takes along a product that would keep the device busy alone, if all the others' factors are there before and
+/// the fast kernels take it too: a launch is of one kernel.
 fn members(finder: &Finder<'_>, root: NodeId) -> Vec<(NodeId, LayerGradient, Cluster)> {
     let kind = Kind::of(finder, root);
     let most = if kind == Kind::Alone { 1 } else { finder.facts.grouping.most };
     let mut taken = BTreeSet::new();
-    let mut next = |from: usize, kind: Kind| {
+    let mut next = |from: usize, joins: &dyn Fn(NodeId) -> bool| {
         let nodes = finder.graph.nodes().skip(from).map(|(id, _)| id);
-        nodes.filter(|id| finder.is_free(*id) && Kind::of(finder, *id) == kind).find_map(|id| {
+        nodes.filter(|id| finder.is_free(*id) && joins(*id)).find_map(|id| {
             let (layer, cluster) = stored(finder, id)?;
             // Two layers never share a node: a bias gradient goes to the first that finds it.
             let shares = cluster.nodes.iter().any(|node| taken.contains(node));
@@ -69,13 +70,15 @@ fn members(finder: &Finder<'_>, root: NodeId) -> Vec<(NodeId, LayerGradient, Clu
     };
     let mut members = Vec::new();
     let mut from = root.index();
+    let is_alike = |id: NodeId| Kind::of(finder, id) == kind;
     while members.len() < most {
-        let Some(member) = next(from, kind) else { break };
+        let Some(member) = next(from, &is_alike) else { break };
         from = member.0.index() + 1;
         members.push(member);
     }
     if kind == Kind::Whole && members.len() < most {
-        members.extend(next(from, Kind::Alone));
+        let is_large = |id: NodeId| Kind::of(finder, id) == Kind::Alone && is_whole(finder, id);
+        members.extend(next(from, &is_large));
     }
     members
 }
@@ -117,17 +120,22 @@ enum Kind {
 
 impl Kind {
     fn of(finder: &Finder<'_>, product: NodeId) -> Self {
-        let shape = &finder.graph.node(product).ty.shape;
-        let Grouping { fills, whole, .. } = finder.facts.grouping;
-        let fits = |[least, multiple]: [usize; 2]| {
-            shape.dims().iter().all(|&extent| extent >= least && extent % multiple == 0)
-        };
-        match shape.elements() >= fills {
+        let elements = finder.graph.node(product).ty.shape.elements();
+        match elements >= finder.facts.grouping.fills {
             true => Kind::Alone,
-            false if whole.is_none_or(fits) => Kind::Whole,
+            false if is_whole(finder, product) => Kind::Whole,
             false => Kind::Odd,
         }
     }
+}
+
+/// Whether the fast kernels take a product.
+fn is_whole(finder: &Finder<'_>, product: NodeId) -> bool {
+    let Grouping { whole, .. } = finder.facts.grouping;
+    let extents = finder.graph.node(product).ty.shape.dims();
+    whole.is_none_or(|[least, multiple]| {
+        extents.iter().all(|&extent| extent >= least && extent % multiple == 0)
+    })
 }
 
 fn stored(finder: &Finder<'_>, root: NodeId) -> Option<(LayerGradient, Cluster)> {

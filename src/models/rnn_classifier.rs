@@ -52,6 +52,16 @@ enum Told {
     ByBoth,
 }
 
+impl Told {
+    /// The last states of every direction.
+    fn by_all(directions: Directions) -> Self {
+        match directions {
+            Directions::Forward => Told::ByTheLast,
+            Directions::Both => Told::ByBoth,
+        }
+    }
+}
+
 /// What the recurrent layers of [`RnnClassifier`] are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RnnCell {
@@ -123,11 +133,7 @@ impl RnnClassifier {
         options: RecurrentOptions,
         rate: f32,
     ) -> Self {
-        let told_by = match options.directions {
-            Directions::Forward => Told::ByTheLast,
-            Directions::Both => Told::ByBoth,
-        };
-        Self::of(p, cell, sizes, options, rate, told_by)
+        Self::of(p, cell, sizes, options, rate, Told::by_all(options.directions))
     }
 
     /// The same layers on sequences of features, `f32 [samples, steps, features]`, in the place of tokens and their
@@ -153,10 +159,7 @@ impl RnnClassifier {
         options: RecurrentOptions,
         rate: f32,
     ) -> Self {
-        let told_by = match options.directions {
-            Directions::Forward => Told::ByTheLast,
-            Directions::Both => Told::ByBoth,
-        };
+        let told_by = Told::by_all(options.directions);
         Self::behind(p, None, cell, [features, hidden, classes], options, rate, told_by)
     }
 

@@ -11,7 +11,7 @@ use kiln::{DType, Mode, Net, Scalars, Tensor};
 
 use super::Verdict;
 use crate::common::close::{compare, doubles, Tolerance};
-use crate::common::recurrent_zoo::{AMPLIFIED, OF_WEIGHTS, STEPPED, ZONED};
+use crate::common::recurrent_zoo::{OF_WEIGHTS, STEPPED, ZONED};
 use crate::common::reference::{array, compiled, record, run, Parameters};
 use crate::common::stepper::Stepper;
 use crate::common::targets::{targets, Target};
@@ -77,19 +77,17 @@ fn gradient_is_central_differences(layer: &Layer, target: &Target) -> Verdict {
     let mut state = recorded.parameters.clone();
     let outputs = run(&gradients, &[x.clone(), dy.clone()], &mut state);
 
-    // Where a small deviation divides, curvature is large too.
-    let step = if AMPLIFIED.contains(&layer.name) { STEP / 400.0 } else { STEP };
     let objective = |x: &Array, parameters: &Parameters| -> f64 {
         let y = run(&forward, std::slice::from_ref(x), &mut parameters.clone());
         y[0].data.iter().zip(&dy.data).map(|(y, dy)| y * dy).sum()
     };
-    let mut worst = check_differences("input", &outputs[1], step, |index, h| {
+    let mut worst = check_differences("input", &outputs[1], |index, h| {
         let mut x = x.clone();
         x.data[index] += h;
         objective(&x, &recorded.parameters)
     })?;
     for (index, spec) in recorded.parameters.specs.iter().enumerate() {
-        let share = check_differences(&spec.name, &state.gradients[index], step, |element, h| {
+        let share = check_differences(&spec.name, &state.gradients[index], |element, h| {
             let mut parameters = recorded.parameters.clone();
             parameters.values[index].data[element] += h;
             objective(&x, &parameters)
@@ -99,31 +97,20 @@ fn gradient_is_central_differences(layer: &Layer, target: &Target) -> Verdict {
     Ok(Some(worst))
 }
 
-/// A layer's own, where rounding is amplified.
-fn tolerance(layer: &Layer, mut usual: Tolerance) -> Tolerance {
-    if AMPLIFIED.contains(&layer.name) {
-        (usual.absolute, usual.relative) = (2.0 * usual.absolute, 2.0 * usual.relative);
-    }
-    usual
-}
-
-/// Step of differences.
-pub(super) const STEP: f64 = 1e-5;
-
-/// Some elements of a gradient against `(f(h) - f(-h)) / 2h` for a step `h`.
+/// Some elements of a gradient against `(f(h) - f(-h)) / 2h`.
 pub(super) fn check_differences(
     name: &str,
     gradient: &Array,
-    step: f64,
     objective: impl Fn(usize, f64) -> f64,
 ) -> Result<f64, String> {
     const SAMPLES: usize = 12;
+    const STEP: f64 = 1e-5;
     let mut numbers = Numbers::new(5);
     let count = gradient.data.len();
     let mut worst = 0.0f64;
     for sample in 0..SAMPLES.min(count) {
         let index = if count <= SAMPLES { sample } else { numbers.below(count) };
-        let slope = (objective(index, step) - objective(index, -step)) / (2.0 * step);
+        let slope = (objective(index, STEP) - objective(index, -STEP)) / (2.0 * STEP);
         let what = format!("gradient of {name}, element {index}");
         let (found, slope) = ([gradient.data[index]], [slope]);
         worst = worst.max(compare(&what, &[1], &found, &slope, Tolerance::DIFFERENCES)?);
@@ -151,7 +138,7 @@ fn results_are_the_meaning(layer: &Layer, target: &Target) -> Verdict {
         let mut note = |what: &str, got: &Tensor, meant: &Array| -> Result<(), String> {
             let what = format!("{mode:?}: {what}");
             let largest = meant.data.iter().fold(1.0, |m: f64, x| m.max(x.abs()));
-            let mut t = tolerance(layer, Tolerance::balanced(DType::F32));
+            let mut t = Tolerance::balanced(DType::F32);
             t.absolute *= largest;
             let got = doubles(got);
             worst = worst.max(compare(&what, meant.shape.dims(), &got, &meant.data, t)?);
@@ -206,8 +193,9 @@ fn eval_is_train_without_dropout(layer: &Layer, target: &Target) -> Verdict {
     let mut worst = 0.0f64;
     for (a, b) in pairs {
         if STEPPED.contains(&layer.name) {
+            // The same sums in another order: the worst seen uses 21 % of this.
             let (found, expected, shape) = (doubles(&a), doubles(&b), b.shape().dims());
-            let t = Tolerance::balanced(DType::F32);
+            let t = Tolerance::strict(DType::F32);
             worst = worst.max(compare("eval mode", shape, &found, &expected, t)?);
         } else if bits(&a) != bits(&b) {
             return Err("eval mode and train mode without dropout differ".into());
@@ -288,8 +276,8 @@ fn changing_rates_are_constants(layer: &Layer, target: &Target) -> Verdict {
         let expected = gradient_tensors(constant.train().gradients(&x, &dy).expect("a pass"));
         let found = gradient_tensors(changing.train().gradients(&x, &dy).expect("a pass"));
         for (number, (found, expected)) in found.iter().zip(&expected).enumerate() {
-            // Where no weight is dropped, a gradient may be stored by another kernel.
-            if rate == 0.0 && OF_WEIGHTS.contains(&layer.name) {
+            // Where no weight is dropped, a gradient may be stored by another kernel; on the CPU no bit differs.
+            if rate == 0.0 && target.family != "cpu" && OF_WEIGHTS.contains(&layer.name) {
                 let (t, shape) = (Tolerance::strict(DType::F32), expected.shape().dims());
                 compare("rate 0", shape, &doubles(found), &doubles(expected), t)?;
             } else if bits(found) != bits(expected) {

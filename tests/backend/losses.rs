@@ -8,7 +8,7 @@ use kiln::passes::{Goal, Seed};
 use kiln::plan::Plan;
 use kiln::{DType, Device, Mode, Net, Scalars, Tensor, Var};
 
-use super::laws::{check_differences, STEP};
+use super::laws::check_differences;
 use super::Verdict;
 use crate::common::bits;
 use crate::common::close::{compare, doubles, Tolerance};
@@ -60,7 +60,7 @@ fn gradient_is_central_differences(case: &LossCase, target: &Target) -> Verdict 
     let gradients = plan(case, target, &parameters, Goal::Gradients(Seed::One)).graph;
     let arrays: Vec<Array> = inputs(case).iter().map(array).collect();
     let outputs = run(&gradients, &arrays, &mut parameters.clone());
-    let worst = check_differences("scores", &outputs[2], STEP, |index, h| {
+    let worst = check_differences("scores", &outputs[2], |index, h| {
         let mut arrays = arrays.clone();
         arrays[0].data[index] += h;
         run(&forward, &arrays, &mut parameters.clone())[0].data[0]

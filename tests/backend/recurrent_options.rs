@@ -2,7 +2,7 @@
 //! Options of recurrent layers: which masks they draw, what they do with them, and that neither padding nor
 //! divided batches show.
 
-use kiln::loss::{Mse, Reduction};
+use kiln::loss::Mse;
 use kiln::mask::Mask;
 use kiln::nn::{
     Between, Bias, Directions, GateNorm, GivenMasks, Gru, Linear, Lstm, Module, RecurrentOptions,
@@ -13,6 +13,7 @@ use kiln::optim::Sgd;
 use kiln::{DType, Device, Mode, Net, Seed, Tensor, Trainer, Var, MONTE_CARLO_PASS};
 
 use crate::common::close::{compare, doubles, Tolerance};
+use crate::common::parts::Course;
 use crate::common::targets::targets;
 use crate::common::zoo::SEED;
 use crate::common::{bits, Numbers};
@@ -179,29 +180,17 @@ fn micro_batches_make_the_step_of_the_batch_with_options() {
             self.1.forward(self.0.run(x).last_hidden())
         }
     }
+    let course = Course { rate: 0.1, steps: 2, features: FEATURES };
     for target in targets() {
-        let trained = |parts: usize| {
-            let net = net(target.device(), |p| {
+        let make = || {
+            net(target.device(), |p| {
                 let options = RecurrentOptions { weight_dropout: 0.5, ..all() };
                 let lstm = Lstm::with_options(&p.at("lstm"), FEATURES, UNITS, options);
                 Last(lstm, Linear::new(&p.at("fc"), UNITS, 2))
-            });
-            let loss = Mse { reduction: Reduction::Mean };
-            let mut fit = Trainer::new(net, loss, Sgd::new(0.1)).expect("options");
-            fit = fit.with_micro_batches(parts).expect("parts");
-            for step in 0..2 {
-                let x = Numbers::new(step).tensor(&[6, 4, FEATURES]);
-                fit.step(&x, &Numbers::new(9 + step).tensor(&[6, 2])).expect("a step");
-            }
-            let names: Vec<String> =
-                fit.net().parameter_names().into_iter().map(String::from).collect();
-            let values = names.iter().map(|name| fit.net().parameter(name).expect("its name"));
-            values.flat_map(|value| value.values().expect("f32").to_vec()).collect::<Vec<f32>>()
+            })
         };
-        let whole = trained(1);
         for parts in [2, 3] {
-            let largest = whole.iter().zip(trained(parts)).map(|(a, b)| (a - b).abs());
-            let largest = largest.fold(0.0, f32::max);
+            let largest = course.difference(make, parts);
             assert!(largest < 2e-5, "{}: {parts} parts: {largest}", target.name);
         }
     }

@@ -5,6 +5,7 @@ pub(crate) mod close;
 pub(crate) mod golden;
 pub(crate) mod hazards;
 pub(crate) mod image_zoo;
+pub(crate) mod parts;
 pub(crate) mod philox;
 pub(crate) mod recurrent_zoo;
 pub(crate) mod reference;

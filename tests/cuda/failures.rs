@@ -116,6 +116,22 @@ fn a_refused_launch_names_kernel_and_layer() {
     }
 }
 
+/// A later driver may return what no header of today knows: an error with its number, like any other.
+#[test]
+fn codes_that_nobody_knows_are_errors() {
+    let Some(simulator) = simulator() else { return };
+    let x = numbers(1, [4, 8]);
+    for code in [917, 987, 70_000, u32::MAX] {
+        let make = |p: &kiln::nn::Scope| Linear::new(&p.at("fc"), 8, 8);
+        let mut net = Net::new(gpu(), Seed(1), make).expect("a network");
+        simulator.refuse_launches(code);
+        let text = message(net.eval().forward(&x).expect_err("launches are refused"));
+        assert!(text.ends_with(&format!("unknown ({code}): unknown")), "{text}");
+        simulator.refuse_launches(0);
+        net.eval().forward(&x).expect("a forward pass");
+    }
+}
+
 /// What was issued of a run that failed half way is none of the next one's business, whichever
 /// launch it was and however far the lanes are.
 #[test]

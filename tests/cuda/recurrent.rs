@@ -26,7 +26,7 @@ struct Sequence {
 
 const SAMPLES: usize = 9;
 const STEPS: usize = 5;
-const FEATURES: usize = 7;
+pub(crate) const FEATURES: usize = 7;
 
 impl Sequence {
     fn new(p: &Scope) -> Self {
@@ -61,14 +61,22 @@ fn trainer(device: Device) -> Fit {
     Trainer::new(net, CrossEntropy::default(), Sgd::new(0.5)).expect("a trainer")
 }
 
-fn batch(step: u64) -> [Tensor; 3] {
+/// Sequences of several lengths, which they have along, and a class for each.
+pub(crate) fn batch(step: u64) -> [Tensor; 3] {
     let lengths = [5, 2, 1, 4, 3, 5, 5, 1, 2].map(|length: i32| 1 + (length + step as i32) % 5);
     let lengths = Tensor::labels([SAMPLES], lengths.to_vec()).expect("a length for each");
     [numbers(step, [SAMPLES, STEPS, FEATURES]), lengths, labels(step, SAMPLES, 6)]
 }
 
 fn train(device: Device, steps: u64) -> (Vec<f32>, Vec<(String, Tensor)>) {
-    let mut fit = trainer(device);
+    trained(trainer(device), steps)
+}
+
+/// Losses, and the parameters behind the last step.
+pub(crate) fn trained<N: Module<(Var, Var)>>(
+    mut fit: Trainer<N, (Var, Var)>,
+    steps: u64,
+) -> (Vec<f32>, Vec<(String, Tensor)>) {
     let mut losses = Vec::new();
     for step in 0..steps {
         let [x, lengths, y] = batch(step);

@@ -8,8 +8,9 @@ use kiln::nn::{
     Scope, Sequences,
 };
 use kiln::optim::Sgd;
-use kiln::{Device, Net, Precision, Seed, Tensor, Trainer, Var};
+use kiln::{Device, Net, Precision, Seed, Trainer, Var};
 
+use super::recurrent::{batch, trained, FEATURES};
 use crate::common::*;
 
 /// Every option, with lengths: a projected LSTM in both directions that is normalised, a GRU whose updates are
@@ -21,10 +22,6 @@ struct Sequence {
     tanh: Rnn,
     head: Linear,
 }
-
-const SAMPLES: usize = 9;
-const STEPS: usize = 5;
-const FEATURES: usize = 7;
 
 impl Sequence {
     fn new(p: &Scope) -> Self {
@@ -72,27 +69,6 @@ fn trainer(device: Device) -> Fit {
     Trainer::new(net, CrossEntropy::default(), Sgd::new(0.1)).expect("a trainer")
 }
 
-fn batch(step: u64) -> [Tensor; 3] {
-    let lengths = [5, 2, 1, 4, 3, 5, 5, 1, 2].map(|length: i32| 1 + (length + step as i32) % 5);
-    let lengths = Tensor::labels([SAMPLES], lengths.to_vec()).expect("a length for each");
-    [numbers(step, [SAMPLES, STEPS, FEATURES]), lengths, labels(step, SAMPLES, 6)]
-}
-
-fn train(device: Device, steps: u64) -> Vec<(String, Tensor)> {
-    let mut fit = trainer(device);
-    for step in 0..steps {
-        let [x, lengths, y] = batch(step);
-        fit.step((&x, &lengths), &y).expect("a step");
-    }
-    let net = fit.net();
-    let names: Vec<String> = net.parameter_names().into_iter().map(str::to_owned).collect();
-    let read = |name: String| {
-        let value = net.parameter(&name).expect("known by name");
-        (name, value)
-    };
-    names.into_iter().map(read).collect()
-}
-
 /// Issued, captured and replayed.
 #[test]
 fn options_of_recurrent_layers_follow_the_cpu() {
@@ -100,8 +76,8 @@ fn options_of_recurrent_layers_follow_the_cpu() {
     for (precision, steps, tolerance) in
         [(Precision::F32, 3, 1e-4), (Precision::Bf16, 1, 5e-2), (Precision::F16, 1, 5e-3)]
     {
-        let parameters = train(gpu().with_precision(precision), steps);
-        let reference = train(cpu().with_precision(precision), steps);
+        let (_, parameters) = trained(trainer(gpu().with_precision(precision)), steps);
+        let (_, reference) = trained(trainer(cpu().with_precision(precision)), steps);
         for ((name, got), (_, reference)) in parameters.iter().zip(&reference) {
             assert_close(&format!("{precision} {name}"), got, reference, tolerance);
         }

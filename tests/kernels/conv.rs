@@ -57,40 +57,36 @@ pub(crate) const SAME: Case = Case {
     before: [0, 1, 1],
     after: [0, 1, 1],
 };
+/// Odd extents, strides that leave rows over, dilation.
+pub(crate) const ODD: Case = Case {
+    samples: 3,
+    channels: 3,
+    image: [1, 9, 8],
+    places: [1, 4, 3],
+    kernel: [1, 3, 2],
+    stride: [1, 2, 3],
+    dilation: [1, 1, 2],
+    before: [0, 1, 1],
+    after: [0, 0, 1],
+};
+/// Three extents, of which windows span two, side by side.
+pub(crate) const VOLUME: Case = Case {
+    samples: 1,
+    channels: 16,
+    image: [4, 5, 3],
+    places: [2, 5, 2],
+    kernel: [2, 1, 2],
+    stride: [2, 1, 1],
+    dilation: [1; 3],
+    before: [0; 3],
+    after: [0; 3],
+};
 pub(crate) const CONVS: [Conv; 6] = [
     Conv { images: SAME, outputs: 16, groups: 1 },
-    // Few channels, strides that leave rows over, dilation.
-    Conv {
-        images: Case {
-            samples: 3,
-            channels: 3,
-            image: [1, 9, 8],
-            places: [1, 4, 3],
-            kernel: [1, 3, 2],
-            stride: [1, 2, 3],
-            dilation: [1, 1, 2],
-            before: [0, 1, 1],
-            after: [0, 0, 1],
-        },
-        outputs: 5,
-        groups: 1,
-    },
+    // Few channels.
+    Conv { images: ODD, outputs: 5, groups: 1 },
     // A volume in two groups, of which one result has 12 channels.
-    Conv {
-        images: Case {
-            samples: 1,
-            channels: 16,
-            image: [4, 5, 3],
-            places: [2, 5, 2],
-            kernel: [2, 1, 2],
-            stride: [2, 1, 1],
-            dilation: [1; 3],
-            before: [0; 3],
-            after: [0; 3],
-        },
-        outputs: 24,
-        groups: 2,
-    },
+    Conv { images: VOLUME, outputs: 24, groups: 2 },
     // More rows, columns and sums than a tile.
     Conv {
         images: Case { samples: 3, channels: 72, image: [1, 5, 6], places: [1, 5, 6], ..SAME },

@@ -2,45 +2,19 @@
 //! The kernels of convolutions whose results see few channels each: depthwise ones, some with two results
 //! for each channel, first layers, groups of four; strides, dilation, volumes, odd extents.
 
-use crate::conv::{methods, Conv, Run, Way, CONVS, SAME};
+use crate::conv::{methods, Conv, Run, Way, CONVS, ODD, SAME, VOLUME};
 use crate::driver::Gpu;
 use crate::pooling::Case;
 
-/// Odd extents, strides that leave rows over, dilation.
-const ODD: Case = Case {
-    samples: 3,
-    channels: 5,
-    image: [1, 9, 8],
-    places: [1, 4, 3],
-    kernel: [1, 3, 2],
-    stride: [1, 2, 3],
-    dilation: [1, 1, 2],
-    before: [0, 1, 1],
-    after: [0, 0, 1],
-};
 const THIN: [Conv; 10] = [
     // Depthwise, with two results for each of 5 channels.
-    Conv { images: ODD, outputs: 10, groups: 5 },
+    Conv { images: Case { channels: 5, ..ODD }, outputs: 10, groups: 5 },
     // A first layer.
     Conv { images: Case { channels: 3, ..SAME }, outputs: 16, groups: 1 },
     // Whole chunks of channels, each its own.
     Conv { images: Case { channels: 16, ..SAME }, outputs: 16, groups: 16 },
     // More channels than a block has columns, in a volume.
-    Conv {
-        images: Case {
-            samples: 2,
-            channels: 72,
-            image: [4, 5, 3],
-            places: [2, 5, 2],
-            kernel: [2, 1, 2],
-            stride: [2, 1, 1],
-            dilation: [1; 3],
-            before: [0; 3],
-            after: [0; 3],
-        },
-        outputs: 72,
-        groups: 72,
-    },
+    Conv { images: Case { samples: 2, channels: 72, ..VOLUME }, outputs: 72, groups: 72 },
     Conv { images: Case { channels: 20, ..ODD }, outputs: 20, groups: 20 },
     Conv { images: Case { channels: 12, ..SAME }, outputs: 24, groups: 12 },
     Conv { images: Case { channels: 8, ..SAME }, outputs: 64, groups: 8 },

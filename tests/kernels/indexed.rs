@@ -7,7 +7,7 @@ use crate::driver::{divider, Gpu, Grid};
 use crate::dropout::Site;
 use crate::float::{Numbers, Storage};
 use crate::ledger::{Exactness, Want};
-use crate::memory::{Array, Memory};
+use crate::memory::{Address, Array, Memory};
 
 /// Extents: before the axis, along it, behind it, and how many are chosen.
 type Extents = [usize; 4];
@@ -62,6 +62,21 @@ fn source(extents: Extents, index: &[i32], family: &str, element: usize) -> Opti
     Some((line / picks * rows + row) * inner + place)
 }
 
+/// What is chosen by an index, all that does not depend on the kernel.
+fn chosen([y, x, index]: [Address; 3], [outer, rows, inner, picks]: Extents) -> KilnChoiceParams {
+    KilnChoiceParams {
+        y,
+        x,
+        index,
+        count: (outer * picks * inner) as u32,
+        rows: rows as u32,
+        inner: divider(inner),
+        picks: divider(picks),
+        nan: NAN,
+        ..KilnChoiceParams::default()
+    }
+}
+
 fn choose(gpu: &Gpu, family: &str, bits: usize, extents: Extents) {
     let [outer, rows, inner, picks] = extents;
     let count = outer * picks * inner;
@@ -72,17 +87,7 @@ fn choose(gpu: &Gpu, family: &str, bits: usize, extents: Extents) {
     let x = Memory::of_bytes(&elements(word, (0..outer * rows * inner).flat_map(parts)));
     let y = Memory::of_bytes(&vec![0xff; count * bits / 8]);
     let named = words(&index);
-    let params = KilnChoiceParams {
-        y: y.address(),
-        x: x.address(),
-        index: named.address(),
-        count: count as u32,
-        rows: rows as u32,
-        inner: divider(inner),
-        picks: divider(picks),
-        nan: NAN,
-        ..KilnChoiceParams::default()
-    };
+    let params = chosen([y.address(), x.address(), named.address()], extents);
     let kernel = format!("{family}_{bits}");
     gpu.launch(&kernel, Grid::of(count.div_ceil(256)), &params);
     let unit = |element: usize| match source(extents, &index, family, element) {
@@ -118,17 +123,10 @@ fn take_dropout(gpu: &Gpu, storage: Storage, extents: Extents, site: &Site) {
     let y = Array::output(storage, count);
     let named = words(&index);
     let params = KilnChoiceParams {
-        y: y.address(),
-        x: x.address(),
-        index: named.address(),
-        count: count as u32,
-        rows: rows as u32,
-        inner: divider(inner),
-        picks: divider(picks),
-        nan: NAN,
         elements: divider(per_sample(extents)),
         scalars: gpu.scalars(),
         mask: site.params,
+        ..chosen([y.address(), x.address(), named.address()], extents)
     };
     let kernel = format!("take_dropout_{}", storage.name());
     gpu.launch(&kernel, Grid::of(count.div_ceil(256)), &params);

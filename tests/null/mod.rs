@@ -19,3 +19,4 @@ mod schedule;
 mod snapshots;
 mod threads;
 mod vocabulary;
+mod weight_gradients;

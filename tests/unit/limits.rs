@@ -199,6 +199,32 @@ fn plans() {
     assert_eq!(lowered(1 << 29), elements);
 }
 
+/// What a kernel cannot be told, or a device not launch, is an error of the layer's.
+#[test]
+fn launches() {
+    let lowered = |net: &mut Net<Box<dyn Module>>, input: &[usize]| {
+        let plan = net.plan(Mode::Eval, &[TensorType::f32(input.into())]).expect("a plan");
+        refusal(work(plan, Architecture::SM_90, Precision::F32))
+    };
+    let pooled = |kernel: usize| {
+        let (padding, stride) = ([kernel / 2; 2], [kernel / 2; 2]);
+        let pool = MaxPool { padding, stride, ..MaxPool::new([kernel; 2]) };
+        let make = |_: &Scope| Box::new(pool) as Box<dyn Module>;
+        lowered(&mut Net::new(on_paper(), Seed(1), make).expect("a network"), &[1, 1, 5, 5])
+    };
+    assert_eq!(pooled(1 << 31), "no error");
+    let error = "max_pool: expected sizes of at most 32 bits on a GPU, got 4294967296";
+    assert_eq!(pooled(1 << 33), error);
+
+    let wide = |outputs: usize| {
+        let make = |p: &Scope| Box::new(Linear::new(&p.at("fc"), 4, outputs)) as Box<dyn Module>;
+        lowered(&mut Net::new(on_paper(), Seed(1), make).expect("a network"), &[2, 4])
+    };
+    assert_eq!(wide(1 << 20), "no error");
+    let error = "fc: linear: expected at most 65535 blocks along an axis of a grid on a GPU, got ";
+    assert!(wide(1 << 24).starts_with(error), "{}", wide(1 << 24));
+}
+
 #[test]
 fn draws() {
     let make = |p: &Scope| Dropout::new(&p.at("dropout"), 0.5);

@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use cudarc::driver::sys::{self, CUgraphInstantiate_flags, CUstreamCaptureMode};
-use cudarc::driver::{result, CudaStream, DriverError};
+use cudarc::driver::sys::{CUgraph, CUgraphExec, CUstreamCaptureMode};
 
+use super::driver::{self, CudaStream, DriverError};
 use super::gpu::Gpu;
 use crate::plan::{Event, Lane};
 use crate::Result;
@@ -24,7 +24,7 @@ pub(super) enum Command {
 pub(super) struct Graph {
     gpu: Gpu,
     stream: Arc<CudaStream>,
-    executable: sys::CUgraphExec,
+    executable: CUgraphExec,
 }
 
 // SAFETY: the handle belongs to this value alone; the driver lets any thread use it, one at a time,
@@ -60,8 +60,9 @@ impl Graph {
         // SAFETY: the graph was just captured and is destroyed once, here; what is made of it does
         // not need it any longer.
         let (made, destroyed) = unsafe {
-            let made = result::graph::instantiate(graph, CUgraphInstantiate_flags(0));
-            (made, result::graph::destroy(graph))
+            let mut executable = std::ptr::null_mut();
+            let made = driver::cuGraphInstantiateWithFlags(&mut executable, graph, 0);
+            (made.map(|()| executable), driver::cuGraphDestroy(graph))
         };
         if let Err(error) = destroyed {
             tracing::debug!(%error, "a graph was not destroyed");
@@ -78,7 +79,7 @@ impl Graph {
         self.gpu.bind()?;
         // SAFETY: both handles live, and the memory that the kernels use outlives the programs of
         // the backend, this one among them.
-        unsafe { result::graph::launch(self.executable, self.stream.cu_stream()) }
+        unsafe { driver::cuGraphLaunch(self.executable, self.stream.cu_stream()) }
             .map_err(|error| self.gpu.error("running a captured plan", error))
     }
 }
@@ -88,7 +89,7 @@ impl Drop for Graph {
         let _turn = self.gpu.turns().call();
         // SAFETY: made by `capture` and destroyed once; a graph that still runs is destroyed by the
         // driver when it is done.
-        let destroyed = unsafe { result::graph::exec_destroy(self.executable) };
+        let destroyed = unsafe { driver::cuGraphExecDestroy(self.executable) };
         if let Err(error) = destroyed {
             tracing::debug!(%error, "a captured plan was not destroyed");
         }
@@ -105,34 +106,34 @@ impl<'a> Capture<'a> {
     fn begin(stream: &'a CudaStream) -> std::result::Result<Self, DriverError> {
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         // SAFETY: the stream lives.
-        unsafe { result::stream::begin_capture(stream.cu_stream(), mode) }?;
+        unsafe { driver::cuStreamBeginCapture_v2(stream.cu_stream(), mode) }?;
         Ok(Capture { stream: Some(stream) })
     }
 
-    fn end(mut self) -> std::result::Result<sys::CUgraph, DriverError> {
-        match self.stream.take() {
-            // SAFETY: the capture began on this stream and has not ended.
-            Some(stream) => unsafe { result::stream::end_capture(stream.cu_stream()) },
-            None => Ok(std::ptr::null_mut()),
-        }
+    fn end(mut self) -> std::result::Result<CUgraph, DriverError> {
+        self.stream.take().map_or(Ok(std::ptr::null_mut()), end)
     }
 }
 
 impl Drop for Capture<'_> {
     fn drop(&mut self) {
         let Some(stream) = self.stream.take() else { return };
-        // SAFETY: as in `end`; a graph that nobody has is destroyed once.
-        let ended = unsafe {
-            result::stream::end_capture(stream.cu_stream()).and_then(|graph| {
-                if graph.is_null() {
-                    return Ok(());
-                }
-                result::graph::destroy(graph)
-            })
-        };
+        let ended = end(stream).and_then(|graph| match graph.is_null() {
+            true => Ok(()),
+            // SAFETY: a graph that nobody has is destroyed once.
+            false => unsafe { driver::cuGraphDestroy(graph) },
+        });
         if let Err(error) = ended {
             // What led here says more.
             tracing::debug!(%error, "a capture that failed was ended");
         }
     }
+}
+
+/// Ends the capture that began on a stream.
+fn end(stream: &CudaStream) -> std::result::Result<CUgraph, DriverError> {
+    let mut graph = std::ptr::null_mut();
+    // SAFETY: the stream lives, and the place is valid to write.
+    unsafe { driver::cuStreamEndCapture(stream.cu_stream(), &mut graph)? };
+    Ok(graph)
 }

@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use cudarc::driver::{result, CudaStream};
-
+use super::driver::{free_memory, CudaStream};
 use super::gpu::{Gpu, Held};
 use super::lent::Idle;
 use crate::Result;
@@ -40,7 +39,7 @@ impl Gpu {
     /// As [`Cuda::room_for_samples`](super::Cuda::room_for_samples).
     pub(super) fn room_for_samples(&self) -> Result<usize> {
         self.bind()?;
-        let told = result::mem_get_info();
+        let told = free_memory();
         let (free, _) = told.map_err(|error| self.error("asking for free memory", error))?;
         Ok(free / SHARE)
     }

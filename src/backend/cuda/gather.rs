@@ -5,6 +5,7 @@ use super::abi::*;
 use super::abi_images::*;
 use super::geometry::{divider, Extents, Machine};
 use super::launch::Grid;
+use super::sizes::{signed, word};
 use super::thin::{thin_partials, thin_units, Sums};
 use crate::graph::MemoryFormat;
 use crate::kernel::BiasGradient;
@@ -112,13 +113,13 @@ impl Images {
             positions: self.places.map(divider),
             taps: window.kernel.map(divider),
             steps: [divider(1); SPATIAL],
-            scales: window.stride.map(|stride| stride as i32),
-            offsets: window.padding.map(|[before, _]| -(before as i32)),
-            reaches: window.dilation.map(|dilation| dilation as i32),
-            extents: self.elements.map(|extent| extent as u32),
-            sample: (self.inputs * elements) as u32,
-            position: position as u32,
-            channel: channel as u32,
+            scales: window.stride.map(signed),
+            offsets: window.padding.map(|[before, _]| -signed(before)),
+            reaches: window.dilation.map(signed),
+            extents: self.elements.map(word),
+            sample: word(self.inputs * elements),
+            position: word(position),
+            channel: word(channel),
             channels: divider(self.of_group()[0]),
         }
     }
@@ -131,11 +132,11 @@ impl Images {
             taps: window.kernel.map(divider),
             steps: window.stride.map(divider),
             scales: [1; SPATIAL],
-            offsets: window.padding.map(|[before, _]| before as i32),
-            reaches: window.dilation.map(|dilation| -(dilation as i32)),
-            extents: self.places.map(|extent| extent as u32),
-            sample: (self.outputs * self.sample_places()) as u32,
-            position: self.outputs as u32,
+            offsets: window.padding.map(|[before, _]| signed(before)),
+            reaches: window.dilation.map(|dilation| -signed(dilation)),
+            extents: self.places.map(word),
+            sample: word(self.outputs * self.sample_places()),
+            position: word(self.outputs),
             channel: 1,
             channels: divider(self.of_group()[1]),
         }
@@ -153,7 +154,7 @@ pub(super) fn conv_grid(
     let idle = 2 * machine.multiprocessors / (rows * columns).max(1);
     let splits = idle.min(k / LEAST_SPLIT).clamp(1, MOST_SPLITS);
     let tiling = super::geometry::Tiling { precision, tile: super::geometry::Tile::Small, splits };
-    (tiling.grid([rows as u32, columns as u32], machine), splits)
+    (tiling.grid([word(rows), word(columns)], machine), splits)
 }
 
 /// A layer in a launch of weight gradients.
@@ -222,7 +223,7 @@ pub(super) fn weight_splits(layers: &[Gradients], machine: &Machine) -> Vec<usiz
 /// The grid of a launch of so many blocks with a tile each.
 pub(super) fn grid_of(blocks: usize, precision: Precision, machine: &Machine) -> Grid {
     let tile = super::geometry::Tile::Small;
-    super::geometry::Tiling { precision, tile, splits: 1 }.grid([blocks as u32, 1], machine)
+    super::geometry::Tiling { precision, tile, splits: 1 }.grid([word(blocks), 1], machine)
 }
 
 /// Floats of partial sums for a grid.

@@ -4,6 +4,7 @@
 use super::abi::*;
 use super::abi_recurrent::*;
 use super::launch::Grid;
+use super::sizes::word;
 pub(super) use super::tiling::{is_guarded, Extents, Form, Tile, Tiling};
 use crate::backend::Grouping;
 use crate::{DType, Precision};
@@ -17,7 +18,7 @@ impl Grid {
     /// Blocks of [`KILN_BLOCK_THREADS`] threads.
     pub(super) fn of(blocks: usize) -> Self {
         let threads = [KILN_BLOCK_THREADS, 1, 1];
-        Grid { blocks: [blocks as u32, 1, 1], threads, shared: 0 }
+        Grid { blocks: [word(blocks), 1, 1], threads, shared: 0 }
     }
 
     /// A warp per row.
@@ -93,9 +94,9 @@ pub(super) fn vector(dtype: DType) -> usize {
 
 /// Grid of a batch of matrices to be transposed: a block per tile.
 pub(super) fn transpose_grid([matrices, rows, columns]: [usize; 3]) -> Grid {
-    let tiles = |extent: usize| extent.div_ceil(KILN_TRANSPOSE_TILE as usize) as u32;
+    let tiles = |extent: usize| word(extent.div_ceil(KILN_TRANSPOSE_TILE as usize));
     Grid {
-        blocks: [tiles(columns), tiles(rows), matrices as u32],
+        blocks: [tiles(columns), tiles(rows), word(matrices)],
         threads: [KILN_TRANSPOSE_TILE, KILN_TRANSPOSE_ROWS, 1],
         shared: 0,
     }
@@ -118,7 +119,7 @@ pub(super) fn linear_loss_grid(
     let most = KILN_LINEAR_LOSS_ROWS as usize;
     let share = rows.div_ceil((machine.multiprocessors / 2).max(1));
     let of_block = share.next_multiple_of(LOSS_WARPS).clamp(LOSS_WARPS, most);
-    let blocks = [rows.div_ceil(of_block) as u32, 1, 1];
+    let blocks = [word(rows.div_ceil(of_block)), 1, 1];
     (Grid { blocks, threads: [KILN_GEMM_THREADS, 1, 1], shared }, of_block)
 }
 
@@ -150,7 +151,7 @@ pub(super) fn recurrent_grid(
             machine.stages() * tile * KILN_GEMM_DEPTH_BYTES
         }
     };
-    let blocks = [rows as u32, columns as u32, splits as u32];
+    let blocks = [word(rows), word(columns), word(splits)];
     Grid { blocks, threads: [KILN_GEMM_THREADS, 1, 1], shared }
 }
 
@@ -170,17 +171,18 @@ pub(super) fn column_sum_grid(
     let idle = machine.multiprocessors / blocks.max(1);
     let splits = idle.min(rows / LEAST_SPLIT).clamp(1, MOST_SPLITS);
     let mut grid = Grid::of(blocks);
-    grid.blocks[2] = splits as u32;
+    grid.blocks[2] = word(splits);
     (grid, splits)
 }
 
 /// The constants of an exact division by `divisor`, which is not zero (Granlund & Montgomery,
 /// PLDI'94).
 pub(super) fn divider(divisor: usize) -> KilnDivider {
-    let divisor = (divisor as u32).max(1);
+    let divisor = word(divisor).max(1);
     let shift = 32 - (divisor - 1).leading_zeros();
     let multiplier = (1u128 << (32 + shift)).div_ceil(u128::from(divisor)) - (1u128 << 32);
-    KilnDivider { divisor, multiplier: multiplier as u32, shift }
+    // Below 2^32, since the divisor is above 2^(shift - 1).
+    KilnDivider { divisor, multiplier: u32::try_from(multiplier).unwrap_or(u32::MAX), shift }
 }
 
 #[cfg(test)]

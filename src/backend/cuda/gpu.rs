@@ -3,63 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::thread::available_parallelism;
 
-use cudarc::driver::sys::{self, CUdevice_attribute, CUresult};
-use cudarc::driver::{result, CudaContext, DriverError};
+use cudarc::driver::sys::CUdevice_attribute as Attribute;
 
+use super::driver::{self, CudaContext, DriverError, Waits, ENTRY_POINTS};
 use super::kernels::Kernels;
 use super::options::CudaImage;
 use super::system::System;
 use super::turns::Turns;
 use crate::{Error, Result};
-
-/// Entry points that kiln calls; any driver of CUDA 12 has them.
-const ENTRY_POINTS: &[&str] = &[
-    "cuInit",
-    "cuDriverGetVersion",
-    "cuDeviceGet",
-    "cuDeviceGetCount",
-    "cuDeviceGetName",
-    "cuDeviceGetAttribute",
-    "cuDeviceTotalMem_v2",
-    "cuDevicePrimaryCtxRetain",
-    "cuDevicePrimaryCtxRelease_v2",
-    "cuCtxSetCurrent",
-    "cuCtxGetCurrent",
-    "cuMemAlloc_v2",
-    "cuMemFree_v2",
-    "cuMemGetInfo_v2",
-    "cuMemHostAlloc",
-    "cuMemFreeHost",
-    "cuMemsetD8Async",
-    "cuMemsetD32Async",
-    "cuMemcpyHtoDAsync_v2",
-    "cuMemcpyDtoHAsync_v2",
-    "cuMemcpyDtoDAsync_v2",
-    "cuStreamCreate",
-    "cuStreamDestroy_v2",
-    "cuStreamSynchronize",
-    "cuStreamWaitEvent",
-    "cuStreamBeginCapture_v2",
-    "cuStreamEndCapture",
-    "cuEventCreate",
-    "cuEventDestroy_v2",
-    "cuEventRecord",
-    "cuEventSynchronize",
-    "cuModuleLoadData",
-    "cuModuleUnload",
-    "cuModuleGetFunction",
-    "cuFuncSetAttribute",
-    "cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags",
-    "cuLaunchKernelEx",
-    "cuGraphInstantiateWithFlags",
-    "cuGraphLaunch",
-    "cuGraphDestroy",
-    "cuGraphExecDestroy",
-    "cuGetErrorName",
-    "cuGetErrorString",
-];
 
 /// An entry point that only the simulated driver has.
 const SIMULATOR_MARK: &str = "kiln_sim_reset";
@@ -123,26 +78,24 @@ pub fn devices() -> Result<Vec<DeviceInfo>> {
 /// As [`devices`].
 pub fn survey() -> Result<Vec<Result<DeviceInfo>>> {
     check_driver("cuda")?;
-    let count = result::init().and_then(|()| result::device::get_count()).map_err(not_started)?;
-    Ok((0..usize::try_from(count).unwrap_or(0)).map(describe).collect())
+    Ok((0..driver::count_devices().map_err(not_started)?).map(describe).collect())
 }
 
 /// Whether this machine has a CUDA driver, of whatever age and in whatever state.
 pub fn has_driver() -> bool {
-    // SAFETY: loads the driver's library, whose initialisers any CUDA program runs.
-    unsafe { sys::is_culib_present() }
+    driver::is_present()
 }
 
 /// An error of a driver that does not start, with what is known of the cause.
 fn not_started(error: DriverError) -> Error {
     let told = device_error("cuda", "starting the driver", error);
-    let advice = match error.0 {
-        CUresult::CUDA_ERROR_STUB_LIBRARY => {
+    let advice = match error {
+        DriverError::STUB_LIBRARY => {
             "what was found is the stub that a toolkit links with: take the folder `stubs` off \
              LD_LIBRARY_PATH"
         }
-        CUresult::CUDA_ERROR_SYSTEM_NOT_READY => "a service of the driver's may not be running yet",
-        CUresult::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH => {
+        DriverError::SYSTEM_NOT_READY => "a service of the driver's may not be running yet",
+        DriverError::SYSTEM_DRIVER_MISMATCH => {
             "libcuda and the kernel's module are of different versions: restart, or update both"
         }
         _ => return told,
@@ -179,58 +132,41 @@ pub fn check(ordinal: usize) -> Result<DeviceInfo> {
 
 fn describe(ordinal: usize) -> Result<DeviceInfo> {
     let read = || {
-        let device = result::device::get(ordinal as i32)?;
-        // SAFETY: the handle comes from the driver.
-        let attribute = |what: CUdevice_attribute| unsafe {
-            result::device::get_attribute(device, what).map(|value| value.max(0) as u32)
+        let device = driver::device(ordinal)?;
+        let attribute = |what: Attribute| {
+            driver::attribute_of(device, what).map(|value| u32::try_from(value).unwrap_or(0))
         };
+        let (model, memory) = driver::model_and_memory(device)?;
         Ok(DeviceInfo {
             ordinal,
-            model: result::device::get_name(device)?,
+            model,
             capability: (
-                attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
-                attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+                attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+                attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
             ),
-            multiprocessors: attribute(
-                CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
-            )? as usize,
-            // SAFETY: as above.
-            memory: unsafe { result::device::total_mem(device)? },
-            driver: driver_version()?,
-            simulated: has_entry_point(SIMULATOR_MARK),
+            multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?
+                as usize,
+            memory,
+            driver: driver::version()?,
+            simulated: driver::has(SIMULATOR_MARK),
         })
     };
     read().map_err(|error| device_error(&format!("cuda:{ordinal}"), "asking the device", error))
 }
 
-/// The latest CUDA that the driver knows.
-fn driver_version() -> std::result::Result<(u32, u32), DriverError> {
-    let mut version = 0;
-    // SAFETY: the driver has the function, and the place is valid to write.
-    unsafe { sys::cuDriverGetVersion(&mut version) }.result()?;
-    let version = u32::try_from(version).unwrap_or(0);
-    Ok((version / 1000, version % 1000 / 10))
-}
-
-/// An error where there is no usable driver; from then on calls to the driver cannot panic.
+/// An error where there is no usable driver.
 fn check_driver(device: &str) -> Result<()> {
     let error = |message: String| Err(Error::Device { device: device.into(), message });
     if !has_driver() {
         let why = System::THIS.missing_driver();
         return error(format!("no CUDA driver on this machine ({why})"));
     }
-    match ENTRY_POINTS.iter().find(|name| !has_entry_point(name)) {
+    match ENTRY_POINTS.iter().find(|name| !driver::has(name)) {
         Some(missing) => {
             error(format!("the CUDA driver has no {missing}: CUDA 12 or later is needed"))
         }
         None => Ok(()),
     }
-}
-
-/// Whether the driver, which is present, has a function of this name.
-pub(super) fn has_entry_point(name: &str) -> bool {
-    // SAFETY: the driver's library is present; the symbol is looked up, not called.
-    unsafe { sys::culib().get::<unsafe extern "C" fn()>(name.as_bytes()).is_ok() }
 }
 
 /// A device in use: the one context of this process on it, and what was loaded there. All networks on
@@ -288,10 +224,9 @@ impl Gpu {
             return Ok(Gpu { shared });
         }
         let name = format!("cuda:{ordinal}");
-        let context = CudaContext::new(ordinal)
+        let waits = Waits::with(available_parallelism().map_or(1, NonZeroUsize::get));
+        let context = CudaContext::new(ordinal, waits)
             .map_err(|error| device_error(&name, "opening the device", error))?;
-        // SAFETY: plans order their steps by events of their own.
-        unsafe { context.disable_event_tracking() };
         let (kernels, turns) = (Mutex::default(), Turns::of(ordinal));
         let shared = Arc::new(Shared { kernels, context, turns, info, name });
         open.insert(ordinal, Arc::downgrade(&shared));
@@ -342,7 +277,7 @@ impl Gpu {
 
     /// Makes the device's context the calling thread's.
     pub(super) fn bind(&self) -> Result<()> {
-        make_current(self.context()).map_err(|error| self.error("using the device", error))
+        self.context().bind_to_thread().map_err(|error| self.error("using the device", error))
     }
 
     /// An error with what was tried and the driver's words.
@@ -354,27 +289,13 @@ impl Gpu {
 impl Drop for Shared {
     fn drop(&mut self) {
         let _turn = self.turns.call(); // modules are unloaded
-        if let Err(error) = make_current(&self.context) {
+        if let Err(error) = self.context.bind_to_thread() {
             tracing::debug!(%error, "a device that is closed cannot be used");
         }
         self.kernels.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
-/// Makes a context the calling thread's. What went wrong when some value was dropped would otherwise
-/// be returned here, in the place of an error of this call; a device that is lost says so again.
-pub(super) fn make_current(context: &CudaContext) -> std::result::Result<(), DriverError> {
-    if let Err(error) = context.check_err() {
-        tracing::debug!(%error, "something of the device's was not freed");
-    }
-    context.bind_to_thread()
-}
-
 fn device_error(device: &str, what: impl fmt::Display, error: DriverError) -> Error {
-    let text = |words: Result<&std::ffi::CStr, DriverError>| {
-        words.map_or_else(|_| "unknown".into(), |words| words.to_string_lossy().into_owned())
-    };
-    let (name, words, code) =
-        (text(error.error_name()), text(error.error_string()), error.0 as u32);
-    Error::Device { device: device.into(), message: format!("{what}: {name} ({code}): {words}") }
+    Error::Device { device: device.into(), message: format!("{what}: {error}") }
 }

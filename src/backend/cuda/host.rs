@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cudarc::driver::CudaStream;
+use super::driver::CudaStream;
 use half::{bf16, f16};
 
 use super::gpu::Gpu;
 use super::lower::{address, Places};
+use super::sizes::single;
 use super::transfer::{read_now, write_now};
 use crate::backend::Run;
 use crate::graph::reference::{interpret, State};
@@ -53,8 +54,12 @@ pub(super) fn compute(
         let Buffer { ty, rounded, .. } = plan.buffer(buffer);
         let Node { format, ty: TensorType { shape, .. }, .. } = graph.node(*node);
         let stored = format.pack(shape, values[node].data.clone());
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "what is stored so are integers of this size"
+        )]
         let integers = stored.iter().map(|&x| x as i32);
-        let results = stored.iter().map(|&x| rounded.round(x as f32));
+        let results = stored.iter().map(|&x| rounded.round(single(x)));
         let bytes = match ty.dtype {
             DType::Bf16 => results.flat_map(|x| bf16::from_f32(x).to_ne_bytes()).collect(),
             DType::F16 => results.flat_map(|x| f16::from_f32(x).to_ne_bytes()).collect(),

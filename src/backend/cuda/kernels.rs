@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-use cudarc::driver::sys::CUresult;
-use cudarc::driver::{CudaFunction, CudaModule, DriverError};
-use cudarc::nvrtc::Ptx;
 
+use super::driver::{CudaFunction, CudaModule, DriverError};
 use super::gpu::Gpu;
 use super::image::{LoadedImage, Source, SOURCES};
 use super::nvrtc::{self, Code};
 use super::options::CudaImage;
+use super::sizes::signed;
 use crate::{Error, Result};
 
 /// Dynamic shared memory that a kernel may use without having asked for it.
@@ -90,7 +89,7 @@ impl Kernels {
         if shared > SHARED_WITHOUT_ASKING {
             let _turn = gpu.turns().call();
             let attribute = CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            function.set_attribute(attribute, shared as i32).map_err(failed)?;
+            function.set_attribute(attribute, signed(shared as usize)).map_err(failed)?;
         }
         Ok(function)
     }
@@ -129,11 +128,11 @@ impl Kernels {
             return Ok(module.clone());
         }
         let image = match self.code(gpu, source).map_err(Refused::Form)? {
-            Code::Machine(code) => Ptx::from_binary(code),
-            Code::Ptx(text) => Ptx::from_src(text),
+            Code::Machine(code) => code,
+            Code::Ptx(text) => [text.as_bytes(), &[0]].concat(),
         };
         let _turn = gpu.turns().call();
-        let module = gpu.context().load_module(image).map_err(|error| {
+        let module = gpu.context().load_module(&image).map_err(|error| {
             let what = format!("loading {} ({})", source.name, self.image);
             match is_about_the_form(error) {
                 true => Refused::Form(explained(gpu, self.image, gpu.error(what, error))),
@@ -161,15 +160,14 @@ fn probe() -> Result<&'static Source> {
 
 /// Whether the driver would say otherwise of the same kernels in another form.
 fn is_about_the_form(error: DriverError) -> bool {
-    use CUresult::*;
     matches!(
-        error.0,
-        CUDA_ERROR_INVALID_IMAGE
-            | CUDA_ERROR_NO_BINARY_FOR_GPU
-            | CUDA_ERROR_INVALID_PTX
-            | CUDA_ERROR_JIT_COMPILER_NOT_FOUND
-            | CUDA_ERROR_UNSUPPORTED_PTX_VERSION
-            | CUDA_ERROR_JIT_COMPILATION_DISABLED
+        error,
+        DriverError::INVALID_IMAGE
+            | DriverError::NO_BINARY_FOR_GPU
+            | DriverError::INVALID_PTX
+            | DriverError::JIT_COMPILER_NOT_FOUND
+            | DriverError::UNSUPPORTED_PTX_VERSION
+            | DriverError::JIT_COMPILATION_DISABLED
     )
 }
 

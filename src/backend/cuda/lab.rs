@@ -2,11 +2,11 @@
 //! A device as a laboratory: plans in memory of their own, their launches one by one, and bare loops, timed by the
 //! device's own clock. The bench and the kernels' tests use it; nothing else does.
 
-use cudarc::driver::sys::{self, CUevent_flags};
-use cudarc::driver::CudaEvent;
+use cudarc::driver::sys::CUevent_flags;
 
 use super::abi::{KilnCastParams, KILN_BLOCK_THREADS};
 use super::capture::Graph;
+use super::driver::CudaEvent;
 use super::image::SOURCES;
 use super::launch::{Copy, Fill, Grid, Launch};
 use super::memory::{Address, DeviceMemory};
@@ -17,7 +17,7 @@ use crate::backend::{slots, Backend, Begun, Memory, PlanId, Run, Span};
 use crate::graph::{NodeId, ParamRole, ParamSpec};
 use crate::plan::{BufferId, Bytes, Place, Plan};
 use crate::scalars::{Scalars, TrainingState};
-use crate::{Error, Result, Tensor};
+use crate::{Result, Tensor};
 
 /// Bytes that are written between two runs to empty the second-level cache: more than any has.
 const FLUSHED: usize = 256 << 20;
@@ -370,20 +370,9 @@ impl Lab {
 
     /// Microseconds between the two events, which have passed.
     fn elapsed(&self) -> Result<f64> {
-        type ElapsedTime = unsafe extern "C" fn(*mut f32, sys::CUevent, sys::CUevent) -> u32;
-        let error =
-            |message: String| Error::Device { device: self.cuda.gpu.name().into(), message };
-        // cudarc's binding asks for a later name, which drivers before CUDA 13 do not have.
-        // SAFETY: the driver was loaded, and the function of this name has had this type in all its versions.
-        let function = unsafe { sys::culib().get::<ElapsedTime>(b"cuEventElapsedTime") };
-        let function = function.map_err(|missing| error(format!("timing: {missing}")))?;
-        let mut milliseconds = 0.0;
-        let [from, to] = [&self.events[0], &self.events[1]].map(CudaEvent::cu_event);
-        // SAFETY: both events live and were recorded, and the place is valid to write.
-        match unsafe { function(&mut milliseconds, from, to) } {
-            0 => Ok(f64::from(milliseconds) * 1e3),
-            code => Err(error(format!("timing: error {code} of the driver"))),
-        }
+        let milliseconds = self.events[0].elapsed_ms(&self.events[1]);
+        let milliseconds = milliseconds.map_err(|error| self.cuda.gpu.error("timing", error))?;
+        Ok(f64::from(milliseconds) * 1e3)
     }
 }
 

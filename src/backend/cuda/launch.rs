@@ -8,12 +8,13 @@ use cudarc::driver::sys::{
     CUfunction, CUlaunchAttribute, CUlaunchAttributeID, CUlaunchAttributeValue,
     CUlaunchAttributeValue_union__bindgen_ty_1 as ClusterDimension, CUlaunchConfig, CUstream,
 };
-use cudarc::driver::{result, sys, DriverError};
 
 use super::abi::*;
 use super::abi_images::*;
 use super::abi_recurrent::*;
+use super::driver::{self, DriverError};
 use super::memory::Address;
+use super::sizes::word;
 
 /// A piece of a step's work on the device.
 #[derive(Clone, Debug, PartialEq)]
@@ -130,15 +131,14 @@ impl Launch {
             sharedMemBytes: self.grid.shared,
             hStream: stream,
             attrs: if attributes.is_empty() { ptr::null_mut() } else { attributes.as_mut_ptr() },
-            numAttrs: attributes.len() as u32,
+            numAttrs: word(attributes.len()),
         };
         let mut parameters = [self.params.address()];
         // SAFETY: by the caller's promise; the driver copies configuration, attributes and
         // parameters before it returns.
         unsafe {
-            sys::cuLaunchKernelEx(&config, function, parameters.as_mut_ptr(), ptr::null_mut())
+            driver::cuLaunchKernelEx(&config, function, parameters.as_mut_ptr(), ptr::null_mut())
         }
-        .result()
     }
 }
 
@@ -168,7 +168,7 @@ impl Copy {
     /// Both ranges are device memory that outlives the copy, and they do not overlap.
     pub(super) unsafe fn issue(&self, stream: CUstream) -> Result<(), DriverError> {
         // SAFETY: by the caller's promise.
-        unsafe { result::memcpy_dtod_async(self.to.0, self.from.0, self.bytes, stream) }
+        unsafe { driver::cuMemcpyDtoDAsync_v2(self.to.0, self.from.0, self.bytes, stream) }
     }
 }
 
@@ -183,7 +183,7 @@ impl Fill {
     /// The range is device memory that outlives the fill.
     pub(super) unsafe fn issue(&self, stream: CUstream) -> Result<(), DriverError> {
         // SAFETY: by the caller's promise.
-        unsafe { sys::cuMemsetD32Async(self.at.0, self.bits, self.count, stream) }.result()
+        unsafe { driver::cuMemsetD32Async(self.at.0, self.bits, self.count, stream) }
     }
 }
 

@@ -5,9 +5,8 @@ use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use cudarc::driver::{result, CudaContext, CudaStream};
-
-use super::gpu::{make_current, Gpu};
+use super::driver::{self, CudaContext, CudaStream};
+use super::gpu::Gpu;
 use super::turns::Turns;
 use crate::{Error, Result};
 
@@ -47,15 +46,16 @@ impl DeviceMemory {
         let bytes = bytes.max(1).next_multiple_of(super::ALIGNMENT);
         let allocated = {
             let _turn = gpu.turns().call();
-            // SAFETY: the context is current; the size is not zero.
-            unsafe { result::malloc_sync(bytes) }
+            let mut address = 0;
+            // SAFETY: the context is current; the size is not zero; the place is valid to write.
+            unsafe { driver::cuMemAlloc_v2(&mut address, bytes) }.map(|()| address)
         };
         let address =
             allocated.map_err(|error| out_of_memory(gpu, bytes, gpu.error("allocation", error)))?;
         let (context, turns) = (gpu.context().clone(), gpu.turns().clone());
         let memory = DeviceMemory { context, turns, address: Address(address), bytes };
         // SAFETY: the range was just allocated, and nothing else knows of it.
-        unsafe { result::memset_d8_async(memory.address.0, 0, bytes, stream.cu_stream()) }
+        unsafe { driver::cuMemsetD8Async(memory.address.0, 0, bytes, stream.cu_stream()) }
             .and_then(|()| stream.synchronize())
             .map_err(|error| gpu.error("filling memory", error))?;
         Ok(memory)
@@ -67,7 +67,7 @@ impl DeviceMemory {
         let copy = DeviceMemory::zeroed(gpu, stream, self.bytes)?;
         let (to, from) = (copy.address.0, self.address.0);
         // SAFETY: both are device memory of at least this size, and they do not overlap.
-        unsafe { result::memcpy_dtod_async(to, from, self.bytes, stream.cu_stream()) }
+        unsafe { driver::cuMemcpyDtoDAsync_v2(to, from, self.bytes, stream.cu_stream()) }
             .and_then(|()| stream.synchronize())
             .map_err(|error| gpu.error("copying device memory", error))?;
         Ok(copy)
@@ -88,9 +88,9 @@ impl Drop for DeviceMemory {
             return;
         }
         let _turn = self.turns.call();
-        let freed = make_current(&self.context).and_then(|()| {
+        let freed = self.context.bind_to_thread().and_then(|()| {
             // SAFETY: allocated by `zeroed` and freed once. `cuMemFree` waits for kernels that use it.
-            unsafe { result::free_sync(self.address.0) }
+            unsafe { driver::cuMemFree_v2(self.address.0) }
         });
         if let Err(error) = freed {
             tracing::debug!(%error, "device memory was not freed");
@@ -100,7 +100,7 @@ impl Drop for DeviceMemory {
 
 /// Says how much was needed and how much there was, if that was the reason.
 fn out_of_memory(gpu: &Gpu, needed: usize, error: Error) -> Error {
-    match (&error, result::mem_get_info()) {
+    match (&error, driver::free_memory()) {
         (Error::Device { device, message }, Ok((free, total))) if free < needed => Error::Device {
             device: device.clone(),
             message: format!(
@@ -140,8 +140,10 @@ impl Pinned {
         let bytes = bytes.max(1).next_multiple_of(super::ALIGNMENT);
         let allocated = {
             let _turn = gpu.turns().call();
-            // SAFETY: the context is current; no flags: the memory is cached, since it is also read.
-            unsafe { result::malloc_host(bytes, 0) }
+            let mut data = std::ptr::null_mut();
+            // SAFETY: the context is current, and the place is valid to write. No flags: the memory is
+            // cached, since it is also read.
+            unsafe { driver::cuMemHostAlloc(&mut data, bytes, 0) }.map(|()| data)
         };
         let data =
             allocated.map_err(|error| gpu.error("allocation of pinned host memory", error))?;
@@ -170,9 +172,9 @@ impl Pinned {
 impl Drop for Pinned {
     fn drop(&mut self) {
         let _turn = self.turns.call();
-        let freed = make_current(&self.context).and_then(|()| {
+        let freed = self.context.bind_to_thread().and_then(|()| {
             // SAFETY: allocated by `new` and freed once.
-            unsafe { result::free_host(self.data.as_ptr().cast::<c_void>()) }
+            unsafe { driver::cuMemFreeHost(self.data.as_ptr().cast::<c_void>()) }
         });
         if let Err(error) = freed {
             tracing::debug!(%error, "pinned memory was not freed");

@@ -18,6 +18,7 @@ mod arenas;
 mod capture;
 mod copies;
 mod depot;
+mod driver;
 mod gather;
 mod geometry;
 mod gpu;
@@ -35,6 +36,7 @@ mod options;
 mod palette;
 mod paper;
 mod program;
+mod sizes;
 mod system;
 mod table;
 mod thin;
@@ -51,12 +53,11 @@ mod work;
 use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use cudarc::driver::{CudaEvent, CudaStream};
-
 use arenas::{places, Copied};
 use capture::{Command, Graph};
 use copies::Generation;
 pub(crate) use depot::Depot;
+use driver::{CudaEvent, CudaStream};
 use geometry::{grouping, Machine};
 pub use gpu::{check, devices, has_driver, survey, DeviceInfo, Held};
 use gpu::{Gpu, Loaded};
@@ -389,7 +390,7 @@ impl Cuda {
 
     fn adopt(&mut self, memory: Arc<DeviceMemory>) -> Arena {
         self.arenas.push(memory);
-        Arena((self.arenas.len() - 1) as u32)
+        Arena(sizes::word(self.arenas.len() - 1))
     }
 
     /// Memory in place of an arena's, which is freed first: there is not enough for both.

@@ -2,19 +2,20 @@
 //! A plan made ready for a device: its work, the memory that its kernels share, its events.
 
 use cudarc::driver::sys::CUstream;
-use cudarc::driver::{CudaEvent, CudaFunction, CudaStream, DriverError};
 
 use super::abi::KilnScalars;
 use super::capture::Graph;
 use super::copies::Generation;
+use super::driver::{CudaEvent, CudaFunction, CudaStream, DriverError};
 use super::geometry::{Machine, Steps};
 use super::gpu::Gpu;
 use super::kernels::Kernels;
 use super::launch::{Copy, Fill, Item, Launch};
 use super::lower::{Given, Kept, Lowering, Places, Scratch};
 use super::memory::{Address, DeviceMemory};
+use super::sizes::single;
 use super::transfer::scalars_bytes;
-use super::walks;
+use super::{sizes, walks};
 use crate::backend::{notice, Arena, Run};
 use crate::graph::ParamRole;
 use crate::kernel::Kernel;
@@ -216,8 +217,8 @@ impl Program {
         let momentum = run.momentum.unwrap_or(own);
         KilnScalars {
             learning_rate: run.learning_rate,
-            momentum: momentum as f32,
-            one_minus_momentum: (1.0 - momentum) as f32,
+            momentum: single(momentum),
+            one_minus_momentum: single(1.0 - momentum),
             share: run.share,
             exact_momentum: momentum,
             pass: run.pass,
@@ -244,7 +245,13 @@ pub(super) fn lower(
             scratch.kept = Kept::Outdated;
         }
         let lowering = Lowering { plan, step, places, machine, precision, scratch, before, after };
-        lowered.push(lowering.items()?);
+        let items = sizes::checked(|| lowering.items());
+        let items = items.map_err(|size| too_large(step, "sizes of at most 32 bits", size))??;
+        if let Some((blocks, most)) = items.as_deref().and_then(sizes::too_many_blocks) {
+            let expected = format!("at most {most} blocks along an axis of a grid");
+            return Err(too_large(step, &expected, blocks));
+        }
+        lowered.push(items);
     }
     Ok(lowered)
 }
@@ -255,6 +262,16 @@ fn updates(plan: &Plan, places: &Places<'_>, step: &Step) -> bool {
         Place::Parameter(id) => places.slots[id.index()].role == ParamRole::Trained,
         _ => false,
     })
+}
+
+/// An error of a step that kernels cannot be told.
+fn too_large(step: &Step, expected: &str, got: impl std::fmt::Display) -> Error {
+    Error::Shape {
+        layer: step.layer.clone(),
+        op: step.kernel.name().into(),
+        expected: format!("{expected} on a GPU"),
+        got: got.to_string(),
+    }
 }
 
 /// Kernels count the elements of a buffer, and those of all parameters together, in 31 bits.

@@ -14,6 +14,7 @@ use super::gpu::Gpu;
 use super::launch::{Grid, Launch};
 use super::memory::{Address, DeviceMemory};
 use super::palette::{Palette, COLOURS};
+use super::sizes::word;
 use super::transfer::{bytes_of, write_now};
 use crate::tensor::Elsewhere;
 use crate::{Error, Result};
@@ -225,7 +226,7 @@ impl Rows {
         let vector = self.table.vector();
         let row = shape.row() / vector;
         let picks = self.range.len();
-        let (x, count, rows) = (cells.address(), (picks * row) as u32, shape.rows as u32);
+        let (x, count, rows) = (cells.address(), word(picks * row), word(shape.rows));
         let grid = Grid::over(picks * row);
         match palette {
             Some(palette) => {

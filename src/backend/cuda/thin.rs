@@ -7,6 +7,7 @@ use super::abi_images::*;
 use super::gather::Images;
 use super::geometry::{Extents, Machine};
 use super::launch::Grid;
+use super::sizes::word;
 use crate::kernel::{sees_few, FEW_CHANNELS, FEW_PRODUCTS};
 
 const _: () = assert!(FEW_CHANNELS == KILN_THIN_CHANNELS as usize);
@@ -62,9 +63,9 @@ pub(super) fn thin_grid(strips: usize, columns: usize, k: usize, machine: &Machi
     let lanes = KILN_GEMM_THREADS as usize / (of_block / OF_THREAD);
     let most = (BLOCKS * machine.multiprocessors).div_ceil(across.max(1));
     Grid {
-        blocks: [strips.div_ceil(lanes).min(most) as u32, across as u32, 1],
+        blocks: [word(strips.div_ceil(lanes).min(most)), word(across), 1],
         threads: [KILN_GEMM_THREADS, 1, 1],
-        shared: (4 * k * (of_block + KILN_THIN_PAD as usize)) as u32,
+        shared: word(4 * k * (of_block + KILN_THIN_PAD as usize)),
     }
 }
 

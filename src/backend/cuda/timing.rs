@@ -4,14 +4,11 @@
 use std::time::Duration;
 
 use cudarc::driver::sys::CUevent_flags;
-use cudarc::driver::{CudaEvent, CudaStream};
 
-use super::gpu::{has_entry_point, Gpu};
+use super::driver::{CudaEvent, CudaStream};
+use super::gpu::Gpu;
 use crate::backend::{StepClock, StepTime};
-use crate::{Error, Result};
-
-/// The time between two events; a driver of CUDA 12.8 has it.
-const ENTRY_POINT: &str = "cuEventElapsedTime_v2";
+use crate::Result;
 
 /// Events around the steps of a run. They are read before the next run records them anew.
 #[derive(Debug)]
@@ -25,13 +22,8 @@ pub(super) struct StepEvents {
 
 impl StepEvents {
     /// # Errors
-    /// [`Error::Device`] for a driver that cannot tell times.
+    /// [`crate::Error::Device`] with the driver's message.
     pub(super) fn new(gpu: &Gpu) -> Result<Self> {
-        if !has_entry_point(ENTRY_POINT) {
-            let needed = "CUDA 12.8 or later is needed to time steps";
-            let message = format!("the CUDA driver has no {ENTRY_POINT}: {needed}");
-            return Err(Error::Device { device: gpu.name().into(), message });
-        }
         Ok(StepEvents { begin: event(gpu)?, around: Vec::new(), steps: 0 })
     }
 

@@ -6,9 +6,8 @@ use std::mem::offset_of;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cudarc::driver::{result, CudaEvent, CudaStream, DriverError};
-
 use super::abi::KilnScalars;
+use super::driver::{self, CudaEvent, CudaStream, DriverError};
 use super::gpu::Gpu;
 use super::memory::{Address, Pinned};
 use crate::backend::Pending;
@@ -22,7 +21,7 @@ pub(super) fn write_now(gpu: &Gpu, stream: &CudaStream, at: Address, bytes: &[u8
     gpu.bind()?;
     // SAFETY: the caller's range lies in device memory; the bytes live until the copy is done,
     // which is waited for.
-    unsafe { result::memcpy_htod_async(at.0, bytes, stream.cu_stream()) }
+    unsafe { driver::copy_up(at.0, bytes, stream) }
         .and_then(|()| stream.synchronize())
         .map_err(|error| gpu.error("copying to the device", error))
 }
@@ -39,7 +38,7 @@ pub(super) fn read_now(
     }
     gpu.bind()?;
     // SAFETY: as in `write_now`.
-    unsafe { result::memcpy_dtoh_async(bytes, at.0, stream.cu_stream()) }
+    unsafe { driver::copy_down(bytes, at.0, stream) }
         .and_then(|()| stream.synchronize())
         .map_err(|error| gpu.error("copying from the device", error))
 }
@@ -132,7 +131,8 @@ impl Downloads {
             let near = stretches.last_mut().filter(|last| part.from.0 - last.from.0 <= NEAR);
             let at = match near {
                 Some(last) => {
-                    let distance = ((part.from.0 - last.from.0) / 4) as usize;
+                    let distance = (part.from.0 - last.from.0) / 4;
+                    let distance = usize::try_from(distance).unwrap_or(usize::MAX);
                     last.count = distance + part.count;
                     last.at + distance
                 }
@@ -265,7 +265,7 @@ impl Landing {
             let piece = &mut self.memory.bytes_mut()[4 * at..4 * (at + count)];
             // SAFETY: the source is device memory of this size; the piece is left alone until
             // `arrived`, recorded below, has passed.
-            unsafe { result::memcpy_dtoh_async(piece, from.0, stream.cu_stream()) }?;
+            unsafe { driver::copy_down(piece, from.0, stream) }?;
         }
         self.arrived.record(stream)
     }

@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use cudarc::driver::{result, CudaEvent, CudaFunction, CudaStream, DriverError};
-
+use super::driver::{self, CudaEvent, CudaFunction, CudaStream, DriverError};
 use super::gpu::Gpu;
 use super::lent::Lent;
 use super::memory::{Address, DeviceMemory, Pinned};
@@ -193,9 +192,7 @@ impl Turn {
             [] => Ok(()),
             // SAFETY: the staging memory has room for all that is packed; the bytes, pinned here or lent,
             // stay as they are until `copied`, recorded below, has passed.
-            _ => unsafe {
-                result::memcpy_htod_async(staged.plus(place).0, bytes, stream.cu_stream())
-            },
+            _ => unsafe { driver::copy_up(staged.plus(place).0, bytes, stream) },
         };
         let mut at = 0;
         for Part { place, source } in packed.parts {
@@ -220,7 +217,9 @@ impl Turn {
         let staged = self.staged.address();
         // SAFETY: both are device memory of this size, and they do not overlap; the staged bytes stay as
         // they are until `taken`, recorded below, has passed.
-        unsafe { result::memcpy_dtod_async(arena.0, staged.0, packed.arena, lane.cu_stream()) }?;
+        unsafe {
+            driver::cuMemcpyDtoDAsync_v2(arena.0, staged.0, packed.arena, lane.cu_stream())?;
+        }
         for ((place, rows, function), &at) in rows_of(packed.parts).zip(&packed.numbers) {
             let launch = rows.taking(staged.plus(at), arena.plus(place));
             // SAFETY: the parameters are those of the kernel; table, row numbers and arena are device

@@ -4,13 +4,14 @@
 use std::fmt;
 
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
-use cudarc::driver::CudaFunction;
 
 use super::abi_recurrent::*;
+use super::driver::CudaFunction;
 use super::geometry::{Machine, Steps};
 use super::gpu::Gpu;
 use super::launch::{Grid, Item, Residency};
 use super::options::{CudaOptions, Walks};
+use super::sizes::word;
 use super::verdict::Verdict;
 use super::LoadedImage;
 use crate::{Precision, Result};
@@ -91,9 +92,9 @@ impl Walk {
             return Err(Apart::Room { blocks: all, room });
         }
         Ok(Grid {
-            blocks: [blocks[0] as u32, blocks[1] as u32, 1],
+            blocks: [word(blocks[0]), word(blocks[1]), 1],
             threads: [KILN_WALK_THREADS, 1, 1],
-            shared: shared as u32,
+            shared: word(shared),
         })
     }
 
@@ -164,7 +165,7 @@ pub(super) fn have_room<'a>(
         let Grid { blocks, threads, shared } = launch.grid;
         let threads = threads.iter().product();
         let fits = kernel(&launch.kernel, shared)?
-            .occupancy_max_active_blocks_per_multiprocessor(threads, shared as usize, None)
+            .blocks_per_multiprocessor(threads, shared as usize)
             .map_err(|error| gpu.error("asking for room", error))?;
         let blocks: usize = blocks.iter().map(|&extent| extent as usize).product();
         if blocks > fits as usize * gpu.info().multiprocessors {

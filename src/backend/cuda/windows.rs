@@ -6,6 +6,7 @@ use super::abi::*;
 use super::abi_images::*;
 use super::geometry::{divider, vector, Machine};
 use super::launch::Grid;
+use super::sizes::word;
 use crate::op::{spatial, Over, Window, SPATIAL};
 use crate::{DType, Shape};
 
@@ -16,10 +17,10 @@ pub(super) fn window(window: &Window, image: &Shape, result: &Shape) -> [KilnWin
         image: divider(elements[axis]),
         places: divider(places[axis]),
         stride: divider(window.stride[axis]),
-        kernel: window.kernel[axis] as u32,
-        dilation: window.dilation[axis] as u32,
-        before: window.padding[axis][0] as u32,
-        after: window.padding[axis][1] as u32,
+        kernel: word(window.kernel[axis]),
+        dilation: word(window.dilation[axis]),
+        before: word(window.padding[axis][0]),
+        after: word(window.padding[axis][1]),
     })
 }
 
@@ -50,9 +51,9 @@ impl Matrix {
         let chunks = columns.div_ceil(vector(dtype));
         let width = chunks.next_power_of_two().min(KILN_BLOCK_THREADS as usize);
         let groups = KilnGroups {
-            rows: rows as u32,
-            columns: columns as u32,
-            width: width as u32,
+            rows: word(rows),
+            columns: word(columns),
+            width: word(width),
             splits: 1,
             chunks: divider(chunks),
             ..Default::default()
@@ -100,9 +101,9 @@ impl Matrix {
         let teams = KILN_BLOCK_THREADS / self.groups.width;
         let per_thread = self.groups.rows.div_ceil(teams) as usize;
         let splits = (blocks / self.blocks()).min(per_thread / LEAST_ROWS).max(1);
-        self.groups.splits = splits as u32;
+        self.groups.splits = word(splits);
         let mut grid = Grid::of(self.blocks());
-        grid.blocks[1] = splits as u32;
+        grid.blocks[1] = word(splits);
         grid
     }
 }

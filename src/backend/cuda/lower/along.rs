@@ -6,6 +6,7 @@ use super::Lowering;
 use crate::backend::cuda::abi::*;
 use crate::backend::cuda::geometry::{divider, vector, Machine};
 use crate::backend::cuda::launch::{Grid, Launch};
+use crate::backend::cuda::sizes::word;
 use crate::kernel::{Extent, Reduce, Reducer};
 use crate::op::Extremum;
 use crate::{DType, Result};
@@ -59,7 +60,7 @@ impl Lowering<'_> {
                 }
             }
             let mut grid = Grid::of(fold.blocks());
-            grid.blocks[2] = fold.parts as u32;
+            grid.blocks[2] = word(fold.parts);
             launches.push(Launch::new(format!("{}_{dtype}", fold.family), grid, params));
             (x, dtype) = (to, DType::F32);
         }
@@ -129,11 +130,11 @@ impl Fold {
                 Reducer::Extreme(Extremum::Max) | Reducer::Place(Extremum::Max) => KILN_FOLD_MAX,
                 Reducer::Extreme(Extremum::Min) | Reducer::Place(Extremum::Min) => KILN_FOLD_MIN,
             },
-            lines: (outer * inner) as u32,
-            reduced: reduced as u32,
-            inner: inner as u32,
-            turns: self.turns as u32,
-            splits: self.parts as u32,
+            lines: word(outer * inner),
+            reduced: word(reduced),
+            inner: word(inner),
+            turns: word(self.turns),
+            splits: word(self.parts),
             columns: divider(inner / self.lines),
             ..Default::default()
         }

@@ -10,6 +10,7 @@ use crate::backend::cuda::gather::Images;
 use crate::backend::cuda::geometry::divider;
 use crate::backend::cuda::launch::Launch;
 use crate::backend::cuda::memory::Address;
+use crate::backend::cuda::sizes::single;
 use crate::backend::cuda::thin::Sums;
 use crate::backend::cuda::windows::Matrix;
 use crate::kernel::{BatchGradient, BatchLine, Bias, Skip};
@@ -48,7 +49,7 @@ impl Lowering<'_> {
             match node.op {
                 Op::SetState(_, StateRule::Count) => running.count = self.write(index)?,
                 Op::SetState(_, StateRule::Average { momentum, factor }) => {
-                    let (kept, taken) = ((1.0 - momentum) as f32, (momentum * factor) as f32);
+                    let (kept, taken) = (single(1.0 - momentum), single(momentum * factor));
                     let to = self.write(index)?;
                     if node.inputs == [self.step.outputs[mean]] {
                         (running.mean, running.kept_mean, running.taken_mean) = (to, kept, taken);
@@ -84,7 +85,7 @@ impl Lowering<'_> {
             y: self.write_as(0, dtype)?,
             mean: self.read_as(1, DType::F32)?,
             variance: self.read_as(2, DType::F32)?,
-            eps: normalize.eps as f32,
+            eps: single(normalize.eps),
             relu: u32::from(activation.is_some()),
             groups: matrix.groups,
             ..Default::default()
@@ -214,7 +215,7 @@ impl Lowering<'_> {
         let mut end = self.step.inputs.len();
         if let Some(scale) = batch.mask {
             end -= 1;
-            (params.source, params.source_scale) = (self.read_as(end, dtype)?, scale as f32);
+            (params.source, params.source_scale) = (self.read_as(end, dtype)?, single(scale));
         }
         if end > mean + 2 {
             params.gamma = self.read_as(mean + 2, DType::F32)?;
@@ -235,7 +236,7 @@ impl Lowering<'_> {
             variance: self.read_as(mean + 1, DType::F32)?,
             d_mean: self.scratch.numbers(columns),
             d_variance: self.scratch.numbers(columns),
-            eps: batch.normalize.eps as f32,
+            eps: single(batch.normalize.eps),
             store: batch.store.map_or(KILN_STORE_OVERWRITE, store),
             ..Default::default()
         };

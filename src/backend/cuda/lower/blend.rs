@@ -5,6 +5,7 @@ use super::Lowering;
 use crate::backend::cuda::abi_images::*;
 use crate::backend::cuda::geometry::{divider, vector};
 use crate::backend::cuda::launch::{Grid, Launch};
+use crate::backend::cuda::sizes::{single, word};
 use crate::op::Blend;
 use crate::Result;
 
@@ -26,10 +27,10 @@ impl Lowering<'_> {
         let (mut starts, mut table) = (vec![0], Vec::with_capacity(2 * terms));
         for place in blend.places.iter() {
             for term in place {
-                let term = KilnTerm { from: term.from as u32, weight: term.weight as f32 };
+                let term = KilnTerm { from: word(term.from), weight: single(term.weight) };
                 table.extend([term.from, term.weight.to_bits()]);
             }
-            starts.push(table.len() as u32 / 2);
+            starts.push(word(table.len()) / 2);
         }
         let whole = inner.is_multiple_of(vector(dtype));
         let (variant, step) = if whole { ("", vector(dtype)) } else { ("_ragged", 1) };
@@ -39,8 +40,8 @@ impl Lowering<'_> {
             y: self.write_as(0, dtype)?,
             starts: self.scratch.table(starts),
             terms: self.scratch.table(table),
-            outer: outer as u32,
-            extent: blend.extent as u32,
+            outer: word(outer),
+            extent: word(blend.extent),
             chunks: divider((inner / step).max(1)),
             places: divider(places.max(1)),
         };

@@ -6,6 +6,7 @@ use crate::backend::cuda::abi::*;
 use crate::backend::cuda::geometry::{divider, vector};
 use crate::backend::cuda::launch::{Grid, Launch};
 use crate::backend::cuda::memory::Address;
+use crate::backend::cuda::sizes::{few, single, word};
 use crate::kernel::chain::{Axis, Chain, Function, Link, Source, View};
 use crate::op::Binary;
 use crate::{DType, Result};
@@ -13,7 +14,7 @@ use crate::{DType, Result};
 impl Lowering<'_> {
     pub(super) fn chain(&mut self, chain: &Chain) -> Result<Vec<Launch>> {
         let dtype = self.chain_type();
-        let mut params = KilnChainParams { count: chain.elements as u32, ..Default::default() };
+        let mut params = KilnChainParams { count: word(chain.elements), ..Default::default() };
         for (index, (view, place)) in chain.operands.iter().zip(&mut params.operands).enumerate() {
             let storage = match self.stored_type(index) == dtype {
                 true => KILN_CHAIN_T,
@@ -37,7 +38,7 @@ impl Lowering<'_> {
     pub(super) fn add_gradient(&mut self) -> Result<Vec<Launch>> {
         let (slot, gradient) = (self.write(0)?, self.read_as(0, DType::F32)?);
         let count = self.output_shape(0).elements();
-        let mut params = KilnChainParams { count: count as u32, ..Default::default() };
+        let mut params = KilnChainParams { count: word(count), ..Default::default() };
         for (place, at) in params.operands.iter_mut().zip([gradient, slot]) {
             *place = operand(&View::dense(count), at, KILN_CHAIN_T, DType::F32);
         }
@@ -68,7 +69,7 @@ fn launch(mut params: KilnChainParams, links: &[Link], dtype: DType) -> Result<L
     for (link, place) in links.iter().zip(&mut params.links) {
         *place = encoded(link);
     }
-    params.length = links.len() as u32;
+    params.length = word(links.len());
     let threads = (params.count as usize).div_ceil(vector(dtype));
     Ok(Launch::new(format!("chain_{dtype}"), Grid::over(threads), params))
 }
@@ -85,21 +86,21 @@ fn encoded(link: &Link) -> KilnChainLink {
             (KILN_LINK_UNARY_GRADIENT, function, parameters)
         }
         Function::Binary(function) => (KILN_LINK_BINARY, binary(function), [0.0; 2]),
-        Function::MaskNonZero(scale) => (KILN_LINK_MASK_NONZERO, 0, [scale as f32, 0.0]),
+        Function::MaskNonZero(scale) => (KILN_LINK_MASK_NONZERO, 0, [single(scale), 0.0]),
         Function::Where => (KILN_LINK_WHERE, 0, [0.0; 2]),
     };
     let mut arguments = [0; 3];
     for (place, argument) in arguments.iter_mut().zip(&link.arguments) {
-        *place = match *argument {
-            Source::Last => KILN_CHAIN_LAST,
-            Source::Kept(kept) => KILN_CHAIN_FIRST_KEPT + kept as u32,
-            Source::Operand(operand) => KILN_CHAIN_FIRST_OPERAND + operand as u32,
-        } as u8;
+        *place = few(match *argument {
+            Source::Last => KILN_CHAIN_LAST as usize,
+            Source::Kept(kept) => KILN_CHAIN_FIRST_KEPT as usize + kept,
+            Source::Operand(operand) => KILN_CHAIN_FIRST_OPERAND as usize + operand,
+        });
     }
-    let place = |index: Option<usize>| index.map_or(KILN_CHAIN_NOWHERE as u8, |index| index as u8);
+    let place = |index: Option<usize>| few(index.unwrap_or(KILN_CHAIN_NOWHERE as usize));
     KilnChainLink {
-        kind: kind as u8,
-        function: function as u8,
+        kind: few(kind as usize),
+        function: few(function as usize),
         arguments,
         keep: place(link.keep),
         store: place(link.store),
@@ -126,10 +127,10 @@ fn operand(view: &View, x: Address, storage: KilnChainStorage, dtype: DType) -> 
     };
     let mut operand = KilnChainOperand { x, storage, access, ..Default::default() };
     if !matches!(access, KILN_CHAIN_NUMBER | KILN_CHAIN_DENSE) {
-        operand.axes = axes.len() as u32;
+        operand.axes = word(axes.len());
         for (place, axis) in axes.iter().rev().enumerate() {
             operand.extents[place] = divider(axis.extent);
-            operand.strides[place] = axis.stride as u32;
+            operand.strides[place] = word(axis.stride);
         }
     }
     operand

@@ -12,6 +12,7 @@ use crate::backend::cuda::gather::{
 use crate::backend::cuda::geometry::{divider, Extents};
 use crate::backend::cuda::launch::{Grid, Launch};
 use crate::backend::cuda::memory::Address;
+use crate::backend::cuda::sizes::{signed, single, word};
 use crate::backend::cuda::thin::{thin_grid, Sums};
 use crate::graph::{MemoryFormat, ParamRole};
 use crate::kernel::{Bias, BiasGradient, ConvGradient, LinearTail, Sink};
@@ -21,9 +22,9 @@ use crate::plan::Place;
 use crate::{DType, Result};
 
 /// Most numbers that a thread finds of its eight columns.
-const COLUMN_NUMBERS: usize = 17;
+const COLUMN_NUMBERS: u32 = 17;
 /// Shared memory where the threads of a block meet with them.
-const COLUMNS_BYTES: u32 = 4 * KILN_GEMM_THREADS * COLUMN_NUMBERS as u32;
+const COLUMNS_BYTES: u32 = 4 * KILN_GEMM_THREADS * COLUMN_NUMBERS;
 
 impl Lowering<'_> {
     /// One launch, or two: dropout decides about eight channels at a time, so what is not divided into
@@ -79,7 +80,7 @@ impl Lowering<'_> {
         let mut params = self.conv_params(images.input_gradient(), images.inputs, sums)?;
         if let Some(scale) = mask {
             params.mask_source = self.read_as(2, self.product_type())?;
-            params.mask_scale = scale as f32;
+            params.mask_scale = single(scale);
         }
         Ok(vec![self.conv_launch("conv_input_gradient", params, images.groups(), sums)])
     }
@@ -122,11 +123,11 @@ impl Lowering<'_> {
                 b: self.read_as(x, factors)?,
                 line: self.batch_line_before(layer, x + 1, sums)?,
                 gather,
-                m: m as i32,
-                n: n as i32,
-                k: k as i32,
-                ld: images.outputs as i32,
-                groups: images.groups() as u32,
+                m: signed(m),
+                n: signed(n),
+                k: signed(k),
+                ld: signed(images.outputs),
+                groups: word(images.groups()),
                 thin: u32::from(sums == Sums::Thin),
                 store: store(layer.store),
                 ..Default::default()
@@ -161,7 +162,7 @@ impl Lowering<'_> {
             },
             d_mean: self.read_as(end - 2, DType::F32)?,
             d_variance: self.read_as(end - 1, DType::F32)?,
-            eps: line.normalize.eps as f32,
+            eps: single(line.normalize.eps),
         })
     }
 
@@ -169,15 +170,15 @@ impl Lowering<'_> {
         let shapes: Vec<Gradients> = layers.iter().map(|(shape, _)| *shape).collect();
         let splits = weight_splits(&shapes, self.machine);
         let mut params =
-            KilnConvWeightGradientParams { count: layers.len() as u32, ..Default::default() };
+            KilnConvWeightGradientParams { count: word(layers.len()), ..Default::default() };
         let (mut blocks, mut tickets, mut partials) = (0, 0, 0);
         for (place, ((shape, layer), splits)) in
             params.layers.iter_mut().zip(layers.iter().zip(splits))
         {
             *place = KilnConvWeightGradient {
-                splits: splits as u32,
-                first_block: blocks as u32,
-                ticket: tickets as u32,
+                splits: word(splits),
+                first_block: word(blocks),
+                ticket: word(tickets),
                 partials: partials as u64,
                 ..*layer
             };
@@ -221,10 +222,10 @@ impl Lowering<'_> {
                 Sums::Thin => self.read_as(1, factors)?,
             },
             gather,
-            m: m as i32,
-            n: n as i32,
-            k: k as i32,
-            ld: ld as i32,
+            m: signed(m),
+            n: signed(n),
+            k: signed(k),
+            ld: signed(ld),
             column_tiles: column_tiles(n),
             ..Default::default()
         })
@@ -265,7 +266,7 @@ impl Lowering<'_> {
     fn add_column_parts(&mut self, params: &mut KilnConvParams, grid: &Grid) {
         let [rows, columns, _] = grid.blocks.map(|blocks| blocks as usize);
         let groups = rows.div_ceil(KILN_PARTS_TOGETHER as usize);
-        let of_part = COLUMN_NUMBERS * KILN_THIN_COLUMNS as usize / 8;
+        let of_part = COLUMN_NUMBERS as usize * KILN_THIN_COLUMNS as usize / 8;
         params.columns.partials = self.scratch.numbers(columns * (rows + groups) * of_part);
         params.columns.tickets = self.scratch.numbers(columns * (groups + 1));
     }
@@ -278,7 +279,7 @@ impl Lowering<'_> {
         }
         let tickets = self.scratch.numbers((rows * columns) as usize);
         let partials = self.scratch.numbers(partials(grid));
-        KilnSplitK { partials, tickets, splits: splits as i32 }
+        KilnSplitK { partials, tickets, splits: signed(splits as usize) }
     }
 
     /// Weights `[outputs, inputs of a group, taps]` as `[outputs, taps, inputs of a group]`: a copy, which

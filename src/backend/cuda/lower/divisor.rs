@@ -4,6 +4,7 @@
 
 use super::Lowering;
 use crate::backend::cuda::memory::Address;
+use crate::backend::cuda::sizes::single;
 use crate::graph::InputId;
 use crate::op::{Nll, Reduction};
 use crate::plan::Place;
@@ -34,7 +35,7 @@ impl Divisor {
         };
         let kept = labels.iter().filter(|label| **label != self.ignore_index);
         let sum: f64 = kept.map(|label| f64::from(weight(label))).sum();
-        Ok(if sum == 0.0 { f32::NAN } else { sum as f32 })
+        Ok(if sum == 0.0 { f32::NAN } else { single(sum) })
     }
 }
 

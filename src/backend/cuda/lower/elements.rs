@@ -8,6 +8,7 @@ use crate::backend::cuda::abi_images::KilnChannelDropoutParams;
 use crate::backend::cuda::geometry::{column_sum_grid, divider, transpose_grid, vector};
 use crate::backend::cuda::launch::{Grid, Launch};
 use crate::backend::cuda::memory::Address;
+use crate::backend::cuda::sizes::{halves, single, word};
 use crate::op::{DropRate, Dropout, Drops, Softmax, Store};
 use crate::philox::{round_keys, scale_of, DROP_ALL, ELEMENTS_PER_BLOCK};
 use crate::{DType, Result, Shape};
@@ -38,9 +39,9 @@ impl Lowering<'_> {
             y,
             x,
             scalars: self.scratch.scalars(),
-            samples: samples as u32,
-            positions: positions as u32,
-            channels: channels as u32,
+            samples: word(samples),
+            positions: word(positions),
+            channels: word(channels),
             blocks: divider(blocks),
             rows: divider(positions.max(1)),
             mask: self.mask(dropout),
@@ -72,8 +73,8 @@ impl Lowering<'_> {
             y,
             x,
             scalars: self.scratch.scalars(),
-            samples: samples as u32,
-            elements: elements as u32,
+            samples: word(samples),
+            elements: word(elements),
             blocks: divider(blocks),
             // All runs of a pass have the same weights.
             offset_factor: u32::from(dropout.drops != Drops::Weights),
@@ -85,9 +86,9 @@ impl Lowering<'_> {
     /// A site's mask function. Where its rate changes, kernels of a product's tail do not know it.
     pub(super) fn mask(&mut self, dropout: Dropout) -> KilnMask {
         let seed = self.places.seed;
-        let keys = round_keys([seed as u32, (seed >> 32) as u32]);
+        let keys = round_keys(halves(seed));
         let (threshold, scale) = match dropout.rate {
-            DropRate::Constant(drop15) => (keep_threshold(drop15), scale_of(drop15) as f32),
+            DropRate::Constant(drop15) => (keep_threshold(drop15), single(scale_of(drop15))),
             DropRate::Changing { slot, .. } => (self.scratch.rate(slot), 0.0),
         };
         let mut mask = KilnMask { site: dropout.site, threshold, scale, ..Default::default() };
@@ -125,8 +126,8 @@ impl Lowering<'_> {
             out: self.write_as(0, dtype)?,
             a,
             dy,
-            rows: rows as u32,
-            columns: columns as u32,
+            rows: word(rows),
+            columns: word(columns),
             logarithm: u32::from(kind == Softmax::Log),
         };
         Ok(vec![Launch::new(format!("{kernel}{variant}_{dtype}"), Grid::over_rows(rows), params)])
@@ -148,7 +149,7 @@ impl Lowering<'_> {
         let dtype = self.stored_type(0);
         let (grid, splits) = column_sum_grid([rows, columns], dtype, self.machine);
         let mut params = self.reduce_params([1, rows, columns])?;
-        params.splits = splits as u32;
+        params.splits = word(splits);
         if splits > 1 {
             params.partials = self.scratch.numbers(splits * columns);
             params.tickets = self.scratch.numbers(grid.blocks[0] as usize);
@@ -164,9 +165,9 @@ impl Lowering<'_> {
         Ok(KilnReduceParams {
             y: self.write_as(0, DType::F32)?,
             x: self.read(0)?,
-            outer: outer as u32,
-            reduced: reduced as u32,
-            inner: inner as u32,
+            outer: word(outer),
+            reduced: word(reduced),
+            inner: word(inner),
             splits: 1,
             scale: 1.0,
             store: store(Store::Overwrite),
@@ -191,8 +192,8 @@ pub(super) fn transposes(
         let params = KilnTransposeParams {
             y: y.plus(skipped),
             x: x.plus(skipped),
-            rows: rows as u32,
-            columns: columns as u32,
+            rows: word(rows),
+            columns: word(columns),
         };
         let grid = transpose_grid([MOST_MATRICES.min(matrices - first), rows, columns]);
         Launch::new(format!("transpose_{}", 8 * bytes), grid, params)

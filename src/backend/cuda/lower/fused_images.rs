@@ -7,6 +7,7 @@ use crate::backend::cuda::gather::Images;
 use crate::backend::cuda::geometry::divider;
 use crate::backend::cuda::launch::Launch;
 use crate::backend::cuda::memory::Address;
+use crate::backend::cuda::sizes::{single, word};
 use crate::backend::cuda::thin::Sums;
 use crate::kernel::{Bias, FusedImages, LinearTail, Planes, Skip};
 use crate::op::{spatial, Conv, Dropout, Drops, MaxPool, Normalize, Window};
@@ -92,7 +93,7 @@ impl Lowering<'_> {
             params.gamma = self.read_as(first + 2, DType::F32)?;
             params.beta = self.read_as(first + 3, DType::F32)?;
         }
-        params.eps = normalize.eps as f32;
+        params.eps = single(normalize.eps);
         Ok(vec![self.conv_launch("conv", params, images.groups(), sums)])
     }
 
@@ -122,7 +123,7 @@ impl Lowering<'_> {
         }
         if let Some(scale) = mask {
             params.mask_source = self.read_as(operand(), self.product_type())?;
-            params.mask_scale = scale as f32;
+            params.mask_scale = single(scale);
         }
         let mut family = "conv_input_gradient";
         if let Some(pool) = unpool {
@@ -157,8 +158,8 @@ fn image_of(like: &Shape, extents: [usize; 3]) -> Shape {
 fn windows(MaxPool(pool): &MaxPool, [_, height, width]: [usize; 3]) -> KilnWindows {
     KilnWindows {
         shifts: pool.kernel.map(usize::trailing_zeros),
-        height: height as u32,
-        width: width as u32,
+        height: word(height),
+        width: word(width),
         index: Address::NONE,
     }
 }

@@ -4,6 +4,7 @@
 use super::divisor::Divisor;
 use super::elements::keep_threshold;
 use crate::backend::cuda::abi::{KilnLaterRates, KILN_LATER_RATES};
+use crate::backend::cuda::sizes::single;
 use crate::backend::Run;
 use crate::philox::scale_of;
 use crate::scalars::{RateSlot, Scalars};
@@ -48,13 +49,13 @@ impl Given {
             Given::Rate(slot) => {
                 let drop15 = run.scalars.dropout.drop15(*slot);
                 bytes.extend(keep_threshold(drop15).to_ne_bytes());
-                bytes.extend((scale_of(drop15) as f32).to_ne_bytes());
+                bytes.extend((single(scale_of(drop15))).to_ne_bytes());
             }
             Given::Later { momentum } => {
                 bytes.extend(run.scalars.skipped.to_ne_bytes());
                 for rates in &run.scalars.later {
                     let momentum = rates.momentum.unwrap_or(*momentum);
-                    let rounded = [momentum as f32, (1.0 - momentum) as f32];
+                    let rounded = [single(momentum), single(1.0 - momentum)];
                     bytes.extend(rates.learning_rate.to_ne_bytes());
                     bytes.extend(rounded.iter().flat_map(|number| number.to_ne_bytes()));
                     bytes.extend(rates.average.to_ne_bytes());

@@ -7,6 +7,7 @@ use crate::backend::cuda::abi_images::*;
 use crate::backend::cuda::geometry::vector;
 use crate::backend::cuda::launch::{Grid, Launch};
 use crate::backend::cuda::memory::Address;
+use crate::backend::cuda::sizes::{single, word};
 use crate::kernel::{BatchLine, Bias, ClassifierHead, Scores, Skip};
 use crate::op::spatial;
 use crate::{DType, Result};
@@ -28,7 +29,7 @@ impl Lowering<'_> {
         let features = means.sample_elements();
         let numbers = 2 * vector(dtype) * KILN_BLOCK_THREADS as usize;
         let mut grid = Grid::of(samples);
-        grid.shared = (4 * features.max(numbers)) as u32;
+        grid.shared = word(4 * features.max(numbers));
         let (bias, labels) = match layer.bias {
             Bias::Added => (self.read_as(weight + 1, DType::F32)?, weight + 2),
             Bias::Absent => (Address::NONE, weight + 1),
@@ -52,13 +53,13 @@ impl Lowering<'_> {
             batch.gamma = self.read_as(3, DType::F32)?;
             batch.beta = self.read_as(4, DType::F32)?;
         }
-        batch.source_scale = head.batch.mask.unwrap_or(1.0) as f32;
+        batch.source_scale = single(head.batch.mask.unwrap_or(1.0));
         let groups = samples.div_ceil(KILN_PARTS_TOGETHER as usize);
         batch.groups = KilnGroups {
-            rows: (x.elements() / channels) as u32,
-            columns: channels as u32,
-            width: width as u32,
-            splits: samples as u32,
+            rows: word(x.elements() / channels),
+            columns: word(channels),
+            width: word(width),
+            splits: word(samples),
             partials: self.scratch.numbers((samples + groups) * 2 * channels),
             tickets: self.scratch.numbers(groups + 1),
             ..Default::default()
@@ -75,8 +76,8 @@ impl Lowering<'_> {
             pooled: self.write_as(POOLED, dtype)?,
             d_scores: self.write_as(D_SCORES, dtype)?,
             scores,
-            places: [places[1] as u32, places[2] as u32],
-            window: [pool.window.kernel[1] as u32, pool.window.kernel[2] as u32],
+            places: [word(places[1]), word(places[2])],
+            window: [word(pool.window.kernel[1]), word(pool.window.kernel[2])],
         };
         let line = KilnBatchNormParams { y: dx, dy: batch.y, ..batch };
         let kernel = format!("classifier_head_{}", self.precision);

@@ -6,6 +6,7 @@ use crate::backend::cuda::abi_images::*;
 use crate::backend::cuda::geometry::{divider, vector};
 use crate::backend::cuda::launch::{Grid, Launch};
 use crate::backend::cuda::memory::Address;
+use crate::backend::cuda::sizes::{single, word};
 use crate::backend::cuda::windows::{window, Matrix};
 use crate::kernel::Planes;
 use crate::op::{AvgPool, Divisor, MaxPool, Normalize, Op, Over, Window};
@@ -100,7 +101,7 @@ impl Lowering<'_> {
     pub(super) fn normalize(&mut self, normalize: Normalize) -> Result<Vec<Launch>> {
         let mut line = KilnNormalizeParams {
             variance: self.read_as(2, DType::F32)?,
-            eps: normalize.eps as f32,
+            eps: single(normalize.eps),
             ..Default::default()
         };
         if self.step.inputs.len() > 4 {
@@ -135,7 +136,7 @@ impl Lowering<'_> {
             mean: self.read_as(2, DType::F32)?,
             variance: self.read_as(3, DType::F32)?,
             y: self.write_as(0, dtype)?,
-            eps: normalize.eps as f32,
+            eps: single(normalize.eps),
             groups: self.groups(&matrix),
             ..Default::default()
         };
@@ -182,8 +183,8 @@ impl Lowering<'_> {
 fn pooling(of: &Window, x: &Shape, y: &Shape, dtype: DType) -> KilnPoolParams {
     let channels = x.dims()[1];
     KilnPoolParams {
-        samples: x.samples() as u32,
-        channels: channels as u32,
+        samples: word(x.samples()),
+        channels: word(channels),
         chunks: divider(channels.div_ceil(vector(dtype))),
         window: window(of, x, y),
         ..Default::default()
@@ -194,7 +195,7 @@ fn averaging(pool: &AvgPool, x: &Shape, y: &Shape, dtype: DType) -> KilnPoolPara
     let (fixed, padded) = match pool.divisor {
         Divisor::Padded => (0, 1),
         Divisor::Valid => (0, 0),
-        Divisor::Fixed(number) => (number as u32, 0),
+        Divisor::Fixed(number) => (word(number), 0),
     };
     KilnPoolParams { fixed, padded, ..pooling(&pool.window, x, y, dtype) }
 }

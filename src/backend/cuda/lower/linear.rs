@@ -9,6 +9,7 @@ use crate::backend::cuda::geometry::{
 };
 use crate::backend::cuda::launch::{Launch, Params};
 use crate::backend::cuda::memory::Address;
+use crate::backend::cuda::sizes::{signed, single, word};
 use crate::kernel::Bias;
 use crate::kernel::{BiasGradient, LayerGradient, LinearTail, Sink};
 use crate::op::{DropRate, MatMul, Order, Store, Unary};
@@ -39,7 +40,7 @@ impl Lowering<'_> {
                     DropRate::Changing { .. } => KILN_RATE_SCHEDULED,
                 };
                 params.tail.rows = divider(rows);
-                params.tail.columns = extents.n as u32;
+                params.tail.columns = word(extents.n);
                 params.tail.scalars = self.scratch.scalars();
                 params.tail.mask = self.mask(dropout);
                 is_special &= rows == 1 && params.tail.dropout == KILN_RATE_CONSTANT;
@@ -56,7 +57,7 @@ impl Lowering<'_> {
         let mut params = self.input_gradient_params(extents)?;
         if let Some(scale) = mask {
             params.tail.mask_source = self.read_as(2, self.product_type())?;
-            params.tail.mask_scale = scale as f32;
+            params.tail.mask_scale = single(scale);
         }
         Ok(vec![self.nn(extents, params)])
     }
@@ -174,13 +175,13 @@ impl Lowering<'_> {
                 let mut params =
                     KilnWeightGradientParams { split, batch, count: 1, ..Default::default() };
                 params.products[0] = only.params();
-                let grid = tiling.grid([tiling.tile.count(extents) as u32, 1], self.machine);
+                let grid = tiling.grid([word(tiling.tile.count(extents)), 1], self.machine);
                 Launch::new(tiling.kernel(form, ""), grid, params)
             }
         };
         let mut launches = Vec::new();
         for first in (0..pairs).step_by(MOST_PAIRS) {
-            launch.grid.blocks[2] = MOST_PAIRS.min(pairs - first) as u32;
+            launch.grid.blocks[2] = word(MOST_PAIRS.min(pairs - first));
             launches.push(self.of_pair(&launch, first));
         }
         Ok(launches)
@@ -189,8 +190,9 @@ impl Lowering<'_> {
     /// A launch of products as it begins with a later pair of the batch.
     fn of_pair(&self, launch: &Launch, first: usize) -> Launch {
         let factor = self.product_type().bytes();
-        let plus =
-            |at: Address, distance: u64, bytes: usize| at.plus(first * distance as usize * bytes);
+        let plus = |at: Address, distance: u64, bytes: usize| {
+            Address(at.0 + (first * bytes) as u64 * distance)
+        };
         let mut launch = launch.clone();
         match &mut launch.params {
             Params::Linear(params) => {
@@ -229,7 +231,7 @@ impl Lowering<'_> {
     }
 
     fn linear_params(&mut self, Extents { m, n, k }: Extents) -> Result<KilnLinearParams> {
-        let (m, n, k) = (m as i32, n as i32, k as i32);
+        let (m, n, k) = (signed(m), signed(n), signed(k));
         let ((a, b), d) = (self.factors()?, self.write_as(0, self.product_type())?);
         Ok(KilnLinearParams { d, a, b, m, n, k, lda: k, ldb: k, ldd: n, ..Default::default() })
     }
@@ -238,7 +240,7 @@ impl Lowering<'_> {
         &mut self,
         Extents { m, n, k }: Extents,
     ) -> Result<KilnInputGradientParams> {
-        let (m, n, k) = (m as i32, n as i32, k as i32);
+        let (m, n, k) = (signed(m), signed(n), signed(k));
         let ((a, b), d) = (self.factors()?, self.write_as(0, self.product_type())?);
         let (lda, ldb, ldd) = (k, n, n);
         Ok(KilnInputGradientParams { d, a, b, m, n, k, lda, ldb, ldd, ..Default::default() })
@@ -264,13 +266,13 @@ impl Lowering<'_> {
         let extents: Vec<Extents> = products.iter().map(|product| product.extents).collect();
         let tiling = Tiling::choose(Form::Tn, &extents, self.precision, self.machine);
         let mut params =
-            KilnWeightGradientParams { count: products.len() as i32, ..Default::default() };
+            KilnWeightGradientParams { count: signed(products.len()), ..Default::default() };
         let (mut blocks, mut tickets, mut partials) = (0, 0, 0);
         for (product, entry) in products.iter().zip(&mut params.products) {
             let (tiles, bias) = (tiling.tile.count(product.extents), product.bias());
             *entry = KilnWeightGradient {
-                first_block: blocks as u32,
-                ticket: tickets as i32,
+                first_block: word(blocks),
+                ticket: signed(tickets),
                 partials: partials as u64,
                 ..product.params()
             };
@@ -282,16 +284,16 @@ impl Lowering<'_> {
         let of_tiles = [partials, tickets];
         for (product, entry) in products.iter().zip(&mut params.products) {
             let bias = product.bias();
-            entry.bias_parts = bias.parts as u32;
+            entry.bias_parts = word(bias.parts);
             if bias.parts > 1 {
-                (entry.bias_partials, entry.bias_ticket) = (partials as u64, tickets as i32);
+                (entry.bias_partials, entry.bias_ticket) = (partials as u64, signed(tickets));
                 partials += bias.runs * bias.parts * KILN_GEMM_BIAS_COLUMNS as usize;
                 tickets += bias.runs;
             }
         }
         let of_biases = [partials - of_tiles[0], tickets - of_tiles[1]];
         params.split = self.split(&tiling, &extents, of_biases);
-        let grid = tiling.grid([blocks as u32, 1], self.machine);
+        let grid = tiling.grid([word(blocks), 1], self.machine);
         Launch::new(tiling.kernel(Form::Tn, ""), grid, params)
     }
 
@@ -302,7 +304,7 @@ impl Lowering<'_> {
         products: &[Extents],
         [of_biases, of_runs]: [usize; 2],
     ) -> KilnSplitK {
-        let splits = tiling.splits as i32;
+        let splits = signed(tiling.splits);
         if splits == 1 && of_runs == 0 {
             return KilnSplitK { splits, ..Default::default() };
         }
@@ -351,11 +353,11 @@ impl Product {
             d_bias: self.d_bias,
             a: self.a,
             b: self.b,
-            m: m as i32,
-            n: n as i32,
-            k: k as i32,
-            lda: m as i32,
-            ldb: n as i32,
+            m: signed(m),
+            n: signed(n),
+            k: signed(k),
+            lda: signed(m),
+            ldb: signed(n),
             store: store(self.store),
             ..Default::default()
         }
@@ -363,7 +365,7 @@ impl Product {
 }
 
 fn tiles(tiling: &Tiling, extents: Extents) -> [u32; 2] {
-    tiling.tile.across(extents).map(|tiles| tiles as u32)
+    tiling.tile.across(extents).map(word)
 }
 
 pub(super) fn store(store: Store) -> KilnStore {

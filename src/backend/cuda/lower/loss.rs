@@ -7,6 +7,7 @@ use crate::backend::cuda::abi::*;
 use crate::backend::cuda::geometry::linear_loss_grid;
 use crate::backend::cuda::launch::{Grid, Launch};
 use crate::backend::cuda::memory::Address;
+use crate::backend::cuda::sizes::{single, word};
 use crate::kernel::Bias;
 use crate::kernel::{LinearCrossEntropy, LossGradient, Scores};
 use crate::op::{Nll, Reduction};
@@ -67,8 +68,8 @@ impl Lowering<'_> {
             bias,
             d_scores,
             scores,
-            features: extents.k as u32,
-            rows_per_block: of_block as u32,
+            features: word(extents.k),
+            rows_per_block: word(of_block),
         };
         let kernel = format!("linear_cross_entropy_{}", self.precision);
         Ok(vec![Launch::new(kernel, grid, params)])
@@ -128,10 +129,10 @@ impl Lowering<'_> {
             loss: self.write(0)?,
             partials: self.scratch.numbers(grid.blocks[0] as usize),
             tickets: self.scratch.numbers(1),
-            rows: rows as u32,
-            classes: classes as u32,
+            rows: word(rows),
+            classes: word(classes),
             ignore_index: nll.ignore_index,
-            smoothing: nll.smoothing as f32,
+            smoothing: single(nll.smoothing),
             reduction: match nll.reduction {
                 Reduction::Mean => KILN_REDUCTION_MEAN,
                 Reduction::Sum => KILN_REDUCTION_SUM,

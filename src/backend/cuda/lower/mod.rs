@@ -27,6 +27,7 @@ use super::abi::*;
 use super::geometry::Machine;
 use super::launch::{Item, Launch};
 use super::memory::Address;
+use crate::backend::cuda::sizes::single;
 use crate::backend::Slot;
 use crate::graph::{NodeId, ParamId, ParamRole};
 use crate::kernel::{
@@ -219,7 +220,7 @@ fn unary(function: Unary) -> (KilnUnary, [f32; 2]) {
     let plain = |function| (function, [0.0; 2]);
     match function {
         Unary::Relu => plain(KILN_UNARY_RELU),
-        Unary::LeakyRelu(slope) => (KILN_UNARY_LEAKY_RELU, [slope as f32, 0.0]),
+        Unary::LeakyRelu(slope) => (KILN_UNARY_LEAKY_RELU, [single(slope), 0.0]),
         Unary::Gelu => plain(KILN_UNARY_GELU),
         Unary::GeluTanh => plain(KILN_UNARY_GELU_TANH),
         Unary::Silu => plain(KILN_UNARY_SILU),
@@ -229,8 +230,8 @@ fn unary(function: Unary) -> (KilnUnary, [f32; 2]) {
         Unary::Exp => plain(KILN_UNARY_EXP),
         Unary::Log => plain(KILN_UNARY_LOG),
         Unary::Square => plain(KILN_UNARY_SQUARE),
-        Unary::Scale(factor) => (KILN_UNARY_SCALE, [factor as f32, 0.0]),
-        Unary::Offset(number) => (KILN_UNARY_OFFSET, [number as f32, 0.0]),
+        Unary::Scale(factor) => (KILN_UNARY_SCALE, [single(factor), 0.0]),
+        Unary::Offset(number) => (KILN_UNARY_OFFSET, [single(number), 0.0]),
         Unary::Abs => plain(KILN_UNARY_ABS),
         Unary::Sqrt => plain(KILN_UNARY_SQRT),
         Unary::Rsqrt => plain(KILN_UNARY_RSQRT),
@@ -238,8 +239,8 @@ fn unary(function: Unary) -> (KilnUnary, [f32; 2]) {
         Unary::Sin => plain(KILN_UNARY_SIN),
         Unary::Cos => plain(KILN_UNARY_COS),
         Unary::Erf => plain(KILN_UNARY_ERF),
-        Unary::Pow(exponent) => (KILN_UNARY_POW, [exponent as f32, 0.0]),
-        Unary::Clamp { min, max } => (KILN_UNARY_CLAMP, [min as f32, max as f32]),
+        Unary::Pow(exponent) => (KILN_UNARY_POW, [single(exponent), 0.0]),
+        Unary::Clamp { min, max } => (KILN_UNARY_CLAMP, [single(min), single(max)]),
         Unary::Not => plain(KILN_UNARY_NOT),
     }
 }

@@ -6,6 +6,7 @@ use crate::backend::cuda::abi::*;
 use crate::backend::cuda::geometry::{divider, vector};
 use crate::backend::cuda::launch::{Grid, Launch};
 use crate::backend::cuda::memory::Address;
+use crate::backend::cuda::sizes::word;
 use crate::kernel::{Picks, Piece, Stretch};
 use crate::op::Dropout;
 use crate::{DType, Result};
@@ -70,8 +71,8 @@ impl Lowering<'_> {
             y: self.write_as(0, dtype)?,
             x: self.read_as(0, dtype)?,
             index: self.read(1)?,
-            count: (picks.outer * picks.picks * picks.inner) as u32,
-            rows: picks.rows as u32,
+            count: word(picks.outer * picks.picks * picks.inner),
+            rows: word(picks.rows),
             inner: divider(picks.inner),
             picks: divider(picks.picks),
             nan: match dtype {
@@ -115,7 +116,7 @@ impl Lowering<'_> {
         let group = (picks.rows * blocks).div_ceil(2 * self.machine.multiprocessors);
         let group = group.clamp(least, most);
         let groups = picks.rows.div_ceil(group);
-        (params.width, params.group) = (width as u32, group as u32);
+        (params.width, params.group) = (word(width), word(group));
         params.groups = divider(groups);
         let dx = params.dx;
         let kernel = format!("take_gradient_{}", self.stored_type(1));
@@ -150,10 +151,10 @@ impl Lowering<'_> {
             dx: self.write_as(0, DType::F32)?,
             index: self.read(0)?,
             dy: self.read(1)?,
-            rows: picks.rows as u32,
-            picks: picks.picks as u32,
-            inner: picks.inner as u32,
-            lines: (picks.outer * picks.inner) as u32,
+            rows: word(picks.rows),
+            picks: word(picks.picks),
+            inner: word(picks.inner),
+            lines: word(picks.outer * picks.inner),
             columns: divider(picks.inner),
             ..Default::default()
         })
@@ -194,11 +195,11 @@ fn copies(pieces: Vec<Located>, dtype: DType) -> Vec<Launch> {
             for (place, Located { y, x, piece }) in params.pieces.iter_mut().zip(group) {
                 let count = piece.elements();
                 threads = threads.max(count);
-                let (x, count) = (x.unwrap_or(Address::NONE), count as u32);
+                let (x, count) = (x.unwrap_or(Address::NONE), word(count));
                 *place = KilnPiece { y: *y, x, count, moved: boxed(&piece.extents) };
             }
             let mut grid = Grid::over(threads);
-            grid.blocks[1] = group.len() as u32;
+            grid.blocks[1] = word(group.len());
             launches.push(Launch::new(format!("copy_pieces_{bits}"), grid, params));
         }
     }
@@ -220,7 +221,7 @@ fn turned(Located { y, x, piece }: &Located) -> Option<(Grid, KilnTurnParams)> {
     let (across, down) = (tiles(columns.extent), tiles(rows.extent));
     let boxes: usize = outer.iter().map(|stretch| stretch.extent).product();
     let grid = Grid {
-        blocks: [(across * down * boxes) as u32, 1, 1],
+        blocks: [word(across * down * boxes), 1, 1],
         threads: [KILN_TRANSPOSE_TILE, KILN_TRANSPOSE_ROWS, 1],
         shared: 0,
     };
@@ -230,10 +231,10 @@ fn turned(Located { y, x, piece }: &Located) -> Option<(Grid, KilnTurnParams)> {
         outer: boxed(&outer),
         column_tiles: divider(across),
         row_tiles: divider(down),
-        columns: columns.extent as u32,
-        rows: rows.extent as u32,
-        from: rows.from as u32,
-        to: columns.to as u32,
+        columns: word(columns.extent),
+        rows: word(rows.extent),
+        from: word(rows.from),
+        to: word(columns.to),
     };
     Some((grid, params))
 }
@@ -256,12 +257,12 @@ fn widened(piece: &Piece, units: usize) -> Option<Piece> {
 }
 
 fn boxed(extents: &[Stretch]) -> KilnBox {
-    let mut result = KilnBox { rank: extents.len() as u32, ..KilnBox::default() };
+    let mut result = KilnBox { rank: word(extents.len()), ..KilnBox::default() };
     result.extents = [divider(1); KILN_MAX_RANK as usize];
     for (axis, stretch) in extents.iter().enumerate() {
         result.extents[axis] = divider(stretch.extent);
-        result.from[axis] = stretch.from as u32;
-        result.to[axis] = stretch.to as u32;
+        result.from[axis] = word(stretch.from);
+        result.to[axis] = word(stretch.to);
     }
     result
 }

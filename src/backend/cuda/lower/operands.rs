@@ -8,6 +8,7 @@ use super::scratch::cast;
 use super::{address, internal, Lowering};
 use crate::backend::cuda::abi::{KilnProgress, KilnScalars};
 use crate::backend::cuda::memory::Address;
+use crate::backend::cuda::sizes::single;
 use crate::graph::ParamRole;
 use crate::kernel::origin;
 use crate::op::Op;
@@ -45,7 +46,7 @@ impl Lowering<'_> {
             return self.address(buffer);
         }
         match self.plan.graph.node(origin(&self.plan.graph, node)).op {
-            Op::Constant(value) => Ok(self.scratch.constant(value as f32)),
+            Op::Constant(value) => Ok(self.scratch.constant(single(value))),
             Op::Scalar(Scalar::Share) => {
                 Ok(self.scratch.scalars().plus(std::mem::offset_of!(KilnScalars, share)))
             }

@@ -8,6 +8,7 @@ use crate::backend::cuda::abi_recurrent::*;
 use crate::backend::cuda::geometry::recurrent_grid;
 use crate::backend::cuda::launch::{Attributes, Grid, Launch, Params, Residency};
 use crate::backend::cuda::memory::Address;
+use crate::backend::cuda::sizes::{signed, word};
 use crate::backend::cuda::walks::{Apart, Walk};
 use crate::kernel::RecurrentDropout;
 use crate::op::{Cell, Direction, Dropout, Extents, Op, Operand, Recurrent, Slope, Upstream};
@@ -57,8 +58,8 @@ impl Lowering<'_> {
             step,
             cell: KILN_CELL_STATE,
             source: KILN_ROWS_OWN,
-            units: units as u32,
-            state: state as u32,
+            units: word(units),
+            state: word(state),
             initial_hidden: self.operand(&names, Operand::Hidden, DType::F32)?,
             hidden,
             output,
@@ -73,7 +74,7 @@ impl Lowering<'_> {
         let of_units = KilnRecurrentParams {
             cell: cell(recurrent.cell),
             source: KILN_ROWS_OF_STEP,
-            k: state as u32,
+            k: word(state),
             rows: output,
             first: self.operand(&names, Operand::Hidden, factors)?,
             weight: self.operand(&names, Operand::Weight, factors)?,
@@ -98,7 +99,7 @@ impl Lowering<'_> {
             let columns = KILN_RECURRENT_COLUMNS as usize;
             let product = self.product(extents, [state, columns, units]);
             let projection = KilnRecurrentParams {
-                k: units as u32,
+                k: word(units),
                 rows: kinds[0].1.made,
                 weight: self.operand(&names, Operand::Projection, factors)?,
                 split: product.split,
@@ -110,7 +111,7 @@ impl Lowering<'_> {
         let mut launches = Vec::new();
         for time in order(recurrent.direction, extents.steps) {
             for (grid, params) in &kinds {
-                let step = KilnStep { time: time as u32, ..step };
+                let step = KilnStep { time: word(time), ..step };
                 launches.push(Launch::new(&kernel, *grid, KilnRecurrentParams { step, ..*params }));
             }
         }
@@ -135,9 +136,9 @@ impl Lowering<'_> {
             step,
             cell: cell(recurrent.cell),
             source: KILN_ROWS_OF_STEP,
-            units: units as u32,
-            state: state as u32,
-            k: sums as u32,
+            units: word(units),
+            state: word(state),
+            k: word(sums),
             rows: dx,
             weight: self.operand(&names, Operand::Weight, factors)?,
             dy: self.operand(&names, Operand::OutputGradient, factors)?,
@@ -187,7 +188,7 @@ impl Lowering<'_> {
             let product = self.product(extents, [units, columns, state]);
             let of_units = KilnRecurrentGradientParams {
                 source: KILN_ROWS_OWN,
-                k: state as u32,
+                k: word(state),
                 rows: kinds[0].1.total,
                 weight: self.operand(&names, Operand::Projection, factors)?,
                 split: product.split,
@@ -208,7 +209,7 @@ impl Lowering<'_> {
         }
         for time in order(recurrent.direction, steps).into_iter().rev() {
             for (grid, params) in &kinds {
-                let step = KilnStep { time: time as u32, ..step };
+                let step = KilnStep { time: word(time), ..step };
                 let params = KilnRecurrentGradientParams { step, ..*params };
                 launches.push(Launch::new(&kernel, *grid, params));
             }
@@ -216,7 +217,7 @@ impl Lowering<'_> {
         let d_initial = self.slope(recurrent, Slope::Hidden, DType::F32)?;
         if d_initial != Address::NONE {
             let behind = KilnRecurrentGradientParams {
-                step: KilnStep { time: steps as u32, ..step },
+                step: KilnStep { time: word(steps), ..step },
                 cell: KILN_CELL_STATE,
                 source: KILN_ROWS_BEHIND,
                 d_initial,
@@ -239,7 +240,7 @@ impl Lowering<'_> {
             None => Address::NONE,
         };
         let reversed = u32::from(recurrent.direction == Direction::Reverse);
-        Ok(KilnStep { lengths, samples: samples as u32, steps: steps as u32, time: 0, reversed })
+        Ok(KilnStep { lengths, samples: word(samples), steps: word(steps), time: 0, reversed })
     }
 
     /// Where an operand lies as numbers of a type; nowhere if there is none.
@@ -320,7 +321,7 @@ impl Lowering<'_> {
         let blocks = [of.samples.div_ceil(KILN_RECURRENT_ROWS as usize), columns.div_ceil(width)];
         let grid = recurrent_grid(blocks, k, self.precision, self.machine);
         let splits = grid.blocks[2] as usize;
-        let mut split = KilnSplitK { splits: splits as i32, ..Default::default() };
+        let mut split = KilnSplitK { splits: signed(splits), ..Default::default() };
         if splits > 1 {
             let tiles = blocks[0] * blocks[1];
             let area = (KILN_RECURRENT_ROWS * KILN_RECURRENT_COLUMNS) as usize;

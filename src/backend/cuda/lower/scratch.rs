@@ -7,6 +7,7 @@ use crate::backend::cuda::abi::*;
 use crate::backend::cuda::geometry::{divider, transpose_grid};
 use crate::backend::cuda::launch::{Grid, Launch, Params};
 use crate::backend::cuda::memory::Address;
+use crate::backend::cuda::sizes::word;
 use crate::backend::cuda::walks::Apart;
 use crate::graph::ParamId;
 use crate::scalars::{DropoutRates, RateSlot};
@@ -115,7 +116,7 @@ impl Scratch {
 
     /// Where a rate that changes stands, in words from the scalars on.
     pub(crate) fn rate(&mut self, slot: RateSlot) -> u32 {
-        (self.place(Given::Rate(slot)) / 4) as u32
+        word(self.place(Given::Rate(slot)) / 4)
     }
 
     /// Where the rates of later updates stand, for an optimiser of this momentum.
@@ -269,15 +270,15 @@ fn turned_piece([y, x]: [Address; 2], [batch, rows, columns]: [usize; 3]) -> Kil
     let places = [(batch, rows * columns, rows * columns), (columns, 1, rows), (rows, columns, 1)];
     for (axis, (extent, from, to)) in places.into_iter().enumerate() {
         moved.extents[axis] = divider(extent);
-        (moved.from[axis], moved.to[axis]) = (from as u32, to as u32);
+        (moved.from[axis], moved.to[axis]) = (word(from), word(to));
     }
-    KilnPiece { y, x, count: (batch * rows * columns) as u32, moved }
+    KilnPiece { y, x, count: word(batch * rows * columns), moved }
 }
 
 /// `y = x^T` for each of a batch of matrices `[batch, rows, columns]`.
 pub(crate) fn turn([y, x]: [Address; 2], extents: [usize; 3], dtype: DType) -> Launch {
     let [_, rows, columns] = extents;
-    let params = KilnTransposeParams { y, x, rows: rows as u32, columns: columns as u32 };
+    let params = KilnTransposeParams { y, x, rows: word(rows), columns: word(columns) };
     let kernel = format!("transpose_{}", 8 * dtype.bytes());
     let extra_bytes = 2 * dtype.bytes() * extents.iter().product::<usize>();
     Launch { extra_bytes, ..Launch::new(kernel, transpose_grid(extents), params) }
@@ -287,7 +288,7 @@ pub(crate) fn turn([y, x]: [Address; 2], extents: [usize; 3], dtype: DType) -> L
 pub(crate) fn cast([y, x]: [Address; 2], count: usize, [from, to]: [DType; 2]) -> Launch {
     /// Elements that a block of `cast_S_T` copies.
     const PER_BLOCK: usize = 2048;
-    let params = KilnCastParams { y, x, count: count as u32 };
+    let params = KilnCastParams { y, x, count: word(count) };
     let grid = Grid::of(count.div_ceil(PER_BLOCK));
     let extra_bytes = count * (from.bytes() + to.bytes());
     Launch { extra_bytes, ..Launch::new(format!("cast_{from}_{to}"), grid, params) }

@@ -6,6 +6,7 @@ use super::{internal, Lowering};
 use crate::backend::cuda::abi::*;
 use crate::backend::cuda::launch::{Grid, Launch};
 use crate::backend::cuda::memory::Address;
+use crate::backend::cuda::sizes::{single, word};
 use crate::kernel::Kernel;
 use crate::loss_scale::LossScale;
 use crate::op::{Unscale, UpdateRule};
@@ -25,7 +26,7 @@ impl Lowering<'_> {
         });
         let momentum = rule.map_or(0.0, UpdateRule::momentum);
         // None is smaller, so that 0 says that there is none.
-        let most = |max_norm: f64| (max_norm as f32).max(f32::MIN_POSITIVE);
+        let most = |max_norm: f64| (single(max_norm)).max(f32::MIN_POSITIVE);
         let mut params = KilnUnscaleParams {
             coefficient: self.write(0)?,
             overflow: self.write(Unscale::OVERFLOW)?,
@@ -38,7 +39,7 @@ impl Lowering<'_> {
             progress,
             scalars: self.scratch.scalars(),
             later: self.scratch.later(momentum),
-            blocks: all as u32,
+            blocks: word(all),
             max_norm: unscale.max_norm.map_or(0.0, most),
             ..KilnUnscaleParams::default()
         };
@@ -52,7 +53,7 @@ impl Lowering<'_> {
         let launch = |stretch: &Stretch| {
             let Stretch { x, count, grid } = *stretch;
             let params = KilnUnscaleParams { x, count, first_block, ..params };
-            first_block += grid as u32;
+            first_block += word(grid);
             Launch::new("unscale_f32", Grid::of(grid), params)
         };
         Ok(stretches.iter().map(launch).collect())

@@ -7,6 +7,7 @@ use crate::backend::cuda::abi::*;
 use crate::backend::cuda::geometry::{divider, norm_blocks};
 use crate::backend::cuda::launch::{Grid, Launch};
 use crate::backend::cuda::memory::Address;
+use crate::backend::cuda::sizes::{halves, single, word};
 use crate::graph::{NodeId, ParamId, ParamRole};
 use crate::kernel::{Clip, Kernel};
 use crate::op::{Decay, Nesterov, Op, StateRule, Update, UpdateRule};
@@ -26,15 +27,15 @@ impl Lowering<'_> {
             coefficient: max_norm.map_or(Ok(Address::NONE), |_| self.write(1))?,
             partials: self.scratch.numbers(all),
             tickets: self.scratch.numbers(1),
-            blocks: all as u32,
-            max_norm: max_norm.unwrap_or(0.0) as f32,
+            blocks: word(all),
+            max_norm: single(max_norm.unwrap_or(0.0)),
             ..KilnNormParams::default()
         };
         let mut first_block = 0;
         let launch = |stretch: &Stretch| {
             let Stretch { x, count, grid } = *stretch;
             let params = KilnNormParams { x, count, first_block, ..params };
-            first_block += grid as u32;
+            first_block += word(grid);
             Launch::new("square_sum_f32", Grid::of(grid), params)
         };
         Ok(stretches.iter().map(launch).collect())
@@ -66,7 +67,7 @@ impl Lowering<'_> {
         let elements = self.output_shape(0).elements();
         let mut params = KilnStateParams {
             state: self.write(0)?,
-            elements: elements as u32,
+            elements: word(elements),
             ..Default::default()
         };
         if rule == StateRule::Count {
@@ -76,11 +77,11 @@ impl Lowering<'_> {
         match rule {
             StateRule::Count => {}
             StateRule::Average { momentum, factor } => {
-                params.kept = (1.0 - momentum) as f32;
-                params.taken = (momentum * factor) as f32;
+                params.kept = single(1.0 - momentum);
+                params.taken = single(momentum * factor);
             }
             StateRule::CumulativeAverage { factor } => {
-                params.taken = factor as f32;
+                params.taken = single(factor);
                 params.count = self.read(1)?;
             }
         }
@@ -143,13 +144,13 @@ impl Lowering<'_> {
         }
         let (mut words, mut further) = (Vec::new(), 0);
         for &id in &updated {
-            let start = (self.places.slots[id.index()].start.0 / DType::F32.bytes()) as u32;
+            let start = word(self.places.slots[id.index()].start.0 / DType::F32.bytes());
             let mut copies = self.scratch.turned_of(id);
             if let Some(copy) = copies.next() {
                 let count = copy.extents.iter().product::<usize>();
                 bytes += copy.dtype.bytes() * count;
                 params.turned_count += 1;
-                words.extend(turned_words(start, count as u32, copy));
+                words.extend(turned_words(start, word(count), copy));
             }
             further += copies.count();
         }
@@ -166,8 +167,8 @@ impl Lowering<'_> {
         for &node in &step.outputs {
             match self.plan.graph.node(node).op {
                 Op::Update(id, Update { rule, rate_factor, skipped }) => {
-                    let weight_decay = rule.weight_decay() as f32;
-                    let rate_factor = rate_factor as f32;
+                    let weight_decay = single(rule.weight_decay());
+                    let rate_factor = single(rate_factor);
                     parameters.push((id, Alike { skipped, rate_factor, weight_decay }));
                 }
                 Op::Average(_) => {}
@@ -241,9 +242,9 @@ impl Lowering<'_> {
         let mut previous: Option<(ParamId, Alike)> = None;
         for (id, alike) in parameters {
             let slot = &self.places.slots[id.index()];
-            let [start, moments] = [slot.start, slot.moments].map(|at| (at.0 / 4) as u32);
+            let [start, moments] = [slot.start, slot.moments].map(|at| word(at.0 / 4));
             let elements = self.plan.graph.parameters()[id.index()].shape.elements();
-            let end = start + elements.next_multiple_of(KILN_OPTIMIZER_VECTOR as usize) as u32;
+            let end = start + word(elements.next_multiple_of(KILN_OPTIMIZER_VECTOR as usize));
             match stretches.last_mut() {
                 Some(last) if previous == self.neighbour(id).map(|before| (before, alike)) => {
                     last.count = end - last.start;
@@ -295,7 +296,7 @@ const _: () = assert!(std::mem::size_of::<KilnTurned>() == 48);
 /// A [`KilnTurned`] as it lies in a table.
 fn turned_words(start: u32, count: u32, copy: &Turned) -> [u32; 12] {
     let [columns, rows] = [copy.extents[2], copy.extents[1]].map(divider);
-    let (low, high) = (copy.copy.0 as u32, (copy.copy.0 >> 32) as u32);
+    let [low, high] = halves(copy.copy.0);
     [
         start,
         count,
@@ -338,7 +339,7 @@ fn launches(
             *place = KilnStretch { first_block: blocks, ..*stretch };
             blocks += blocks_of(stretch);
         }
-        params.stretch_count = stretches.len() as u32;
+        params.stretch_count = word(stretches.len());
         Launch::new(kernel, Grid::of(blocks as usize), params)
     };
     stretches.chunks(KILN_OPTIMIZER_STRETCHES as usize).map(launch).collect()
@@ -349,7 +350,7 @@ fn optimizer(rule: &UpdateRule) -> (&'static str, KilnOptimizerParams) {
     let mut params = KilnOptimizerParams::default();
     match *rule {
         UpdateRule::Sgd { dampening, nesterov, .. } => {
-            params.dampening = dampening as f32;
+            params.dampening = single(dampening);
             params.nesterov = match nesterov {
                 Nesterov::Off => KILN_NESTEROV_OFF,
                 Nesterov::On => KILN_NESTEROV_ON,
@@ -357,9 +358,9 @@ fn optimizer(rule: &UpdateRule) -> (&'static str, KilnOptimizerParams) {
             (if rule.moments() == 0 { "sgd" } else { "sgd_momentum" }, params)
         }
         UpdateRule::Adam { beta2, eps, decay, .. } => {
-            (params.beta2, params.exact_beta2) = (beta2 as f32, beta2);
-            params.one_minus_beta2 = (1.0 - beta2) as f32;
-            params.eps = eps as f32;
+            (params.beta2, params.exact_beta2) = (single(beta2), beta2);
+            params.one_minus_beta2 = single(1.0 - beta2);
+            params.eps = single(eps);
             params.decay = match decay {
                 Decay::Gradient => KILN_DECAY_GRADIENT,
                 Decay::Decoupled => KILN_DECAY_DECOUPLED,

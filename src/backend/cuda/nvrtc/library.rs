@@ -197,8 +197,9 @@ impl Nvrtc {
             (self.create)(&mut handle, text.as_ptr(), name.as_ptr(), 0, ptr::null(), ptr::null())
         })?;
         let program = Compiling { nvrtc: self, handle };
+        let count = c_int::try_from(options.len()).unwrap_or(c_int::MAX);
         // SAFETY: the program was created, and the options are as many strings that outlive the call.
-        let status = unsafe { (self.compile)(handle, options.len() as c_int, options.as_ptr()) };
+        let status = unsafe { (self.compile)(handle, count, options.as_ptr()) };
         if status != SUCCESS {
             return Err(match program.text("nvrtcGetProgramLog", self.log) {
                 Ok(log) if !log.trim().is_empty() => Refusal::Source(log),

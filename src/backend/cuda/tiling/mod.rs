@@ -8,6 +8,7 @@ mod measured;
 use super::abi::*;
 use super::geometry::{vector, Machine};
 use super::launch::Grid;
+use crate::backend::cuda::sizes::word;
 use crate::Precision;
 use cost::Row;
 
@@ -180,13 +181,13 @@ impl Tiling {
             (Precision::F32, Tile::Large) => 2 * KILN_GEMM_THREADS,
             _ => KILN_GEMM_THREADS,
         };
-        let blocks = [blocks[0], blocks[1], self.splits as u32];
+        let blocks = [blocks[0], blocks[1], word(self.splits)];
         Grid { blocks, threads: [threads, 1, 1], shared: self.shared(machine) }
     }
 
     /// Bytes of shared memory of a block.
     fn shared(&self, machine: &Machine) -> u32 {
-        let sides = self.tile.sides().map(|side| side as u32);
+        let sides = self.tile.sides().map(word);
         match self.precision {
             Precision::F32 => {
                 let row = sides.iter().map(|side| (side + KILN_GEMM_F32_PAD) * 4).sum::<u32>();
