@@ -12,7 +12,7 @@ use crate::graph::NodeId;
 use crate::kernel::{ConvWay, FusedImages, Kernel, Sink};
 use crate::op::Drops;
 use crate::plan::{Plan, Step};
-use crate::{Precision, Shape};
+use crate::Shape;
 use std::fmt::{Display, Formatter};
 use std::num::NonZeroUsize;
 
@@ -319,13 +319,7 @@ pub(super) fn is_interpreted(kernel: &Kernel) -> bool {
             | Kernel::TakeGradientDropout(..)
     );
     let is_wide = matches!(kernel, Kernel::FusedImages(fused) if fused.spans_layers());
-    is_of_others || is_wide || rounds_within(kernel)
-}
-
-/// Whether a kernel would have to round what it multiplies in every step of its own.
-fn rounds_within(kernel: &Kernel) -> bool {
-    matches!(kernel, Kernel::Recurrent(of) | Kernel::RecurrentGradient(of, _)
-        if of.factors != Precision::F32)
+    is_of_others || is_wide
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ impl<'a> Launch<'a> {
         let (given, mut results) = self.given(recurrent.operands(), numbers);
         let forward = RecurrentForward {
             sequences: sequences(recurrent, extents, given.lengths()),
+            factors: recurrent.factors,
             projected: given.values(Operand::Projected)?,
             weight: given.weights(Operand::Weight)?,
             bias: given.optional(Operand::Bias)?,
@@ -73,6 +74,7 @@ impl<'a> Launch<'a> {
         };
         let backward = RecurrentBackward {
             sequences: sequences(recurrent, extents, given.lengths()),
+            factors: recurrent.factors,
             weight: given.weights(Operand::Weight)?,
             projection: given.projection()?,
             initial: [given.optional(Operand::Hidden)?, given.optional(Operand::Cell)?],

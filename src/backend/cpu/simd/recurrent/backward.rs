@@ -8,12 +8,15 @@ use super::slopes::StepBack;
 use super::weights::{with_panels, Panels, Rows, Use, Weights};
 use super::{split, PanelLayout, Pool};
 use crate::op::Cell;
+use crate::Precision;
 use std::ops::Range;
 
 /// The gradient of a recurrent layer's pass, as [`Recurrent`](crate::op::Recurrent) means it.
 #[derive(Debug)]
 pub(crate) struct RecurrentBackward<'a> {
     pub(crate) sequences: Sequences<'a>,
+    /// What both factors of products are rounded to.
+    pub(crate) factors: Precision,
     /// `[sums, state]`.
     pub(crate) weight: Weights<'a>,
     /// `[state, units]`.
@@ -75,7 +78,7 @@ impl RecurrentBackward<'_> {
             self.projection.map(|w| (PanelLayout { outputs: of.state, inputs: of.units }, w));
         with_panels(
             (pool, isa),
-            Use::Turned,
+            (Use::Turned, self.factors),
             (layout, self.weight),
             projection,
             |weight, projection| {

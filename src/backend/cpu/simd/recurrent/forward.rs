@@ -6,12 +6,15 @@ use super::sequences::{with_scratch, Sequences};
 use super::units::Step;
 use super::weights::{with_panels, Panels, Rows, Use, Weights};
 use super::{split, PanelLayout, Pool};
+use crate::Precision;
 use std::ops::Range;
 
 /// A recurrent layer's pass over sequences, as [`Recurrent`](crate::op::Recurrent) means it.
 #[derive(Debug)]
 pub(crate) struct RecurrentForward<'a> {
     pub(crate) sequences: Sequences<'a>,
+    /// What both factors of products are rounded to.
+    pub(crate) factors: Precision,
     /// Products of inputs and input weights, `[samples, steps, sums]`.
     pub(crate) projected: &'a [f32],
     /// `[sums, state]`.
@@ -49,7 +52,7 @@ impl RecurrentForward<'_> {
             self.projection.map(|w| (PanelLayout { outputs: of.state, inputs: of.units }, w));
         with_panels(
             (pool, isa),
-            Use::AsIs,
+            (Use::AsIs, self.factors),
             (layout, self.weight),
             projection,
             |weight, projection| {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Weights in the panels that products take, as they lie or turned.
+//! Weights in the panels that products take, as they lie or turned, and rounded to what products take.
 
 use super::base::{dispatch, Isa, Kernel, SharedSlice, Vector};
 use super::{split, Activation, Forward, PanelLayout, Pool, Start, Stores};
+use crate::Precision;
 use std::cell::RefCell;
 
 /// A weight matrix `[outputs, inputs]` in memory.
@@ -18,7 +19,9 @@ pub(crate) enum Weights<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Panels<'a> {
     pub(super) layout: PanelLayout,
+    /// Rounded to the precision of products.
     pub(super) values: &'a [f32],
+    precision: Precision,
 }
 
 /// Which way a matrix is multiplied.
@@ -33,33 +36,39 @@ pub(super) enum Use {
 thread_local! {
     /// Matrices that had to be brought into panels. They grow to the largest layer and stay.
     static BROUGHT: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
+    /// Rows that had to be rounded, likewise.
+    static ROUNDED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Calls `body` with a matrix, and another if there is one, in panels.
+/// Calls `body` with a matrix, and another if there is one, in panels, whose products round both factors.
 pub(super) fn with_panels(
     (pool, isa): (&Pool, Isa),
-    direction: Use,
+    (direction, precision): (Use, Precision),
     weight: (PanelLayout, Weights<'_>),
     other: Option<(PanelLayout, Weights<'_>)>,
     body: impl FnOnce(Panels<'_>, Option<Panels<'_>>),
 ) {
     BROUGHT.with_borrow_mut(|[first, second]| {
-        let bring = |(layout, weights), room| bring((pool, isa), direction, layout, weights, room);
+        let bring = |(layout, weights), room| {
+            bring((pool, isa), (direction, precision), layout, weights, room)
+        };
         body(bring(weight, first), other.map(|other| bring(other, second)));
     });
 }
 
 fn bring<'a>(
     (pool, isa): (&Pool, Isa),
-    direction: Use,
+    (direction, precision): (Use, Precision),
     layout: PanelLayout,
     weights: Weights<'a>,
     room: &'a mut Vec<f32>,
 ) -> Panels<'a> {
     let count = layout.outputs * layout.inputs;
     let in_panels = match (direction, weights) {
-        (Use::AsIs, Weights::Panels(values)) => return Panels { layout, values },
-        (Use::AsIs, Weights::Rows(_)) => layout,
+        (Use::AsIs, Weights::Panels(values)) if precision == Precision::F32 => {
+            return Panels { layout, values, precision };
+        }
+        (Use::AsIs, _) => layout,
         (Use::Turned, _) => PanelLayout { outputs: layout.inputs, inputs: layout.outputs },
     };
     let needed = in_panels.len();
@@ -68,12 +77,14 @@ fn bring<'a>(
     }
     let room = &mut room[..needed];
     match (direction, weights) {
-        (Use::AsIs, Weights::Rows(rows) | Weights::Panels(rows)) => {
-            layout.pack(&rows[..count], room);
-        }
+        (Use::AsIs, Weights::Rows(rows)) => layout.pack(&rows[..count], room),
+        (Use::AsIs, Weights::Panels(panels)) => room.copy_from_slice(panels),
         (Use::Turned, weights) => turn((pool, isa), layout, weights, room),
     }
-    Panels { layout: in_panels, values: room }
+    if precision != Precision::F32 {
+        room.iter_mut().for_each(|value| *value = precision.round(*value));
+    }
+    Panels { layout: in_panels, values: room, precision }
 }
 
 /// Writes the panels of the transposed matrix.
@@ -162,6 +173,20 @@ impl Panels<'_> {
     /// Products of rows with all panels, on this thread and whatever their values: `y` holds them one
     /// behind the other.
     pub(super) fn multiply(&self, isa: Isa, rows: usize, x: Rows<'_>, y: &mut [f32]) {
+        if self.precision == Precision::F32 {
+            return self.multiply_as_is(isa, rows, x, y);
+        }
+        let width = self.layout.inputs;
+        ROUNDED.with_borrow_mut(|room| {
+            room.clear();
+            for row in x.values.chunks(x.stride.max(1)).take(rows) {
+                room.extend(row[..width].iter().map(|&value| self.precision.round(value)));
+            }
+            self.multiply_as_is(isa, rows, Rows { values: room, stride: width }, y);
+        });
+    }
+
+    fn multiply_as_is(&self, isa: Isa, rows: usize, x: Rows<'_>, y: &mut [f32]) {
         let forward = Forward {
             layout: self.layout,
             rows,
