@@ -52,24 +52,20 @@ fn sixteen_bits_compute_what_the_cpu_rounds() {
 #[test]
 fn tolerances_of_networks_of_images_are_near_what_is_measured() {
     let Some(_simulator) = simulator() else { return };
-    let networks = ["the convolutional network", "the residual block", "depthwise convolutions"];
-    for precision in [Precision::Tf32, Precision::Bf16, Precision::F16] {
-        let checks = self_test::kernels(&gpu().with_precision(precision), 1);
-        let checks = checks.expect("the device works");
-        let of_images: Vec<&Check> = checks
-            .iter()
-            .filter(|check| networks.iter().any(|network| check.what.ends_with(network)))
-            .collect();
-        assert_eq!(of_images.len(), networks.len());
-        let worst = of_images.iter().map(|check| check.worst).fold(0.0, f32::max);
-        for check in of_images {
-            let Check { tolerance, .. } = check;
-            assert!(
-                worst <= *tolerance && *tolerance <= 4.0 * worst,
-                "{precision} {worst:e} {check}"
-            );
-        }
+    let mut wrong = Vec::new();
+    // With tf32 little differs unless a factor is near to where it is cut to the other side, which few sets of numbers have.
+    for (precision, seeds) in [(Precision::Tf32, 9), (Precision::Bf16, 1), (Precision::F16, 1)] {
+        let device = gpu().with_precision(precision);
+        let of_seed = |seed| self_test::images(&device, Seed(seed)).expect("the device works");
+        let checks: Vec<Check> = (0..seeds).flat_map(of_seed).collect();
+        assert_eq!(checks.len(), 3 * seeds as usize);
+        let worst = checks.iter().map(|check| check.worst).fold(0.0, f32::max);
+        let is_far = |check: &&Check| check.tolerance < worst || 4.0 * worst < check.tolerance;
+        let far =
+            checks.iter().filter(is_far).map(|check| format!("{precision} {worst:e} {check}"));
+        wrong.extend(far);
     }
+    assert_eq!(wrong, Vec::<String>::new());
 }
 
 /// Of the seeds 0 to 39, those with which a hidden unit's sum is so nearly 0 that the two devices see
