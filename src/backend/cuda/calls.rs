@@ -18,7 +18,7 @@ use cudarc::driver::sys::{
 
 /// A code of the driver's that is not success, whether or not it is known here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct DriverError(pub(in crate::backend::cuda) u32);
+pub(crate) struct DriverError(pub(super) u32);
 
 pub(crate) type Result<T> = std::result::Result<T, DriverError>;
 
