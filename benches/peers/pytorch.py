@@ -3,16 +3,19 @@
 
 It reads one command per line and answers each with one line of JSON:
 
-    time CASE MILLISECONDS  train for that long, answer the time of a step
+    time CASE MILLISECONDS  repeat the step for that long, answer its time
+    steps CASE COUNT        make so many steps
     check CASE DIRECTORY    one step from a given state with given masks, answer the loss; of draws, their mean
     quit                    leave (so does the end of the input)
 
-A step is zero_grad, forward in train mode, cross-entropy, backward, optimiser step; of `mc32` it is 32 draws
-by `torch.func.vmap`. A command that fails answers {"error": ...} and the process lives on.
+A step is zero_grad, forward in train mode, cross-entropy, backward, optimiser step; of `...eval` it is a forward
+pass in eval mode, of `mc32` 32 draws by `torch.func.vmap`. A command that fails answers {"error": ...} and the process lives on.
 """
 
+import itertools
 import json
 import os
+import re
 import statistics
 import sys
 import time
@@ -41,9 +44,15 @@ DROPOUT_SHAPES = {"drop16m": (16 << 20,), "drop2d": (64, 128, 32, 32)}
 DRAWS_CASE = "mc32"
 DRAWS = 32
 DRAWS_BATCH = 64
-FUSED_SUFFIX = "+fused"
-# The fused optimiser, and images in channels_last.
+# Batches of images, cropped and mirrored; the best way has workers.
+LOADING_CASE = "load64"
+LOADED_IMAGES = 4096
+LOADING_BATCH = 64
+LOADING_WORKERS = 2
+# The fused optimiser, images in channels_last, and inference mode.
 BEST_SUFFIX = "+best"
+# With all that, by torch.compile.
+COMPILED_SUFFIX = "+compiled"
 WARM_UP_FIRST = 5
 WARM_UP_AGAIN = 2
 # Rates are rounded to 1/32768, so that kept elements are scaled by the exact 1 / P(keep).
@@ -104,6 +113,19 @@ class Cnn(nn.Module):
         return self.fc2(self.dropout_fc(torch.relu(self.fc1(x))))
 
 
+class SpatialDropoutCnn(nn.Module):
+    """Two convolutions with dropout of maps between them."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 3, padding=1)
+        self.spatial_dropout = nn.Dropout2d(0.2)
+        self.conv2 = nn.Conv2d(64, 128, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.conv2(self.spatial_dropout(torch.relu(self.conv1(x)))))
+
+
 class ResidualBlock(nn.Module):
     """Two convolutions of 64 channels with batch norm beside a skip connection."""
 
@@ -118,6 +140,51 @@ class ResidualBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = self.dropout(torch.relu(self.bn1(self.conv1(x))))
         return torch.relu(self.bn2(self.conv2(out)) + x)
+
+
+class BasicBlock(nn.Module):
+    """Two convolutions with batch norm beside a skip connection, which a 1x1 convolution halves with them."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        stride = 1 if inputs == outputs else 2
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.dropout = nn.Dropout2d(0.1)
+        self.downsample = None
+        if stride == 2:
+            conv = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            self.downsample = nn.Sequential(conv, nn.BatchNorm2d(outputs))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.dropout(torch.relu(self.bn1(self.conv1(x))))
+        beside = x if self.downsample is None else self.downsample(x)
+        return torch.relu(self.bn2(self.conv2(out)) + beside)
+
+
+class ResnetSmall(nn.Module):
+    """ResNet-20 with dropout of maps in its blocks."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.layer1 = self.stage(16, 16)
+        self.layer2 = self.stage(16, 32)
+        self.layer3 = self.stage(32, 64)
+        self.fc = nn.Linear(64, CLASSES)
+
+    @staticmethod
+    def stage(inputs: int, outputs: int) -> nn.Sequential:
+        more = (BasicBlock(outputs, outputs) for _ in range(2))
+        return nn.Sequential(BasicBlock(inputs, outputs), *more)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.fc(x.mean((2, 3)))
 
 
 class RNNClassifier(nn.Module):
@@ -210,26 +277,43 @@ def mean_of_squares(output: torch.Tensor, _target: torch.Tensor) -> torch.Tensor
 
 
 @dataclass
-class Case:
-    """A network, how it is trained, how large its batch is and what is in it."""
+class Net:
+    """A network, what is in its batches, and its loss."""
 
     network: type[nn.Module]
-    batch: int
-    optimizer: str
     inputs: Callable[[int], torch.Tensor] = features
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = functional.cross_entropy
 
 
-CASES = {
-    "a64sgd": Case(SimpleNet, 64, "sgd"),
-    "a64adam": Case(SimpleNet, 64, "adam"),
-    "a256sgd": Case(SimpleNet, 256, "sgd"),
-    "a256adam": Case(SimpleNet, 256, "adam"),
-    "b128adam": Case(VariableDropoutNet, 128, "adam"),
-    "c64sgd": Case(Cnn, 64, "sgd", images),
-    "d32adam": Case(RNNClassifier, 32, "adam", tokens),
-    "e32sgd": Case(ResidualBlock, 32, "sgd", maps, mean_of_squares),
+# By the first letter of a case.
+NETS = {
+    "a": Net(SimpleNet),
+    "b": Net(VariableDropoutNet),
+    "c": Net(Cnn, images),
+    "d": Net(RNNClassifier, tokens),
+    "e": Net(ResidualBlock, maps, mean_of_squares),
+    "f": Net(SpatialDropoutCnn, images, mean_of_squares),
+    "g": Net(ResnetSmall, images),
 }
+
+
+@dataclass
+class Case:
+    """What a name such as `a64sgd+best` says: the net, the batch, what is done with it and how."""
+
+    net: Net
+    batch: int
+    does: str
+    suffix: str
+
+    @staticmethod
+    def parse(name: str) -> "Case":
+        match = re.fullmatch(r"([a-g])(\d+)(sgd|adam|eval)(\+best|\+compiled)?", name)
+        if not match:
+            known = ", ".join([*DROPOUT_SHAPES, LOADING_CASE, DRAWS_CASE])
+            raise ValueError(f"no case {name}: expected [a-g]BATCH(sgd|adam|eval), or {known}")
+        letter, batch, does, suffix = match.groups()
+        return Case(NETS[letter], int(batch), does, suffix or "")
 
 
 @dataclass
@@ -270,16 +354,20 @@ def run(words: list[str]) -> dict:
     match words:
         case ["time", case, milliseconds]:
             return time_case(case, float(milliseconds))
+        case ["steps", case, count]:
+            workload = kept_workload(case)
+            for _ in range(int(count)):
+                workload.step()
+            return {"case": case}
         case ["check", case, directory]:
             return check_case(case, Path(directory))
-    raise ValueError("expected `time CASE MILLISECONDS`, `check CASE DIRECTORY` or `quit`")
+    raise ValueError("expected `time CASE MILLISECONDS`, `steps CASE COUNT`, `check CASE DIRECTORY` or `quit`")
 
 
 def time_case(name: str, milliseconds: float) -> dict:
     """Repeat the step for the given time; the workload is kept for the next call."""
     warm_up = WARM_UP_AGAIN if name in workloads else WARM_UP_FIRST
-    workload = workloads.get(name) or new_workload(name)
-    workloads[name] = workload
+    workload = kept_workload(name)
     for _ in range(warm_up):
         workload.step()
 
@@ -299,49 +387,85 @@ def time_case(name: str, milliseconds: float) -> dict:
         "n": len(durations),
         "step_median_ms": median,
         "step_min_ms": min(durations),
+        "step_p99_ms": sorted(durations)[-(-99 * (len(durations) - 1) // 100)],
         "processor_median_ms": statistics.median(of_processor),
         "samples_per_s": workload.samples / median * 1e3,
     }
 
 
+def kept_workload(name: str) -> Workload:
+    """The workload of a case, made by the first who asks."""
+    if name not in workloads:
+        workloads[name] = new_workload(name)
+    return workloads[name]
+
+
 def new_workload(name: str) -> Workload:
     """The workload of a case, from the same seed every time."""
     torch.manual_seed(0)
-    if base_of(name) in DROPOUT_SHAPES:
-        return dropout_workload(name)
+    base, _, suffix = name.partition("+")
+    if base in DROPOUT_SHAPES:
+        return dropout_workload(base, f"+{suffix}")
+    if base == LOADING_CASE:
+        return loading_workload(LOADING_WORKERS if suffix else 0)
     if name == DRAWS_CASE:
         return draws_workload()
-    case, network, optimizer = new_training(name)
-    x = laid_out(name, case.inputs(case.batch))
+    case = Case.parse(name)
+    network = new_network(case)
+    x = laid_out(case.suffix, case.net.inputs(case.batch))
+    if case.does == "eval":
+        return Workload(lambda: predict(case, network, x), case.batch)
+    optimizer = new_optimizer(case, network)
     target = torch.randint(0, CLASSES, (case.batch,))
     return Workload(lambda: train_step(case, network, optimizer, x, target), case.batch)
 
 
-def base_of(name: str) -> str:
-    """The name of a case without what it asks for."""
-    return name.removesuffix(FUSED_SUFFIX).removesuffix(BEST_SUFFIX)
-
-
-def laid_out(name: str, x):
+def laid_out(suffix: str, x):
     """A tensor or a network in the memory format that a case asks for."""
     is_tensor = isinstance(x, torch.Tensor)
-    if not name.endswith(BEST_SUFFIX) or (is_tensor and x.dim() != 4):
+    is_best = suffix in (BEST_SUFFIX, COMPILED_SUFFIX)
+    if not is_best or (is_tensor and x.dim() != 4):
         return x
     return x.to(memory_format=torch.channels_last)
 
 
-def dropout_workload(name: str) -> Workload:
+def dropout_workload(name: str, suffix: str) -> Workload:
     """Dropout alone, forward and backward with a given gradient; a sample is one element."""
-    shape = DROPOUT_SHAPES[base_of(name)]
+    shape = DROPOUT_SHAPES[name]
     dropout = nn.Dropout2d(0.5) if len(shape) == 4 else nn.Dropout(0.5)
-    x = laid_out(name, torch.randn(shape)).requires_grad_()
-    cotangent = laid_out(name, torch.randn(shape))
+    x = laid_out(suffix, torch.randn(shape)).requires_grad_()
+    cotangent = laid_out(suffix, torch.randn(shape))
 
     def step() -> None:
         x.grad = None
         dropout(x).backward(cotangent)
 
     return Workload(step, x.numel())
+
+
+class Images(torch.utils.data.Dataset):
+    """Images in memory, cropped from a border of 4 zeros and mirrored at random."""
+
+    def __init__(self):
+        self.images = torch.randn(LOADED_IMAGES, 3, 32, 32)
+
+    def __len__(self) -> int:
+        return LOADED_IMAGES
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        image = functional.pad(self.images[index], (4, 4, 4, 4))
+        top, left = torch.randint(0, 9, (2,)).tolist()
+        image = image[:, top : top + 32, left : left + 32]
+        return image.flip(-1) if torch.rand(()) < 0.5 else image, index % CLASSES
+
+
+def loading_workload(workers: int) -> Workload:
+    """The next batch, epoch after epoch."""
+    loader = torch.utils.data.DataLoader(
+        Images(), LOADING_BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0
+    )
+    batches = itertools.chain.from_iterable(itertools.repeat(loader))
+    return Workload(lambda: next(batches), LOADING_BATCH)
 
 
 def draws_workload() -> Workload:
@@ -376,29 +500,32 @@ def check_draws(directory: Path) -> dict:
     return {"case": DRAWS_CASE, "loss": draws.mean().item()}
 
 
-def new_training(name: str) -> tuple[Case, nn.Module, torch.optim.Optimizer]:
-    """The network and optimiser of a case; `+fused` asks for PyTorch's fused optimiser, `+best` for it
-    and for channels_last."""
-    base = base_of(name)
-    if base not in CASES:
-        timed = (f"{name} (time only)" for name in DROPOUT_SHAPES)
-        known = ", ".join([*CASES, DRAWS_CASE, *timed])
-        either = f"{FUSED_SUFFIX} or {BEST_SUFFIX}"
-        raise ValueError(f"no case {name}: expected one of {known}, or with {either}")
-    case = CASES[base]
-    network = laid_out(name, case.network().train())
-    fused = True if name != base else None
-    if case.optimizer == "sgd":
-        optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, fused=fused)
-    else:
-        optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=fused)
-    return case, network, optimizer
+def new_network(case: Case) -> nn.Module:
+    """The network of a case, in the mode and the layout that it asks for."""
+    network = laid_out(case.suffix, case.net.network().train(case.does != "eval"))
+    if case.suffix == COMPILED_SUFFIX:
+        network.compile()
+    return network
 
 
-def train_step(case, network, optimizer, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def new_optimizer(case: Case, network: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser of a case, PyTorch's default or its fastest."""
+    fused = True if case.suffix else None
+    if case.does == "sgd":
+        return torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, fused=fused)
+    return torch.optim.Adam(network.parameters(), lr=1e-3, fused=fused)
+
+
+def predict(case: Case, network: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """A forward pass in eval mode."""
+    with torch.inference_mode() if case.suffix else torch.no_grad():
+        return network(x)
+
+
+def train_step(case: Case, network, optimizer, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """One training step; the loss is not read, so that reading it is not timed."""
     optimizer.zero_grad()
-    loss = case.loss(network(x), target)
+    loss = case.net.loss(network(x), target)
     loss.backward()
     optimizer.step()
     return loss.detach()
@@ -408,19 +535,27 @@ def check_case(name: str, directory: Path) -> dict:
     """One step from `before.safetensors` on `batch.safetensors`; writes `after.safetensors`."""
     if name == DRAWS_CASE:
         return check_draws(directory)
-    case, network, optimizer = new_training(name)
+    case = Case.parse(name)
+    network = new_network(case)
     network.load_state_dict(load_file(directory / "before.safetensors"))
     # Its tensors are the parameters themselves, under the names that they have before layers are replaced.
     state = network.state_dict()
+    parameters = dict(network.named_parameters())
     with safe_open(directory / "batch.safetensors", framework="pt") as batch:
-        x = laid_out(name, batch.get_tensor("input"))
+        x = laid_out(case.suffix, batch.get_tensor("input"))
+        if case.does == "eval":
+            output = predict(case, network, x).clone().contiguous()
+            save_file({"output": output}, directory / "after.safetensors")
+            return {"case": name, "loss": output.mean().item()}
         target = batch.get_tensor("target").long()
         inject_masks(network, batch)
-    loss = train_step(case, network, optimizer, x, target)
+    loss = train_step(case, network, new_optimizer(case, network), x, target)
 
     state = {path: tensor.contiguous() for path, tensor in state.items()}
-    save_file(state, directory / "after.safetensors")
     norms = {path: tensor.double().norm().item() for path, tensor in state.items()}
+    for path, parameter in parameters.items():
+        state[f"gradient.{path}"] = parameter.grad.contiguous()
+    save_file(state, directory / "after.safetensors")
     return {"case": name, "loss": loss.item(), "parameters": norms}
 
 
@@ -431,7 +566,7 @@ def inject_masks(network: nn.Module, batch) -> None:
     """
     metadata = batch.metadata() or {}
     names = batch.keys()
-    for path, layer in list(network.named_children()):
+    for path, layer in list(network.named_modules()):
         is_dropout = isinstance(layer, (nn.Dropout, nn.Dropout2d))
         is_recurrent = isinstance(layer, nn.LSTM)
         if not is_dropout and not is_recurrent:
@@ -441,7 +576,7 @@ def inject_masks(network: nn.Module, batch) -> None:
         calls = sum(name.startswith(f"mask.{path}#") for name in names)
         keeps = [batch.get_tensor(f"mask.{path}#{call}") for call in range(calls)]
         dropout = InjectedDropout(keeps, rate)
-        setattr(network, path, dropout if is_dropout else InjectedLSTM(layer, dropout))
+        network.set_submodule(path, dropout if is_dropout else InjectedLSTM(layer, dropout))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ mod clock;
 mod kernels;
 mod peers;
 mod rates;
+mod report;
 
 use std::process::ExitCode;
 
@@ -29,8 +30,11 @@ enum Command {
     #[cfg(unix)]
     Bundle(bundle::Args),
     Kernels(kernels::Args),
+    #[command(hide = true)]
+    Peer(peers::serve::Args),
     Peers(peers::Args),
     Rates(rates::Args),
+    Report(report::Args),
 }
 
 fn main() -> ExitCode {
@@ -39,8 +43,10 @@ fn main() -> ExitCode {
         #[cfg(unix)]
         Command::Bundle(args) => bundle::run(&args),
         Command::Kernels(args) => kernels::run(&args),
+        Command::Peer(args) => peers::serve::run(&args),
         Command::Peers(args) => peers::run(&args),
         Command::Rates(args) => rates::run(&args),
+        Command::Report(args) => report::run(&args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error}");

@@ -3,7 +3,10 @@
 
 use std::num::NonZeroUsize;
 
+use super::monte_carlo::BATCH as MONTE_CARLO_BATCH;
 use super::peer::Torch;
+use super::program::Library;
+use super::workload::Loading;
 
 /// One comparison, by the name that the peer knows it under.
 #[derive(Debug, PartialEq)]
@@ -19,8 +22,12 @@ pub(crate) struct Case {
 pub(crate) enum Work {
     /// Forward, loss, backward, update.
     Training { network: Network, batch: usize, rule: Rule },
+    /// Forward in eval mode.
+    Eval { network: Network, batch: usize },
     /// Dropout with p = 0.5, forward and backward.
     Dropout(Alone),
+    /// A batch of colour images, cropped and mirrored at random.
+    Loading,
     /// 32 draws of a network of 784-2048-2048-10 with dropout before the last layer, of 64 samples.
     MonteCarlo,
 }
@@ -29,6 +36,8 @@ pub(crate) enum Work {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rival {
     Torch(Torch),
+    Burn,
+    Candle,
     /// kiln itself, with a pass in train mode for each draw.
     SinglePasses,
 }
@@ -39,8 +48,12 @@ pub(crate) enum Network {
     VariableDropout,
     /// The article's convolutional network, on colour images.
     Cnn,
+    /// Two convolutions with dropout of feature maps between them; its loss is the mean of squares.
+    SpatialCnn,
     /// A residual block of 64 channels, on feature maps; its loss is the mean of squares.
     ResidualBlock,
+    /// Twenty layers, on colour images.
+    ResnetSmall,
     /// The article's recurrent network, on texts.
     RnnClassifier,
 }
@@ -75,8 +88,25 @@ pub(crate) const CASES: &[Case] = &[
     training("c64sgd", Network::Cnn, 64, Rule::Sgd, &[1.9, 2.2]),
     training("d32adam", Network::RnnClassifier, 32, Rule::Adam, &[1.5, 1.9]),
     training("e32sgd", Network::ResidualBlock, 32, Rule::Sgd, &[1.7, 1.9]),
+    training("f64sgd", Network::SpatialCnn, 64, Rule::Sgd, &[]),
+    training("g64sgd", Network::ResnetSmall, 64, Rule::Sgd, &[]),
+    eval("a1eval", Network::Simple, 1),
+    eval("a256eval", Network::Simple, 256),
+    eval("b1eval", Network::VariableDropout, 1),
+    eval("b256eval", Network::VariableDropout, 256),
+    eval("c1eval", Network::Cnn, 1),
+    eval("c256eval", Network::Cnn, 256),
+    eval("d1eval", Network::RnnClassifier, 1),
+    eval("d256eval", Network::RnnClassifier, 256),
+    eval("e1eval", Network::ResidualBlock, 1),
+    eval("e256eval", Network::ResidualBlock, 256),
+    eval("f1eval", Network::SpatialCnn, 1),
+    eval("f256eval", Network::SpatialCnn, 256),
+    eval("g1eval", Network::ResnetSmall, 1),
+    eval("g256eval", Network::ResnetSmall, 256),
     Case { name: "drop16m", work: Work::Dropout(Alone::Elements), bars: &[18.0, 22.0] },
     Case { name: "drop2d", work: Work::Dropout(Alone::Channels), bars: &[3.0, 3.5] },
+    Case { name: "load64", work: Work::Loading, bars: &[] },
     Case { name: "mc32", work: Work::MonteCarlo, bars: &[1.0, 1.0] },
 ];
 
@@ -93,6 +123,10 @@ const fn training(
     Case { name, work: Work::Training { network, batch, rule }, bars }
 }
 
+const fn eval(name: &'static str, network: Network, batch: usize) -> Case {
+    Case { name, work: Work::Eval { network, batch }, bars: &[] }
+}
+
 impl Case {
     /// The case of this name.
     pub(crate) fn parse(name: &str) -> Result<&'static Case, String> {
@@ -106,23 +140,40 @@ impl Case {
     pub(super) fn bar(&self, rival: Rival, threads: NonZeroUsize) -> Option<f64> {
         match rival {
             Rival::Torch(Torch::Eager) => self.bars.get(threads.get() - 1).copied(),
-            Rival::Torch(Torch::Fused | Torch::Best) => None,
+            Rival::Torch(Torch::Best | Torch::Compiled) | Rival::Burn | Rival::Candle => None,
             Rival::SinglePasses => Some(SINGLE_PASSES),
         }
     }
 
-    /// What kiln is compared with: a fused optimiser makes no difference where there is none, and the
-    /// order of channels none where there are no images.
+    /// Whether it has bars at all.
+    pub(super) fn is_held_to_bars(&self) -> bool {
+        !self.bars.is_empty()
+    }
+
+    /// What kiln is compared with.
     pub(super) fn rivals(&self) -> &'static [Rival] {
         const EAGER: Rival = Rival::Torch(Torch::Eager);
-        const FUSED: Rival = Rival::Torch(Torch::Fused);
         const BEST: Rival = Rival::Torch(Torch::Best);
+        const COMPILED: Rival = Rival::Torch(Torch::Compiled);
         match self.work {
-            Work::Training { network: Network::Cnn | Network::ResidualBlock, .. } => &[EAGER, BEST],
-            Work::Training { .. } => &[EAGER, FUSED],
-            Work::Dropout(Alone::Elements) => &[EAGER],
-            Work::Dropout(Alone::Channels) => &[EAGER, BEST],
+            Work::Training { .. } | Work::Eval { .. } => {
+                &[EAGER, BEST, COMPILED, Rival::Burn, Rival::Candle]
+            }
+            Work::Dropout(Alone::Elements) => &[EAGER, Rival::Burn, Rival::Candle],
+            Work::Dropout(Alone::Channels) => &[EAGER, BEST, Rival::Burn, Rival::Candle],
+            // PyTorch's DataLoader at its best has two processes of workers.
+            Work::Loading => &[EAGER, BEST],
             Work::MonteCarlo => &[EAGER, Rival::SinglePasses],
+        }
+    }
+
+    /// Samples that a step handles; elements, of dropout alone.
+    pub(super) fn samples(&self) -> usize {
+        match self.work {
+            Work::Training { batch, .. } | Work::Eval { batch, .. } => batch,
+            Work::Dropout(alone) => alone.shape().iter().product(),
+            Work::Loading => Loading::BATCH,
+            Work::MonteCarlo => MONTE_CARLO_BATCH,
         }
     }
 }
@@ -132,7 +183,27 @@ impl Rival {
     pub(super) fn name(self) -> &'static str {
         match self {
             Rival::Torch(torch) => torch.name(),
+            Rival::Burn => "burn",
+            Rival::Candle => "candle",
             Rival::SinglePasses => "kiln-singles",
+        }
+    }
+
+    /// The library that it is, unless it is kiln.
+    pub(super) fn library(self) -> Option<Library> {
+        match self {
+            Rival::Torch(_) => Some(Library::Torch),
+            Rival::Burn => Some(Library::Burn),
+            Rival::Candle => Some(Library::Candle),
+            Rival::SinglePasses => None,
+        }
+    }
+
+    /// A case by the name that its program knows.
+    pub(super) fn case_name(self, case: &Case) -> String {
+        match self {
+            Rival::Torch(torch) => torch.case_name(case),
+            _ => case.name.to_owned(),
         }
     }
 }

@@ -13,8 +13,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::case::{Alone, Case, Network, Rule, Work};
 use super::monte_carlo::{MonteCarlo, Way};
-use super::peer::{Peer, Torch};
-use super::workload::{trainer, DropoutAlone, SEED};
+use super::workload::{trainer, DropoutAlone, Eval, SEED};
 use crate::Result;
 
 /// Largest relative difference of the losses: sums of a few hundred terms in another order.
@@ -24,9 +23,16 @@ const PARAMETER_TOLERANCE: f64 = 1e-4;
 /// Largest relative l2 distance of the change that the step made to a parameter: a step is small, so
 /// that a wrong gradient could hide behind the parameter itself. Rounding to f32 alone gives 1e-4.
 const CHANGE_TOLERANCE: f64 = 1e-2;
+/// What the steps of both sides are given.
+const BATCH: &str = "batch.safetensors";
 /// A change of less than this share of the parameter is rounding. A bias before batch norm has a gradient of
 /// 0, which kiln knows and PyTorch sums up.
 const ROUNDING: f64 = f32::EPSILON as f64;
+
+/// Largest difference of a gradient, and of an output in eval mode, as a share of the largest element.
+const ELEMENT_TOLERANCE: f64 = 1e-4;
+/// What gradients are multiplied by, at least, before they are added to parameters.
+const RATE: f64 = 1e-2;
 
 /// The loss of the step on both sides.
 #[derive(Clone, Copy, Debug)]
@@ -35,24 +41,35 @@ pub(super) struct Losses {
     pub(super) peer: f64,
 }
 
-/// Checks that kiln and the peer agree on a case; the losses, where the case has one.
-pub(super) fn agree(
-    case: &Case,
-    threads: NonZeroUsize,
-    peer: &mut Peer,
-    torch: Torch,
-) -> Result<Option<Losses>> {
-    let checked = match case.work {
+/// Whether a peer computes what kiln does.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Same(Option<Losses>),
+    /// What differs, and by how much.
+    Differs(String),
+}
+
+/// A side's answer to the question of a check: it leaves `after.safetensors` in a directory and tells its loss.
+pub(super) type Ask<'a> = &'a mut dyn FnMut(&Path) -> Result<f64>;
+
+/// Lets a peer make a case's step, and compares.
+///
+/// # Errors
+/// A peer that does not answer, and kiln's own.
+pub(super) fn agree(case: &Case, threads: NonZeroUsize, ask: Ask<'_>) -> Result<Verdict> {
+    match case.work {
         Work::Training { network, batch, rule } => {
-            let start = Start { network, batch, rule, threads };
-            start.compare(|directory| peer.step(case, torch, directory)).map(Some)
+            Start { network, batch, rule, threads }.compare(ask)
         }
-        Work::Dropout(alone) => dropout_follows_its_mask(alone, threads).map(|()| None),
-        Work::MonteCarlo => {
-            draws_agree(threads, |directory| peer.step(case, torch, directory)).map(|()| None)
+        Work::Eval { network, batch } => outputs_agree(Eval::new(network, batch, threads)?, ask),
+        // What a library drops it decides by itself here: kiln is held to its masks, and no other.
+        Work::Dropout(alone) => {
+            dropout_follows_its_mask(alone, threads).map(|()| Verdict::Same(None))
         }
-    };
-    checked.map_err(|error| format!("{}, {}: {error}", case.name, torch.name()).into())
+        // So are the places that images are cropped at.
+        Work::Loading => Ok(Verdict::Same(None)),
+        Work::MonteCarlo => draws_agree(threads, ask),
+    }
 }
 
 /// Where a step starts from.
@@ -66,53 +83,47 @@ struct Start {
 type State = Vec<(String, Tensor)>;
 
 impl Start {
-    fn compare(&self, peer_step: impl FnOnce(&Path) -> Result<f64>) -> Result<Losses> {
+    fn compare(&self, ask: Ask<'_>) -> Result<Verdict> {
         let directory = tempfile::tempdir()?;
         let (x, target) = self.network.random_batch(self.batch)?;
         let mut trainer = trainer(self.network, self.rule, Device::cpu_with_threads(self.threads))?;
         let before = state(trainer.net())?;
         checkpoint::save_weights(trainer.net(), directory.path().join("before.safetensors"))?;
-        self.write_batch(trainer.net(), &directory.path().join("batch.safetensors"), &x, &target)?;
-
+        self.write_batch(trainer.net(), directory.path(), &x, &target)?;
+        let gradients = trainer.gradients(&x, &target)?;
         let kiln = f64::from(trainer.step(&x, &target)?.value()?);
-        let peer = peer_step(directory.path())?;
-        within("loss", (kiln - peer).abs() / peer.abs(), LOSS_TOLERANCE)?;
 
-        let bytes = std::fs::read(directory.path().join("after.safetensors"))?;
-        let peer_state = SafeTensors::deserialize(&bytes)?;
-        for ((name, after), (_, before)) in state(trainer.net())?.iter().zip(&before) {
-            let expected = floats(peer_state.tensor(name)?.data());
-            let (before, after) = (before.values()?, after.values()?);
-            // What begins as zeros is nothing but its change.
-            if norm(before) > 0.0 {
-                within(name, distance(after, &expected), PARAMETER_TOLERANCE)?;
+        let peer = ask(directory.path())?;
+        let after = After::read(directory.path())?;
+        let mut changes = || -> std::result::Result<(), Difference> {
+            within("loss", (kiln - peer).abs() / peer.abs(), LOSS_TOLERANCE)?;
+            for (name, gradient) in &gradients {
+                let before = before.iter().find(|(parameter, _)| parameter == name);
+                let size = before.map_or(Ok(0.0), |(_, before)| before.values().map(norm))?;
+                after.holds_gradient(name, gradient.values()?, size)?;
             }
-            let changes = [subtract(after, before), subtract(&expected, before)];
-            if norm(&changes[0]).max(norm(&changes[1])) > ROUNDING * norm(before) {
-                let difference = distance(&changes[0], &changes[1]);
-                within(&format!("change of {name}"), difference, CHANGE_TOLERANCE)?;
+            for ((name, now), (_, before)) in state(trainer.net())?.iter().zip(&before) {
+                after.holds_change(name, before.values()?, now.values()?)?;
             }
-        }
-        Ok(Losses { kiln, peer })
+            Ok(())
+        };
+        verdict(changes(), Some(Losses { kiln, peer }))
     }
 
     /// The batch, and for each call of a dropout layer its keep bits in the first pass.
     fn write_batch(
         &self,
         net: &Net<Box<dyn Module>>,
-        path: &Path,
+        directory: &Path,
         x: &Tensor,
         target: &Tensor,
     ) -> Result<()> {
-        let (dtype, input) = match x.values() {
-            Ok(values) => (Dtype::F32, bytes_of(values, f32::to_le_bytes)),
-            Err(_) => (Dtype::I32, bytes_of(x.integers()?, i32::to_le_bytes)),
-        };
+        let (dtype, input) = input_of(x)?;
         let labels = bytes_of(target.integers()?, i32::to_le_bytes);
         let mut rates = HashMap::new();
         let mut masks = Vec::new();
         for site in self.network.dropout_sites() {
-            let drawn = net.mask::<Var, Var>(site.layer, 0, &[x.ty()])?;
+            let drawn = net.mask::<Var, Var>(&site.layer, 0, &[x.ty()])?;
             for (call, mask) in drawn.iter().enumerate() {
                 let keep: Vec<u8> = mask.values()?.iter().map(|kept| *kept as u8).collect();
                 let name = format!("mask.{}#{call}", site.layer);
@@ -127,23 +138,124 @@ impl Start {
         for (name, dims, keep) in &masks {
             tensors.push((name.as_str(), TensorView::new(Dtype::U8, dims.clone(), keep)?));
         }
-        Ok(safetensors::serialize_to_file(tensors, Some(rates), path)?)
+        let path = directory.join(BATCH);
+        Ok(safetensors::serialize_to_file(tensors, Some(rates), &path)?)
+    }
+}
+
+/// Outputs in eval mode.
+fn outputs_agree(eval: Eval, ask: Ask<'_>) -> Result<Verdict> {
+    let Eval { mut net, x } = eval;
+    let directory = tempfile::tempdir()?;
+    checkpoint::save_weights(&mut net, directory.path().join("before.safetensors"))?;
+    let (dtype, input) = input_of(&x)?;
+    let input = [("input", TensorView::new(dtype, x.shape().dims().to_vec(), &input)?)];
+    safetensors::serialize_to_file(input, None, &directory.path().join(BATCH))?;
+    let output = net.eval().forward(&x)?;
+    ask(directory.path())?;
+    let after = After::read(directory.path())?;
+    verdict(after.holds("output", output.values()?), None)
+}
+
+fn verdict(found: std::result::Result<(), Difference>, losses: Option<Losses>) -> Result<Verdict> {
+    match found {
+        Ok(()) => Ok(Verdict::Same(losses)),
+        Err(Difference::Found(what)) => Ok(Verdict::Differs(what)),
+        Err(Difference::Unknown(error)) => Err(error),
+    }
+}
+
+/// Why two sides do not agree.
+enum Difference {
+    Found(String),
+    /// They could not be compared.
+    Unknown(Box<dyn std::error::Error>),
+}
+
+impl<E: Into<Box<dyn std::error::Error>>> From<E> for Difference {
+    fn from(error: E) -> Self {
+        Difference::Unknown(error.into())
+    }
+}
+
+/// What a peer left.
+struct After {
+    bytes: Vec<u8>,
+}
+
+impl After {
+    fn read(directory: &Path) -> Result<Self> {
+        let bytes = std::fs::read(directory.join("after.safetensors"))
+            .map_err(|error| format!("the peer left no after.safetensors: {error}"))?;
+        SafeTensors::deserialize(&bytes)
+            .map_err(|error| format!("the peer left no tensors in after.safetensors: {error}"))?;
+        Ok(After { bytes })
+    }
+
+    fn tensor(&self, name: &str, elements: usize) -> std::result::Result<Vec<f32>, Difference> {
+        let tensors = SafeTensors::deserialize(&self.bytes)?;
+        let tensor = tensors.tensor(name).map_err(|_| found(format!("{name}: there is none")))?;
+        let values = floats(tensor.data());
+        if tensor.dtype() != Dtype::F32 || values.len() != elements {
+            let got = format!("{} of {:?}", tensor.dtype(), tensor.shape());
+            return Err(found(format!("{name}: expected {elements} numbers, got {got}")));
+        }
+        Ok(values)
+    }
+
+    /// Whether a tensor is kiln's, by its largest element.
+    fn holds(&self, name: &str, kiln: &[f32]) -> std::result::Result<(), Difference> {
+        let peer = self.tensor(name, kiln.len())?;
+        within(name, largest(&subtract(kiln, &peer)) / largest(&peer), ELEMENT_TOLERANCE)
+    }
+
+    /// The same of a parameter's gradient; `size` is the parameter's.
+    fn holds_gradient(
+        &self,
+        name: &str,
+        kiln: &[f32],
+        size: f64,
+    ) -> std::result::Result<(), Difference> {
+        let name = format!("gradient.{name}");
+        let peer = self.tensor(&name, kiln.len())?;
+        if RATE * norm(kiln).max(norm(&peer)) <= ROUNDING * size {
+            return Ok(());
+        }
+        self.holds(&name, kiln)
+    }
+
+    /// Whether a parameter changed as kiln's did.
+    fn holds_change(
+        &self,
+        name: &str,
+        before: &[f32],
+        after: &[f32],
+    ) -> std::result::Result<(), Difference> {
+        let expected = self.tensor(name, after.len())?;
+        // What begins as zeros is nothing but its change.
+        if norm(before) > 0.0 {
+            within(name, distance(after, &expected), PARAMETER_TOLERANCE)?;
+        }
+        let changes = [subtract(after, before), subtract(&expected, before)];
+        if norm(&changes[0]).max(norm(&changes[1])) > ROUNDING * norm(before) {
+            let difference = distance(&changes[0], &changes[1]);
+            within(&format!("change of {name}"), difference, CHANGE_TOLERANCE)?;
+        }
+        Ok(())
     }
 }
 
 /// Draws of the same network under the same masks.
-fn draws_agree(threads: NonZeroUsize, peer_draws: impl FnOnce(&Path) -> Result<f64>) -> Result<()> {
+fn draws_agree(threads: NonZeroUsize, ask: Ask<'_>) -> Result<Verdict> {
     let directory = tempfile::tempdir()?;
     let draws = MonteCarlo::new(Way::OneRun, threads)?.given(directory.path())?;
-    peer_draws(directory.path())?;
-    let bytes = std::fs::read(directory.path().join("after.safetensors"))?;
-    let peers = SafeTensors::deserialize(&bytes)?;
-    let peers = peers.tensor("draws")?;
-    if peers.shape() != draws.shape().dims() {
-        let (expected, got) = (draws.shape(), peers.shape());
-        return Err(format!("draws: expected {expected}, got {got:?}").into());
-    }
-    within("draws", distance(draws.values()?, &floats(peers.data())), PARAMETER_TOLERANCE)
+    ask(directory.path())?;
+    let after = After::read(directory.path())?;
+    let compare = || {
+        let peers = after.tensor("draws", draws.shape().elements())?;
+        within("draws", distance(draws.values()?, &peers), PARAMETER_TOLERANCE)
+    };
+    verdict(compare(), None)
 }
 
 /// Dropout has no loss: its output and gradient must be exactly what its mask says.
@@ -174,19 +286,30 @@ fn dropout_follows_its_mask(alone: Alone, threads: NonZeroUsize) -> Result<()> {
 }
 
 /// The tensors that training changes little by little, counters left out.
-fn state(net: &mut Net<Box<dyn Module>>) -> Result<State> {
+pub(super) fn state(net: &mut Net<Box<dyn Module>>) -> Result<State> {
     let names: Vec<String> = net.parameter_names().into_iter().map(str::to_owned).collect();
     let floats = names.into_iter().filter(|name| !name.ends_with("num_batches_tracked"));
     floats.map(|name| Ok((name.clone(), net.parameter(&name)?))).collect()
 }
 
-fn within(what: &str, difference: f64, tolerance: f64) -> Result<()> {
+fn within(what: &str, difference: f64, tolerance: f64) -> std::result::Result<(), Difference> {
     // Written so that NaN fails.
     if difference <= tolerance {
         return Ok(());
     }
-    let difference = format!("relative difference {difference:.2e}");
-    Err(format!("{what}: expected a {difference} of at most {tolerance:e}").into())
+    Err(found(format!("{what} differs by {difference:.1e}, more than {tolerance:.0e}")))
+}
+
+fn found(what: String) -> Difference {
+    Difference::Found(what)
+}
+
+/// A batch's input as a file has it.
+fn input_of(x: &Tensor) -> Result<(Dtype, Vec<u8>)> {
+    Ok(match x.values() {
+        Ok(values) => (Dtype::F32, bytes_of(values, f32::to_le_bytes)),
+        Err(_) => (Dtype::I32, bytes_of(x.integers()?, i32::to_le_bytes)),
+    })
 }
 
 /// l2 norm of the difference over that of the expected values.
@@ -195,6 +318,16 @@ fn distance(got: &[f32], expected: &[f32]) -> f64 {
         difference if difference.iter().all(|value| *value == 0.0) => 0.0,
         difference => norm(&difference) / norm(expected),
     }
+}
+
+/// The largest magnitude; NaN if there is one.
+fn largest(values: &[f32]) -> f64 {
+    let larger = |largest: f64, value: &f32| match f64::from(value.abs()) {
+        nan if nan.is_nan() => nan,
+        value if largest.is_nan() || largest > value => largest,
+        value => value,
+    };
+    values.iter().fold(0.0, larger)
 }
 
 /// The l2 norm.
@@ -213,4 +346,60 @@ fn bytes_of<T: Copy>(values: &[T], bytes: impl Fn(T) -> [u8; 4]) -> Vec<u8> {
 fn floats(bytes: &[u8]) -> Vec<f32> {
     let words = bytes.chunks_exact(4);
     words.map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a peer left: some numbers under each name.
+    fn after(tensors: &[(&str, &[f32])]) -> After {
+        let bytes: Vec<Vec<u8>> =
+            tensors.iter().map(|(_, values)| bytes_of(values, f32::to_le_bytes)).collect();
+        let mut views = Vec::new();
+        for ((name, values), bytes) in tensors.iter().zip(&bytes) {
+            let view = TensorView::new(Dtype::F32, vec![values.len()], bytes).expect("a view");
+            views.push((*name, view));
+        }
+        After { bytes: safetensors::serialize(views, None).expect("a file") }
+    }
+
+    fn said(found: std::result::Result<(), Difference>) -> String {
+        match found {
+            Ok(()) => "the same".into(),
+            Err(Difference::Found(what)) => what,
+            Err(Difference::Unknown(error)) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn gradients_agree_to_a_share_of_the_largest_element() {
+        let peer = after(&[("gradient.w", &[4.0, 0.0, -1.0])]);
+        assert_eq!(said(peer.holds_gradient("w", &[4.0, 3e-4, -1.0], 1.0)), "the same");
+        let differs = said(peer.holds_gradient("w", &[4.0, 5e-4, -1.0], 1.0));
+        assert_eq!(differs, "gradient.w differs by 1.3e-4, more than 1e-4");
+        let nan = said(peer.holds_gradient("w", &[4.0, f32::NAN, -1.0], 1.0));
+        assert!(nan.starts_with("gradient.w differs by NaN"), "{nan}");
+        assert_eq!(said(peer.holds_gradient("v", &[1.0], 1.0)), "gradient.v: there is none");
+        let short = said(peer.holds_gradient("w", &[1.0], 1.0));
+        assert_eq!(short, "gradient.w: expected 1 numbers, got F32 of [3]");
+    }
+
+    /// That of a bias before batch norm is 0, which a sum finds only nearly.
+    #[test]
+    fn a_gradient_that_moves_nothing_is_rounding() {
+        let peer = after(&[("gradient.b", &[1e-9, -2e-9])]);
+        assert_eq!(said(peer.holds_gradient("b", &[0.0, 0.0], 1.0)), "the same");
+        assert!(said(peer.holds_gradient("b", &[0.0, 0.0], 1e-6)).starts_with("gradient.b differs"));
+    }
+
+    #[test]
+    fn parameters_agree_in_what_the_step_changed() {
+        let peer = after(&[("w", &[1.0, 1.001])]);
+        assert_eq!(said(peer.holds_change("w", &[1.0, 1.0], &[1.0, 1.001])), "the same");
+        let differs = said(peer.holds_change("w", &[1.0, 1.0], &[1.0, 0.999]));
+        assert!(differs.starts_with("w differs by"), "{differs}");
+        let change = said(peer.holds_change("w", &[1.0, 1.0], &[1.0, 1.0009]));
+        assert!(change.starts_with("change of w differs by 1.0e-1"), "{change}");
+    }
 }

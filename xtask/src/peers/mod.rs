@@ -1,31 +1,33 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `cargo xtask peers`: kiln and PyTorch eager, timed in turn in one run; and draws of Monte Carlo dropout
-//! beside single passes.
+//! `cargo xtask peers`: kiln and what a user would take instead, timed in turn in one run; and draws of Monte
+//! Carlo dropout beside single passes.
 
 pub(crate) mod case;
 mod check;
+pub(crate) mod cost;
 mod monte_carlo;
 mod network;
 pub(crate) mod peer;
+pub(crate) mod program;
+pub(crate) mod record;
 pub(crate) mod report;
+pub(crate) mod serve;
+mod team;
+mod turns;
 pub(crate) mod workload;
 
-use std::ffi::OsString;
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::clock::Clock;
 use crate::Result;
-use case::{Case, Rival, CASES};
-use monte_carlo::{MonteCarlo, Way};
-use peer::Peer;
-use report::{median, Report, Row};
-use workload::Workload;
+use case::{Case, CASES};
+use program::{Library, Program};
+use record::Record;
+use report::Report;
+use team::Team;
 
-/// The variable that names the Python to use.
-pub(crate) const PYTHON: &str = "TORCH_PYTHON";
-
-/// Time kiln and PyTorch eager in turn and print the ratios.
+/// Time kiln, PyTorch, burn and candle in turn and print the ratios.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Numbers of threads, each a run of its own.
@@ -34,12 +36,30 @@ pub struct Args {
     /// Cases to run; all by default.
     #[arg(long, value_delimiter = ',', value_parser = Case::parse)]
     cases: Vec<&'static Case>,
+    /// What takes turns with kiln; what is not there is left out.
+    #[arg(long, value_delimiter = ',', default_value = "torch")]
+    with: Vec<Library>,
+    /// Where peer-burn and peer-candle are; by default where cargo leaves them.
+    #[arg(long)]
+    programs: Option<PathBuf>,
+    /// Compiled PyTorch too; compiling takes a minute for each case.
+    #[arg(long)]
+    compile: bool,
+    /// What a process costs too: the time to its first step, its memory, the program's size.
+    #[arg(long)]
+    costs: bool,
+    /// Three short rounds.
+    #[arg(long)]
+    quick: bool,
     /// How often kiln and its peers take turns.
     #[arg(long, default_value = "9", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// How long each turn lasts; a turn is at least one step.
     #[arg(long, default_value = "400", value_parser = clap::value_parser!(u64).range(1..))]
     milliseconds: u64,
+    /// Keep the run in benches/runs, for `cargo xtask report`.
+    #[arg(long)]
+    record: bool,
     /// Print one JSON object and nothing else.
     #[arg(long)]
     json: bool,
@@ -51,35 +71,69 @@ pub struct Args {
 /// Runs all cases at all numbers of threads.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let cases: Vec<&Case> = match args.cases.as_slice() {
+        [] if args.check_bars => CASES.iter().filter(|case| case.is_held_to_bars()).collect(),
         [] => CASES.iter().collect(),
         chosen => chosen.to_vec(),
     };
     if args.check_bars {
         every_row_has_a_bar(&cases, &args.threads)?;
     }
-    let python = std::env::var_os(PYTHON).ok_or_else(|| {
-        format!("{PYTHON}: expected the path of a Python with torch, got nothing")
-    })?;
+    let programs = found(args);
+    if args.check_bars && !programs.iter().any(|(library, _)| *library == Library::Torch) {
+        return Err("the bars are those to PyTorch, which takes no part".into());
+    }
     let mut report = Report::default();
     for &threads in &args.threads {
-        compare(args, &python, &cases, threads, &mut report)?;
+        let mut team = Team::new(&programs, threads);
+        turns::compare(args, &mut team, &cases, threads, &mut report)?;
+        for (library, version) in team.versions() {
+            report.versions.insert(library.to_string(), version.to_owned());
+        }
+    }
+    if args.costs {
+        report.costs = cost::measure(&programs)?;
     }
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
         println!("{report}");
     }
+    let code = conclude(args, &report);
+    if args.record {
+        let path = Record::new(report)?.save(Path::new(record::RUNS))?;
+        eprintln!("kept in {}", path.display());
+    }
+    Ok(code)
+}
+
+/// The programs that are there; of the others it is said that they are left out.
+fn found(args: &Args) -> Vec<(Library, Program)> {
+    let mut programs = Vec::new();
+    for &library in &args.with {
+        match library.find(args.programs.as_deref()) {
+            Ok(program) => programs.push((library, program)),
+            Err(why) => eprintln!("left out: {library}, because {why}"),
+        }
+    }
+    programs
+}
+
+fn conclude(args: &Args, report: &Report) -> ExitCode {
     if report.rows.iter().any(|row| row.noisy) {
         eprintln!("noisy rows prove nothing: run again on a machine that does nothing else");
     }
+    if report.rows.iter().any(|row| row.is_broken()) {
+        eprintln!("some peers gave no figures: their rows say why");
+        return ExitCode::from(2);
+    }
     let missed = report.missed();
     if !args.check_bars || missed.is_empty() {
-        return Ok(ExitCode::SUCCESS);
+        return ExitCode::SUCCESS;
     }
     for row in missed {
         eprintln!("below its bar: {row}");
     }
-    Ok(ExitCode::FAILURE)
+    ExitCode::FAILURE
 }
 
 /// A check that passes because there was nothing to hold to would be worth nothing.
@@ -94,71 +148,4 @@ fn every_row_has_a_bar(cases: &[&Case], threads: &[NonZeroUsize]) -> Result<()> 
         }
     }
     Ok(())
-}
-
-/// All cases at one number of threads: first agreement, then time.
-fn compare(
-    args: &Args,
-    python: &OsString,
-    cases: &[&Case],
-    threads: NonZeroUsize,
-    report: &mut Report,
-) -> Result<()> {
-    let mut peer = Peer::start(python, threads)?;
-    report.torch = peer.version().to_owned();
-    for case in cases {
-        eprintln!("{}, threads {threads}", case.name);
-        let rivals = case.rivals();
-        let mut losses = Vec::with_capacity(rivals.len());
-        for &rival in rivals {
-            losses.push(match rival {
-                Rival::Torch(torch) => check::agree(case, threads, &mut peer, torch)?,
-                // The draws of one run are those of single passes: tests compare them bit by bit.
-                Rival::SinglePasses => None,
-            });
-        }
-        let turns = take_turns(args, case, threads, &mut peer)?;
-        for (index, &rival) in rivals.iter().enumerate() {
-            report.rows.push(Row::new(case, threads, rival, losses[index], &turns, index));
-        }
-    }
-    Ok(())
-}
-
-/// One round: the median step of kiln and of each rival, in milliseconds.
-struct Turns {
-    kiln: f64,
-    rivals: Vec<f64>,
-}
-
-fn take_turns(
-    args: &Args,
-    case: &Case,
-    threads: NonZeroUsize,
-    peer: &mut Peer,
-) -> Result<Vec<Turns>> {
-    let mut workload = workload::build(case, threads)?;
-    let mut single_passes = match case.work {
-        case::Work::MonteCarlo => Some(MonteCarlo::new(Way::SinglePasses, threads)?),
-        _ => None,
-    };
-    let time = |workload: &mut dyn Workload| {
-        workload::time(workload, args.milliseconds, Clock::Passed).map(median)
-    };
-    let mut rounds = Vec::with_capacity(args.rounds as usize);
-    for _ in 0..args.rounds {
-        let kiln = time(&mut *workload)?;
-        let mut rivals = Vec::new();
-        for &rival in case.rivals() {
-            rivals.push(match (rival, &mut single_passes) {
-                (Rival::Torch(torch), _) => peer.time(case, torch, args.milliseconds)?.passed,
-                (Rival::SinglePasses, Some(passes)) => time(passes)?,
-                (Rival::SinglePasses, None) => {
-                    return Err(format!("{}: expected draws to repeat", case.name).into());
-                }
-            });
-        }
-        rounds.push(Turns { kiln, rivals });
-    }
-    Ok(rounds)
 }

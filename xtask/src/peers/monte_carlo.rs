@@ -16,7 +16,7 @@ use crate::Result;
 
 /// Draws of each sample.
 const DRAWS: usize = 32;
-const BATCH: usize = 64;
+pub(super) const BATCH: usize = 64;
 const HIDDEN: usize = 2048;
 const RATE: f32 = 0.5;
 /// The dropout's place in the sequence.

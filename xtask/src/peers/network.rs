@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The networks of the cases, what they are given, and what the peer must know of their dropout layers.
 
-use kiln::models::{Cnn, ResidualBlock, RnnClassifier, SimpleNet, VariableDropoutNet};
+use kiln::models::{
+    Cnn, ResidualBlock, ResnetSmall, RnnClassifier, SimpleNet, SpatialDropoutCnn,
+    VariableDropoutNet,
+};
 use kiln::nn::{Module, Scope};
 use kiln::Tensor;
 use rand::{Rng, SeedableRng};
@@ -18,9 +21,9 @@ const STEPS: usize = 64;
 const CHANNELS: usize = 64;
 
 /// A layer that drops something, as the peer needs to know it to take over its masks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Site {
-    pub(super) layer: &'static str,
+    pub(super) layer: String,
     pub(super) p: f32,
 }
 
@@ -40,10 +43,18 @@ impl Network {
             Network::Simple => &[("dropout1", 0.5), ("dropout2", 0.5)],
             Network::VariableDropout => &[("dropout1", 0.2), ("dropout2", 0.5)],
             Network::Cnn => &[("dropout_conv", Cnn::RATES[0]), ("dropout_fc", Cnn::RATES[1])],
+            Network::SpatialCnn => &[("spatial_dropout", SpatialDropoutCnn::RATE)],
             Network::ResidualBlock => &[("dropout", ResidualBlock::RATE)],
             Network::RnnClassifier => &[("dropout", 0.5), ("lstm", 0.5)],
+            Network::ResnetSmall => {
+                let blocks = 0..ResnetSmall::DROPOUTS;
+                let layer = |block| format!("layer{}.{}.dropout", block / 3 + 1, block % 3);
+                return blocks
+                    .map(|block| Site { layer: layer(block), p: ResnetSmall::RATE })
+                    .collect();
+            }
         };
-        sites.iter().map(|&(layer, p)| Site { layer, p }).collect()
+        sites.iter().map(|&(layer, p)| Site { layer: layer.to_owned(), p }).collect()
     }
 
     /// Builds the network.
@@ -52,6 +63,8 @@ impl Network {
             Network::Simple => Box::new(SimpleNet::new(p, INPUTS, 512, CLASSES, 0.5)),
             Network::VariableDropout => Box::new(VariableDropoutNet::new(p)),
             Network::Cnn => Box::new(Cnn::new(p, CLASSES)),
+            Network::SpatialCnn => Box::new(SpatialDropoutCnn::new(p, SpatialDropoutCnn::RATE)),
+            Network::ResnetSmall => Box::new(ResnetSmall::new(p, CLASSES, ResnetSmall::RATE)),
             Network::ResidualBlock => {
                 Box::new(ResidualBlock::new(p, CHANNELS, ResidualBlock::RATE))
             }
@@ -64,7 +77,7 @@ impl Network {
     /// What it is trained to do.
     pub(super) fn aim(self) -> Aim {
         match self {
-            Network::ResidualBlock => Aim::Squares,
+            Network::ResidualBlock | Network::SpatialCnn => Aim::Squares,
             _ => Aim::Classes,
         }
     }
@@ -76,7 +89,9 @@ impl Network {
             Network::Simple | Network::VariableDropout => {
                 random_normal(&mut random, &[batch, INPUTS])?
             }
-            Network::Cnn => random_normal(&mut random, &[batch, 3, 32, 32])?,
+            Network::Cnn | Network::SpatialCnn | Network::ResnetSmall => {
+                random_normal(&mut random, &[batch, 3, 32, 32])?
+            }
             Network::ResidualBlock => random_normal(&mut random, &[batch, CHANNELS, 32, 32])?,
             Network::RnnClassifier => {
                 let tokens = (0..batch * STEPS).map(|_| random.random_range(0..WORDS as i32));

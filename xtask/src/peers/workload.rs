@@ -2,12 +2,14 @@
 //! kiln's side of each case: the networks, their data, and the clock.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kiln::data::{Array, Arrays, Augmentation, Augmented, Loader, LoaderConfig, Shuffle};
 use kiln::loss::{self, CrossEntropy};
 use kiln::nn::{Dropout, Dropout2d, Module};
 use kiln::optim::{Adam, Optimizer, Sgd};
-use kiln::{Device, Net, Seed, Tensor, Trainer, Var};
+use kiln::{Device, Mode, Net, Seed, Tensor, Trainer, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
@@ -50,7 +52,9 @@ pub(crate) fn build(case: &Case, threads: NonZeroUsize) -> Result<Box<dyn Worklo
             let device = Device::cpu_with_threads(threads);
             Box::new(Training { trainer: trainer(network, rule, device)?, x, target })
         }
+        Work::Eval { network, batch } => Box::new(Eval::new(network, batch, threads)?),
         Work::Dropout(alone) => Box::new(DropoutAlone::new(alone, threads)?),
+        Work::Loading => Box::new(Loading::new()?),
         Work::MonteCarlo => Box::new(MonteCarlo::new(Way::OneRun, threads)?),
     })
 }
@@ -119,6 +123,30 @@ impl Workload for Training {
     }
 }
 
+/// A network that is asked in eval mode.
+pub(super) struct Eval {
+    pub(super) net: Net<Box<dyn Module>>,
+    pub(super) x: Tensor,
+}
+
+impl Eval {
+    pub(super) fn new(network: Network, batch: usize, threads: NonZeroUsize) -> Result<Self> {
+        let (x, _) = network.random_batch(batch)?;
+        let device = Device::cpu_with_threads(threads);
+        Ok(Eval { net: Net::new(device, SEED, |p| network.build(p))?, x })
+    }
+}
+
+impl Workload for Eval {
+    fn step(&mut self) -> kiln::Result<()> {
+        self.net.eval().forward(&self.x).map(drop)
+    }
+
+    fn amount(&mut self) -> kiln::Result<Amount> {
+        Ok(Amount::Flops(self.net.plan(Mode::Eval, &[self.x.ty()])?.totals().flops))
+    }
+}
+
 /// A network of one dropout layer, with a given gradient of its output.
 pub(super) struct DropoutAlone {
     pub(super) net: Net<Box<dyn Module>>,
@@ -151,5 +179,47 @@ impl Workload for DropoutAlone {
     fn amount(&mut self) -> kiln::Result<Amount> {
         // Output and gradient are written, and what they come from is read.
         Ok(Amount::Bytes(4 * size_of::<f32>() * self.x.shape().elements()))
+    }
+}
+
+/// Batches of images, cropped and mirrored at random as for training on CIFAR.
+pub(super) struct Loading {
+    loader: Loader,
+}
+
+impl Loading {
+    pub(super) const BATCH: usize = 64;
+    /// Images that there are.
+    const IMAGES: usize = 4096;
+    const IMAGE: [usize; 3] = [3, 32, 32];
+
+    fn new() -> Result<Self> {
+        let mut random = ChaCha8Rng::seed_from_u64(SEED.0);
+        let [channels, height, width] = Self::IMAGE;
+        let pixels = random_normal(&mut random, &[Self::IMAGES, channels, height, width])?;
+        let labels: Vec<i32> = (0..Self::IMAGES as i32).map(|label| label % 10).collect();
+        let images = Array::f32(pixels.values()?.to_vec(), &Self::IMAGE);
+        let images = Arrays::new([images], [Array::i32(labels, &[])])?;
+        let changes = [Augmentation::Crop { padding: 4 }, Augmentation::Flip { probability: 0.5 }];
+        let config = LoaderConfig {
+            batch_size: Self::BATCH,
+            shuffle: Shuffle::Seeded(SEED.0),
+            ..LoaderConfig::default()
+        };
+        Ok(Loading {
+            loader: Loader::new(Arc::new(Augmented::new(Arc::new(images), changes)?), config)?,
+        })
+    }
+}
+
+impl Workload for Loading {
+    fn step(&mut self) -> kiln::Result<()> {
+        self.loader.next_batch().map(drop)
+    }
+
+    fn amount(&mut self) -> kiln::Result<Amount> {
+        // What is read is written once.
+        let pixels: usize = Self::IMAGE.iter().product();
+        Ok(Amount::Bytes(2 * size_of::<f32>() * Self::BATCH * pixels))
     }
 }

@@ -22,7 +22,7 @@ const LARGEST_COPY: usize = 128 << 20;
 const SMALLEST_COPY: usize = 512 << 10;
 
 /// Measures with so many threads.
-pub(super) struct Meter {
+pub(crate) struct Meter {
     gauge: Gauge,
     clock: Clock,
     from: Vec<f32>,
@@ -51,10 +51,14 @@ pub(super) const PEERS: [Torch; 2] = [Torch::Eager, Torch::Best];
 
 impl Meter {
     pub(super) fn new(threads: NonZeroUsize) -> Self {
+        Self::with_clock(threads, Clock::of(threads))
+    }
+
+    pub(crate) fn with_clock(threads: NonZeroUsize, clock: Clock) -> Self {
         let elements = LARGEST_COPY / 2 / size_of::<f32>();
         Meter {
             gauge: Gauge::new(threads),
-            clock: Clock::of(threads),
+            clock,
             from: random_values(elements),
             to: vec![0.0; elements],
         }
@@ -81,10 +85,10 @@ impl Meter {
             let mut peers = Vec::new();
             if let Some(Beside { peer, case }) = &mut beside {
                 for torch in PEERS {
-                    let time = peer.time(case, torch, milliseconds)?;
+                    let time = peer.time(&torch.case_name(case), milliseconds)?;
                     peers.push(match self.clock {
                         Clock::Passed => time.passed,
-                        Clock::Worked => time.worked,
+                        Clock::Worked => time.worked.ok_or("the peer told no processor time")?,
                     });
                 }
             }
@@ -93,8 +97,8 @@ impl Meter {
         Ok(turns)
     }
 
-    /// What the machine gives now, per second.
-    fn ceiling(&mut self, amount: Amount, moved: usize) -> Result<f64> {
+    /// What the machine gives now, per second: multiply-adds, or bytes of a copy of `moved` bytes.
+    pub(crate) fn ceiling(&mut self, amount: Amount, moved: usize) -> Result<f64> {
         match amount {
             Amount::Flops(_) => {
                 let expected = "this machine has no fused multiply-adds to compare with";

@@ -4,12 +4,11 @@
 mod case;
 #[path = "../../../benches/kernel/isolated.rs"]
 mod isolated;
-mod measure;
+pub(crate) mod measure;
 mod report;
 mod steps;
 mod subject;
 
-use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
@@ -20,6 +19,7 @@ use rand_distr::StandardNormal;
 
 use crate::peers;
 use crate::peers::peer::Peer;
+use crate::peers::program::{Library, Program};
 use crate::peers::workload::{self, Amount, Workload};
 use crate::Result;
 use case::{Case, Work, CASES};
@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let names: Vec<&str> = CASES.iter().map(|case| case.name).collect();
         return Err(format!("cases: expected words of {}", names.join(", ")).into());
     }
-    let python = std::env::var_os(peers::PYTHON);
+    let python = Library::Torch.find(None).ok();
     let mut report = Report { instructions: Cpu::instruction_set(), ..Report::default() };
     for &threads in &args.threads {
         measure_all(args, python.as_ref(), &cases, threads, &mut report)?;
@@ -83,7 +83,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 fn measure_all(
     args: &Args,
-    python: Option<&OsString>,
+    python: Option<&Program>,
     cases: &[&Case],
     threads: NonZeroUsize,
     report: &mut Report,
