@@ -28,6 +28,9 @@ mod batch_norm;
 mod batches;
 #[path = "kernels/blend.rs"]
 mod blend;
+#[expect(dead_code, reason = "the backend calls more of the driver")]
+#[path = "../src/backend/cuda/calls.rs"]
+mod calls;
 #[path = "kernels/ceilings.rs"]
 mod ceilings;
 #[path = "kernels/chain.rs"]

@@ -100,10 +100,11 @@ fn together(gpu: &Gpu, kernel: &str, grid: Grid, params: impl Into<Params>) -> R
     gpu.allow_shared(kernel, grid.shared as usize);
     // SAFETY: the structure is the kernel's, and its memory outlives the wait.
     let launched = unsafe { launch.issue(gpu.function(kernel), gpu.stream().cu_stream()) };
-    let finished = launched.and_then(|()| gpu.stream().synchronize());
-    if let Err(error) = finished {
+    let launched = launched.map_err(|error| error.to_string());
+    let finish = |()| gpu.stream().synchronize().map_err(|error| error.to_string());
+    if let Err(error) = launched.and_then(finish) {
         return Err(gpu.simulator().map_or_else(
-            || error.to_string(),
+            || error,
             |turn| {
                 turn.take_reports();
                 turn.last_error()

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use cudarc::driver::sys::{CUgraph, CUgraphExec, CUstreamCaptureMode};
 
-use super::driver::{self, CudaStream, DriverError};
+use super::calls::{self, DriverError};
+use super::driver::CudaStream;
 use super::gpu::Gpu;
 use crate::plan::{Event, Lane};
 use crate::Result;
@@ -61,8 +62,8 @@ impl Graph {
         // not need it any longer.
         let (made, destroyed) = unsafe {
             let mut executable = std::ptr::null_mut();
-            let made = driver::cuGraphInstantiateWithFlags(&mut executable, graph, 0);
-            (made.map(|()| executable), driver::cuGraphDestroy(graph))
+            let made = calls::cuGraphInstantiateWithFlags(&mut executable, graph, 0);
+            (made.map(|()| executable), calls::cuGraphDestroy(graph))
         };
         if let Err(error) = destroyed {
             tracing::debug!(%error, "a graph was not destroyed");
@@ -79,7 +80,7 @@ impl Graph {
         self.gpu.bind()?;
         // SAFETY: both handles live, and the memory that the kernels use outlives the programs of
         // the backend, this one among them.
-        unsafe { driver::cuGraphLaunch(self.executable, self.stream.cu_stream()) }
+        unsafe { calls::cuGraphLaunch(self.executable, self.stream.cu_stream()) }
             .map_err(|error| self.gpu.error("running a captured plan", error))
     }
 }
@@ -89,7 +90,7 @@ impl Drop for Graph {
         let _turn = self.gpu.turns().call();
         // SAFETY: made by `capture` and destroyed once; a graph that still runs is destroyed by the
         // driver when it is done.
-        let destroyed = unsafe { driver::cuGraphExecDestroy(self.executable) };
+        let destroyed = unsafe { calls::cuGraphExecDestroy(self.executable) };
         if let Err(error) = destroyed {
             tracing::debug!(%error, "a captured plan was not destroyed");
         }
@@ -106,7 +107,7 @@ impl<'a> Capture<'a> {
     fn begin(stream: &'a CudaStream) -> std::result::Result<Self, DriverError> {
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         // SAFETY: the stream lives.
-        unsafe { driver::cuStreamBeginCapture_v2(stream.cu_stream(), mode) }?;
+        unsafe { calls::cuStreamBeginCapture_v2(stream.cu_stream(), mode) }?;
         Ok(Capture { stream: Some(stream) })
     }
 
@@ -121,7 +122,7 @@ impl Drop for Capture<'_> {
         let ended = end(stream).and_then(|graph| match graph.is_null() {
             true => Ok(()),
             // SAFETY: a graph that nobody has is destroyed once.
-            false => unsafe { driver::cuGraphDestroy(graph) },
+            false => unsafe { calls::cuGraphDestroy(graph) },
         });
         if let Err(error) = ended {
             // What led here says more.
@@ -134,6 +135,6 @@ impl Drop for Capture<'_> {
 fn end(stream: &CudaStream) -> std::result::Result<CUgraph, DriverError> {
     let mut graph = std::ptr::null_mut();
     // SAFETY: the stream lives, and the place is valid to write.
-    unsafe { driver::cuStreamEndCapture(stream.cu_stream(), &mut graph)? };
+    unsafe { calls::cuStreamEndCapture(stream.cu_stream(), &mut graph)? };
     Ok(graph)
 }

@@ -9,7 +9,8 @@ use std::thread::available_parallelism;
 
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 
-use super::driver::{self, CudaContext, DriverError, Waits, ENTRY_POINTS};
+use super::calls::{self, DriverError, ENTRY_POINTS};
+use super::driver::{self, CudaContext, Waits};
 use super::kernels::Kernels;
 use super::options::CudaImage;
 use super::system::System;
@@ -83,7 +84,7 @@ pub fn survey() -> Result<Vec<Result<DeviceInfo>>> {
 
 /// Whether this machine has a CUDA driver, of whatever age and in whatever state.
 pub fn has_driver() -> bool {
-    driver::is_present()
+    calls::is_present()
 }
 
 /// An error of a driver that does not start, with what is known of the cause.
@@ -148,7 +149,7 @@ fn describe(ordinal: usize) -> Result<DeviceInfo> {
                 as usize,
             memory,
             driver: driver::version()?,
-            simulated: driver::has(SIMULATOR_MARK),
+            simulated: calls::has(SIMULATOR_MARK),
         })
     };
     read().map_err(|error| device_error(&format!("cuda:{ordinal}"), "asking the device", error))
@@ -161,7 +162,7 @@ fn check_driver(device: &str) -> Result<()> {
         let why = System::THIS.missing_driver();
         return error(format!("no CUDA driver on this machine ({why})"));
     }
-    match ENTRY_POINTS.iter().find(|name| !driver::has(name)) {
+    match ENTRY_POINTS.iter().find(|name| !calls::has(name)) {
         Some(missing) => {
             error(format!("the CUDA driver has no {missing}: CUDA 12 or later is needed"))
         }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
 
-use super::driver::{CudaFunction, CudaModule, DriverError};
+use super::calls::DriverError;
+use super::driver::{CudaFunction, CudaModule};
 use super::gpu::Gpu;
 use super::image::{LoadedImage, Source, SOURCES};
 use super::nvrtc::{self, Code};

@@ -12,9 +12,8 @@ use cudarc::driver::sys::{
 use super::abi::*;
 use super::abi_images::*;
 use super::abi_recurrent::*;
-use super::driver::{self, DriverError};
+use super::calls::{self, DriverError};
 use super::memory::Address;
-use super::sizes::word;
 
 /// A piece of a step's work on the device.
 #[derive(Clone, Debug, PartialEq)]
@@ -131,13 +130,13 @@ impl Launch {
             sharedMemBytes: self.grid.shared,
             hStream: stream,
             attrs: if attributes.is_empty() { ptr::null_mut() } else { attributes.as_mut_ptr() },
-            numAttrs: word(attributes.len()),
+            numAttrs: u32::try_from(attributes.len()).unwrap_or(u32::MAX),
         };
         let mut parameters = [self.params.address()];
         // SAFETY: by the caller's promise; the driver copies configuration, attributes and
         // parameters before it returns.
         unsafe {
-            driver::cuLaunchKernelEx(&config, function, parameters.as_mut_ptr(), ptr::null_mut())
+            calls::cuLaunchKernelEx(&config, function, parameters.as_mut_ptr(), ptr::null_mut())
         }
     }
 }
@@ -168,7 +167,7 @@ impl Copy {
     /// Both ranges are device memory that outlives the copy, and they do not overlap.
     pub(super) unsafe fn issue(&self, stream: CUstream) -> Result<(), DriverError> {
         // SAFETY: by the caller's promise.
-        unsafe { driver::cuMemcpyDtoDAsync_v2(self.to.0, self.from.0, self.bytes, stream) }
+        unsafe { calls::cuMemcpyDtoDAsync_v2(self.to.0, self.from.0, self.bytes, stream) }
     }
 }
 
@@ -183,7 +182,7 @@ impl Fill {
     /// The range is device memory that outlives the fill.
     pub(super) unsafe fn issue(&self, stream: CUstream) -> Result<(), DriverError> {
         // SAFETY: by the caller's promise.
-        unsafe { driver::cuMemsetD32Async(self.at.0, self.bits, self.count, stream) }
+        unsafe { calls::cuMemsetD32Async(self.at.0, self.bits, self.count, stream) }
     }
 }
 

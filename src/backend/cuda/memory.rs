@@ -5,6 +5,7 @@ use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use super::calls;
 use super::driver::{self, CudaContext, CudaStream};
 use super::gpu::Gpu;
 use super::turns::Turns;
@@ -48,14 +49,14 @@ impl DeviceMemory {
             let _turn = gpu.turns().call();
             let mut address = 0;
             // SAFETY: the context is current; the size is not zero; the place is valid to write.
-            unsafe { driver::cuMemAlloc_v2(&mut address, bytes) }.map(|()| address)
+            unsafe { calls::cuMemAlloc_v2(&mut address, bytes) }.map(|()| address)
         };
         let address =
             allocated.map_err(|error| out_of_memory(gpu, bytes, gpu.error("allocation", error)))?;
         let (context, turns) = (gpu.context().clone(), gpu.turns().clone());
         let memory = DeviceMemory { context, turns, address: Address(address), bytes };
         // SAFETY: the range was just allocated, and nothing else knows of it.
-        unsafe { driver::cuMemsetD8Async(memory.address.0, 0, bytes, stream.cu_stream()) }
+        unsafe { calls::cuMemsetD8Async(memory.address.0, 0, bytes, stream.cu_stream()) }
             .and_then(|()| stream.synchronize())
             .map_err(|error| gpu.error("filling memory", error))?;
         Ok(memory)
@@ -67,7 +68,7 @@ impl DeviceMemory {
         let copy = DeviceMemory::zeroed(gpu, stream, self.bytes)?;
         let (to, from) = (copy.address.0, self.address.0);
         // SAFETY: both are device memory of at least this size, and they do not overlap.
-        unsafe { driver::cuMemcpyDtoDAsync_v2(to, from, self.bytes, stream.cu_stream()) }
+        unsafe { calls::cuMemcpyDtoDAsync_v2(to, from, self.bytes, stream.cu_stream()) }
             .and_then(|()| stream.synchronize())
             .map_err(|error| gpu.error("copying device memory", error))?;
         Ok(copy)
@@ -90,7 +91,7 @@ impl Drop for DeviceMemory {
         let _turn = self.turns.call();
         let freed = self.context.bind_to_thread().and_then(|()| {
             // SAFETY: allocated by `zeroed` and freed once. `cuMemFree` waits for kernels that use it.
-            unsafe { driver::cuMemFree_v2(self.address.0) }
+            unsafe { calls::cuMemFree_v2(self.address.0) }
         });
         if let Err(error) = freed {
             tracing::debug!(%error, "device memory was not freed");
@@ -143,7 +144,7 @@ impl Pinned {
             let mut data = std::ptr::null_mut();
             // SAFETY: the context is current, and the place is valid to write. No flags: the memory is
             // cached, since it is also read.
-            unsafe { driver::cuMemHostAlloc(&mut data, bytes, 0) }.map(|()| data)
+            unsafe { calls::cuMemHostAlloc(&mut data, bytes, 0) }.map(|()| data)
         };
         let data =
             allocated.map_err(|error| gpu.error("allocation of pinned host memory", error))?;
@@ -174,7 +175,7 @@ impl Drop for Pinned {
         let _turn = self.turns.call();
         let freed = self.context.bind_to_thread().and_then(|()| {
             // SAFETY: allocated by `new` and freed once.
-            unsafe { driver::cuMemFreeHost(self.data.as_ptr().cast::<c_void>()) }
+            unsafe { calls::cuMemFreeHost(self.data.as_ptr().cast::<c_void>()) }
         });
         if let Err(error) = freed {
             tracing::debug!(%error, "pinned memory was not freed");

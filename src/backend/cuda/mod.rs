@@ -15,6 +15,7 @@ mod abi_images;
 #[rustfmt::skip]
 mod abi_recurrent;
 mod arenas;
+mod calls;
 mod capture;
 mod copies;
 mod depot;

@@ -4,9 +4,10 @@
 use cudarc::driver::sys::CUstream;
 
 use super::abi::KilnScalars;
+use super::calls::DriverError;
 use super::capture::Graph;
 use super::copies::Generation;
-use super::driver::{CudaEvent, CudaFunction, CudaStream, DriverError};
+use super::driver::{CudaEvent, CudaFunction, CudaStream};
 use super::geometry::{Machine, Steps};
 use super::gpu::Gpu;
 use super::kernels::Kernels;

@@ -7,7 +7,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::abi::KilnScalars;
-use super::driver::{self, CudaEvent, CudaStream, DriverError};
+use super::calls::DriverError;
+use super::driver::{self, CudaEvent, CudaStream};
 use super::gpu::Gpu;
 use super::memory::{Address, Pinned};
 use crate::backend::Pending;

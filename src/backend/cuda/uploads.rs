@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use super::driver::{self, CudaEvent, CudaFunction, CudaStream, DriverError};
+use super::calls::{self, DriverError};
+use super::driver::{self, CudaEvent, CudaFunction, CudaStream};
 use super::gpu::Gpu;
 use super::lent::Lent;
 use super::memory::{Address, DeviceMemory, Pinned};
@@ -218,7 +219,7 @@ impl Turn {
         // SAFETY: both are device memory of this size, and they do not overlap; the staged bytes stay as
         // they are until `taken`, recorded below, has passed.
         unsafe {
-            driver::cuMemcpyDtoDAsync_v2(arena.0, staged.0, packed.arena, lane.cu_stream())?;
+            calls::cuMemcpyDtoDAsync_v2(arena.0, staged.0, packed.arena, lane.cu_stream())?;
         }
         for ((place, rows, function), &at) in rows_of(packed.parts).zip(&packed.numbers) {
             let launch = rows.taking(staged.plus(at), arena.plus(place));

@@ -18,21 +18,21 @@ use cudarc::driver::sys::{
 
 /// A code of the driver's that is not success, whether or not it is known here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::backend::cuda) struct DriverError(pub(in crate::backend::cuda) u32);
+pub(crate) struct DriverError(pub(crate) u32);
 
-pub(in crate::backend::cuda) type Result<T> = std::result::Result<T, DriverError>;
+pub(crate) type Result<T> = std::result::Result<T, DriverError>;
 
 impl DriverError {
-    pub(in crate::backend::cuda) const STUB_LIBRARY: Self = DriverError(34);
-    pub(in crate::backend::cuda) const INVALID_IMAGE: Self = DriverError(200);
-    pub(in crate::backend::cuda) const INVALID_CONTEXT: Self = DriverError(201);
-    pub(in crate::backend::cuda) const NO_BINARY_FOR_GPU: Self = DriverError(209);
-    pub(in crate::backend::cuda) const INVALID_PTX: Self = DriverError(218);
-    pub(in crate::backend::cuda) const JIT_COMPILER_NOT_FOUND: Self = DriverError(221);
-    pub(in crate::backend::cuda) const UNSUPPORTED_PTX_VERSION: Self = DriverError(222);
-    pub(in crate::backend::cuda) const JIT_COMPILATION_DISABLED: Self = DriverError(223);
-    pub(in crate::backend::cuda) const SYSTEM_NOT_READY: Self = DriverError(802);
-    pub(in crate::backend::cuda) const SYSTEM_DRIVER_MISMATCH: Self = DriverError(803);
+    pub(crate) const STUB_LIBRARY: Self = DriverError(34);
+    pub(crate) const INVALID_IMAGE: Self = DriverError(200);
+    pub(crate) const INVALID_CONTEXT: Self = DriverError(201);
+    pub(crate) const NO_BINARY_FOR_GPU: Self = DriverError(209);
+    pub(crate) const INVALID_PTX: Self = DriverError(218);
+    pub(crate) const JIT_COMPILER_NOT_FOUND: Self = DriverError(221);
+    pub(crate) const UNSUPPORTED_PTX_VERSION: Self = DriverError(222);
+    pub(crate) const JIT_COMPILATION_DISABLED: Self = DriverError(223);
+    pub(crate) const SYSTEM_NOT_READY: Self = DriverError(802);
+    pub(crate) const SYSTEM_DRIVER_MISMATCH: Self = DriverError(803);
     /// What a call returns whose function the driver does not have.
     const NOT_FOUND: Self = DriverError(500);
 }
@@ -55,13 +55,13 @@ impl fmt::Display for DriverError {
 }
 
 /// Whether this machine has a CUDA driver, of whatever age and in whatever state.
-pub(in crate::backend::cuda) fn is_present() -> bool {
+pub(crate) fn is_present() -> bool {
     // SAFETY: loads the driver's library, whose initialisers any CUDA program runs.
     unsafe { sys::is_culib_present() }
 }
 
 /// Whether there is a driver that has a function of this name.
-pub(in crate::backend::cuda) fn has(name: &str) -> bool {
+pub(crate) fn has(name: &str) -> bool {
     // SAFETY: the function is looked up, not called.
     unsafe { find::<unsafe extern "C" fn()>(name) }.is_some()
 }
@@ -82,14 +82,14 @@ unsafe fn find<F: Copy>(name: &str) -> Option<F> {
 macro_rules! calls {
     (const $list:ident; $(fn $name:ident($($argument:ident: $of:ty),*);)*) => {
         /// Entry points that kiln calls whatever it does: a driver without one of them is too old.
-        pub(in crate::backend::cuda) const $list: &[&str] = &[$(stringify!($name)),*];
+        pub(crate) const $list: &[&str] = &[$(stringify!($name)),*];
         calls! { $(fn $name($($argument: $of),*);)* }
     };
     ($(fn $name:ident($($argument:ident: $of:ty),*);)*) => {
         $(
             /// # Safety
             /// As the CUDA driver API has it.
-            pub(in crate::backend::cuda) unsafe fn $name($($argument: $of),*) -> Result<()> {
+            pub(crate) unsafe fn $name($($argument: $of),*) -> Result<()> {
                 type Function = unsafe extern "C" fn($($of),*) -> u32;
                 static FUNCTION: OnceLock<Option<Function>> = OnceLock::new();
                 // SAFETY: this is the type that the driver API gives the function.

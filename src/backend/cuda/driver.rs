@@ -4,8 +4,6 @@
 //! Every function makes the context that it needs the calling thread's. What cannot be freed is logged: whoever drops
 //! a value has nobody to tell.
 
-mod calls;
-
 use std::ffi::{c_int, CString};
 use std::sync::Arc;
 
@@ -14,7 +12,7 @@ use cudarc::driver::sys::{
     CUfunction_attribute, CUmodule, CUstream, CUstream_flags,
 };
 
-pub(super) use calls::*;
+use super::calls::*;
 
 /// How a thread waits for the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
