@@ -13,6 +13,9 @@ pub(crate) const ZONED: [&str; 2] = ["lstm_zoneout", "rnn_zoneout"];
 /// Layers that make one step after the other if they drop, and else all steps in one operation.
 pub(crate) const STEPPED: [&str; 2] = ["lstm_recurrent_dropout", "gru_recurrent_dropout"];
 
+/// Layers that normalise what follows from a state that begins at 0: its small deviation divides.
+pub(crate) const AMPLIFIED: [&str; 1] = ["lstm_norm"];
+
 /// Layers that draw masks of weights, which samples share.
 pub(crate) const OF_WEIGHTS: [&str; 1] = ["gru_weight_dropout"];
 
