@@ -4,8 +4,11 @@
 //!
 //! Beside each time stands its share of what the machine could do at best: the step's multiply-adds at the rate of
 //! multiply-adds in registers, measured at the same moment, and its bytes at that of a large copy, whichever takes
-//! longer. One thread is timed by what processors work for it, several by the time that passes. Neighbouring points whose times differ by more than 1.5 times as much as that bound are marked as cliffs;
-//! `--check` turns one into exit code 1. Each series has an exponent: 1 if twice as much takes twice as long.
+//! longer. One thread is timed by what processors work for it, several by the time that passes. Neighbouring points whose
+//! times differ by more than 1.5 times as much as that bound are marked as cliffs; `--check` turns one into exit code 1.
+//! Each series has an exponent: 1 if twice as much takes twice as long.
+
+#![allow(clippy::print_stdout, reason = "a bench prints what it measured")]
 
 #[path = "growth/axis.rs"]
 mod axis;
