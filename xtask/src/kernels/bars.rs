@@ -108,6 +108,8 @@ const ONE_BY_ONE: &str = "rows are not aligned to 16 bytes: element by element";
 const HEAD: &str = "a thread knows eight channels of a batch norm and their sums; scores and weights are single numbers";
 const FOUND: &str =
     "operands are found element by element where channels are not aligned; any window";
+const SUMMED: &str =
+    "as other convolutions; blocks merge what they found of their columns number by number";
 const FOUND_AT_LENGTH: &str =
     "operands are found element by element where channels are not aligned, any window; for sm_90 and sm_100 nvcc writes main loops of 675 and 651 instructions with the memory accesses of sm_80's 582";
 const UNITS: &str =
@@ -212,12 +214,16 @@ const BARS: &[Bar] = &[
     Bar { parts: &["gemm", "64x64"], ..GEMM_SMALL },
     Bar { parts: &["gemm", "any"], ..GEMM_ANY },
 
-    Bar { parts: &["conv_weight_gradient_thin_f32"], code: 119 * 1024, registers: 168, occupancy: 3, narrow: 264, dynamic: Dynamic::Bytes(17408), main: None, why: THIN_LAYERS, ..GEMM_SMALL },
-    Bar { parts: &["conv_weight_gradient_thin"], code: 127 * 1024, registers: 168, occupancy: 3, narrow: 280, main: None, why: THIN_LAYERS, ..GEMM_SMALL },
+    Bar { parts: &["conv_weight_gradient_thin_f32"], code: 123 * 1024, registers: 168, occupancy: 3, narrow: 284, dynamic: Dynamic::Bytes(17408), main: None, why: THIN_LAYERS, ..GEMM_SMALL },
+    Bar { parts: &["conv_weight_gradient_thin"], code: 127 * 1024, registers: 168, occupancy: 3, narrow: 296, main: None, why: THIN_LAYERS, ..GEMM_SMALL },
     Bar { parts: &["conv_weight_gradient_f32"], code: 67 * 1024, registers: 124, narrow: 38, dynamic: Dynamic::Bytes(17408), main: None, why: LAYERS, ..GEMM_SMALL },
     Bar { parts: &["conv_weight_gradient"], code: 67 * 1024, registers: 168, occupancy: 3, narrow: 55, main: None, why: LAYERS, ..GEMM_SMALL },
-    Bar { parts: &["conv_statistics_thin_"], registers: 168, occupancy: 3, code: 116 * 1024, narrow: SCALARS, dynamic: Dynamic::Bytes(8704), main: None, why: THIN, ..GEMM_SMALL },
+    Bar { parts: &["conv_statistics_thin_"], registers: 156, occupancy: 3, code: 59 * 1024, narrow: 227, dynamic: Dynamic::Bytes(8704), main: None, why: THIN, ..GEMM_SMALL },
     Bar { parts: &["conv", "_thin_"], registers: 157, occupancy: 3, code: 116 * 1024, narrow: 292, dynamic: Dynamic::Bytes(7344), main: None, why: THIN, ..GEMM_SMALL },
+    Bar { parts: &["conv_statistics_f32"], code: 75 * 1024, registers: 110, narrow: 151, dynamic: Dynamic::Bytes(17408), main: None, why: SUMMED, ..GEMM_SMALL },
+    Bar { parts: &["conv_statistics"], code: 68 * 1024, code_on: LONGER, registers: 132, occupancy: 3, narrow: 167, main: None, why: SUMMED, ..GEMM_SMALL },
+    Bar { parts: &["conv_input_gradient_sums_f32"], code: 78 * 1024, registers: 100, narrow: 203, dynamic: Dynamic::Bytes(17408), main: None, why: SUMMED, ..GEMM_SMALL },
+    Bar { parts: &["conv_input_gradient_sums"], code: 73 * 1024, code_on: LONGER, registers: 128, occupancy: 3, narrow: 219, main: None, why: SUMMED, ..GEMM_SMALL },
     Bar { parts: &["conv", "_f32"], code: 81 * 1024, registers: 118, narrow: 60, dynamic: Dynamic::Bytes(17408), main: None, why: FOUND, ..GEMM_SMALL },
     Bar { parts: &["conv"], code: 72 * 1024, code_on: LONGER, registers: 140, occupancy: 3, narrow: 77, main: None, why: FOUND_AT_LENGTH, ..GEMM_SMALL },
     Bar { parts: &["recurrent_walk", "_f32"], code: 35 * 1024, threads: 256, registers: 124, occupancy: 2, narrow: 91, dynamic: Dynamic::Bytes(WALK_BYTES), main: None, why: WALK, ..GEMM_SMALL },
@@ -232,7 +238,7 @@ const BARS: &[Bar] = &[
     Bar { parts: &["statistics"], narrow: SCALARS, why: ROWS, ..POINTWISE },
     Bar { parts: &["blend"], narrow: SCALARS, why: "terms of sums stand in a table", ..POINTWISE },
     Bar { parts: &["batch_"], registers: 68, occupancy: 3, narrow: SCALARS, why: COLUMNS, ..POINTWISE },
-    Bar { parts: &["classifier_head"], registers: 104, occupancy: 2, code: 68 * 1024, narrow: SCALARS, dynamic: Dynamic::Bytes(16384), why: HEAD, ..POINTWISE },
+    Bar { parts: &["classifier_head"], registers: 104, occupancy: 2, code: 67 * 1024, narrow: 246, dynamic: Dynamic::Bytes(16384), why: HEAD, ..POINTWISE },
     Bar { parts: &["line_rows"], narrow: SCALARS, why: ROWS, ..POINTWISE },
     Bar { parts: &["_strided"], narrow: SCALARS, why: ONE_BY_ONE, ..POINTWISE },
     Bar { parts: &["cross_entropy"], registers: 64, narrow: 56, why: "labels, weights and losses are single numbers", ..POINTWISE },
