@@ -78,7 +78,7 @@ fn parse_function(text: &str) -> Option<Function> {
     Some(Function { name, code, loops })
 }
 
-/// `/*00a0*/  @P0 LDG.E R2, [R4] ;` as (never, "LDG.E", "R2, [R4]").
+/// `/*00a0*/  @P0 LDG.E R2, [R4] ;` as `(never, "LDG.E", "R2, [R4]")`.
 fn instruction(line: &str) -> Option<(bool, &str, &str)> {
     let (address, rest) = line.strip_prefix("/*")?.split_once("*/")?;
     if !address.bytes().all(|byte| byte.is_ascii_hexdigit()) {
