@@ -221,14 +221,8 @@ impl Run<'_> {
             d: y.address(),
             a: x.address(),
             b: weights.address(),
-            gather: self.image_elements(),
-            m: m as i32,
-            n: n as i32,
-            k: (self.taps() * images.channels / groups) as i32,
-            ld: outputs as i32,
-            column_tiles: divider(n.div_ceil(TILE)),
             split: split.params,
-            ..KilnConvParams::default()
+            ..self.forward_extents()
         };
         params.places = divider(places);
         if fused {
@@ -470,6 +464,21 @@ impl Run<'_> {
                     }
                 }
             }
+        }
+    }
+
+    /// The extents of a forward convolution, and where it finds elements; what it reads and writes is not yet said.
+    pub(crate) fn forward_extents(&self) -> KilnConvParams {
+        let Conv { images, outputs, groups } = self.conv;
+        let n = outputs / groups;
+        KilnConvParams {
+            gather: self.image_elements(),
+            m: (images.samples * images.spots()) as i32,
+            n: n as i32,
+            k: (self.taps() * images.channels / groups) as i32,
+            ld: outputs as i32,
+            column_tiles: divider(n.div_ceil(TILE)),
+            ..KilnConvParams::default()
         }
     }
 

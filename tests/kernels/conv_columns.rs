@@ -81,15 +81,9 @@ fn statistics(run: &Run<'_>) {
         d: y.address(),
         a: x.address(),
         b: weights.address(),
-        gather: run.image_elements(),
-        m: m as i32,
-        n: n as i32,
-        k: (run.taps() * images.channels / groups) as i32,
-        ld: outputs as i32,
-        column_tiles: divider(n.div_ceil(TILE)),
         split: split.params,
         bias: bias.address(),
-        ..KilnConvParams::default()
+        ..run.forward_extents()
     };
     params.columns.mean = found[0].address();
     params.columns.variance = found[1].address();

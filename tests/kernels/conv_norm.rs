@@ -33,18 +33,12 @@ pub(crate) fn run(run: &Run<'_>, affine: bool) {
         d: y.address(),
         a: x.address(),
         b: weights.address(),
-        gather: run.image_elements(),
-        m: m as i32,
-        n: n as i32,
-        k: (run.taps() * images.channels / groups) as i32,
-        ld: outputs as i32,
-        column_tiles: divider(n.div_ceil(TILE)),
         places: divider(images.spots()),
         split: split.params,
         mean: mean.address(),
         variance: variance.address(),
         eps: EPS,
-        ..KilnConvParams::default()
+        ..run.forward_extents()
     };
     if affine {
         (params.bias, params.residual) = (bias.address(), skip.address());
