@@ -3,7 +3,7 @@
 
 use crate::abi::*;
 use crate::abi_images::*;
-use crate::conv::{Conv, Run, ROUNDINGS, TILE};
+use crate::conv::{Conv, Run, ROUNDINGS};
 use crate::driver::divider;
 use crate::float::{Numbers, Storage};
 use crate::function::value;
