@@ -13,7 +13,7 @@ use crate::normalize::EPS;
 use crate::pooling::add;
 use crate::product::cut;
 
-const SOURCE_SCALE: f32 = 1.0;
+const SOURCE_SCALE: f32 = 0.75;
 const IGNORED: i32 = -100;
 
 /// Samples, channels, classes, places and the window's extents.
@@ -226,7 +226,10 @@ fn head(gpu: &Gpu, name: &str, storage: Storage, case: Case, fused: bool) {
                 // Within rounding of 0 either is right.
                 (true, false) | (false, true) if y[at].abs() < 1e-5 => Want::plain(passed[at]),
                 (true, _) => nothing,
-                (false, _) => Want { value: value * share, magnitude: twice * share },
+                (false, _) => {
+                    let factor = share * f64::from(SOURCE_SCALE);
+                    Want { value: value * factor, magnitude: twice * factor }
+                }
             }
         })
         .collect();
