@@ -45,7 +45,8 @@ pub(in crate::cli) struct WatchArgs {
     /// Steps between two points of the curves by step; 10 if not given
     #[arg(long, value_name = "N", requires = "tensorboard")]
     pub(in crate::cli) tensorboard_every: Option<NonZeroU64>,
-    /// Add histograms of weights, gradients and activations after every so many epochs
-    #[arg(long, value_name = "EPOCHS", requires = "tensorboard")]
-    pub(in crate::cli) histograms: Option<NonZeroU64>,
+    /// Add histograms of weights, gradients and activations after every so many epochs; if it is not said
+    /// how many, as often as leaves all of watching below 1% of the time, and after the first
+    #[arg(long, value_name = "EPOCHS", requires = "tensorboard", num_args = 0..=1)]
+    pub(in crate::cli) histograms: Option<Option<NonZeroU64>>,
 }

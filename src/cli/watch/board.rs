@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use kiln::watch::{EventFile, Histogram};
 use kiln::{DType, Result, StepLoss, Tensor};
@@ -23,9 +24,27 @@ pub(in crate::cli) struct Board {
     events: EventFile,
     /// Steps between two points.
     every: u64,
-    /// Epochs between two sets of histograms.
-    histograms: Option<NonZeroU64>,
+    /// When histograms are written; `None` is never.
+    histograms: Option<Histograms>,
 }
+
+/// When histograms are written.
+enum Histograms {
+    /// After every so many epochs.
+    Every(NonZeroU64),
+    /// As often as they are cheap beside the training.
+    Cheap(Cost),
+}
+
+/// What the sets of histograms so far took.
+#[derive(Default)]
+struct Cost {
+    /// The last one, if there is one.
+    last: Option<Duration>,
+}
+
+/// One part in so many of the time may go into watching.
+const SHARE: u32 = 100;
 
 impl Board {
     /// A board if one was asked for, of a run that has made so many updates.
@@ -35,7 +54,11 @@ impl Board {
         let first_step = if updates == 0 { 0 } else { updates + 1 };
         let events = EventFile::create(directory, first_step)?;
         let every = args.tensorboard_every.map_or(STEPS, NonZeroU64::get);
-        Ok(Some(Board { events, every, histograms: args.histograms }))
+        let histograms = args.histograms.map(|epochs| match epochs {
+            Some(epochs) => Histograms::Every(epochs),
+            None => Histograms::Cheap(Cost::default()),
+        });
+        Ok(Some(Board { events, every, histograms }))
     }
 
     /// The folder that is in that of a run if nothing else was said.
@@ -74,9 +97,19 @@ impl Board {
         self.events.flush()
     }
 
-    /// Whether histograms are due after an epoch.
-    pub(in crate::cli) fn wants_histograms(&self, epoch: usize) -> bool {
-        self.histograms.is_some_and(|every| epoch as u64 % every == 0)
+    /// Whether histograms are due after an epoch, when the run has taken so long and watching it a part
+    /// of that.
+    pub(in crate::cli) fn wants_histograms(
+        &self,
+        epoch: usize,
+        elapsed: Duration,
+        watching: Duration,
+    ) -> bool {
+        match &self.histograms {
+            None => false,
+            Some(Histograms::Every(epochs)) => epoch as u64 % *epochs == 0,
+            Some(Histograms::Cheap(cost)) => cost.permits_another(elapsed, watching),
+        }
     }
 
     /// Histograms of weights, and of gradients and activations for a batch: those of the next step, and
@@ -86,6 +119,7 @@ impl Board {
         trainer: &mut AnyTrainer,
         (x, labels): &(Vec<Tensor>, Tensor),
     ) -> Result<()> {
+        let begun = Instant::now();
         let update = trainer.updates();
         let names: Vec<String> =
             trainer.net().parameter_names().into_iter().map(String::from).collect();
@@ -106,12 +140,39 @@ impl Board {
             let tag = if *number == 1 { tag } else { format!("{tag} {number}") };
             self.histogram(&tag, update, &found.output)?;
         }
-        self.events.flush()
+        self.events.flush()?;
+        if let Some(Histograms::Cheap(cost)) = &mut self.histograms {
+            cost.last = Some(begun.elapsed());
+        }
+        Ok(())
     }
 
     fn histogram(&mut self, tag: &str, update: u64, values: &Tensor) -> Result<()> {
         let mut histogram = Histogram::default();
         histogram.add(values.values()?);
         self.events.histogram(tag, update, &histogram)
+    }
+}
+
+impl Cost {
+    /// Whether watching stays a small share of the time with one more set, which takes as long as the one
+    /// before it. The first is always written.
+    fn permits_another(&self, elapsed: Duration, watching: Duration) -> bool {
+        self.last.is_none_or(|last| watching + last <= elapsed / SHARE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cost, Duration};
+
+    #[test]
+    fn histograms_are_written_as_long_as_watching_stays_cheap() {
+        let ms = Duration::from_millis;
+        assert!(Cost::default().permits_another(ms(10), ms(9)), "the first");
+        let cost = Cost { last: Some(ms(2)) };
+        assert!(cost.permits_another(ms(1000), ms(8)));
+        assert!(!cost.permits_another(ms(1000), ms(9)));
+        assert!(!cost.permits_another(ms(100), ms(2)));
     }
 }

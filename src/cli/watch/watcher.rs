@@ -23,6 +23,8 @@ pub(in crate::cli) struct Watcher {
     warnings: Vec<Warning>,
     /// Layers and parameters that were warned about.
     told: BTreeSet<String>,
+    /// Since when it looks.
+    since: Instant,
     /// How long all of it took.
     spent: Duration,
 }
@@ -48,6 +50,7 @@ impl Watcher {
             before: None,
             warnings: vec![],
             told: BTreeSet::new(),
+            since: Instant::now(),
             spent: Duration::ZERO,
         }
     }
@@ -117,7 +120,8 @@ impl Watcher {
         }
         if let Some(board) = &mut self.board {
             board.epoch(epoch, trainer.updates(), probe.set.len())?;
-            if board.wants_histograms(epoch.epoch) {
+            let watching = self.spent + begun.elapsed();
+            if board.wants_histograms(epoch.epoch, self.since.elapsed(), watching) {
                 board.histograms(trainer, &probe.samples(0, probe.batch)?)?;
             }
         }
