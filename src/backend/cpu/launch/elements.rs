@@ -37,7 +37,13 @@ impl Launch<'_> {
 
     pub(super) fn transpose(mut self, extents: [usize; 3]) -> Result<()> {
         let x = self.operands.reads[0].words();
-        simd::transpose(&self.engine.pool, extents, x, write(&mut self.operands, 0)?);
+        simd::transpose(
+            &self.engine.pool,
+            self.engine.isa,
+            extents,
+            x,
+            write(&mut self.operands, 0)?,
+        );
         Ok(())
     }
 }

@@ -38,7 +38,10 @@ fn shifted<V: Vector>(x: V, quarters: f32, exact: fn(f64) -> f64) -> V {
     let is_near = V::splat(MOST).greater(x.abs());
     let near = V::select(is_near, x, V::splat(0.0));
     let turned = near.mul(V::splat(std::f32::consts::FRAC_2_PI)).round();
-    let r = QUARTER.iter().fold(near, |r, &part| turned.mul_add(V::splat(-part), r));
+    let mut r = near;
+    for part in QUARTER {
+        r = turned.mul_add(V::splat(-part), r);
+    }
     let square = r.mul(r);
     let sine = polynomial(&SIN, square).mul(square).mul_add(r, r);
     let half = square.mul_add(V::splat(-0.5), V::splat(1.0));
@@ -55,18 +58,21 @@ fn shifted<V: Vector>(x: V, quarters: f32, exact: fn(f64) -> f64) -> V {
     let far = V::select(is_near, V::splat(0.0), V::splat(1.0));
     match far.non_zero_bits() {
         0 => result,
-        bits => one_by_one(x, result, bits, exact),
+        bits => {
+            let lanes = one_by_one(x.lanes(), result.lanes(), bits, exact);
+            // SAFETY: the array holds at least as many values as a vector.
+            unsafe { V::load(lanes.as_ptr()) }
+        }
     }
 }
 
 /// `exact` of the lanes whose bits are set, in place of the result.
 #[cold]
 #[inline(never)]
-fn one_by_one<V: Vector>(x: V, result: V, bits: u32, exact: fn(f64) -> f64) -> V {
-    let (x, mut lanes) = (x.lanes(), result.lanes());
-    for lane in (0..V::LANES).filter(|lane| bits >> lane & 1 != 0) {
-        lanes[lane] = exact(f64::from(x[lane])) as f32;
+fn one_by_one(x: [f32; 16], result: [f32; 16], bits: u32, exact: fn(f64) -> f64) -> [f32; 16] {
+    let mut lanes = result;
+    for (lane, x) in x.into_iter().enumerate().filter(|(lane, _)| bits >> lane & 1 != 0) {
+        lanes[lane] = exact(f64::from(x)) as f32;
     }
-    // SAFETY: the array holds at least as many values as a vector.
-    unsafe { V::load(lanes.as_ptr()) }
+    lanes
 }

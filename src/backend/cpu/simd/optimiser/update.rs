@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Optimiser updates: PyTorch's rules with every scalar worked out beforehand.
 
+mod adam;
+
 use super::average::{Average, AverageTarget};
 use super::base::{dispatch, for_each_vector, load, store, store_as, Isa, Kernel, Vector, LINE};
 use super::{split_by, Pool, Stores};
@@ -273,72 +275,6 @@ impl Target {
                     Nesterov::On => ahead.mul_add(buffer, slope),
                 };
                 self.put(stores, rate.mul_add(step, value), at, lanes);
-            }
-        });
-    }
-
-    #[inline(always)]
-    unsafe fn adam<V: Vector>(&self, gradient: &[f32], stores: Stores) {
-        let UpdateRule::Adam { decay, .. } = self.rule else { return };
-        let scale = V::splat(self.scale);
-        // SAFETY: the caller's.
-        unsafe {
-            match decay {
-                // Multiplying by 1 and adding 0 would cost a training step 1 % (Zen 4).
-                Decay::Coupled(0.0) if self.scale == 1.0 => {
-                    self.adam_with::<V>(gradient, stores, |_, slope| slope, |value| value);
-                }
-                Decay::Coupled(0.0) => {
-                    let slope = |_, slope: V| slope.mul(scale);
-                    self.adam_with::<V>(gradient, stores, slope, |value| value);
-                }
-                Decay::Coupled(decay) => {
-                    let decay = V::splat(decay);
-                    let slope = |value: V, slope: V| decay.mul_add(value, slope.mul(scale));
-                    self.adam_with::<V>(gradient, stores, slope, |value| value);
-                }
-                Decay::Decoupled(factor) => {
-                    let factor = V::splat(factor);
-                    let slope = |_, slope: V| slope.mul(scale);
-                    self.adam_with::<V>(gradient, stores, slope, |value| value.mul(factor));
-                }
-            }
-        }
-    }
-
-    /// Adam, given how value and gradient make the slope, and what the decay leaves of the value.
-    ///
-    /// # Safety
-    /// As [`Target::apply`].
-    #[inline(always)]
-    unsafe fn adam_with<V: Vector>(
-        &self,
-        gradient: &[f32],
-        stores: Stores,
-        slope: impl Fn(V, V) -> V,
-        kept: impl Fn(V) -> V,
-    ) {
-        let UpdateRule::Adam { decays, shares, step_size, inv_sqrt_bias2, eps, .. } = self.rule
-        else {
-            return;
-        };
-        let ([keep1, keep2], [add1, add2]) = (decays.map(V::splat), shares.map(V::splat));
-        let (size, correction, eps) =
-            (V::splat(-step_size), V::splat(inv_sqrt_bias2), V::splat(eps));
-        for_each_vector!(V, gradient.len(), |at, lanes| {
-            // SAFETY: the caller's; there are two moments.
-            unsafe {
-                let value = load::<V>(self.values.add(at), lanes);
-                let slope = slope(value, load::<V>(gradient.as_ptr().add(at), lanes));
-                let first = load::<V>(self.first.add(at), lanes);
-                let second = load::<V>(self.second.add(at), lanes);
-                let first = keep1.mul_add(first, add1.mul(slope));
-                let second = keep2.mul_add(second, add2.mul(slope.mul(slope)));
-                store(first, self.first.add(at), lanes);
-                store(second, self.second.add(at), lanes);
-                let denominator = second.sqrt().mul_add(correction, eps);
-                let value = size.mul_add(first.div(denominator), kept(value));
-                self.put(stores, value, at, lanes);
             }
         });
     }

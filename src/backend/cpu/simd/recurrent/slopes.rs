@@ -155,7 +155,9 @@ unsafe fn lstm<V: Vector>(mut row: Row<'_>, before: Option<&[f32]>, dc: &mut [f3
         // SAFETY: the caller's; `lanes` stops at the last unit.
         unsafe {
             let dy = row.gradient::<V>(at, lanes);
-            let [i, f, g, o, c] = [0, 1, 2, 3, 4].map(|block| row.saved::<V>(block, at, lanes));
+            let (i, f) = (row.saved::<V>(0, at, lanes), row.saved::<V>(1, at, lanes));
+            let (g, o) = (row.saved::<V>(2, at, lanes), row.saved::<V>(3, at, lanes));
+            let c = row.saved::<V>(4, at, lanes);
             let reached = math::tanh(c);
             let before = or_zero::<V>(before, at, lanes);
             let through = dy.mul(o).mul(one.sub(reached).mul(one.add(reached)));
@@ -180,7 +182,8 @@ unsafe fn gru<V: Vector>(mut row: Row<'_>, before: Option<&[f32]>, recurrent: &m
         // SAFETY: the caller's; `lanes` stops at the last unit.
         unsafe {
             let dy = row.gradient::<V>(at, lanes);
-            let [r, z, n, h] = [0, 1, 2, 3].map(|block| row.saved::<V>(block, at, lanes));
+            let (r, z) = (row.saved::<V>(0, at, lanes), row.saved::<V>(1, at, lanes));
+            let (n, h) = (row.saved::<V>(2, at, lanes), row.saved::<V>(3, at, lanes));
             let before = or_zero::<V>(before, at, lanes);
             let dn = dy.mul(one.sub(z)).mul(one.sub(n).mul(one.add(n)));
             let dr = dn.mul(h).mul(r.mul(one.sub(r)));

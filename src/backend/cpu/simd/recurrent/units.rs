@@ -67,8 +67,7 @@ impl Kernel for Step<'_> {
                 match self.cell {
                     Cell::Lstm => lstm::<V>(each, &mut self.cells[row * units..][..units]),
                     Cell::Gru => gru::<V>(each),
-                    Cell::Tanh => elman::<V>(each, math::tanh),
-                    Cell::Relu => elman::<V>(each, |x| V::splat(0.0).max(x)),
+                    Cell::Tanh | Cell::Relu => elman::<V>(each, self.cell),
                 }
             }
         }
@@ -101,6 +100,16 @@ impl Row<'_> {
     unsafe fn input<V: Vector>(&self, block: usize, at: usize, lanes: usize) -> V {
         // SAFETY: the caller's.
         unsafe { load::<V>(self.x.as_ptr().add(block * self.hidden.len() + at), lanes) }
+    }
+
+    /// A block's sums.
+    ///
+    /// # Safety
+    /// As [`Row::recurrent`].
+    #[inline(always)]
+    unsafe fn sum<V: Vector>(&self, block: usize, at: usize, lanes: usize) -> V {
+        // SAFETY: the caller's.
+        unsafe { self.input::<V>(block, at, lanes).add(self.recurrent(block, at, lanes)) }
     }
 
     /// Saves a block's values, if anything is saved.
@@ -141,10 +150,10 @@ unsafe fn lstm<V: Vector>(mut row: Row<'_>, cells: &mut [f32]) {
     for_each_vector!(V, cells.len(), |at, lanes| {
         // SAFETY: the caller's; `lanes` stops at the last unit.
         unsafe {
-            let [i, f, g, o] = [0, 1, 2, 3]
-                .map(|block| row.input::<V>(block, at, lanes).add(row.recurrent(block, at, lanes)));
-            let [i, f, o] = [i, f, o].map(math::sigmoid);
-            let g = math::tanh(g);
+            let i = math::sigmoid(row.sum::<V>(0, at, lanes));
+            let f = math::sigmoid(row.sum::<V>(1, at, lanes));
+            let g = math::tanh(row.sum::<V>(2, at, lanes));
+            let o = math::sigmoid(row.sum::<V>(3, at, lanes));
             let cell = load::<V>(cells.as_ptr().add(at), lanes);
             let cell = f.mul_add(cell, i.mul(g));
             store(cell, cells.as_mut_ptr().add(at), lanes);
@@ -161,9 +170,8 @@ unsafe fn gru<V: Vector>(mut row: Row<'_>) {
     for_each_vector!(V, row.hidden.len(), |at, lanes| {
         // SAFETY: the caller's; `lanes` stops at the last unit.
         unsafe {
-            let [r, z] = [0, 1]
-                .map(|block| row.input::<V>(block, at, lanes).add(row.recurrent(block, at, lanes)))
-                .map(math::sigmoid);
+            let r = math::sigmoid(row.sum::<V>(0, at, lanes));
+            let z = math::sigmoid(row.sum::<V>(1, at, lanes));
             let h = row.recurrent::<V>(2, at, lanes);
             let n = math::tanh(r.mul_add(h, row.input(2, at, lanes)));
             let before = load::<V>(row.hidden.as_ptr().add(at), lanes);
@@ -176,12 +184,16 @@ unsafe fn gru<V: Vector>(mut row: Row<'_>) {
 /// # Safety
 /// The row has one block of sums.
 #[inline(always)]
-unsafe fn elman<V: Vector>(mut row: Row<'_>, function: impl Fn(V) -> V) {
+unsafe fn elman<V: Vector>(mut row: Row<'_>, cell: Cell) {
     for_each_vector!(V, row.hidden.len(), |at, lanes| {
         // SAFETY: the caller's; `lanes` stops at the last unit.
         unsafe {
-            let sum = row.input::<V>(0, at, lanes).add(row.recurrent(0, at, lanes));
-            row.put(at, lanes, function(sum));
+            let sum = row.sum::<V>(0, at, lanes);
+            let value = match cell {
+                Cell::Relu => V::splat(0.0).max(sum),
+                _ => math::tanh(sum),
+            };
+            row.put(at, lanes, value);
         }
     });
 }

@@ -2,7 +2,9 @@
 //! Boxes copied and elements chosen, against plain loops over indices, with any number of threads.
 
 use super::{everywhere, noise, pool};
-use crate::backend::cpu::simd::{blend, copy, gather, gather_gradient, take, take_gradient};
+use crate::backend::cpu::simd::{
+    blend, copy, gather, gather_gradient, take, take_gradient, transpose,
+};
 use crate::kernel::{Picks, Piece, Stretch};
 use crate::op::{Blend, Term};
 
@@ -148,4 +150,22 @@ fn weighted_sums_are_those_of_a_loop() {
             }
         });
     }
+}
+
+#[test]
+fn rows_become_columns() {
+    everywhere(|pool, isa| {
+        for extents in [[1, 1, 1], [3, 7, 5], [2, 8, 16], [2, 17, 33], [1, 16, 48], [2, 40, 16]] {
+            let [matrices, rows, columns] = extents;
+            let x: Vec<f32> = (0..matrices * rows * columns).map(|value| value as f32).collect();
+            let mut y = vec![f32::NAN; x.len()];
+            transpose(pool, isa, extents, &x, &mut y);
+            for (at, value) in y.into_iter().enumerate() {
+                let (matrix, rest) = (at / (rows * columns), at % (rows * columns));
+                let (column, row) = (rest / rows, rest % rows);
+                let expected = x[(matrix * rows + row) * columns + column];
+                assert_eq!(value, expected, "{extents:?}, {isa}: element {at}");
+            }
+        }
+    });
 }

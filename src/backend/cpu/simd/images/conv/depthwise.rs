@@ -243,7 +243,7 @@ impl Kernel for Sum<'_> {
                 // SAFETY: the caller's; the scratch holds all taps.
                 let of_image = unsafe {
                     of_image.write_bytes(0, len);
-                    self.image::<V>(sample, of_image);
+                    V::enter(OfImage { sum: &self, sample, sums: of_image });
                     std::slice::from_raw_parts(of_image, len)
                 };
                 let sums = totals.iter_mut().zip(of_image);
@@ -254,6 +254,23 @@ impl Kernel for Sum<'_> {
             // SAFETY: the caller's.
             unsafe { *self.job.sums.add(self.to + at) = total as f32 };
         }
+    }
+}
+
+/// The sums of one image, which are added to `sums`.
+struct OfImage<'a> {
+    sum: &'a Sum<'a>,
+    sample: usize,
+    sums: *mut f32,
+}
+
+impl Kernel for OfImage<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        // SAFETY: the caller's.
+        unsafe { self.sum.image::<V>(self.sample, self.sums) }
     }
 }
 

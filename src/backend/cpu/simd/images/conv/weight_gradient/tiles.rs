@@ -106,7 +106,7 @@ impl Share<'_> {
             with_room(&PACKED, band[0].len() * band[1].len() * width, |packed| {
                 // SAFETY: the caller's; the scratch holds the band.
                 unsafe {
-                    self.pack::<V>((group, panel), &band, packed);
+                    V::enter(Pack { share: self, group, panel, band: &band, to: packed });
                     let block = Block { group, band, width, packed, sums };
                     self.band::<V>(&block, tiles.clone(), number == bands.start, segments);
                 }
@@ -158,39 +158,6 @@ impl Share<'_> {
                 }
             }
             reductions::add_chain(&mut sums[at..at + lanes], &sum.lanes());
-        }
-    }
-
-    /// Copies a panel of a band's gradients to `[pixel][width]` with zeros as padding.
-    ///
-    /// # Safety
-    /// As the share's own kernel; `packed` holds the band.
-    #[inline(always)]
-    unsafe fn pack<V: Vector>(
-        &self,
-        (group, panel): (usize, usize),
-        band: &[Range<usize>; 2],
-        packed: *mut f32,
-    ) {
-        let job = self.job;
-        let outputs = job.shape.outputs_of_group();
-        let first = panel * PANEL;
-        let real = (outputs - first).min(PANEL);
-        let width = job.width(panel);
-        let places = job.shape.extents[2].places;
-        let mut to = packed;
-        for row in band[0].clone() {
-            let pixel = row * places + band[1].start;
-            let from = job.dy.wrapping_add(pixel * job.shape.outputs + group * outputs + first);
-            for column in 0..band[1].len() {
-                let from = from.wrapping_add(column * job.shape.outputs);
-                for at in (0..width).step_by(V::LANES) {
-                    let lanes = real.saturating_sub(at).min(V::LANES);
-                    // SAFETY: the caller's; lanes stop at the last real channel.
-                    unsafe { load::<V>(from.wrapping_add(at), lanes).store(to.add(at)) };
-                }
-                to = to.wrapping_add(width);
-            }
         }
     }
 
@@ -246,6 +213,43 @@ impl Share<'_> {
                 }
             }
         });
+    }
+}
+
+/// Copies a panel of a band's gradients to `[pixel][width]` with zeros as padding.
+struct Pack<'a> {
+    share: &'a Share<'a>,
+    group: usize,
+    panel: usize,
+    band: &'a [Range<usize>; 2],
+    /// Room for the band.
+    to: *mut f32,
+}
+
+impl Kernel for Pack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Pack { share: &Share { job, .. }, group, panel, band, mut to } = self;
+        let outputs = job.shape.outputs_of_group();
+        let first = panel * PANEL;
+        let real = (outputs - first).min(PANEL);
+        let width = job.width(panel);
+        let places = job.shape.extents[2].places;
+        for row in band[0].clone() {
+            let pixel = row * places + band[1].start;
+            let from = job.dy.wrapping_add(pixel * job.shape.outputs + group * outputs + first);
+            for column in 0..band[1].len() {
+                let from = from.wrapping_add(column * job.shape.outputs);
+                for at in (0..width).step_by(V::LANES) {
+                    let lanes = real.saturating_sub(at).min(V::LANES);
+                    // SAFETY: the caller's; lanes stop at the last real channel.
+                    unsafe { load::<V>(from.wrapping_add(at), lanes).store(to.add(at)) };
+                }
+                to = to.wrapping_add(width);
+            }
+        }
     }
 }
 

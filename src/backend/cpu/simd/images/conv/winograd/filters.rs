@@ -4,7 +4,7 @@
 use super::super::sweep::{Axis, Mixing, Sweep};
 use super::base::{dispatch, Isa, Kernel, SharedSlice, Vector};
 use super::products::{HALF_PANEL, PANEL};
-use super::transforms::{both, of_filter, POINTS, TAPS};
+use super::transforms::{both, FilterToPoints, POINTS, TAPS};
 use super::{split, Pool, PRODUCTS};
 
 /// Where transformed filters lie: `[panel][product][channel of the source][channel of the target]`,
@@ -102,7 +102,7 @@ impl Kernel for Panel<'_> {
                     // SAFETY: so many lanes, just taken.
                     unsafe { V::load(from.as_ptr()) }
                 };
-                both::<V, TAPS, POINTS>(of_filter, from, |row, column, value| {
+                both::<V, FilterToPoints, TAPS, POINTS>(from, |row, column, value| {
                     let product = row * POINTS + column;
                     let to = to.wrapping_add((product * sources + source) * self.width + at);
                     // SAFETY: the panel holds all products of all channels.

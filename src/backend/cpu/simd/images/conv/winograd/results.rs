@@ -8,7 +8,7 @@ use super::filters::Filters;
 use super::products::PANEL;
 use super::squares::{product_len, products_len, Grid, Images, OfSource, Place, Square};
 use super::tail::{ConvTail, Spot};
-use super::transforms::{both, to_result, POINTS, RESULTS};
+use super::transforms::{both, PointsToResults, POINTS, RESULTS};
 use super::{split, with_room, Pool, CHANNELS, PRODUCTS};
 use std::cell::RefCell;
 use std::ops::Range;
@@ -316,7 +316,7 @@ impl Kernel for Results<'_> {
                 unsafe { V::load(from.wrapping_add((row * POINTS + column) * product)) }
             };
             let results = &mut results[vector];
-            both::<V, POINTS, RESULTS>(to_result, products, |row, column, value| {
+            both::<V, PointsToResults, POINTS, RESULTS>(products, |row, column, value| {
                 results[row][column] = value;
             });
         }

@@ -2,7 +2,7 @@
 //! Squares of images, and what they become when they are transformed.
 
 use super::base::{load, Kernel, Vector};
-use super::transforms::{both, of_gradient, of_source, POINTS, RESULTS};
+use super::transforms::{both, GradientToPoints, SourceToPoints, POINTS, RESULTS};
 use super::{CHANNELS, PRODUCTS};
 
 /// Images of so many pixels and channels.
@@ -78,7 +78,7 @@ impl Kernel for OfSource {
             let from = |row: usize, column: usize| unsafe {
                 window.load::<V>(&images, image, [row, column], channel, lanes)
             };
-            both::<V, POINTS, POINTS>(of_source, from, |row, column, value| {
+            both::<V, SourceToPoints, POINTS, POINTS>(from, |row, column, value| {
                 let product = (row * POINTS + column) * place.product;
                 // SAFETY: the caller's.
                 unsafe { value.store(to.wrapping_add(product)) };
@@ -111,7 +111,7 @@ impl Kernel for OfGradient {
             let from = |row: usize, column: usize| unsafe {
                 window.load::<V>(&images, square.image, [row, column], channel, lanes)
             };
-            both::<V, RESULTS, POINTS>(of_gradient, from, |row, column, value| {
+            both::<V, GradientToPoints, RESULTS, POINTS>(from, |row, column, value| {
                 let product = (row * POINTS + column) * place.product;
                 // SAFETY: the caller's.
                 unsafe { value.store(place.to.wrapping_add(product + at)) };

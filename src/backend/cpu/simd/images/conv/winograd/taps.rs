@@ -4,7 +4,7 @@
 use super::super::direct::with_rows;
 use super::base::{Kernel, Vector};
 use super::products::{add_chain, Factors};
-use super::transforms::{both, to_filter, POINTS, TAPS};
+use super::transforms::{both, PointsToFilter, POINTS, TAPS};
 
 /// One of the products, of some inputs and a panel.
 pub(super) struct Multiply {
@@ -88,7 +88,7 @@ impl Kernel for Taps {
                     // SAFETY: the caller's.
                     unsafe { V::load(products.wrapping_add(row * width + at)) }
                 };
-                both::<V, POINTS, TAPS>(to_filter, product, |row, column, value| {
+                both::<V, PointsToFilter, POINTS, TAPS>(product, |row, column, value| {
                     let tap = (row * TAPS + column) * inputs + input;
                     // SAFETY: the caller's.
                     unsafe { value.store(to.wrapping_add(tap * width + at)) };

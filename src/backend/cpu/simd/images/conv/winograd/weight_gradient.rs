@@ -281,14 +281,8 @@ impl Block<'_> {
         }
         // At point 1 of both extents a square's gradients are multiplied by 1 and added up.
         let ones = self.gradients.wrapping_add((POINTS + 1) * of_gradients);
-        for at in (0..width).step_by(V::LANES) {
-            let mut sum = V::splat(0.0);
-            for square in 0..self.squares.len() {
-                // SAFETY: the caller's; the squares were just stored.
-                sum = sum.add(unsafe { V::load(ones.wrapping_add(square * width + at)) });
-            }
-            reductions::add_chain(&mut bias[at..at + V::LANES], &sum.lanes());
-        }
+        // SAFETY: the caller's; the squares were just stored.
+        unsafe { V::enter(Columns { from: ones, width, rows: self.squares.len(), sums: bias }) };
         for product in 0..PRODUCTS {
             let mut input = 0;
             while input < job.x.channels {
@@ -310,6 +304,30 @@ impl Block<'_> {
                 unsafe { multiply.run::<V>(rows) };
                 input += rows;
             }
+        }
+    }
+}
+
+/// Columns of a matrix, added to sums.
+struct Columns<'a> {
+    from: *const f32,
+    width: usize,
+    rows: usize,
+    sums: &'a mut [f64],
+}
+
+impl Kernel for Columns<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        for at in (0..self.width).step_by(V::LANES) {
+            let mut sum = V::splat(0.0);
+            for row in 0..self.rows {
+                // SAFETY: the caller's: the matrix has so many rows of whole vectors.
+                sum = sum.add(unsafe { V::load(self.from.wrapping_add(row * self.width + at)) });
+            }
+            reductions::add_chain(&mut self.sums[at..at + V::LANES], &sum.lanes());
         }
     }
 }
