@@ -4,7 +4,7 @@
 use super::base::{dispatch, for_each_vector, load, store, LongSum};
 use super::base::{Isa, Kernel, SharedSlice, Vector};
 use super::reductions::add_chain;
-use super::{each_columns, split, Groups, Matrix, Pool, Statistics, Sums};
+use super::{each_columns, split, Groups, Matrix, Pool, Statistics, Sums, SIDE_BY_SIDE};
 use std::ops::Range;
 
 /// `dx = dy * gamma / sqrt(variance + eps)`, and the sums that are the other gradients.
@@ -125,25 +125,27 @@ impl BlockGradients<'_> {
             let rows = self.matrix.block(block);
             let (x, dy) =
                 (&self.matrix.x[rows.start * columns..], &self.dy[rows.start * columns..]);
-            let dx = self.dx[(rows.start - first) * columns..].as_mut_ptr();
-            for_each_vector!(V, columns, |column, lanes| {
-                // SAFETY: the block has so many rows and columns, and there is a number for each column.
-                unsafe {
-                    let mean = load::<V>(self.mean.as_ptr().add(column), lanes);
-                    let scale = load::<V>(self.scale.as_ptr().add(column), lanes);
-                    let (mut sum, mut product) = (V::splat(0.0), V::splat(0.0));
-                    for row in 0..rows.len() {
-                        let at = row * columns + column;
-                        let dy = load::<V>(dy.as_ptr().add(at), lanes);
-                        let centred = load::<V>(x.as_ptr().add(at), lanes).sub(mean);
-                        store(dy.mul(scale), dx.add(at), lanes);
-                        sum = sum.add(dy);
-                        product = dy.mul_add(centred, product);
-                    }
-                    store(sum, of_dy.as_mut_ptr().add(column), lanes);
-                    store(product, of_product.as_mut_ptr().add(column), lanes);
+            let block = Block {
+                rows: rows.len(),
+                columns,
+                lines: [self.mean.as_ptr(), self.scale.as_ptr()],
+                from: [x.as_ptr(), dy.as_ptr()],
+                dx: self.dx[(rows.start - first) * columns..].as_mut_ptr(),
+                sums: [of_dy.as_mut_ptr(), of_product.as_mut_ptr()],
+            };
+            // SAFETY: the block has so many rows and columns, and there is a number for each column.
+            unsafe {
+                let mut at = 0;
+                while at + SIDE_BY_SIDE * V::LANES <= columns {
+                    block.run::<V, SIDE_BY_SIDE>(at, V::LANES);
+                    at += SIDE_BY_SIDE * V::LANES;
                 }
-            });
+                while at < columns {
+                    let lanes = V::LANES.min(columns - at);
+                    block.run::<V, 1>(at, lanes);
+                    at += lanes;
+                }
+            }
         }
     }
 
@@ -169,6 +171,55 @@ impl BlockGradients<'_> {
                 }
             });
             (sums[0], sums[1]) = (of_dy.sum(), of_product.sum());
+        }
+    }
+}
+
+/// Rows whose columns are summed up.
+struct Block {
+    rows: usize,
+    columns: usize,
+    /// Mean and scale of each column.
+    lines: [*const f32; 2],
+    /// `x` and `dy`.
+    from: [*const f32; 2],
+    dx: *mut f32,
+    /// Of each column the sums of `dy` and of `dy * (x - mean)`.
+    sums: [*mut f32; 2],
+}
+
+impl Block {
+    /// `N` vectors of columns from `column` on.
+    ///
+    /// # Safety
+    /// All that is pointed to has these columns; with more than one vector all lanes.
+    #[inline(always)]
+    unsafe fn run<V: Vector, const N: usize>(&self, column: usize, lanes: usize) {
+        let [x, dy] = self.from;
+        let (mut mean, mut scale) = ([V::splat(0.0); N], [V::splat(0.0); N]);
+        let (mut sum, mut product) = ([V::splat(0.0); N], [V::splat(0.0); N]);
+        // SAFETY: the caller's.
+        unsafe {
+            for vector in 0..N {
+                let at = column + vector * V::LANES;
+                mean[vector] = load(self.lines[0].add(at), lanes);
+                scale[vector] = load(self.lines[1].add(at), lanes);
+            }
+            for row in 0..self.rows {
+                for vector in 0..N {
+                    let at = row * self.columns + column + vector * V::LANES;
+                    let dy = load::<V>(dy.add(at), lanes);
+                    let centred = load::<V>(x.add(at), lanes).sub(mean[vector]);
+                    store(dy.mul(scale[vector]), self.dx.add(at), lanes);
+                    sum[vector] = sum[vector].add(dy);
+                    product[vector] = dy.mul_add(centred, product[vector]);
+                }
+            }
+            for vector in 0..N {
+                let at = column + vector * V::LANES;
+                store(sum[vector], self.sums[0].add(at), lanes);
+                store(product[vector], self.sums[1].add(at), lanes);
+            }
         }
     }
 }

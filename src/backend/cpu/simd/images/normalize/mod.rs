@@ -20,6 +20,9 @@ use std::ops::Range;
 const BLOCK_ELEMENTS: usize = 4096;
 const BLOCK_ROWS: usize = 256;
 
+/// Vectors of columns whose sums grow side by side: a single one would wait for its own last addition.
+const SIDE_BY_SIDE: usize = 4;
+
 /// Which elements of a matrix belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Groups {

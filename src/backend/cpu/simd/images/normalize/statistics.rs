@@ -3,7 +3,7 @@
 
 use super::base::{dispatch, for_each_vector, load, store, LongSum};
 use super::base::{Isa, Kernel, SharedSlice, Vector};
-use super::{each_columns, split, Groups, Matrix, Pool};
+use super::{each_columns, split, Groups, Matrix, Pool, SIDE_BY_SIDE};
 use std::ops::Range;
 
 /// Mean and biased variance of each group.
@@ -89,26 +89,62 @@ impl Kernel for BlockMoments<'_> {
         let of_blocks = self.moments.chunks_exact_mut((2 * columns).max(1));
         for (block, moments) in self.blocks.clone().zip(of_blocks) {
             let rows = self.matrix.block(block);
-            let count = V::splat(rows.len() as f32);
             let (means, squares) = moments.split_at_mut(columns);
-            for_each_vector!(V, columns, |at, lanes| {
-                // SAFETY: rows, means and squares have so many columns.
-                unsafe {
-                    let value = |row| load::<V>(self.matrix.row(row).as_ptr().add(at), lanes);
-                    let mut sum = V::splat(0.0);
-                    for row in rows.clone() {
-                        sum = sum.add(value(row));
-                    }
-                    let mean = sum.div(count);
-                    let mut square = V::splat(0.0);
-                    for row in rows.clone() {
-                        let off = value(row).sub(mean);
-                        square = off.mul_add(off, square);
-                    }
-                    store(mean, means.as_mut_ptr().add(at), lanes);
-                    store(square, squares.as_mut_ptr().add(at), lanes);
+            let to = [means.as_mut_ptr(), squares.as_mut_ptr()];
+            // SAFETY: rows, means and squares have so many columns.
+            unsafe {
+                let mut at = 0;
+                while at + SIDE_BY_SIDE * V::LANES <= columns {
+                    self.matrix.moments::<V, SIDE_BY_SIDE>(&rows, at, V::LANES, to);
+                    at += SIDE_BY_SIDE * V::LANES;
                 }
-            });
+                while at < columns {
+                    let lanes = V::LANES.min(columns - at);
+                    self.matrix.moments::<V, 1>(&rows, at, lanes, to);
+                    at += lanes;
+                }
+            }
+        }
+    }
+}
+
+impl Matrix<'_> {
+    /// Mean and sum of squares around it of some rows, of `N` vectors of columns from `at` on.
+    ///
+    /// # Safety
+    /// The rows, and what `to` points to, have these columns; with more than one vector all lanes.
+    #[inline(always)]
+    unsafe fn moments<V: Vector, const N: usize>(
+        &self,
+        rows: &Range<usize>,
+        at: usize,
+        lanes: usize,
+        to: [*mut f32; 2],
+    ) {
+        let count = V::splat(rows.len() as f32);
+        let (mut mean, mut square) = ([V::splat(0.0); N], [V::splat(0.0); N]);
+        // SAFETY: the caller's.
+        unsafe {
+            for row in rows.clone() {
+                let from = self.row(row).as_ptr().add(at);
+                for (vector, sum) in mean.iter_mut().enumerate() {
+                    *sum = sum.add(load(from.add(vector * V::LANES), lanes));
+                }
+            }
+            for sum in &mut mean {
+                *sum = sum.div(count);
+            }
+            for row in rows.clone() {
+                let from = self.row(row).as_ptr().add(at);
+                for vector in 0..N {
+                    let off = load::<V>(from.add(vector * V::LANES), lanes).sub(mean[vector]);
+                    square[vector] = off.mul_add(off, square[vector]);
+                }
+            }
+            for vector in 0..N {
+                store(mean[vector], to[0].add(at + vector * V::LANES), lanes);
+                store(square[vector], to[1].add(at + vector * V::LANES), lanes);
+            }
         }
     }
 }
