@@ -35,9 +35,9 @@ pub(crate) fn simple(p: &Scope) -> Box<dyn Module> {
 /// line; where that says nothing, it is short enough for all benches to end within a quarter of an hour.
 pub(crate) fn criterion(unit: Unit, peaks: Peaks) -> Criterion<Rates> {
     Criterion::default()
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_millis(1500))
-        .sample_size(30)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_millis(1000))
+        .sample_size(20)
         .with_measurement(Rates::of(unit, peaks))
         .configure_from_args()
 }

@@ -20,6 +20,20 @@ const OTHERWISE: &str = r#"XTASK peer $1 | sed -u 's/"loss":[0-9.]*/"loss":99.0/
 /// It hears a question and never answers; what it started meanwhile tells that it lives.
 const SILENT: &str = r#"echo '{"ready": true, "version": "1"}'; read question
 while sleep 0.1; do echo alive >> "$(dirname "$0")/signs"; done & wait"#;
+/// kiln, if it took no masks.
+const WITHOUT_MASKS: &str = r#"cd "$(dirname "$0")" && mkfifo questions answers
+XTASK peer $1 < questions > answers & exec 3> questions 4< answers
+read -r greeting <&4; echo "$greeting"
+while read -r what case more; do
+    if [ $what = check ] && grep -q mask.dropout "$more/batch.safetensors"; then
+        echo '{"masks": "none"}'
+    else
+        echo "$what $case $more" >&3; read -r answer <&4; echo "$answer"
+    fi
+done"#;
+/// It claims to have made a step and shows nothing.
+const EMPTY_HANDED: &str = r#"echo '{"ready": true, "version": "1"}'; while read question; do
+echo '{"loss": 1, "step_median_ms": 1, "step_p99_ms": 1}'; done"#;
 const WITHOUT_TORCH: &str = "echo \"ModuleNotFoundError: No module named 'torch'\" >&2; exit 1";
 
 /// A program of a few lines.
@@ -117,6 +131,24 @@ fn a_peer_that_never_answers_is_ended_with_what_it_started() {
     let last = signs();
     std::thread::sleep(std::time::Duration::from_millis(500));
     assert_eq!(signs(), last, "something that the peer started lives on");
+}
+
+#[test]
+fn what_takes_no_masks_is_compared_without_dropout() {
+    let folder = tempfile::tempdir().expect("a folder");
+    program(folder.path(), "peer-burn", WITHOUT_MASKS);
+    program(folder.path(), "peer-candle", EMPTY_HANDED);
+    let output = peers(folder.path(), "a64sgd", &["--json"]);
+    assert!(output.status.success(), "{}", complaints(&output));
+    let rows = rows(&output);
+    let burn = of(&rows, "burn")[0];
+    assert!(burn["compared"] == "with p = 0" && burn["ratio"].is_number(), "{burn}");
+    let candle = of(&rows, "candle")[0];
+    let why = candle["differs"].as_str().expect("a difference");
+    assert!(
+        why.starts_with("it left no after.safetensors: ") && candle["ratio"].is_null(),
+        "{why}"
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ pub(crate) mod case;
 mod check;
 pub(crate) mod cost;
 mod monte_carlo;
-mod network;
+pub(crate) mod network;
 pub(crate) mod peer;
 mod process;
 pub(crate) mod program;

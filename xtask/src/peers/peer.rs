@@ -40,6 +40,14 @@ pub(crate) struct StepTime {
     pub(crate) worked: Option<f64>,
 }
 
+/// What came of a peer's step under kiln's masks.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stepped {
+    Loss(f64),
+    /// None: its library cannot take masks.
+    TakesNoMasks,
+}
+
 /// A running peer; it ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -99,10 +107,13 @@ impl Peer {
     }
 
     /// Makes one step from the state in a directory, leaves the result there, and tells the loss.
-    pub(super) fn step(&mut self, case: &str, directory: &Path) -> Result<f64> {
+    pub(super) fn step(&mut self, case: &str, directory: &Path) -> Result<Stepped> {
         let answer = self.ask(&format!("check {case} {}", directory.display()))?;
-        let loss = answer["loss"].as_f64();
-        loss.ok_or_else(|| format!("the peer: expected a loss, got {}", shown(&answer)).into())
+        match (answer["loss"].as_f64(), answer["masks"].as_str()) {
+            (Some(loss), _) => Ok(Stepped::Loss(loss)),
+            (None, Some("none")) => Ok(Stepped::TakesNoMasks),
+            _ => Err(format!("the peer: expected a loss, got {}", shown(&answer)).into()),
+        }
     }
 
     /// Ends a peer that may listen no more.
