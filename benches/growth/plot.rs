@@ -52,8 +52,10 @@ pub(crate) fn draw(axis: Axis, series: &[Series]) -> Result<String, Failed> {
                 series.points.iter().map(move |point| (point.size as f64, value(point)))
             };
             left.draw_series(LineSeries::new(line(|point| point.ms), colour.stroke_width(3)))?
-                .label(format!("{} threads", series.threads))
-                .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 22, y)], colour));
+                .label(format!("kiln, {} threads", series.threads))
+                .legend(move |(x, y)| {
+                    PathElement::new(vec![(x, y), (x + 22, y)], colour.stroke_width(3))
+                });
             left.draw_series(LineSeries::new(
                 line(|point| point.bound_ms),
                 colour.stroke_width(1),
