@@ -42,7 +42,11 @@ impl Module for Deep {
 }
 
 fn main() -> Result<()> {
-    let mut criterion = Criterion::default().configure_from_args();
+    // Without other wishes as short as the other benches.
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_millis(1500))
+        .configure_from_args();
     plans(&mut criterion)?;
     steps(&mut criterion)?;
     criterion.final_summary();

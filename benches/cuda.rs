@@ -67,6 +67,13 @@ struct Args {
     /// What cargo adds.
     #[arg(long, hide = true)]
     bench: bool,
+    /// What the others are told when all of them run: nothing is kept or compared here.
+    #[arg(long, hide = true)]
+    save_baseline: Option<String>,
+    #[arg(long, hide = true)]
+    baseline: Option<String>,
+    #[arg(long, hide = true)]
+    quick: bool,
 }
 
 fn main() -> ExitCode {

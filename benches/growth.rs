@@ -7,6 +7,9 @@
 //! longer. One thread is timed by what processors work for it, several by the time that passes. Neighbouring points whose
 //! times differ by more than 1.5 times as much as that bound are marked as cliffs; `--check` turns one into exit code 1.
 //! Each series has an exponent: 1 if twice as much takes twice as long.
+//!
+//! Where `TORCH_PYTHON` names a Python with PyTorch, it makes the same steps with its fused optimiser and images in
+//! channels_last, each point right after kiln's, by the same clock.
 
 #![allow(clippy::print_stdout, reason = "a bench prints what it measured")]
 
@@ -18,6 +21,11 @@ mod clock;
 mod measure;
 #[path = "growth/plot.rs"]
 mod plot;
+#[path = "../xtask/src/peers/process.rs"]
+#[expect(dead_code, reason = "its number is for those who measure its memory")]
+mod process;
+#[path = "growth/torch.rs"]
+mod torch;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -26,6 +34,10 @@ use std::process::ExitCode;
 use axis::Axis;
 use clap::Parser;
 use measure::{Meter, Point};
+use torch::Torch;
+
+/// What everything here returns.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// More than this times what the bound grows by is a cliff.
 const CLIFF: f64 = 1.5;
@@ -50,6 +62,11 @@ struct Args {
     /// What cargo tells every bench.
     #[arg(long, hide = true)]
     bench: bool,
+    /// What the others are told when all of them run: nothing is kept or compared here.
+    #[arg(long, hide = true)]
+    save_baseline: Option<String>,
+    #[arg(long, hide = true)]
+    baseline: Option<String>,
 }
 
 /// The points of an axis with one number of threads.
@@ -58,7 +75,7 @@ struct Series {
     points: Vec<Point>,
 }
 
-fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
+fn main() -> Result<ExitCode> {
     let args = Args::parse();
     let all = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let mut threads = match args.threads.is_empty() {
@@ -69,16 +86,29 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let is_wanted = |axis: &&Axis| {
         args.axes.is_empty() || args.axes.iter().any(|word| axis.name().contains(word.as_str()))
     };
+    let mut peers: Vec<Option<Torch>> = Torch::of(&threads);
     let mut cliffs = 0;
     for axis in Axis::ALL.iter().filter(is_wanted) {
         println!("\n{}: {}", axis.name(), axis.subject());
         let mut series = Vec::new();
-        for &threads in &threads {
+        for (&threads, peer) in threads.iter().zip(&mut peers) {
             let mut meter = Meter::new(threads, args.quick);
             println!("  threads {threads}, by {}", meter.clock().name());
             let mut points = Vec::new();
             for size in axis.sizes(args.quick) {
-                points.push(meter.point(*axis, size)?);
+                let mut point = meter.point(*axis, size)?;
+                if let Some(torch) = peer {
+                    match torch.ms(*axis, &point, &meter) {
+                        Ok(ms) => point.torch_ms = Some(ms),
+                        Err(why) => {
+                            println!(
+                                "  threads {threads}: from here on PyTorch is left out: {why}"
+                            );
+                            *peer = None;
+                        }
+                    }
+                }
+                points.push(point);
             }
             cliffs += print(threads, &points);
             series.push(Series { threads, points });
@@ -107,14 +137,24 @@ fn print(threads: NonZeroUsize, points: &[Point]) -> usize {
         cliffs += usize::from(is_cliff);
         let steep = steep.map_or("-".into(), |steep| format!("{steep:.2}"));
         let mark = if is_cliff { "  a cliff" } else { "" };
+        let torch = point.torch_ms.map_or(String::new(), |ms| {
+            format!("   PyTorch {ms:>10.3} ms, {:>5.2} of kiln's", ms / point.ms)
+        });
         println!(
-            "  threads {threads} {:>6} {:>10.3} ms, {:>5.1} % of the machine, {steep:>5} of what the work grew{mark}",
+            "  threads {threads} {:>6} {:>10.3} ms, {:>5.1} % of the machine, {steep:>5} of what the work grew{torch}{mark}",
             point.size,
             point.ms,
             100.0 * point.share()
         );
         last = Some(point);
     }
-    println!("  threads {threads}: grows as size^{:.2}", measure::exponent(points));
+    let kilns: Vec<(usize, f64)> = points.iter().map(|point| (point.size, point.ms)).collect();
+    let peers = points.iter().filter_map(|point| Some((point.size, point.torch_ms?)));
+    let peers: Vec<(usize, f64)> = peers.collect();
+    let torch = match peers.len() == points.len() {
+        true => format!(", PyTorch as size^{:.2}", measure::exponent(&peers)),
+        false => String::new(),
+    };
+    println!("  threads {threads}: grows as size^{:.2}{torch}", measure::exponent(&kilns));
     cliffs
 }

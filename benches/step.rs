@@ -3,29 +3,32 @@
 //!
 //! `train`: a whole training step: forward in train mode, cross-entropy, backward, update; the loss
 //! is not read. `eval`: a forward pass in eval mode. Both with one thread and with all, on the same
-//! batch again and again, so that no data loading is timed.
+//! batch again and again, so that no data loading is timed. Groups are named network/batch/threads.
 
 mod common;
 
 use std::num::NonZeroUsize;
 
 use common::{Network, Peaks, Rates, Unit};
-use criterion::{Criterion, Throughput};
-use kiln::models::VariableDropoutNet;
-use kiln::nn::{
-    Conv2d, ConvOptions, Dropout, Flatten, Linear, MaxPool2d, Module, Padding, Relu, Scope,
-    Sequential,
-};
+use criterion::{BenchmarkGroup, Throughput};
+use kiln::models::{Cnn, ResnetSmall, RnnClassifier, VariableDropoutNet};
+use kiln::nn::{Module, Scope};
 use kiln::optim::{Adam, Optimizer, Sgd};
 use kiln::Tensor;
 
 const SAMPLES: Unit = Unit { name: "samples/s", per_nanosecond: 1e9 };
+const CLASSES: usize = 10;
+/// Words that there are, and those of a text.
+const WORDS: usize = 10_000;
+const LENGTH: usize = 64;
 /// The networks and batch sizes that the comparison with other engines uses.
-const SUBJECTS: [(&str, Network, Batches, usize); 4] = [
+const SUBJECTS: [(&str, Network, Batches, usize); 6] = [
     ("simple", common::simple, common::random_batch, 64),
     ("simple", common::simple, common::random_batch, 256),
     ("variable_dropout", variable_dropout, common::random_batch, 128),
     ("cnn", cnn, random_images, 64),
+    ("rnn", rnn, random_texts, 32),
+    ("resnet_small", resnet_small, random_images, 64),
 ];
 
 /// Makes a batch of so many samples, with their labels.
@@ -38,21 +41,17 @@ fn variable_dropout(p: &Scope) -> Box<dyn Module> {
 
 /// Two convolutions of colour images of 32x32 pixels, each with ReLU and pooling, then 8192-512-10.
 fn cnn(p: &Scope) -> Box<dyn Module> {
-    let same = ConvOptions { padding: Padding::Same, ..ConvOptions::default() };
-    let convolutions = Sequential::new(p)
-        .with(|p| Conv2d::with_options(p, 3, 64, [3, 3], same))
-        .with(|_| Relu)
-        .with(|_| MaxPool2d::new([2, 2]))
-        .with(|p| Conv2d::with_options(p, 64, 128, [3, 3], same))
-        .with(|_| Relu)
-        .with(|_| MaxPool2d::new([2, 2]))
-        .with(|p| Dropout::new(p, 0.25));
-    let linear = convolutions
-        .with(|_| Flatten::default())
-        .with(|p| Linear::new(p, 128 * 8 * 8, 512))
-        .with(|_| Relu)
-        .with(|p| Dropout::new(p, 0.5));
-    Box::new(linear.with(|p| Linear::new(p, 512, 10)))
+    Box::new(Cnn::new(p, CLASSES))
+}
+
+/// Embedding of 128, two layers of LSTM with 256 units.
+fn rnn(p: &Scope) -> Box<dyn Module> {
+    Box::new(RnnClassifier::new(p, WORDS, 128, 256, CLASSES, 0.5))
+}
+
+/// ResNet-20 on colour images of 32x32 pixels.
+fn resnet_small(p: &Scope) -> Box<dyn Module> {
+    Box::new(ResnetSmall::new(p, CLASSES, ResnetSmall::RATE))
 }
 
 fn random_images(batch: usize) -> kiln::Result<(Tensor, Tensor)> {
@@ -61,19 +60,23 @@ fn random_images(batch: usize) -> kiln::Result<(Tensor, Tensor)> {
     Ok((Tensor::new(shape, common::random_values(shape.iter().product()))?, labels))
 }
 
+/// Words in an order without a pattern that matters.
+fn random_texts(batch: usize) -> kiln::Result<(Tensor, Tensor)> {
+    let (_, labels) = common::random_batch(batch)?;
+    let words = (0..batch * LENGTH).map(|word| (word * 7919 % WORDS) as i32);
+    Ok((Tensor::labels([batch, LENGTH], words.collect())?, labels))
+}
+
 fn main() -> kiln::Result<()> {
     let mut criterion = common::criterion(SAMPLES, Peaks::default());
     for (name, network, batches, batch) in SUBJECTS {
         for threads in common::thread_counts() {
-            let subject = Subject {
-                name: &format!("{name} batch {batch}"),
-                network,
-                batches,
-                batch,
-                threads,
-            };
-            subject.train(&mut criterion)?;
-            subject.eval(&mut criterion)?;
+            let mut group = criterion.benchmark_group(format!("{name}/{batch}/{threads}"));
+            group.throughput(Throughput::Elements(batch as u64));
+            let subject = Subject { network, batch: batches(batch)?, threads };
+            subject.train(&mut group)?;
+            subject.eval(&mut group)?;
+            group.finish();
         }
     }
     criterion.final_summary();
@@ -81,44 +84,36 @@ fn main() -> kiln::Result<()> {
 }
 
 /// A network with everything that is held while it is measured.
-struct Subject<'a> {
-    name: &'a str,
+struct Subject {
     network: Network,
-    batches: Batches,
-    batch: usize,
+    batch: (Tensor, Tensor),
     threads: NonZeroUsize,
 }
 
-impl Subject<'_> {
-    fn train(&self, criterion: &mut Criterion<Rates>) -> kiln::Result<()> {
+type Group<'a> = BenchmarkGroup<'a, Rates>;
+
+impl Subject {
+    fn train(&self, group: &mut Group<'_>) -> kiln::Result<()> {
         let optimizers: [(&str, Optimizer); 2] =
             [("sgd", Sgd::new(0.01).momentum(0.9).into()), ("adam", Adam::new(1e-3).into())];
-        let Subject { name, network, batches, batch, threads } = *self;
-        let (x, labels) = batches(batch)?;
-        let mut group = criterion.benchmark_group("train");
-        group.throughput(Throughput::Elements(batch as u64));
+        let (x, labels) = &self.batch;
         for (rule, optimizer) in optimizers {
-            let mut trainer = common::trainer(network, optimizer, threads)?;
-            trainer.step(&x, &labels)?; // compiles the plan
-            group.bench_function(format!("{name} {rule} threads {threads}"), |bencher| {
-                bencher.iter(|| trainer.step(&x, &labels).expect("the first step succeeded"));
+            let mut trainer = common::trainer(self.network, optimizer, self.threads)?;
+            trainer.step(x, labels)?; // compiles the plan
+            group.bench_function(format!("train {rule}"), |bencher| {
+                bencher.iter(|| trainer.step(x, labels).expect("the first step succeeded"));
             });
         }
-        group.finish();
         Ok(())
     }
 
-    fn eval(&self, criterion: &mut Criterion<Rates>) -> kiln::Result<()> {
-        let Subject { name, network, batches, batch, threads } = *self;
-        let (x, _) = batches(batch)?;
-        let mut net = common::net(network, threads)?;
-        net.eval().forward(&x)?; // compiles the plan
-        let mut group = criterion.benchmark_group("eval");
-        group.throughput(Throughput::Elements(batch as u64));
-        group.bench_function(format!("{name} threads {threads}"), |bencher| {
-            bencher.iter(|| net.eval().forward(&x).expect("the first pass succeeded"));
+    fn eval(&self, group: &mut Group<'_>) -> kiln::Result<()> {
+        let (x, _) = &self.batch;
+        let mut net = common::net(self.network, self.threads)?;
+        net.eval().forward(x)?; // compiles the plan
+        group.bench_function("eval", |bencher| {
+            bencher.iter(|| net.eval().forward(x).expect("the first pass succeeded"));
         });
-        group.finish();
         Ok(())
     }
 }

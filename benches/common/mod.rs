@@ -4,6 +4,7 @@
 mod rates;
 
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use criterion::Criterion;
 use kiln::loss::CrossEntropy;
@@ -31,9 +32,14 @@ pub(crate) fn simple(p: &Scope) -> Box<dyn Module> {
 }
 
 /// A criterion that prints rates in a unit, with their shares of the peaks, configured by the command
-/// line.
+/// line; where that says nothing, it is short enough for all benches to end within a quarter of an hour.
 pub(crate) fn criterion(unit: Unit, peaks: Peaks) -> Criterion<Rates> {
-    Criterion::default().with_measurement(Rates::of(unit, peaks)).configure_from_args()
+    Criterion::default()
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_millis(1000))
+        .sample_size(20)
+        .with_measurement(Rates::of(unit, peaks))
+        .configure_from_args()
 }
 
 /// One thread, and as many as the machine runs at the same time.

@@ -5,7 +5,8 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use kiln::backend::cpu::Gauge;
-use kiln::{Device, Result};
+use kiln::nn::Module;
+use kiln::{Device, Result, Trainer};
 
 use crate::axis::{Axis, Step};
 use crate::clock::Clock;
@@ -27,6 +28,10 @@ pub(crate) struct Point {
     pub(crate) ms: f64,
     /// Milliseconds that its multiply-adds or its bytes take at best.
     pub(crate) bound_ms: f64,
+    /// What the step trains.
+    pub(crate) parameters: usize,
+    /// Median milliseconds of PyTorch's step.
+    pub(crate) torch_ms: Option<f64>,
 }
 
 /// Measures with so many threads.
@@ -59,6 +64,11 @@ impl Meter {
         self.clock
     }
 
+    /// How long a point is timed.
+    pub(crate) fn budget(&self) -> Duration {
+        self.budget
+    }
+
     pub(crate) fn point(&mut self, axis: Axis, size: usize) -> Result<Point> {
         let device = Device::cpu_with_threads(self.threads);
         let Step { mut trainer, x, labels } = axis.step(size, device)?;
@@ -81,8 +91,16 @@ impl Meter {
         let count = (totals.bytes / 2 / size_of::<f32>()).clamp(LEAST_COPIED, COPIED);
         let copy = || self.gauge.copy(&self.from[..count], &mut self.to[..count]);
         let moving = bytes / ((2 * count * size_of::<f32>()) as f64 / shortest(self.clock, copy));
-        Ok(Point { size, ms: times[times.len() / 2], bound_ms: computing.max(moving) * 1e3 })
+        let (ms, bound_ms) = (times[times.len() / 2], computing.max(moving) * 1e3);
+        Ok(Point { size, ms, bound_ms, parameters: parameters(&mut trainer)?, torch_ms: None })
     }
+}
+
+/// Elements of all parameters.
+fn parameters(trainer: &mut Trainer<Box<dyn Module>>) -> Result<usize> {
+    let net = trainer.net();
+    let names: Vec<String> = net.parameter_names().into_iter().map(str::to_owned).collect();
+    names.iter().map(|name| Ok(net.parameter(name)?.shape().elements())).sum()
 }
 
 /// Seconds of the fastest attempt.
@@ -95,10 +113,10 @@ fn shortest(clock: Clock, mut attempt: impl FnMut()) -> f64 {
     (0..ATTEMPTS).map(time).fold(f64::INFINITY, f64::min)
 }
 
-/// The exponent that the times of the larger half of the sizes grow with: the slope of their logarithms.
-pub(crate) fn exponent(points: &[Point]) -> f64 {
+/// The exponent that the milliseconds of the larger half of the sizes grow with: the slope of their logarithms.
+pub(crate) fn exponent(points: &[(usize, f64)]) -> f64 {
     let larger = &points[points.len() / 2..];
-    let log = |point: &Point| ((point.size as f64).ln(), point.ms.ln());
+    let log = |&(size, ms): &(usize, f64)| ((size as f64).ln(), ms.ln());
     let count = larger.len() as f64;
     let sums = larger.iter().map(log).fold((0.0, 0.0), |(x, y), (dx, dy)| (x + dx, y + dy));
     let (x, y) = (sums.0 / count, sums.1 / count);

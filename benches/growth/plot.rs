@@ -16,6 +16,8 @@ const COLOURS: [RGBColor; 4] =
 const INK: RGBColor = RGBColor(51, 51, 51);
 const GRID: RGBColor = RGBColor(225, 225, 225);
 const FONT: &str = "sans-serif";
+/// Of the dashes of PyTorch's lines.
+const DASH: u32 = 7;
 
 /// Draws all series of an axis.
 pub(crate) fn draw(axis: Axis, series: &[Series]) -> Result<String, Failed> {
@@ -28,7 +30,10 @@ pub(crate) fn draw(axis: Axis, series: &[Series]) -> Result<String, Failed> {
         let halves = root.split_evenly((1, 2));
         let points = || series.iter().flat_map(|series| &series.points);
         let sizes = ends(points().map(|point| point.size as f64), 1.0);
-        let times = ends(points().flat_map(|point| [point.ms, point.bound_ms]), 1.3);
+        let times = points().flat_map(|point| {
+            [Some(point.ms), Some(point.bound_ms), point.torch_ms].into_iter().flatten()
+        });
+        let times = ends(times, 1.3);
 
         let mut left = ChartBuilder::on(&halves[0])
             .margin(12)
@@ -47,12 +52,19 @@ pub(crate) fn draw(axis: Axis, series: &[Series]) -> Result<String, Failed> {
                 series.points.iter().map(move |point| (point.size as f64, value(point)))
             };
             left.draw_series(LineSeries::new(line(|point| point.ms), colour.stroke_width(3)))?
-                .label(format!("{} threads", series.threads))
-                .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 22, y)], colour));
+                .label(format!("kiln, {} threads", series.threads))
+                .legend(move |(x, y)| {
+                    PathElement::new(vec![(x, y), (x + 22, y)], colour.stroke_width(3))
+                });
             left.draw_series(LineSeries::new(
                 line(|point| point.bound_ms),
                 colour.stroke_width(1),
             ))?;
+            if let Some(torch) = of_torch(series, |ms, _| ms) {
+                left.draw_series(dashed(torch, colour))?
+                    .label(format!("PyTorch, {} threads", series.threads))
+                    .legend(move |at| legend(at, colour));
+            }
         }
         left.configure_series_labels()
             .position(SeriesLabelPosition::UpperLeft)
@@ -78,10 +90,33 @@ pub(crate) fn draw(axis: Axis, series: &[Series]) -> Result<String, Failed> {
         for (series, colour) in series.iter().zip(COLOURS) {
             let line = series.points.iter().map(|point| (point.size as f64, 100.0 * point.share()));
             right.draw_series(LineSeries::new(line, colour.stroke_width(3)))?;
+            let share = |ms: f64, point: &Point| 100.0 * point.bound_ms / ms;
+            if let Some(torch) = of_torch(series, share) {
+                right.draw_series(dashed(torch, colour))?;
+            }
         }
         root.present()?;
     }
     Ok(svg)
+}
+
+/// PyTorch's line, if it has been timed: something of its milliseconds at each point.
+fn of_torch(series: &Series, value: impl Fn(f64, &Point) -> f64) -> Option<Vec<(f64, f64)>> {
+    let at = |point: &Point| Some((point.size as f64, value(point.torch_ms?, point)));
+    let line: Vec<(f64, f64)> = series.points.iter().filter_map(at).collect();
+    (!line.is_empty()).then_some(line)
+}
+
+fn dashed(
+    line: Vec<(f64, f64)>,
+    colour: RGBColor,
+) -> DashedLineSeries<std::vec::IntoIter<(f64, f64)>, u32> {
+    DashedLineSeries::new(line, DASH, DASH, colour.stroke_width(2))
+}
+
+/// A dash.
+fn legend((x, y): (i32, i32), colour: RGBColor) -> PathElement<(i32, i32)> {
+    PathElement::new(vec![(x, y), (x + 9, y)], colour.stroke_width(2))
 }
 
 /// The smallest and the largest value, with some room on both sides.

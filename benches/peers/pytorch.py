@@ -28,6 +28,7 @@ THREADS = int(sys.argv[1]) if len(sys.argv) > 1 else 1
 os.environ["OMP_NUM_THREADS"] = str(THREADS)
 os.environ["MKL_NUM_THREADS"] = str(THREADS)
 
+import growth  # noqa: E402
 import torch  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
@@ -49,6 +50,8 @@ LOADING_CASE = "load64"
 LOADED_IMAGES = 4096
 LOADING_BATCH = 64
 LOADING_WORKERS = 2
+# One quantity grows, as in `grow-batch-64`.
+GROWING = "grow-"
 # The fused optimiser, images in channels_last, and inference mode.
 BEST_SUFFIX = "+best"
 # With all that, by torch.compile.
@@ -322,6 +325,7 @@ class Workload:
 
     step: Callable[[], None]
     samples: int
+    parameters: int | None = None
 
 
 workloads: dict[str, Workload] = {}
@@ -390,6 +394,7 @@ def time_case(name: str, milliseconds: float) -> dict:
         "step_p99_ms": sorted(durations)[-(-99 * (len(durations) - 1) // 100)],
         "processor_median_ms": statistics.median(of_processor),
         "samples_per_s": workload.samples / median * 1e3,
+        "parameters": workload.parameters,
     }
 
 
@@ -403,6 +408,10 @@ def kept_workload(name: str) -> Workload:
 def new_workload(name: str) -> Workload:
     """The workload of a case, from the same seed every time."""
     torch.manual_seed(0)
+    if name.startswith(GROWING):
+        workloads.clear()  # they are large, and none is asked for again
+        axis, size = name.removeprefix(GROWING).split("-")
+        return Workload(*growth.new_step(axis, int(size)))
     base, _, suffix = name.partition("+")
     if base in DROPOUT_SHAPES:
         return dropout_workload(base, f"+{suffix}")

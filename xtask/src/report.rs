@@ -179,7 +179,10 @@ fn is_training(case: &str) -> bool {
 
 fn ratio(row: &Row) -> String {
     match (row.ratio, &row.differs, &row.broken) {
-        (Some(ratio), ..) => format!("{ratio:.2}"),
+        (Some(ratio), ..) => {
+            let how = row.compared.as_ref().map_or(String::new(), |how| format!(" ({how})"));
+            format!("{ratio:.2}{how}")
+        }
         (None, Some(_), _) => "differs".into(),
         (None, None, Some(_)) => "no figures".into(),
         (None, None, None) => String::new(),

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `cargo xtask peers` beside programs that do what they should, die, talk nonsense or compute something else.
+//! `cargo xtask peers` beside programs that do what they should, die, talk nonsense, fall silent or compute
+//! something else.
 #![cfg(unix)]
 
 use std::os::unix::fs::PermissionsExt;
@@ -16,6 +17,23 @@ const MORTAL: &str = r#"for turn in 1 2; do read question; echo "$question"; don
 const BABBLING: &str =
     r#"echo '{"ready": true, "version": "1"}'; while read question; do echo forty-two; done"#;
 const OTHERWISE: &str = r#"XTASK peer $1 | sed -u 's/"loss":[0-9.]*/"loss":99.0/'"#;
+/// It hears a question and never answers; what it started meanwhile tells that it lives.
+const SILENT: &str = r#"echo '{"ready": true, "version": "1"}'; read question
+while sleep 0.1; do echo alive >> "$(dirname "$0")/signs"; done & wait"#;
+/// kiln, if it took no masks.
+const WITHOUT_MASKS: &str = r#"cd "$(dirname "$0")" && mkfifo questions answers
+XTASK peer $1 < questions > answers & exec 3> questions 4< answers
+read -r greeting <&4; echo "$greeting"
+while read -r what case more; do
+    if [ $what = check ] && grep -q mask.dropout "$more/batch.safetensors"; then
+        echo '{"masks": "none"}'
+    else
+        echo "$what $case $more" >&3; read -r answer <&4; echo "$answer"
+    fi
+done"#;
+/// It claims to have made a step and shows nothing.
+const EMPTY_HANDED: &str = r#"echo '{"ready": true, "version": "1"}'; while read question; do
+echo '{"loss": 1, "step_median_ms": 1, "step_p99_ms": 1}'; done"#;
 const WITHOUT_TORCH: &str = "echo \"ModuleNotFoundError: No module named 'torch'\" >&2; exit 1";
 
 /// A program of a few lines.
@@ -97,6 +115,40 @@ fn nonsense_is_shown_and_other_results_have_no_ratio() {
     assert!(candle.contains("computes something else: loss differs by"), "{table}");
     let figures: Vec<&str> = candle.split_whitespace().collect();
     assert!(figures[3].parse::<f64>().is_ok() && figures[7] == "-", "{candle}");
+}
+
+#[test]
+fn a_peer_that_never_answers_is_ended_with_what_it_started() {
+    let folder = tempfile::tempdir().expect("a folder");
+    program(folder.path(), "peer-burn", SILENT);
+    program(folder.path(), "peer-candle", HONEST);
+    let output = peers(folder.path(), "a1eval", &["--json", "--patience", "4"]);
+    assert_eq!(output.status.code(), Some(2), "{}", complaints(&output));
+    let rows = rows(&output);
+    assert_eq!(of(&rows, "burn")[0]["broken"], "no answer in 4 s");
+    assert!(of(&rows, "candle")[0]["ratio"].is_number());
+    let signs = || std::fs::metadata(folder.path().join("signs")).expect("signs of life").len();
+    let last = signs();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!(signs(), last, "something that the peer started lives on");
+}
+
+#[test]
+fn what_takes_no_masks_is_compared_without_dropout() {
+    let folder = tempfile::tempdir().expect("a folder");
+    program(folder.path(), "peer-burn", WITHOUT_MASKS);
+    program(folder.path(), "peer-candle", EMPTY_HANDED);
+    let output = peers(folder.path(), "a64sgd", &["--json"]);
+    assert!(output.status.success(), "{}", complaints(&output));
+    let rows = rows(&output);
+    let burn = of(&rows, "burn")[0];
+    assert!(burn["compared"] == "with p = 0" && burn["ratio"].is_number(), "{burn}");
+    let candle = of(&rows, "candle")[0];
+    let why = candle["differs"].as_str().expect("a difference");
+    assert!(
+        why.starts_with("it left no after.safetensors: ") && candle["ratio"].is_null(),
+        "{why}"
+    );
 }
 
 #[test]

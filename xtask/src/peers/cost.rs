@@ -6,7 +6,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -37,23 +37,23 @@ pub(crate) struct Cost {
 }
 
 /// Measures kiln and all that takes part, with one thread.
-pub(super) fn measure(programs: &[(Library, Program)]) -> Result<Vec<Cost>> {
+pub(super) fn measure(programs: &[(Library, Program)], patience: Duration) -> Result<Vec<Cost>> {
     let kiln = Program::Kiln(std::env::current_exe()?);
     let kiln = ("kiln".to_owned(), &kiln);
     let others = programs.iter().map(|(library, program)| (library.to_string(), program));
-    let cost = |(peer, program): (String, &Program)| match of(program) {
+    let cost = |(peer, program): (String, &Program)| match of(program, patience) {
         Ok(cost) => Cost { peer, ..cost },
         Err(why) => Cost { peer, broken: Some(why.to_string()), ..Cost::default() },
     };
     Ok(std::iter::once(kiln).chain(others).map(cost).collect())
 }
 
-fn of(program: &Program) -> Result<Cost> {
+fn of(program: &Program, patience: Duration) -> Result<Cost> {
     let mut firsts = Vec::new();
     let mut peak_mib = None;
     for start in 0..STARTS {
         let begin = Instant::now();
-        let mut peer = Peer::start(program, NonZeroUsize::MIN)?;
+        let mut peer = Peer::start(program, NonZeroUsize::MIN, patience)?;
         peer.steps(CASE, 1)?;
         firsts.push(begin.elapsed().as_secs_f64() * 1e3);
         if start == 0 {

@@ -6,8 +6,9 @@ pub(crate) mod case;
 mod check;
 pub(crate) mod cost;
 mod monte_carlo;
-mod network;
+pub(crate) mod network;
 pub(crate) mod peer;
+mod process;
 pub(crate) mod program;
 pub(crate) mod record;
 pub(crate) mod report;
@@ -19,6 +20,7 @@ pub(crate) mod workload;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::Result;
 use case::{Case, CASES};
@@ -57,6 +59,10 @@ pub struct Args {
     /// How long each turn lasts; a turn is at least one step.
     #[arg(long, default_value = "400", value_parser = clap::value_parser!(u64).range(1..))]
     milliseconds: u64,
+    /// Seconds that a peer has for each answer, and ten times what a turn lasts; then it is ended and its row says so.
+    /// Compiled PyTorch may want more.
+    #[arg(long, value_name = "SECONDS", default_value_t = peer::PATIENCE, value_parser = clap::value_parser!(u64).range(1..))]
+    patience: u64,
     /// Keep the run in benches/runs, for `cargo xtask report`.
     #[arg(long)]
     record: bool,
@@ -82,16 +88,17 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.check_bars && !programs.iter().any(|(library, _)| *library == Library::Torch) {
         return Err("the bars are those to PyTorch, which takes no part".into());
     }
+    let patience = Duration::from_secs(args.patience);
     let mut report = Report::default();
     for &threads in &args.threads {
-        let mut team = Team::new(&programs, threads);
+        let mut team = Team::new(&programs, threads, patience);
         turns::compare(args, &mut team, &cases, threads, &mut report)?;
         for (library, version) in team.versions() {
             report.versions.insert(library.to_string(), version.to_owned());
         }
     }
     if args.costs {
-        report.costs = cost::measure(&programs)?;
+        report.costs = cost::measure(&programs, patience)?;
     }
     if args.json {
         println!("{}", serde_json::to_string(&report)?);

@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A resident process of another library: one line of text asks, one line of JSON answers.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Seek, Write};
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::case::Case;
+use super::process::{Heard, Process};
 use super::program::Program;
 use crate::Result;
 
 /// Most bytes of an answer that a message shows.
 const SHOWN: usize = 200;
+/// Seconds that a peer has for an answer by default, beside those that it is asked to work.
+pub(crate) const PATIENCE: u64 = 120;
+/// A peer has so many times what a turn is asked to last: its warm-up and its last step are no part of that.
+const TURNS: u64 = 10;
 
 /// How PyTorch is told to compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,44 +40,44 @@ pub(crate) struct StepTime {
     pub(crate) worked: Option<f64>,
 }
 
+/// What came of a peer's step under kiln's masks.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stepped {
+    Loss(f64),
+    /// None: its library cannot take masks.
+    TakesNoMasks,
+}
+
 /// A running peer; it ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Peer {
-    child: Child,
-    questions: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
-    /// What it complains about; a pipe that nobody reads would stop it once it is full.
-    complaints: File,
+    process: Process,
+    /// How long an answer may take.
+    patience: Duration,
     version: String,
 }
 
 impl Peer {
     /// Starts a program with this many threads and waits until it is ready.
-    pub(crate) fn start(program: &Program, threads: NonZeroUsize) -> Result<Self> {
-        let complaints = tempfile::tempfile()?;
-        let mut child = program
-            .command(threads)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(complaints.try_clone()?)
-            .spawn()
+    pub(crate) fn start(
+        program: &Program,
+        threads: NonZeroUsize,
+        patience: Duration,
+    ) -> Result<Self> {
+        let process = Process::start(&mut program.command(threads))
             .map_err(|error| format!("cannot start {program}: {error}"))?;
-        let questions = child.stdin.take();
-        let answers = child.stdout.take().ok_or("the peer has no output")?;
-        let answers = BufReader::new(answers);
-        let mut peer = Peer { child, questions, answers, complaints, version: String::new() };
-        let greeting = match peer.answer() {
-            Ok(greeting) => greeting,
+        let mut peer = Peer { process, patience, version: String::new() };
+        match peer.answer(patience) {
+            Ok(greeting) => match greeting["version"].as_str() {
+                Some(version) => peer.version = version.to_owned(),
+                None => {
+                    peer.abandon();
+                    return Err("the peer told no version".into());
+                }
+            },
             Err(error) => {
                 peer.abandon();
                 return Err(error);
-            }
-        };
-        match greeting["version"].as_str() {
-            Some(version) => peer.version = version.to_owned(),
-            None => {
-                peer.abandon();
-                return Err("the peer told no version".into());
             }
         }
         Ok(peer)
@@ -87,12 +90,12 @@ impl Peer {
 
     /// Its number among the system's processes.
     pub(super) fn id(&self) -> u32 {
-        self.child.id()
+        self.process.id()
     }
 
     /// Repeats a case's step for some time.
     pub(crate) fn time(&mut self, case: &str, milliseconds: u64) -> Result<StepTime> {
-        let answer = self.ask(&format!("time {case} {milliseconds}"))?;
+        let answer = self.ask_for(milliseconds, &format!("time {case} {milliseconds}"))?;
         let passed = positive(&answer, "step_median_ms")?;
         let slow = positive(&answer, "step_p99_ms")?;
         Ok(StepTime { passed, slow, worked: answer["processor_median_ms"].as_f64() })
@@ -104,54 +107,52 @@ impl Peer {
     }
 
     /// Makes one step from the state in a directory, leaves the result there, and tells the loss.
-    pub(super) fn step(&mut self, case: &str, directory: &Path) -> Result<f64> {
+    pub(super) fn step(&mut self, case: &str, directory: &Path) -> Result<Stepped> {
         let answer = self.ask(&format!("check {case} {}", directory.display()))?;
-        let loss = answer["loss"].as_f64();
-        loss.ok_or_else(|| format!("the peer: expected a loss, got {}", shown(&answer)).into())
+        match (answer["loss"].as_f64(), answer["masks"].as_str()) {
+            (Some(loss), _) => Ok(Stepped::Loss(loss)),
+            (None, Some("none")) => Ok(Stepped::TakesNoMasks),
+            _ => Err(format!("the peer: expected a loss, got {}", shown(&answer)).into()),
+        }
     }
 
     /// Ends a peer that may listen no more.
     pub(super) fn abandon(mut self) {
-        // It may be gone already.
-        let _ = self.child.kill();
+        self.process.kill();
     }
 
     fn ask(&mut self, question: &str) -> Result<Value> {
-        let questions = self.questions.as_mut().ok_or("the peer takes no input")?;
-        writeln!(questions, "{question}").map_err(|error| format!("the peer is gone: {error}"))?;
-        let answer = self.answer()?;
+        self.ask_for(0, question)
+    }
+
+    /// Asks for something that is to last so many milliseconds.
+    fn ask_for(&mut self, milliseconds: u64, question: &str) -> Result<Value> {
+        self.process.say(question).map_err(|error| format!("the peer is gone: {error}"))?;
+        let work = Duration::from_millis(milliseconds.saturating_mul(TURNS));
+        let answer = self.answer(self.patience.saturating_add(work))?;
         match answer.get("error") {
             Some(error) => Err(format!("the peer cannot `{question}`: {error}").into()),
             None => Ok(answer),
         }
     }
 
-    fn answer(&mut self) -> Result<Value> {
-        let mut line = String::new();
-        if self.answers.read_line(&mut line)? == 0 {
-            return Err(self.last_words()?.into());
-        }
+    fn answer(&mut self, limit: Duration) -> Result<Value> {
+        let line = match self.process.hear(limit)? {
+            Heard::Line(line) => line,
+            Heard::End => return Err(self.last_words()?.into()),
+            Heard::Silence => {
+                return Err(format!("no answer in {} s", limit.as_secs_f64().round()).into())
+            }
+        };
         let answer = serde_json::from_str(&line).ok().filter(Value::is_object);
         answer.ok_or_else(|| format!("the peer: expected JSON, got {}", shown(line.trim())).into())
     }
 
     /// How it ended, and the last line that it complained with.
     fn last_words(&mut self) -> Result<String> {
-        let status = self.child.wait()?;
-        self.complaints.rewind()?;
-        let lines = BufReader::new(&self.complaints).lines().map_while(std::io::Result::ok);
-        let last = lines.filter(|line| !line.trim().is_empty()).last();
+        let (status, last) = self.process.last_words()?;
         let why = last.map_or(String::new(), |line| format!(", {}", shown(line.trim())));
         Ok(format!("the peer ended before it answered: {status}{why}"))
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        // The end of its input is the signal to leave. Nothing can be done here about a process
-        // that is gone already.
-        self.questions = None;
-        let _ = self.child.wait();
     }
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::case::{Case, Rival};
 use super::cost::Cost;
+use super::network::Rates;
 use super::turns::{Outcome, Times};
 use super::workload::Amount;
 
@@ -50,6 +51,8 @@ pub(crate) struct Row {
     bar: Option<f64>,
     loss_kiln: Option<f64>,
     loss_peer: Option<f64>,
+    /// What it was compared with instead of the case: it takes no masks.
+    pub(crate) compared: Option<String>,
     /// What it computes instead of what kiln does.
     pub(crate) differs: Option<String>,
     /// Why it gave no figures.
@@ -95,6 +98,8 @@ impl Row {
             Outcome::Same(losses) => {
                 row.loss_kiln = losses.map(|losses| losses.kiln);
                 row.loss_peer = losses.map(|losses| losses.peer);
+                let without = losses.is_some_and(|losses| losses.rates == Rates::Zero);
+                row.compared = without.then(|| "with p = 0".to_owned());
             }
         }
         let mut ratios: Vec<f64> =
@@ -202,6 +207,9 @@ impl fmt::Display for Row {
         )?;
         if let Some(what) = &self.differs {
             write!(f, "  computes something else: {what}")?;
+        }
+        if let Some(how) = &self.compared {
+            write!(f, "  takes no masks: compared {how}")?;
         }
         f.write_str(if self.noisy { "  noisy" } else { "" })
     }

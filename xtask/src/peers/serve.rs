@@ -9,10 +9,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use kiln::{Device, Tensor};
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{json, Value};
 
 use super::case::{Case, Work};
+use super::check::BATCH;
+use super::network::Rates;
 use super::report::{median, percentile};
 use super::workload::{self, Eval, Workload};
 use crate::clock::Clock;
@@ -91,10 +93,11 @@ fn kept<'a>(
 /// One step, from the seed that its parameters and masks have on the other side too.
 fn check(case: &Case, threads: NonZeroUsize, directory: &Path) -> Result<f64> {
     match case.work {
-        Work::Training { network, batch, rule } => {
+        Work::Training { network, rule, .. } => {
+            let (batch, rates) = given(directory)?;
             let (x, target) = network.random_batch(batch)?;
             let device = Device::cpu_with_threads(threads);
-            let mut trainer = workload::trainer(network, rule, device)?;
+            let mut trainer = workload::trainer(network, rule, device, rates)?;
             let gradients = trainer.gradients(&x, &target)?;
             let loss = trainer.step(&x, &target)?.value()?;
             let named = |(name, tensor)| (format!("gradient.{name}"), tensor);
@@ -111,6 +114,15 @@ fn check(case: &Case, threads: NonZeroUsize, directory: &Path) -> Result<f64> {
         }
         _ => Err("dropout alone draws masks of its own".into()),
     }
+}
+
+/// The samples of a batch, and what is dropped from them: nothing where there are no masks.
+fn given(directory: &Path) -> Result<(usize, Rates)> {
+    let bytes = std::fs::read(directory.join(BATCH))?;
+    let batch = SafeTensors::deserialize(&bytes)?;
+    let samples = batch.tensor("target")?.shape().iter().product();
+    let has_masks = batch.names().iter().any(|name| name.starts_with("mask."));
+    Ok((samples, if has_masks { Rates::Own } else { Rates::Zero }))
 }
 
 fn write(directory: &Path, tensors: &[(String, Tensor)]) -> Result<()> {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The programs that take turns with kiln. One that dies or answers nonsense takes no other down: it is
+//! The programs that take turns with kiln. One that dies, answers nonsense or nothing takes no other down: it is
 //! started again for the next case.
 
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use super::peer::Peer;
 use super::program::{Library, Program};
@@ -12,6 +13,7 @@ use crate::Result;
 pub(super) struct Team {
     members: Vec<Member>,
     threads: NonZeroUsize,
+    patience: Duration,
 }
 
 struct Member {
@@ -24,7 +26,11 @@ struct Member {
 }
 
 impl Team {
-    pub(super) fn new(programs: &[(Library, Program)], threads: NonZeroUsize) -> Self {
+    pub(super) fn new(
+        programs: &[(Library, Program)],
+        threads: NonZeroUsize,
+        patience: Duration,
+    ) -> Self {
         let member = |(library, program): &(Library, Program)| Member {
             library: *library,
             program: program.clone(),
@@ -32,7 +38,7 @@ impl Team {
             version: None,
             useless: None,
         };
-        Team { members: programs.iter().map(member).collect(), threads }
+        Team { members: programs.iter().map(member).collect(), threads, patience }
     }
 
     /// Whether a library takes part at all.
@@ -56,7 +62,7 @@ impl Team {
     ) -> Result<T> {
         let member = self.members.iter_mut().find(|member| member.library == library);
         let member = member.ok_or_else(|| format!("{library} takes no part"))?;
-        let answer = question(member.running(self.threads)?);
+        let answer = question(member.running(self.threads, self.patience)?);
         if answer.is_err() {
             if let Some(peer) = member.peer.take() {
                 peer.abandon();
@@ -67,12 +73,12 @@ impl Team {
 }
 
 impl Member {
-    fn running(&mut self, threads: NonZeroUsize) -> Result<&mut Peer> {
+    fn running(&mut self, threads: NonZeroUsize, patience: Duration) -> Result<&mut Peer> {
         if let Some(why) = &self.useless {
             return Err(why.clone().into());
         }
         if self.peer.is_none() {
-            match Peer::start(&self.program, threads) {
+            match Peer::start(&self.program, threads, patience) {
                 Ok(peer) => {
                     self.version = Some(peer.version().to_owned());
                     self.peer = Some(peer);

@@ -16,7 +16,7 @@ use rand_distr::StandardNormal;
 
 use super::case::{Alone, Case, Network, Rule, Work};
 use super::monte_carlo::{MonteCarlo, Way};
-use super::network::Aim;
+use super::network::{Aim, Rates};
 use crate::clock::Clock;
 use crate::Result;
 
@@ -50,7 +50,7 @@ pub(crate) fn build(case: &Case, threads: NonZeroUsize) -> Result<Box<dyn Worklo
         Work::Training { network, batch, rule } => {
             let (x, target) = network.random_batch(batch)?;
             let device = Device::cpu_with_threads(threads);
-            Box::new(Training { trainer: trainer(network, rule, device)?, x, target })
+            Box::new(Training { trainer: trainer(network, rule, device, Rates::Own)?, x, target })
         }
         Work::Eval { network, batch } => Box::new(Eval::new(network, batch, threads)?),
         Work::Dropout(alone) => Box::new(DropoutAlone::new(alone, threads)?),
@@ -85,12 +85,13 @@ pub(crate) fn trainer(
     network: Network,
     rule: Rule,
     device: Device,
+    rates: Rates,
 ) -> Result<Trainer<Box<dyn Module>>> {
     let optimizer: Optimizer = match rule {
         Rule::Sgd => Sgd::new(0.01).momentum(0.9).into(),
         Rule::Adam => Adam::new(1e-3).into(),
     };
-    let net = Net::new(device, SEED, |p| network.build(p))?;
+    let net = Net::new(device, SEED, |p| network.build(p, rates))?;
     Ok(match network.aim() {
         Aim::Classes => Trainer::new(net, CrossEntropy::default(), optimizer)?,
         Aim::Squares => {
@@ -133,7 +134,7 @@ impl Eval {
     pub(super) fn new(network: Network, batch: usize, threads: NonZeroUsize) -> Result<Self> {
         let (x, _) = network.random_batch(batch)?;
         let device = Device::cpu_with_threads(threads);
-        Ok(Eval { net: Net::new(device, SEED, |p| network.build(p))?, x })
+        Ok(Eval { net: Net::new(device, SEED, |p| network.build(p, Rates::Own))?, x })
     }
 }
 

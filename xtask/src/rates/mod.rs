@@ -11,6 +11,7 @@ mod subject;
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use kiln::backend::cpu::Cpu;
 use rand::{Rng, SeedableRng};
@@ -18,7 +19,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
 use crate::peers;
-use crate::peers::peer::Peer;
+use crate::peers::peer::{Peer, PATIENCE};
 use crate::peers::program::{Library, Program};
 use crate::peers::workload::{self, Amount, Workload};
 use crate::Result;
@@ -88,7 +89,8 @@ fn measure_all(
     threads: NonZeroUsize,
     report: &mut Report,
 ) -> Result<()> {
-    let mut peer = python.map(|python| Peer::start(python, threads)).transpose()?;
+    let patience = Duration::from_secs(PATIENCE);
+    let mut peer = python.map(|python| Peer::start(python, threads, patience)).transpose()?;
     report.torch = peer.as_ref().map(|peer| peer.version().to_owned());
     let mut meter = Meter::new(threads);
     report.machine.push(Machine::new(threads, meter.clock().name()));

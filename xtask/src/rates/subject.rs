@@ -12,6 +12,7 @@ use kiln::{Convolutions, Device, Net, Seed, Tensor, Trainer, Var};
 
 use super::random_values;
 use crate::peers::case::{Case, Work};
+use crate::peers::network::Rates;
 use crate::peers::workload;
 use crate::Result;
 
@@ -69,7 +70,7 @@ fn of_case(case: &Case, convolutions: Convolutions) -> Result<(Plan, Vec<Tensor>
         return Err(format!("{}: expected a training", case.name).into());
     };
     let (x, target) = network.random_batch(batch)?;
-    let mut trainer = workload::trainer(network, rule, device(convolutions))?;
+    let mut trainer = workload::trainer(network, rule, device(convolutions), Rates::Own)?;
     Ok((trainer.plan(&x.ty(), &target.ty())?.clone(), vec![x, target]))
 }
 
