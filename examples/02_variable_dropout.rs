@@ -31,9 +31,9 @@ fn main() -> Result<()> {
     let labels = Tensor::labels([64], (0..64).map(|i| i % 10).collect())?;
     let mut fit = Trainer::new(net, CrossEntropy::default(), Sgd::new(0.01).momentum(0.9))?;
     println!("\ntraining:");
-    for step in 1..=500 {
+    for step in 1..=200 {
         let loss = fit.step(&x, &labels)?.value()?;
-        if step % 100 == 0 {
+        if step % 50 == 0 {
             println!("  step {step:>3}: loss {loss:.4}");
         }
     }

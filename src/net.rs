@@ -85,25 +85,8 @@ impl<M> Net<M> {
     /// device cannot be opened or has too little memory.
     pub fn new(device: Device, seed: Seed, make: impl FnOnce(&Scope) -> M) -> Result<Self> {
         let scope = Scope::root();
-        let module = make(&scope);
-        let Registry { parameters, initialisers, errors, rates, remarks, .. } =
-            scope.into_registry();
-        Error::check(errors)?;
-        let mut backend = device.open()?;
-        let store = Store::new(&mut *backend, Arc::new(parameters))?;
-        // A network on paper may be larger than this machine.
-        let initialised = if device.is_on_paper() { 0 } else { initialisers.len() };
-        let streams = streams(store.specs());
-        for (index, init) in initialisers.into_iter().enumerate().take(initialised) {
-            let spec = &store.specs()[index];
-            // Counters start at 0, as everything that is reserved does.
-            if spec.dtype == DType::F32 {
-                let values = init.values(spec, streams[index], seed.0)?;
-                let value = Tensor::new(spec.shape.clone(), values)?;
-                store.write(&mut *backend, ParamId::at(index), &value)?;
-            }
-        }
-        let (module, runner) = (Arc::new(module), Runner::new(store, backend));
+        let module = Arc::new(make(&scope));
+        let (runner, rates, remarks) = started(&device, seed, scope.into_registry())?;
         Ok(Net { module, device, runner, seed, pass: 0, monte_carlo_pass: 0, rates, remarks })
     }
 
@@ -359,22 +342,8 @@ impl<M> Net<M> {
     /// # Errors
     /// [`Error::Argument`] for a rate of dropout that a schedule should not give.
     pub(crate) fn begin_pass(&mut self, mode: Mode) -> Result<Scalars> {
-        let mut scalars = Scalars::new(self.seed.0);
-        if mode != Mode::Eval {
-            scalars.dropout = self.rates.of_pass(self.pass)?;
-        }
-        match mode {
-            Mode::Train => {
-                scalars.pass = self.pass;
-                self.pass = (self.pass + 1) % MONTE_CARLO_PASS;
-            }
-            Mode::MonteCarlo(_) => {
-                scalars.pass = MONTE_CARLO_PASS | self.monte_carlo_pass;
-                self.monte_carlo_pass = (self.monte_carlo_pass + 1) % MONTE_CARLO_PASS;
-            }
-            Mode::Eval => {}
-        }
-        Ok(scalars)
+        let scalars = Scalars::new(self.seed.0);
+        counted(scalars, mode, &self.rates, (&mut self.pass, &mut self.monte_carlo_pass))
     }
 
     /// Runs `body`; if it fails, no pass has been counted.
@@ -387,19 +356,10 @@ impl<M> Net<M> {
     /// trained is as it was.
     pub(crate) fn uncounted<T>(&mut self, body: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let counters = (self.pass, self.monte_carlo_pass);
-        let states = self.specs().iter().enumerate().filter(|(_, s)| s.role == ParamRole::State);
-        let ids: Vec<ParamId> = states.map(|(index, _)| ParamId::at(index)).collect();
-        let mut kept = Vec::with_capacity(ids.len());
-        for id in ids {
-            let (store, backend) = self.runner.state();
-            kept.push((id, store.read(backend, id)?));
-        }
+        let kept = self.runner.untrained()?;
         let result = body(self);
         (self.pass, self.monte_carlo_pass) = counters;
-        for (id, value) in kept {
-            let (store, backend) = self.runner.state();
-            store.write(backend, id, &value)?;
-        }
+        self.runner.set_parameters(kept)?;
         result
     }
 
@@ -424,10 +384,7 @@ impl<M> Net<M> {
         M: Module<I, O>,
     {
         let plan = self.prepare::<I, O, T>(&call)?;
-        let tensors = self.runner.run(plan, &call.scalars, call.given.tensors())?;
-        let lists = self.runner.lists(plan).to_vec();
-        let gradients = self.runner.plan(plan)?.gradients.clone();
-        Ok(Outputs { tensors, lists, gradients, plan })
+        outputs(&mut self.runner, plan, &call.scalars, call.given)
     }
 
     /// As [`run`](Net::run) with a loss, without waiting for a device that works on its own; only
@@ -489,6 +446,61 @@ impl<M> Net<M> {
     }
 }
 
+// What follows does not hang on the module's type, for each of which Rust compiles the above anew.
+
+/// A network's state on its device, with the initial values of its parameters.
+fn started(device: &Device, seed: Seed, registry: Registry) -> Result<(Runner, Rates, Remarks)> {
+    let Registry { parameters, initialisers, errors, rates, remarks, .. } = registry;
+    Error::check(errors)?;
+    let mut backend = device.open()?;
+    let store = Store::new(&mut *backend, Arc::new(parameters))?;
+    // A network on paper may be larger than this machine.
+    let initialised = if device.is_on_paper() { 0 } else { initialisers.len() };
+    let streams = streams(store.specs());
+    for (index, init) in initialisers.into_iter().enumerate().take(initialised) {
+        let spec = &store.specs()[index];
+        // Counters start at 0, as everything that is reserved does.
+        if spec.dtype == DType::F32 {
+            let values = init.values(spec, streams[index], seed.0)?;
+            let value = Tensor::new(spec.shape.clone(), values)?;
+            store.write(&mut *backend, ParamId::at(index), &value)?;
+        }
+    }
+    Ok((Runner::new(store, backend), rates, remarks))
+}
+
+/// The scalars of the next pass in a mode, which is counted among those of its kind.
+fn counted(
+    mut scalars: Scalars,
+    mode: Mode,
+    rates: &Rates,
+    (pass, monte_carlo_pass): (&mut u32, &mut u32),
+) -> Result<Scalars> {
+    if mode != Mode::Eval {
+        scalars.dropout = rates.of_pass(*pass)?;
+    }
+    match mode {
+        Mode::Train => {
+            scalars.pass = *pass;
+            *pass = (*pass + 1) % MONTE_CARLO_PASS;
+        }
+        Mode::MonteCarlo(_) => {
+            scalars.pass = MONTE_CARLO_PASS | *monte_carlo_pass;
+            *monte_carlo_pass = (*monte_carlo_pass + 1) % MONTE_CARLO_PASS;
+        }
+        Mode::Eval => {}
+    }
+    Ok(scalars)
+}
+
+/// Runs a plan.
+fn outputs(runner: &mut Runner, plan: PlanId, scalars: &Scalars, given: &Given) -> Result<Outputs> {
+    let tensors = runner.run(plan, scalars, given.tensors())?;
+    let lists = runner.lists(plan).to_vec();
+    let gradients = runner.plan(plan)?.gradients.clone();
+    Ok(Outputs { tensors, lists, gradients, plan })
+}
+
 /// Records a module and, with a loss, the loss: the loss and then the outputs, or the outputs of all
 /// layers, where those are asked for.
 pub(crate) fn record<M: Module<I, O> + ?Sized, I: Values, O: Values, T: Values>(
@@ -499,7 +511,7 @@ pub(crate) fn record<M: Module<I, O> + ?Sized, I: Values, O: Values, T: Values>(
 ) -> Result<Recorded> {
     let mut returned = None;
     let types = wanted.inputs.to_vec();
-    let mut traced = trace(specs, &types, |given: &[Var]| {
+    let traced = trace(specs, &types, |given: &[Var]| {
         let mut rest = given.iter().cloned();
         let mut lists = wanted.form.lists.iter().copied();
         let Some(inputs) = join::<I, Var>(&mut rest, &mut lists) else { return vec![] };
@@ -519,9 +531,21 @@ pub(crate) fn record<M: Module<I, O> + ?Sized, I: Values, O: Values, T: Values>(
         returned = Some((taken, outputs.lists));
         std::iter::once(value).chain(outputs.leaves).collect()
     })?;
-    let (inputs, lists) = returned.ok_or_else(unstructured)?;
-    let given = types.len() - inputs;
-    if loss.is_none()
+    let returned = returned.ok_or_else(unstructured)?;
+    let seeds = loss.map(|_| 1);
+    recorded(traced, returned, (types.len(), seeds), wanted)
+}
+
+/// A trace of so many inputs, of which `inputs` are the network's, with outputs in lists of these
+/// lengths; backward starts from so many results, from all if nothing is said.
+fn recorded(
+    mut traced: Traced,
+    (inputs, lists): (usize, Vec<usize>),
+    (types, seeds): (usize, Option<usize>),
+    wanted: &Wanted<'_>,
+) -> Result<Recorded> {
+    let given = types - inputs;
+    if seeds.is_none()
         && wanted.request.goal == Goal::Gradients(passes::Seed::Input)
         && given != traced.results.len()
     {
@@ -529,7 +553,7 @@ pub(crate) fn record<M: Module<I, O> + ?Sized, I: Values, O: Values, T: Values>(
         return Err(Error::argument("gradients", expected, given));
     }
     traced.inputs = inputs;
-    traced.seeds = if loss.is_some() { 1 } else { traced.results.len() };
+    traced.seeds = seeds.unwrap_or(traced.results.len());
     if wanted.request.goal == Goal::Layers {
         let results = layer_outputs(&traced.graph);
         let graph = Builder::extend(traced.graph).finish(results.clone());

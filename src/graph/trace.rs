@@ -72,6 +72,16 @@ pub fn trace(
     inputs: &[TensorType],
     function: impl FnOnce(&[Var]) -> Vec<Var>,
 ) -> Result<Traced> {
+    let (tracer, inputs) = begun(parameters, inputs)?;
+    let results = function(&inputs);
+    ended(&tracer, &results)
+}
+
+/// A trace that begins, and its inputs.
+fn begun(
+    parameters: Arc<Vec<ParamSpec>>,
+    inputs: &[TensorType],
+) -> Result<(Rc<RefCell<Tracer>>, Vec<Var>)> {
     Error::check(inputs.iter().filter_map(|ty| too_large(&ty.shape)).collect())?;
     let mut builder = Builder::new(parameters);
     let nodes: Vec<NodeId> = inputs
@@ -80,9 +90,14 @@ pub fn trace(
         .map(|(index, ty)| builder.input(InputId(index as u32), ty.clone()))
         .collect();
     let tracer = Rc::new(RefCell::new(Tracer::new(builder)));
-    let var = |node: &NodeId| Var { tracer: tracer.clone(), node: Some(*node) };
-    let results = function(&nodes.iter().map(var).collect::<Vec<_>>());
-    if let Some(kept) = results.iter().find(|result| !result.is_of(&tracer)) {
+    let var = |node: NodeId| Var { tracer: tracer.clone(), node: Some(node) };
+    let inputs = nodes.into_iter().map(var).collect();
+    Ok((tracer, inputs))
+}
+
+/// What was recorded until a function returned these results.
+fn ended(tracer: &Rc<RefCell<Tracer>>, results: &[Var]) -> Result<Traced> {
+    if let Some(kept) = results.iter().find(|result| !result.is_of(tracer)) {
         let nowhere = kept.errors_of_nowhere();
         let mut tracer = tracer.borrow_mut();
         match tracer.errors.is_empty() && nowhere.is_empty() {

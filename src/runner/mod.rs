@@ -13,7 +13,7 @@ pub(crate) use kept::{Types, Wanted};
 
 use crate::backend::{Arena, Backend, PlanId};
 use crate::exec::{Executable, Numbers, Store};
-use crate::graph::{ParamId, Traced};
+use crate::graph::{ParamId, ParamRole, Traced};
 use crate::loss_scale::LossScale;
 use crate::passes::{self, Goal, Request};
 use crate::plan::{Bytes, Plan};
@@ -91,10 +91,14 @@ impl Runner {
         wanted: &Wanted<'_>,
         record: impl FnOnce() -> Result<Recorded>,
     ) -> Result<PlanId> {
-        if let Some(id) = self.kept.find(wanted) {
-            return Ok(id);
+        match self.kept.find(wanted) {
+            Some(id) => Ok(id),
+            None => record().and_then(|recorded| self.compile(wanted, recorded)),
         }
-        let Recorded { traced, lists } = record()?;
+    }
+
+    fn compile(&mut self, wanted: &Wanted<'_>, recorded: Recorded) -> Result<PlanId> {
+        let Recorded { traced, lists } = recorded;
         let plan = passes::compile(traced, wanted.request, self.backend.facts())?;
         match &wanted.request.goal {
             Goal::Forward | Goal::Layers => {}
@@ -204,6 +208,21 @@ impl Runner {
             Ok((name, self.store.read_gradient(&mut *self.backend, id)?))
         };
         stored.into_iter().map(read).collect()
+    }
+
+    /// The state that is not trained, as it is.
+    pub(crate) fn untrained(&mut self) -> Result<Vec<(ParamId, Tensor)>> {
+        let specs = self.store.specs().iter().enumerate();
+        let states = specs.filter(|(_, spec)| spec.role == ParamRole::State);
+        let ids: Vec<ParamId> = states.map(|(index, _)| ParamId::at(index)).collect();
+        let read = |id| Ok((id, self.store.read(&mut *self.backend, id)?));
+        ids.into_iter().map(read).collect()
+    }
+
+    /// Puts values in the place of those that parameters or states have.
+    pub(crate) fn set_parameters(&mut self, values: Vec<(ParamId, Tensor)>) -> Result<()> {
+        let mut values = values.into_iter();
+        values.try_for_each(|(id, value)| self.store.write(&mut *self.backend, id, &value))
     }
 
     fn ensure_arena(&mut self, bytes: Bytes) -> Result<()> {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Streams that fail, and terminals.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -174,13 +174,40 @@ fn a_terminal_shows_the_result_and_not_a_line_more() {
     assert_eq!((code, screen.lines().count()), (Some(2), 1), "{screen}");
 }
 
-#[test]
-fn a_terminal_shows_progress_and_coloured_logs() {
-    let dir = TempDir::new().unwrap();
-    let (code, screen) = Terminal::start(dir.path(), &noisy("bar")).finish();
+/// The screen of a training of six epochs of four batches shows each of them.
+fn assert_shows_progress(at: &Path, args: &[&str]) {
+    let (code, screen) = Terminal::start(at, args).finish();
     assert_eq!(code, Some(0), "{screen}");
     assert!(screen.contains("epoch 6/6 ") && screen.contains(" 4/4 "), "{screen}");
     assert!(!screen.contains("panicked") && !screen.contains("tracing"), "{screen}");
+}
+
+/// Epochs of some milliseconds, sooner over than a bar is drawn anew: an optimised program has them
+/// with larger networks too.
+#[test]
+fn a_terminal_shows_progress_that_hurries() {
+    let dir = TempDir::new().unwrap();
+    let texts: String = (0..60).map(|text| format!("{}\t{text}\n", text % 2)).collect();
+    fs::write(dir.path().join("texts"), texts).unwrap();
+    let data = ["train", "--net", "rnn", "--data", "text:texts", "--train-samples", "40"];
+    let small = ["--hidden", "2", "--embedding", "2", "--batch", "10", "--epochs", "6"];
+    let hurried = [&data[..], &small].concat();
+    assert_shows_progress(dir.path(), &[&hurried[..], &["--out", "A"]].concat());
+
+    let quiet = [&hurried[..], &["--quiet", "--out", "B"]].concat();
+    let (code, screen) = Terminal::start(dir.path(), &quiet).finish();
+    assert_eq!((code, screen.lines().count()), (Some(0), 1), "{screen}");
+
+    let logged = [&hurried[..], &["--log", "info", "--out", "C"]].concat();
+    let (code, screen) = Terminal::start(dir.path(), &logged).finish();
+    assert_eq!(code, Some(0), "{screen}");
+    assert!(screen.contains("\u{1b}[32m INFO\u{1b}[0m") && !screen.contains(" 4/4 "), "{screen}");
+}
+
+#[test]
+fn a_terminal_shows_progress_and_coloured_logs() {
+    let dir = TempDir::new().unwrap();
+    assert_shows_progress(dir.path(), &noisy("bar"));
 
     let logged = [&noisy("A")[..], &["--log", "info"]].concat();
     let (code, screen) = Terminal::start(dir.path(), &logged).finish();

@@ -57,6 +57,12 @@ pub fn embedded_ptx() -> impl Iterator<Item = (&'static str, &'static str)> {
     SOURCES.iter().filter_map(|source| Some((source.name, source.ptx?)))
 }
 
+/// The machine code that this program was built with, each file with its source's name: a fatbin of
+/// all its architectures.
+pub fn embedded_cubins() -> impl Iterator<Item = (&'static str, &'static [u8])> {
+    SOURCES.iter().filter_map(|source| Some((source.name, source.cubins?)))
+}
+
 fn is_built() -> bool {
     SOURCES.iter().all(|source| source.cubins.is_some() && source.ptx.is_some())
 }

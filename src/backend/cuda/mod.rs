@@ -62,7 +62,7 @@ use driver::{CudaEvent, CudaStream};
 use geometry::{grouping, Machine};
 pub use gpu::{check, devices, has_driver, survey, DeviceInfo, Held};
 use gpu::{Gpu, Loaded};
-pub use image::{embedded, embedded_ptx, Embedded, LoadedImage};
+pub use image::{embedded, embedded_cubins, embedded_ptx, Embedded, LoadedImage};
 use kernels::Kernels;
 pub(crate) use lent::Lent;
 use memory::{Address, DeviceMemory};

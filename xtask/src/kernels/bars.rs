@@ -7,7 +7,7 @@
 
 use super::device::Device;
 use super::measure::{MainLoop, Measured};
-use super::ptxas::Resources;
+use super::resources::Resources;
 
 /// A family of kernels and its limits.
 struct Bar {

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::bars::{self, Launch};
 use super::device::Device;
-use super::ptxas::Resources;
+use super::resources::Resources;
 use super::sass::{Function, Instruction};
 
 /// Everything that is reported and held to bars.

@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `cargo xtask kernels`: compiles every kernel for every architecture and holds the machine code to the bars in
-//! [`bars`], and what plans launch to those in [`plans`]. Needs CUDA's compiler, no GPU. Older compilers, named in
-//! `OLDER_NVCC`, allocate registers otherwise; what they compile must not spill either.
+//! `cargo xtask kernels`: holds the machine code of every kernel on every architecture to the bars in [`bars`], and what
+//! plans launch to those in [`plans`]. Takes the machine code that it was built with, and compiles what it lacks. Needs
+//! CUDA's compiler, no GPU. Older compilers, named in `OLDER_NVCC`, allocate registers otherwise; what they compile must
+//! not spill either.
 
 mod banks;
 mod bars;
 mod device;
 mod measure;
 mod plans;
-mod ptxas;
+mod resources;
 mod sass;
 pub(crate) mod toolchain;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::Result;
@@ -25,7 +26,7 @@ use toolchain::Toolchain;
 const SPILLED_BY_OLDER: &[(&str, &str)] =
     &[("avg_pool_gradient_f32", "sm_120"), ("chain_f32", "sm_120")];
 
-/// Compile the CUDA kernels and report registers, occupancy and instruction mix.
+/// Report registers, occupancy and instruction mix of the CUDA kernels' machine code.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Fail where a bar is missed.
@@ -37,28 +38,38 @@ pub(crate) struct Args {
     /// Only kernels whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
-    /// Folder of the kernels.
-    #[arg(long, default_value = "kernels")]
-    kernels: PathBuf,
+    /// Compile the kernels of a folder [default: what this program was built with, and the rest from `kernels`].
+    #[arg(long)]
+    kernels: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let toolchain = Toolchain::find()?;
     let older = Toolchain::older();
-    let sources = toolchain::sources(&args.kernels)?;
+    let kernels = args.kernels.as_deref().unwrap_or(Path::new("kernels"));
+    let sources = toolchain::sources(kernels)?;
+    let carried = match args.kernels {
+        Some(_) => Vec::new(),
+        None => kiln::backend::cuda::embedded().cubins,
+    };
     let mut missed = banks::misses();
     let mut count = 0;
     for arch in &args.arch {
         let device = Device::named(arch)?;
         println!("{}", measure::heading(arch));
         let mut found = BTreeMap::new();
-        for built in toolchain.compile_all(&args.kernels, &sources, arch)? {
-            let resources = ptxas::parse(&built.log);
+        let built = match carried.iter().any(|number| *arch == format!("sm_{number}")) {
+            true => toolchain.carried(arch)?,
+            false => toolchain.compile_all(kernels, &sources, arch)?,
+        };
+        for built in built {
             for function in sass::parse(&built.assembly) {
                 if !function.name.contains(&args.only) {
                     continue;
                 }
-                let resources = resources.get(&function.name).copied().unwrap_or_default();
+                let resources = built.resources.get(&function.name).copied();
+                let resources =
+                    resources.ok_or_else(|| format!("{}: no resources", function.name))?;
                 let measured = Measured::new(&function, resources, &device);
                 println!("{measured}");
                 missed.extend(bars::misses(&measured, arch));
@@ -70,7 +81,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             missed.extend(plans::misses(arch, &found)?);
         }
         for older in &older {
-            for (name, resources) in older.resources(&args.kernels, &sources, arch)? {
+            for (name, resources) in older.resources(kernels, &sources, arch)? {
                 if SPILLED_BY_OLDER.contains(&(name.as_str(), arch.as_str())) {
                     continue;
                 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::Mutex;
 use std::thread;
 
-use super::ptxas::{self, Resources};
+use super::resources::{self, Resources};
 use crate::Result;
 
 /// The compiler and the disassembler beside it.
@@ -20,8 +20,8 @@ pub(crate) struct Toolchain {
 
 /// What one source became.
 pub(super) struct Built {
-    /// What `ptxas -v` said.
-    pub(super) log: String,
+    /// What kernels take of a multiprocessor, by name.
+    pub(super) resources: BTreeMap<String, Resources>,
     /// What `nvdisasm` printed.
     pub(super) assembly: String,
 }
@@ -40,7 +40,8 @@ impl Toolchain {
         let nvcc = nvcc.ok_or(
             "no nvcc in NVCC, CUDA_HOME, CUDA_PATH, PATH or target/cuda; run scripts/cuda-toolchain.sh",
         )?;
-        Ok(Toolchain { nvcc })
+        // What lies beside it is also run in another folder.
+        Ok(Toolchain { nvcc: std::path::absolute(nvcc)? })
     }
 
     /// The compilers that `OLDER_NVCC` names, separated by spaces.
@@ -61,8 +62,8 @@ impl Toolchain {
         sources: &[PathBuf],
         arch: &str,
     ) -> Result<BTreeMap<String, Resources>> {
-        let logs = self.on_all(sources, |source| Ok(self.cubin(kernels, source, arch)?.1))?;
-        Ok(logs.iter().flat_map(|log| ptxas::parse(log)).collect())
+        let logs = on_all(sources, |source| Ok(self.cubin(kernels, source, arch)?.1))?;
+        Ok(logs.iter().flat_map(|log| resources::compiled(log)).collect())
     }
 
     /// The compiler.
@@ -78,47 +79,45 @@ impl Toolchain {
         sources: &[PathBuf],
         arch: &str,
     ) -> Result<Vec<Built>> {
-        self.on_all(sources, |source| self.compile(kernels, source, arch))
+        on_all(sources, |source| {
+            let (cubin, log) = self.cubin(kernels, source, arch)?;
+            let resources = resources::compiled(&log);
+            Ok(Built { resources, assembly: self.disassembled(&cubin)? })
+        })
     }
 
-    /// Does something with all sources, as many at a time as there are processors.
-    fn on_all<T: Send>(
-        &self,
-        sources: &[PathBuf],
-        each: impl Fn(&Path) -> Result<T> + Sync,
-    ) -> Result<Vec<T>> {
-        let next = AtomicUsize::new(0);
-        let slots: Vec<Mutex<Option<T>>> = sources.iter().map(|_| Mutex::new(None)).collect();
-        let work = || {
-            while let Some(at) = Some(next.fetch_add(1, Relaxed)).filter(|at| *at < sources.len()) {
-                let built = each(&sources[at]).map_err(|error| error.to_string())?;
-                *slots[at].lock().map_err(|error| error.to_string())? = Some(built);
-            }
-            Ok::<(), String>(())
-        };
-        let workers = thread::available_parallelism().map_or(1, usize::from);
-        thread::scope(|scope| {
-            let running: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-            running
-                .into_iter()
-                .try_for_each(|worker| worker.join().map_err(|_| "a worker panicked")?)
-        })?;
-        Ok(slots.into_iter().filter_map(|slot| slot.into_inner().ok().flatten()).collect())
+    /// The machine code of an architecture that this program was built with.
+    pub(super) fn carried(&self, arch: &str) -> Result<Vec<Built>> {
+        let sources: Vec<_> = kiln::backend::cuda::embedded_cubins().collect();
+        on_all(&sources, |(name, code)| {
+            let folder = folder()?;
+            let file = folder.join(format!("{name}.fatbin"));
+            fs::write(&file, code)?;
+            let mut extract = self.beside("cuobjdump");
+            let wanted = format!(".{arch}.cubin");
+            extract.current_dir(&folder).arg("-xelf").arg(&wanted).arg(&file);
+            let said = output(&mut extract)?.0;
+            let cubin = said.lines().find_map(|line| line.split_whitespace().last());
+            let cubin = cubin.filter(|cubin| cubin.ends_with(&wanted));
+            let cubin = folder.join(cubin.ok_or_else(|| format!("{name}: no code for {arch}"))?);
+            let usage = output(self.beside("cuobjdump").arg("-res-usage").arg(&cubin))?.0;
+            let resources = resources::carried(&usage, arch);
+            Ok(Built { resources, assembly: self.disassembled(&cubin)? })
+        })
     }
 
-    fn compile(&self, kernels: &Path, source: &Path, arch: &str) -> Result<Built> {
-        let (cubin, log) = self.cubin(kernels, source, arch)?;
-        let mut nvdisasm = Command::new(self.nvcc.with_file_name("nvdisasm"));
-        let assembly = output(nvdisasm.arg("-c").arg(&cubin))?.0;
-        Ok(Built { log, assembly })
+    fn disassembled(&self, cubin: &Path) -> Result<String> {
+        Ok(output(self.beside("nvdisasm").arg("-c").arg(cubin))?.0)
+    }
+
+    /// Another program of the toolkit.
+    fn beside(&self, name: &str) -> Command {
+        Command::new(self.nvcc.with_file_name(name))
     }
 
     /// The machine code's file, and what `ptxas` said.
     fn cubin(&self, kernels: &Path, source: &Path, arch: &str) -> Result<(PathBuf, String)> {
-        let folder = env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(|| "target".into(), PathBuf::from)
-            .join("kernels");
-        fs::create_dir_all(&folder)?;
+        let folder = folder()?;
         let stem = source.file_stem().unwrap_or_default().to_string_lossy();
         let cubin = folder.join(format!("{stem}.{arch}.cubin"));
         let mut nvcc = Command::new(&self.nvcc);
@@ -126,6 +125,36 @@ impl Toolchain {
         let log = output(nvcc.arg("-o").arg(&cubin).arg(source))?.1;
         Ok((cubin, log))
     }
+}
+
+/// Does something with all sources, as many at a time as there are processors; the results are in their order.
+fn on_all<S: Sync, T: Send>(
+    sources: &[S],
+    each: impl Fn(&S) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let next = AtomicUsize::new(0);
+    let slots: Vec<Mutex<Option<T>>> = sources.iter().map(|_| Mutex::new(None)).collect();
+    let work = || {
+        while let Some(at) = Some(next.fetch_add(1, Relaxed)).filter(|at| *at < sources.len()) {
+            let built = each(&sources[at]).map_err(|error| error.to_string())?;
+            *slots[at].lock().map_err(|error| error.to_string())? = Some(built);
+        }
+        Ok::<(), String>(())
+    };
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        let running: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        running.into_iter().try_for_each(|worker| worker.join().map_err(|_| "a worker panicked")?)
+    })?;
+    Ok(slots.into_iter().filter_map(|slot| slot.into_inner().ok().flatten()).collect())
+}
+
+/// Where machine code is put, as an absolute path: programs run there.
+fn folder() -> Result<PathBuf> {
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    let folder = std::path::absolute(target.join("kernels"))?;
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
 }
 
 /// The kernel sources in a folder, sorted.
