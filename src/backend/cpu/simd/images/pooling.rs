@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Pooling of images that lie channels-last, and its gradients, a row of pixels at a time.
 
+mod largest;
+
 use super::base::{dispatch, for_each_vector, load, store, Isa, Kernel, SharedSlice, Vector};
 use super::conv::Extent;
 use super::{split, Pool};
+use largest::{Largest, LargestGradient};
 use std::ops::Range;
 
 /// Elements of a mean that are summed in one chain.
@@ -199,105 +202,6 @@ fn each_place(extent: &Extent, element: usize, mut each: impl FnMut(usize)) {
     for place in first..(padded / extent.stride + 1).min(extent.places) {
         if (padded - place * extent.stride).is_multiple_of(extent.dilation) {
             each(place);
-        }
-    }
-}
-
-/// Rows of places.
-struct Largest<'a> {
-    pooling: Pooling,
-    rows: Range<usize>,
-    x: &'a [f32],
-    y: &'a mut [f32],
-    /// Empty if nobody asks.
-    index: &'a mut [f32],
-}
-
-impl Kernel for Largest<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        let Pooling { channels, extents: [depths, heights, widths], .. } = self.pooling;
-        let image = depths.image * heights.image * widths.image * channels;
-        let mut at = 0;
-        for row in self.rows.clone() {
-            let (plane, height) = (row / heights.places, row % heights.places);
-            let (sample, depth) = (plane / depths.places, plane % depths.places);
-            let x = &self.x[sample * image..(sample + 1) * image];
-            for width in 0..widths.places {
-                for_each_vector!(V, channels, |channel, lanes| {
-                    let (mut largest, mut number) = (V::splat(f32::NEG_INFINITY), V::splat(0.0));
-                    let mut is_first = true;
-                    self.pooling.taps([depth, height, width], |pixel| {
-                        let from = x[pixel * channels..].as_ptr().wrapping_add(channel);
-                        // SAFETY: the pixel lies in the image, and lanes stop at the last channel.
-                        let value = unsafe { load::<V>(from, lanes) };
-                        let own = V::splat(f32::from_bits(pixel as u32));
-                        if is_first {
-                            (largest, number, is_first) = (value, own, false);
-                        }
-                        let (greater, is_nan) = (value.greater(largest), value.differs(value));
-                        largest = V::select(greater, value, largest);
-                        largest = V::select(is_nan, value, largest);
-                        number = V::select(greater, own, number);
-                        number = V::select(is_nan, own, number);
-                    });
-                    // SAFETY: the place lies in the rows of `y` and of `index`.
-                    unsafe {
-                        store(largest, self.y[at..].as_mut_ptr().wrapping_add(channel), lanes);
-                        if !self.index.is_empty() {
-                            let to = self.index[at..].as_mut_ptr();
-                            store(number, to.wrapping_add(channel), lanes);
-                        }
-                    }
-                });
-                at += channels;
-            }
-        }
-    }
-}
-
-/// Rows of pixels.
-struct LargestGradient<'a> {
-    pooling: Pooling,
-    rows: Range<usize>,
-    index: &'a [f32],
-    dy: &'a [f32],
-    dx: &'a mut [f32],
-}
-
-impl Kernel for LargestGradient<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        let Pooling { channels, extents: [depths, heights, widths], .. } = self.pooling;
-        let result = self.pooling.places() * channels;
-        let len = widths.image * channels;
-        for (row, dx) in self.rows.clone().zip(self.dx.chunks_exact_mut(len.max(1))) {
-            let (plane, height) = (row / heights.image, row % heights.image);
-            let (sample, depth) = (plane / depths.image, plane % depths.image);
-            let range = sample * result..(sample + 1) * result;
-            let (index, dy) = (&self.index[range.clone()], &self.dy[range]);
-            let line = (depth * heights.image + height) * widths.image;
-            dx.fill(0.0);
-            self.pooling.covering([depth, height], |place, pixel| {
-                let own = V::splat(f32::from_bits((line + pixel) as u32));
-                let from = place * channels..(place + 1) * channels;
-                let (index, dy) = (index[from.clone()].as_ptr(), dy[from].as_ptr());
-                let to = dx[pixel * channels..(pixel + 1) * channels].as_mut_ptr();
-                for_each_vector!(V, channels, |channel, lanes| {
-                    // SAFETY: place and pixel have so many channels.
-                    unsafe {
-                        let index = load::<V>(index.add(channel), lanes);
-                        let dy = load::<V>(dy.add(channel), lanes);
-                        let dy = V::select(index.same_bits(own), dy, V::splat(0.0));
-                        let to = to.add(channel);
-                        store(load::<V>(to, lanes).add(dy), to, lanes);
-                    }
-                });
-            });
         }
     }
 }
