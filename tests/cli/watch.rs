@@ -169,16 +169,15 @@ fn tensorboard_is_told_of_steps_epochs_and_histograms() {
 }
 
 #[test]
-fn histograms_that_nobody_counted_are_there_after_the_first_epoch() {
+fn histograms_that_nobody_counted_wait_until_they_are_cheap() {
     let dir = TempDir::new().unwrap();
     let at = dir.path();
     let board = ["--tensorboard", "--histograms", "--epochs", "2", "--out", "A"];
     succeed(at, &[&QUICK[..], &board].concat());
     let files = records::read(&at.join("A/tensorboard"));
     let of_weights = files[0].iter().filter(|event| event.tag == "weights/fc1.weight");
-    let steps: Vec<u64> = of_weights.map(|event| event.step).collect();
-    // Two such short epochs may leave no time for another set.
-    assert!(steps == [4] || steps == [4, 8], "{steps:?}");
+    // Two epochs of four steps are over before a set would cost less than 1 % of them.
+    assert_eq!(of_weights.count(), 0);
 }
 
 #[test]

@@ -156,9 +156,9 @@ impl Board {
 
 impl Cost {
     /// Whether watching stays a small share of the time with one more set, which takes as long as the one
-    /// before it. The first is always written.
+    /// before it. The first is taken to cost as much as all that was watched before.
     fn permits_another(&self, elapsed: Duration, watching: Duration) -> bool {
-        self.last.is_none_or(|last| watching + last <= elapsed / SHARE)
+        watching + self.last.unwrap_or(watching) <= elapsed / SHARE
     }
 }
 
@@ -169,7 +169,8 @@ mod tests {
     #[test]
     fn histograms_are_written_as_long_as_watching_stays_cheap() {
         let ms = Duration::from_millis;
-        assert!(Cost::default().permits_another(ms(10), ms(9)), "the first");
+        assert!(Cost::default().permits_another(ms(1000), ms(5)), "the first");
+        assert!(!Cost::default().permits_another(ms(1000), ms(6)), "the first");
         let cost = Cost { last: Some(ms(2)) };
         assert!(cost.permits_another(ms(1000), ms(8)));
         assert!(!cost.permits_another(ms(1000), ms(9)));
