@@ -291,7 +291,8 @@ impl Session {
                 if let Some(watcher) = &mut self.watcher {
                     let (feed, batch) = (self.settings.net.feed(), self.settings.step.batch.get());
                     let probe = Probe { set: &self.sets.measured, feed, batch };
-                    watcher.epoch(&epoch, &mut self.trainer, &probe, output)?;
+                    let worked = self.working + begun.elapsed();
+                    watcher.epoch(&epoch, worked, &mut self.trainer, &probe, output)?;
                 }
                 self.course.observe(&epoch, &mut self.trainer)?;
                 self.history.push(epoch);

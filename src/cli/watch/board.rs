@@ -97,18 +97,18 @@ impl Board {
         self.events.flush()
     }
 
-    /// Whether histograms are due after an epoch, when the run has taken so long and watching it a part
+    /// Whether histograms are due after an epoch, when all epochs took so long and watching them a part
     /// of that.
     pub(in crate::cli) fn wants_histograms(
         &self,
         epoch: usize,
-        elapsed: Duration,
+        worked: Duration,
         watching: Duration,
     ) -> bool {
         match &self.histograms {
             None => false,
             Some(Histograms::Every(epochs)) => epoch as u64 % *epochs == 0,
-            Some(Histograms::Cheap(cost)) => cost.permits_another(elapsed, watching),
+            Some(Histograms::Cheap(cost)) => cost.permits_another(worked, watching),
         }
     }
 
@@ -157,8 +157,8 @@ impl Board {
 impl Cost {
     /// Whether watching stays a small share of the time with one more set, which takes as long as the one
     /// before it. The first is taken to cost as much as all that was watched before.
-    fn permits_another(&self, elapsed: Duration, watching: Duration) -> bool {
-        watching + self.last.unwrap_or(watching) <= elapsed / SHARE
+    fn permits_another(&self, worked: Duration, watching: Duration) -> bool {
+        watching + self.last.unwrap_or(watching) <= worked / SHARE
     }
 }
 

@@ -23,8 +23,6 @@ pub(in crate::cli) struct Watcher {
     warnings: Vec<Warning>,
     /// Layers and parameters that were warned about.
     told: BTreeSet<String>,
-    /// Since when it looks.
-    since: Instant,
     /// How long all of it took.
     spent: Duration,
 }
@@ -50,7 +48,6 @@ impl Watcher {
             before: None,
             warnings: vec![],
             told: BTreeSet::new(),
-            since: Instant::now(),
             spent: Duration::ZERO,
         }
     }
@@ -102,10 +99,11 @@ impl Watcher {
         Ok(())
     }
 
-    /// An epoch is measured.
+    /// An epoch is measured, and all epochs took so long.
     pub(in crate::cli) fn epoch(
         &mut self,
         epoch: &Epoch,
+        worked: Duration,
         trainer: &mut AnyTrainer,
         probe: &Probe<'_>,
         output: &mut Output,
@@ -121,7 +119,7 @@ impl Watcher {
         if let Some(board) = &mut self.board {
             board.epoch(epoch, trainer.updates(), probe.set.len())?;
             let watching = self.spent + begun.elapsed();
-            if board.wants_histograms(epoch.epoch, self.since.elapsed(), watching) {
+            if board.wants_histograms(epoch.epoch, worked, watching) {
                 board.histograms(trainer, &probe.samples(0, probe.batch)?)?;
             }
         }
