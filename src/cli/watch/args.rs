@@ -46,7 +46,7 @@ pub(in crate::cli) struct WatchArgs {
     #[arg(long, value_name = "N", requires = "tensorboard")]
     pub(in crate::cli) tensorboard_every: Option<NonZeroU64>,
     /// Add histograms of weights, gradients and activations after every so many epochs; if it is not said
-    /// how many, as often as leaves all of watching below 1% of the time, which may be never in a second
+    /// how many, as often as leaves all of watching below 1% of the time: never in a training of a second
     #[arg(long, value_name = "EPOCHS", requires = "tensorboard", num_args = 0..=1)]
     pub(in crate::cli) histograms: Option<Option<NonZeroU64>>,
 }

@@ -46,7 +46,7 @@ struct Tolerance {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Statistics {
     Compared,
-    /// Few samples show what no whole batch does: burn divides a variance by their number, PyTorch by one less.
+    /// Not with few samples: how a library divides a variance shows there, and burn's differs by 1e-4.
     Left,
 }
 
