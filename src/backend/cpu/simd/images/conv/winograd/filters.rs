@@ -43,15 +43,14 @@ impl Filters {
     ) {
         let packed = SharedSlice::new(packed);
         let taps = [&sweep[1], &sweep[2]].map(from_first_to_last);
+        let sources = self.channels[0];
         pool.run(&|index| {
-            for panel in split(self.panels(), pool.threads(), index) {
-                let width = self.width(panel);
-                let start = self.panel_start(panel);
-                let len = PRODUCTS * self.channels[0] * width;
-                // SAFETY: panels are disjoint, and each is one thread's.
-                let to = unsafe { packed.part(start..start + len) };
-                let job = Panel { filters: *self, mixing, taps, weight, panel, width, to };
-                // SAFETY: the kernel uses slices.
+            // Not whole panels: few channels are one.
+            for unit in split(self.panels() * sources, pool.threads(), index) {
+                let (panel, source) = (unit / sources, unit % sources);
+                let filters = *self;
+                let job = Lines { filters, mixing, taps, weight, panel, source, packed: &packed };
+                // SAFETY: units have lines of their own, and each is one thread's.
                 unsafe { dispatch(isa, job) }
             }
         });
@@ -65,17 +64,18 @@ pub(super) fn from_first_to_last(axis: &Axis) -> [usize; TAPS] {
     std::array::from_fn(|index| taps[index].tap)
 }
 
-struct Panel<'a> {
+/// What a panel stores of a channel of the source: a line of each product.
+struct Lines<'a> {
     filters: Filters,
     mixing: &'a Mixing,
     taps: [[usize; TAPS]; 2],
     weight: &'a [f32],
     panel: usize,
-    width: usize,
-    to: &'a mut [f32],
+    source: usize,
+    packed: &'a SharedSlice<'a, f32>,
 }
 
-impl Kernel for Panel<'_> {
+impl Kernel for Lines<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -84,31 +84,30 @@ impl Kernel for Panel<'_> {
         let first = self.panel * PANEL;
         let lanes = (targets - first).min(PANEL);
         let mut taps = [0.0; TAPS * TAPS * PANEL];
-        let to = self.to.as_mut_ptr();
-        for source in 0..sources {
-            for lane in 0..lanes {
-                let target = first + lane;
-                let from = source * self.mixing.steps[0] + target * self.mixing.steps[1];
-                for row in 0..TAPS {
-                    for column in 0..TAPS {
-                        let tap = self.taps[0][row] * TAPS + self.taps[1][column];
-                        taps[(row * TAPS + column) * PANEL + lane] = self.weight[from + tap];
-                    }
+        for lane in 0..lanes {
+            let target = first + lane;
+            let from = self.source * self.mixing.steps[0] + target * self.mixing.steps[1];
+            for row in 0..TAPS {
+                for column in 0..TAPS {
+                    let tap = self.taps[0][row] * TAPS + self.taps[1][column];
+                    taps[(row * TAPS + column) * PANEL + lane] = self.weight[from + tap];
                 }
             }
-            for at in (0..self.width).step_by(V::LANES) {
-                let from = |row: usize, column: usize| {
-                    let from = &taps[(row * TAPS + column) * PANEL + at..][..V::LANES];
-                    // SAFETY: so many lanes, just taken.
-                    unsafe { V::load(from.as_ptr()) }
-                };
-                both::<V, FilterToPoints, TAPS, POINTS>(from, |row, column, value| {
-                    let product = row * POINTS + column;
-                    let to = to.wrapping_add((product * sources + source) * self.width + at);
-                    // SAFETY: the panel holds all products of all channels.
-                    unsafe { value.store(to) };
-                });
-            }
+        }
+        let width = self.filters.width(self.panel);
+        let start = self.filters.panel_start(self.panel);
+        for at in (0..width).step_by(V::LANES) {
+            let from = |row: usize, column: usize| {
+                let from = &taps[(row * TAPS + column) * PANEL + at..][..V::LANES];
+                // SAFETY: so many lanes, just taken.
+                unsafe { V::load(from.as_ptr()) }
+            };
+            both::<V, FilterToPoints, TAPS, POINTS>(from, |row, column, value| {
+                let product = row * POINTS + column;
+                let to = start + (product * sources + self.source) * width + at;
+                // SAFETY: the caller's: these lines are this thread's.
+                unsafe { value.store(self.packed.part(to..to + V::LANES).as_mut_ptr()) };
+            });
         }
     }
 }

@@ -19,6 +19,11 @@ use std::ops::Range;
 const SQUARES_OF_PART: usize = 256;
 const MOST_PARTS: usize = 32;
 
+/// Panels of parts that are wanted at least, so that threads share them evenly, and the squares that such
+/// a part has at least: below that, what each part costs once is more than its products.
+const FEW_UNITS: usize = 8;
+const LEAST_SQUARES: usize = 64;
+
 /// Elements of transformed squares that are multiplied together.
 const BLOCK_ELEMENTS: usize = 320 << 10;
 
@@ -48,13 +53,15 @@ pub(crate) fn weight_gradient(pool: &Pool, isa: Isa, operands: &Operands<'_>, ta
         channels,
     };
     let grid = Grid::over(shape.samples * depth.places, [height.places, width.places]);
+    let panels = shape.outputs.div_ceil(PANEL);
+    let wanted = FEW_UNITS.div_ceil(panels.max(1)).min(grid.count() / LEAST_SQUARES);
     let job = Job {
         x: images(operands.x, [height.image, width.image], shape.inputs),
         dy: images(operands.dy, [height.places, width.places], shape.outputs),
         before: [height.before, width.before],
         grid,
-        parts: (grid.count() / SQUARES_OF_PART).clamp(1, MOST_PARTS),
-        panels: shape.outputs.div_ceil(PANEL),
+        parts: (grid.count() / SQUARES_OF_PART).max(wanted).clamp(1, MOST_PARTS),
+        panels,
     };
     let len = job.part_len();
     with_room(&SUMS, job.parts * len, |sums| {
