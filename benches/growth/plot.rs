@@ -37,11 +37,14 @@ pub(crate) fn draw(axis: Axis, series: &[Series]) -> Result<String, Failed> {
 
         let mut left = ChartBuilder::on(&halves[0])
             .margin(12)
+            .margin_right(28)
             .x_label_area_size(42)
             .y_label_area_size(64)
             .build_cartesian_2d((sizes.0..sizes.1).log_scale(), (times.0..times.1).log_scale())?;
         left.configure_mesh()
             .x_desc(axis.name())
+            .x_label_formatter(&label)
+            .y_label_formatter(&label)
             .y_desc("ms of a step; thin: the machine at best")
             .label_style((FONT, 15).into_font().color(&INK))
             .bold_line_style(GRID)
@@ -52,7 +55,7 @@ pub(crate) fn draw(axis: Axis, series: &[Series]) -> Result<String, Failed> {
                 series.points.iter().map(move |point| (point.size as f64, value(point)))
             };
             left.draw_series(LineSeries::new(line(|point| point.ms), colour.stroke_width(3)))?
-                .label(format!("kiln, {} threads", series.threads))
+                .label(format!("kiln, threads {}", series.threads))
                 .legend(move |(x, y)| {
                     PathElement::new(vec![(x, y), (x + 22, y)], colour.stroke_width(3))
                 });
@@ -62,7 +65,7 @@ pub(crate) fn draw(axis: Axis, series: &[Series]) -> Result<String, Failed> {
             ))?;
             if let Some(torch) = of_torch(series, |ms, _| ms) {
                 left.draw_series(dashed(torch, colour))?
-                    .label(format!("PyTorch, {} threads", series.threads))
+                    .label(format!("PyTorch, threads {}", series.threads))
                     .legend(move |at| legend(at, colour));
             }
         }
@@ -76,12 +79,15 @@ pub(crate) fn draw(axis: Axis, series: &[Series]) -> Result<String, Failed> {
         let most = points().map(Point::share).fold(1.0, f64::max);
         let mut right = ChartBuilder::on(&halves[1])
             .margin(12)
+            .margin_right(28)
             .x_label_area_size(42)
             .y_label_area_size(64)
             .build_cartesian_2d((sizes.0..sizes.1).log_scale(), 0.0..100.0 * most)?;
         right
             .configure_mesh()
             .x_desc(axis.name())
+            .x_label_formatter(&label)
+            .y_label_formatter(&|share| format!("{share:.0}"))
             .y_desc("% of the machine at best")
             .label_style((FONT, 15).into_font().color(&INK))
             .bold_line_style(GRID)
@@ -98,6 +104,15 @@ pub(crate) fn draw(axis: Axis, series: &[Series]) -> Result<String, Failed> {
         root.present()?;
     }
     Ok(svg)
+}
+
+/// A number at a logarithmic axis; only 1, 2 and 5 of each decade, since others run into one another.
+fn label(value: &f64) -> String {
+    let leading = value / 10_f64.powf(value.log10().floor());
+    match leading.round() as u32 {
+        1 | 2 | 5 | 10 => format!("{}", (value * 1e6).round() / 1e6),
+        _ => String::new(),
+    }
 }
 
 /// PyTorch's line, if it has been timed: something of its milliseconds at each point.

@@ -29,6 +29,11 @@ impl<'a, T> SharedSlice<'a, T> {
         self.len
     }
 
+    /// Where an element lies. Whoever writes there keeps to elements that no other thread touches.
+    pub(crate) fn at(&self, index: usize) -> *mut T {
+        self.start.wrapping_add(index)
+    }
+
     /// Mutable access to a part.
     ///
     /// # Safety

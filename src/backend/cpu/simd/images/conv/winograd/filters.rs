@@ -41,6 +41,7 @@ impl Filters {
         weight: &[f32],
         packed: &mut [f32],
     ) {
+        assert_eq!(packed.len(), self.len(), "room for the filters");
         let packed = SharedSlice::new(packed);
         let taps = [&sweep[1], &sweep[2]].map(from_first_to_last);
         let sources = self.channels[0];
@@ -105,8 +106,8 @@ impl Kernel for Lines<'_> {
             both::<V, FilterToPoints, TAPS, POINTS>(from, |row, column, value| {
                 let product = row * POINTS + column;
                 let to = start + (product * sources + self.source) * width + at;
-                // SAFETY: the caller's: these lines are this thread's.
-                unsafe { value.store(self.packed.part(to..to + V::LANES).as_mut_ptr()) };
+                // SAFETY: the caller's: these lines are this thread's, and `packed` holds all of them.
+                unsafe { value.store(self.packed.at(to)) };
             });
         }
     }
