@@ -7,12 +7,14 @@ mod check;
 pub(crate) mod cost;
 mod monte_carlo;
 pub(crate) mod network;
+mod noise;
 pub(crate) mod peer;
 mod process;
 pub(crate) mod program;
 pub(crate) mod record;
 pub(crate) mod report;
 pub(crate) mod serve;
+pub(crate) mod talk;
 mod team;
 mod turns;
 pub(crate) mod workload;
@@ -61,7 +63,7 @@ pub struct Args {
     milliseconds: u64,
     /// Seconds that a peer has for each answer, and ten times what a turn lasts; then it is ended and its row says so.
     /// Compiled PyTorch may want more.
-    #[arg(long, value_name = "SECONDS", default_value_t = peer::PATIENCE, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value_t = talk::PATIENCE, value_parser = clap::value_parser!(u64).range(1..))]
     patience: u64,
     /// Keep the run in benches/runs, for `cargo xtask report`.
     #[arg(long)]

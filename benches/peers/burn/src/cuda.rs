@@ -1,0 +1,1 @@
+fn main() { let d = burn::tensor::Device::cuda(0usize); println!("{d:?}"); }
