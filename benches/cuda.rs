@@ -9,27 +9,29 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 #[path = "cuda/measure.rs"]
-mod measure;
+pub(crate) mod measure;
 #[path = "cuda/networks.rs"]
-mod networks;
+pub(crate) mod networks;
 #[path = "../xtask/src/peers/noise.rs"]
 mod noise;
 #[path = "cuda/parity.rs"]
-mod parity;
+pub(crate) mod parity;
 #[path = "cuda/peer.rs"]
-mod peer;
+pub(crate) mod peer;
 #[path = "../xtask/src/peers/process.rs"]
+#[allow(dead_code)] // nobody asks here for numbers of processes
 mod process;
 #[path = "cuda/row.rs"]
-mod row;
+pub(crate) mod row;
 #[path = "cuda/rows.rs"]
 mod rows;
 #[path = "cuda/steps.rs"]
 mod steps;
 #[path = "../xtask/src/peers/talk.rs"]
+#[allow(dead_code)] // the same
 mod talk;
 #[path = "cuda/turns.rs"]
-mod turns;
+pub(crate) mod turns;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -49,7 +51,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 #[derive(Debug, Parser)]
 #[command(about = "Times kiln on a GPU")]
-struct Args {
+pub(crate) struct Args {
     /// Which of the GPUs.
     #[arg(long, value_name = "ORDINAL", default_value_t = 0)]
     device: usize,
@@ -106,7 +108,7 @@ struct Args {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Part {
+pub(crate) enum Part {
     /// Training steps, their inputs on the device and given by the host.
     Steps,
     /// Products of large matrices.
@@ -123,7 +125,7 @@ fn precision(name: &str) -> std::result::Result<Precision, String> {
 
 /// What is measured where, how often, and until when.
 #[derive(Clone, Copy, Debug)]
-struct Target {
+pub(crate) struct Target {
     place: Place,
     rounds: usize,
     milliseconds: u64,
@@ -148,7 +150,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let device = match check(args.device) {
         Ok(device) => device,
         Err(error) if args.json.is_none() => {

@@ -122,7 +122,7 @@ impl Report {
             Some([low, middle, high]) => {
                 words += &format!(" {middle:>10.2} us ({low:.2}-{high:.2})");
             }
-            None => words += NOT_TIMED,
+            None => words = words + " " + NOT_TIMED,
         }
         let mut add = |value: Option<f64>, unit: &str| {
             if let Some(value) = value {

@@ -18,7 +18,7 @@ pub(crate) struct Opponent {
     pub(crate) rival: Rival,
     pub(crate) outcome: Outcome,
     /// Microseconds of a step, round by round.
-    us: Vec<f64>,
+    pub(crate) us: Vec<f64>,
 }
 
 /// kiln's side: percentiles of each round, none of a simulated device.

@@ -39,6 +39,9 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--device", default="cuda")
 DEVICE = torch.device(parser.parse_args().device)
 IS_CUDA = DEVICE.type == "cuda"
+if IS_CUDA:
+    # Graphs are captured on the device at hand.
+    torch.cuda.set_device(DEVICE)
 
 
 class Mlp(nn.Sequential):
@@ -346,7 +349,7 @@ COMMANDS = {"check": check, "time": time_step, "product": time_product}
 def main() -> None:
     """Answers commands until `quit` or the end of the input."""
     torch.backends.cudnn.benchmark = True
-    about = torch.cuda.get_device_name(0) if IS_CUDA else "cpu"
+    about = torch.cuda.get_device_name(DEVICE) if IS_CUDA else "cpu"
     print(json.dumps({"ready": True, "version": torch.__version__, "device": about}), flush=True)
     for line in sys.stdin:
         words = line.split()

@@ -116,3 +116,60 @@ fn ratio(row: &Row) -> String {
         (None, None, None) => String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Made up: nobody measured this.
+    fn record() -> Record {
+        let rest = r#""shape": "", "cache": "warm", "rounds_us": [], "noisy": false"#;
+        let step = format!(
+            r#""group": "step", "name": "simple:64:adam", "dtype": "f32", "feed": "resident", {rest}"#
+        );
+        let run = format!(
+            r#"{{
+            "date": "2000-01-01", "command": "cargo xtask peers --device cuda --record", "features": {{}},
+            "machine": {{"cpu": "Z", "processors": 2, "instructions": "AVX2", "system": "linux", "load": 0.5}},
+            "versions": {{}}, "costs": [], "rows": [],
+            "gpu": {{
+                "device": "an invented GPU", "driver": "CUDA 13.0", "kernel_hash": "1", "is_timed": true,
+                "versions": {{"torch": "2.15.0"}},
+                "rows": [
+                    {{"group": "ceiling", "name": "copy", "peer": "kiln", "dtype": "", "gbs": 100.0, {rest}}},
+                    {{{step}, "peer": "kiln", "us": [19.0, 20.0, 21.0], "percent_of_ceiling": 40.0}},
+                    {{{step}, "peer": "torch-eager", "us": [59.0, 60.0, 61.0], "ratio": 3.0}},
+                    {{{step}, "peer": "torch-graph", "us": [17.0, 18.0, 19.0], "ratio": 0.9}},
+                    {{{step}, "peer": "burn", "us": [17.0, 18.0, 19.0], "differs": "loss"}}
+                ]
+            }}}}"#
+        );
+        serde_json::from_str(&run).expect("a run")
+    }
+
+    #[test]
+    fn the_summary_has_each_library_at_its_fastest_and_says_where_kiln_is_behind() {
+        let text = summary(&record(), "benches/runs/R.json");
+        for line in [
+            "| training step | precision | inputs | kiln | torch | burn |",
+            "| simple:64:adam | f32 | resident | 20.0 us | 0.90 (graph) | differs |",
+            "an invented GPU, CUDA 13.0, beside Z; torch 2.15.0. 0 of 5 rows were noisy.",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        let end = "kiln is behind torch-graph of `simple:64:adam` in f32 (resident).\n";
+        assert!(text.ends_with(end), "{text}");
+    }
+
+    #[test]
+    fn the_details_have_every_row_and_the_ceilings() {
+        let text = details(&record(), "R");
+        for line in [
+            "| copy (warm) | 100 GB/s |",
+            "| simple:64:adam | f32 | resident | kiln | 20.0 | 40.0 |  |",
+            "| simple:64:adam | f32 | resident | torch-eager | 60.0 | - | 3.00 (eager) |",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+    }
+}

@@ -43,7 +43,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let mut of_gpu = None;
     if let Some(path) = &args.run {
         let named = read(path)?;
-        *(if named.0.gpu.is_some() { &mut of_gpu } else { &mut of_cpu }) = Some(named);
+        let kind = if named.0.is_of_gpu() { &mut of_gpu } else { &mut of_cpu };
+        *kind = Some(named);
     }
     let of_cpu = of_cpu.map_or_else(|| latest(folder, Record::is_of_cpu), |run| Ok(Some(run)))?;
     let (record, name) = of_cpu.ok_or_else(|| format!("{RUNS}: there is no run"))?;

@@ -153,3 +153,51 @@ impl fmt::Display for Shown<'_> {
         f.write_str(if row.noisy { "  noisy" } else { "" })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(peer: &str, device: &str, ratio: Option<f64>) -> String {
+        let row = Row {
+            group: STEP.into(),
+            name: "simple:64:adam".into(),
+            peer: peer.into(),
+            version: (peer != KILN).then(|| "2".into()),
+            ratio,
+            ..Row::default()
+        };
+        let origin = Origin { device: device.into(), ..Origin::default() };
+        let line = Line { row, timed: "by the device".into(), origin };
+        serde_json::to_string(&line).expect("JSON") + "\n"
+    }
+
+    #[test]
+    fn rows_are_read_until_one_is_cut_off() {
+        let rows = [line(KILN, "G", None), line("torch-graph", "G", Some(2.0))].concat();
+        let found = Found::read(&format!("{rows}{{\"group\": \"st")).expect("rows");
+        assert_eq!((found.rows.len(), found.is_timed), (2, true));
+        assert_eq!(found.origin.device, "G");
+        assert_eq!(found.versions["torch"], "2");
+        let said = |text: &str| Found::read(text).expect_err("no rows").to_string();
+        assert!(said(&format!("{rows}nonsense\n{rows}")).starts_with("row 3: "));
+        let other = said(&(rows + &line(KILN, "H", None)));
+        assert_eq!(other, "row 3: of another device or program");
+    }
+
+    /// What computes something else is no way at all, as long as there is another.
+    #[test]
+    fn a_library_is_as_fast_as_its_fastest_way() {
+        let ways = [("eager", Some(3.0)), ("fused", None), ("graph", Some(1.5))];
+        let mut text = line(KILN, "G", None) + &line("burn", "G", None);
+        for (way, ratio) in ways {
+            text += &line(&format!("torch-{way}"), "G", ratio);
+        }
+        let found = Found::read(&text).expect("rows");
+        let best = |of| found.best(&found.rows[0], of).map(|row| row.peer.as_str());
+        assert_eq!(
+            [best("torch"), best("burn"), best("candle")],
+            [Some("torch-graph"), Some("burn"), None]
+        );
+    }
+}
