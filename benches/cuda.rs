@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How fast kiln is on a GPU, by the GPU's own clock: what the device reaches at most (copies, multiply-adds in registers,
 //! a launch that does nothing), products of large matrices, every kernel of training steps, and whole steps, captured, in
-//! turns with PyTorch and burn. Events around captured graphs; with the second-level cache as the work left it, and emptied; random
-//! data. Each row is a line of JSON with `--json`.
+//! turns with PyTorch and burn. Events around captured graphs; with the second-level cache as the work left it, and
+//! emptied; random data. Each row is a line of JSON with `--json`.
 //!
 //! A simulated device does everything once at small sizes; nothing is timed there. Without a GPU nothing is done.
 
