@@ -32,7 +32,7 @@ const WITHOUT_TORCH: &str = "echo \"ModuleNotFoundError: No module named 'torch'
 const WITHOUT_GPU: &str = r#"echo '{"error": "burn finds 0 CUDA devices"}'; exit 1"#;
 const WITHOUT_MASKS: &str = r#"echo '{"ready": true, "version": "1"}'; while read question; do
 set -- $question
-if grep -q mask.dropout "$5/batch.safetensors"; then echo '{"masks": "none"}'; else echo '{"loss": 1.0, "us": 4.0}'; fi
+if grep -q mask. "$5/batch.safetensors"; then echo '{"masks": "none"}'; else echo '{"loss": 1.0, "us": 4.0}'; fi
 done"#;
 const WITHOUT_NETWORK: &str = r#"echo '{"ready": true, "version": "1"}'
 while read question; do echo '{"none": "there is no network"}'; done"#;

@@ -169,6 +169,10 @@ mod tests {
             let read = Record::read(&path).expect("a run");
             let text = |record: &Record| serde_json::to_string(record).expect("JSON");
             assert_eq!(text(&read), text(&record));
+            assert_eq!(
+                [read.is_of_gpu(), read.is_of_cpu()],
+                [record.gpu.is_some(), record.gpu.is_none()]
+            );
         }
         assert_eq!(slug("AMD EPYC 9B14 (2.6 GHz)"), "amd-epyc-9b14-2-6-ghz");
     }

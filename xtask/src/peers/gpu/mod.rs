@@ -129,8 +129,10 @@ impl Library {
                 if path.is_file() {
                     return Ok(Program::Alone(path));
                 }
-                let how = "`cd benches/peers/burn && cargo build --release --locked --features cuda` makes it";
-                Err(format!("there is no {}: {how}", path.display()))
+                Err(format!(
+                    "there is no {}: benches/peers/README.md says how it is built",
+                    path.display()
+                ))
             }
         }
     }
