@@ -1,69 +1,100 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How fast kiln is on a GPU, by the GPU's own clock: what the device reaches at most (copies, multiply-adds in registers,
 //! a launch that does nothing), products of large matrices, every kernel of training steps, and whole steps, captured, in
-//! turns with PyTorch. Events around captured graphs; with the second-level cache as the work left it, and emptied; random
-//! data. Each row is a line of JSON with `--json`.
+//! turns with PyTorch and burn. Events around captured graphs; with the second-level cache as the work left it, and
+//! emptied; random data. Each row is a line of JSON with `--json`.
 //!
 //! A simulated device does everything once at small sizes; nothing is timed there. Without a GPU nothing is done.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 #[path = "cuda/measure.rs"]
-mod measure;
+pub(crate) mod measure;
 #[path = "cuda/networks.rs"]
-mod networks;
+pub(crate) mod networks;
+#[path = "../xtask/src/peers/noise.rs"]
+mod noise;
 #[path = "cuda/parity.rs"]
-mod parity;
+pub(crate) mod parity;
 #[path = "cuda/peer.rs"]
-mod peer;
+pub(crate) mod peer;
+#[path = "../xtask/src/peers/process.rs"]
+#[allow(dead_code)] // nobody asks here for numbers of processes
+mod process;
+#[path = "cuda/row.rs"]
+pub(crate) mod row;
 #[path = "cuda/rows.rs"]
 mod rows;
 #[path = "cuda/steps.rs"]
 mod steps;
+#[path = "../xtask/src/peers/talk.rs"]
+#[allow(dead_code)] // the same
+mod talk;
+#[path = "cuda/turns.rs"]
+pub(crate) mod turns;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use kiln::backend::cuda::lab::Lab;
 use kiln::backend::cuda::{check, CudaOptions};
 use kiln::Precision;
 
-use measure::Size;
-use peer::Peer;
+use measure::{Place, Size};
+use peer::Team;
 use rows::Report;
 
 /// What everything here returns.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Tf32, Precision::Bf16];
-
 #[derive(Debug, Parser)]
 #[command(about = "Times kiln on a GPU")]
-struct Args {
+pub(crate) struct Args {
+    /// Which of the GPUs.
+    #[arg(long, value_name = "ORDINAL", default_value_t = 0)]
+    device: usize,
     /// File that gets a line of JSON for each row.
     #[arg(long)]
     json: Option<PathBuf>,
     /// Only rows whose names hold this.
     #[arg(long, default_value = "")]
     only: String,
+    /// What is measured, beside the ceilings.
+    #[arg(long, value_delimiter = ',', default_value = "steps,products,kernels")]
+    parts: Vec<Part>,
+    /// In which precisions.
+    #[arg(long, value_delimiter = ',', default_value = "f32,tf32,bf16", value_parser = precision)]
+    precisions: Vec<Precision>,
     /// When this is over, nothing new begins.
     #[arg(long, default_value_t = 225)]
     seconds: u64,
-    /// PyTorch's side, `benches/peers/pytorch_cuda.py`, with which training steps take turns.
-    #[arg(long)]
-    peer: Option<PathBuf>,
-    /// The Python that runs it.
-    #[arg(long, default_value = "python3")]
-    python: PathBuf,
-    /// Where it computes.
-    #[arg(long, default_value = "cuda")]
-    peer_device: String,
+    /// How often kiln and its peers take turns.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..))]
+    rounds: u64,
+    /// How long a peer's turn lasts.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    milliseconds: u64,
+    /// The Python of a PyTorch with which training steps take turns.
+    #[arg(long, value_name = "PYTHON")]
+    torch: Option<PathBuf>,
+    /// PyTorch's side.
+    #[arg(long, value_name = "FILE", default_value = "benches/peers/pytorch_cuda.py")]
+    torch_script: PathBuf,
     /// How it runs a step: as it is, with its fused optimiser, with that captured as a CUDA graph, with that compiled,
     /// which takes minutes.
-    #[arg(long, value_delimiter = ',', default_value = "eager,fused,graph,compile")]
+    #[arg(long, value_delimiter = ',', default_value = "eager,fused,graph")]
     modes: Vec<String>,
+    /// burn's side, with which training steps take turns.
+    #[arg(long, value_name = "PROGRAM")]
+    burn: Option<PathBuf>,
+    /// Where peers compute, if not on the same GPU: to try them.
+    #[arg(long, value_name = "NAME")]
+    peer_device: Option<String>,
+    /// Seconds that a peer has for each answer, beside what a turn lasts; then it is ended and its row says so.
+    #[arg(long, value_name = "SECONDS", default_value_t = talk::PATIENCE, value_parser = clap::value_parser!(u64).range(1..))]
+    patience: u64,
     /// What cargo adds.
     #[arg(long, hide = true)]
     bench: bool,
@@ -76,22 +107,42 @@ struct Args {
     quick: bool,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// Training steps, their inputs on the device and given by the host.
+    Steps,
+    /// Products of large matrices.
+    Products,
+    /// Every kernel of the steps.
+    Kernels,
+}
+
+fn precision(name: &str) -> std::result::Result<Precision, String> {
+    let all = [Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F16];
+    let found = all.into_iter().find(|precision| precision.to_string() == name);
+    found.ok_or_else(|| "expected one of f32, tf32, bf16, f16".into())
+}
+
+/// What is measured where, how often, and until when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    place: Place,
+    rounds: usize,
+    milliseconds: u64,
+    deadline: Instant,
+}
+
+impl Target {
+    /// Whether nothing new may begin.
+    fn is_over(self) -> bool {
+        Instant::now() >= self.deadline
+    }
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
-    let device = match check(0) {
-        Ok(device) => device,
-        Err(error) if args.json.is_none() => {
-            println!("nothing is measured: {error}");
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let size = if device.simulated { Size::Small } else { Size::Full };
-    match Report::new(&device, &args).and_then(|report| run(&args, size, report)) {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(&args) {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
@@ -99,26 +150,38 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args, size: Size, mut report: Report) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(args.seconds);
-    // Holds the device open, so that what is loaded there stays.
-    let mut lab = Lab::open(0, CudaOptions::default())?;
-    measure::ceilings(&mut lab, size, &mut report)?;
-    let mut peer = match &args.peer {
-        Some(script) => {
-            Some(Peer::start(&args.python, script, &args.peer_device, args.modes.clone())?)
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let device = match check(args.device) {
+        Ok(device) => device,
+        Err(error) if args.json.is_none() => {
+            println!("nothing is measured: {error}");
+            return Ok(ExitCode::SUCCESS);
         }
-        None => None,
+        Err(error) => return Err(error.into()),
     };
+    let size = if device.simulated { Size::Small } else { Size::Full };
+    let target = Target {
+        place: Place { ordinal: args.device, size },
+        rounds: args.rounds as usize,
+        milliseconds: args.milliseconds,
+        deadline: Instant::now() + Duration::from_secs(args.seconds),
+    };
+    let mut report = Report::new(&device, args)?;
+    // Holds the device open, so that what is loaded there stays.
+    let mut lab = Lab::open(args.device, CudaOptions::default())?;
+    measure::ceilings(&mut lab, size, &mut report)?;
+    let mut team = Team::new(args);
     // What most depends on comes first; what there is no time for is told.
-    for precision in PRECISIONS {
-        steps::networks(precision, size, peer.as_mut(), &mut report, deadline)?;
+    let of = |part| args.precisions.iter().filter(move |_| args.parts.contains(&part));
+    for &precision in of(Part::Steps) {
+        steps::networks(precision, target, &mut team, &mut report)?;
     }
-    for precision in PRECISIONS {
-        measure::products(precision, size, peer.as_mut(), &mut report, deadline)?;
+    for &precision in of(Part::Products) {
+        measure::products(precision, target, &mut team, &mut report)?;
     }
-    for precision in [Precision::F32, Precision::Bf16] {
-        steps::kernels(precision, size, &mut report, deadline)?;
+    // Those of tf32 are the same ones in another mode.
+    for &precision in of(Part::Kernels).filter(|&&precision| precision != Precision::Tf32) {
+        steps::kernels(precision, target, &mut report)?;
     }
     drop(lab);
     report.finish()

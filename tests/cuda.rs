@@ -5,6 +5,8 @@
 
 #![cfg(target_os = "linux")]
 
+#[path = "cuda/bench.rs"]
+mod bench;
 #[path = "cuda/common.rs"]
 mod common;
 #[path = "cuda/convolutions.rs"]

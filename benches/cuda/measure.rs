@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the device reaches at most, and how near products of large matrices come.
 
-use std::time::Instant;
-
 use kiln::backend::cuda::lab::{Cache, Lab, PlacedLaunch, Repeats, Resident, Subject};
 use kiln::backend::cuda::CudaOptions;
 use kiln::nn::{Linear, Module, Scope, Sequential};
@@ -10,9 +8,10 @@ use kiln::optim::Sgd;
 use kiln::plan::Plan;
 use kiln::{loss, Device, Net, Precision, Seed, Tensor, Trainer, Var};
 
-use super::peer::Peer;
-use super::rows::{dtype, Amount, Report, Row};
-use super::Result;
+use super::peer::{Team, TORCH};
+use super::row::{Row, CEILING, KILN};
+use super::rows::{dtype, Amount, Report};
+use super::{Result, Target};
 
 /// How large the work is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +20,27 @@ pub(crate) enum Size {
     Full,
     /// As a simulated device does in moments.
     Small,
+}
+
+/// A device, and how large the work is there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) ordinal: usize,
+    pub(crate) size: Size,
+}
+
+impl Place {
+    /// To train on.
+    pub(crate) fn device(self, precision: Precision) -> Result<Device> {
+        let options = CudaOptions { precision, ..CudaOptions::default() };
+        Ok(Device::cuda_with(self.ordinal, options)?)
+    }
+
+    /// To time on.
+    pub(crate) fn lab(self, precision: Precision) -> Result<Lab> {
+        let options = CudaOptions { precision, ..CudaOptions::default() };
+        Ok(Lab::open(self.ordinal, options)?)
+    }
 }
 
 /// About how long a sample lasts, in microseconds, and how many there are.
@@ -50,10 +70,11 @@ pub(crate) fn percentiles(sorted: &[f64]) -> [f64; 3] {
 pub(crate) fn ceilings(lab: &mut Lab, size: Size, report: &mut Report) -> Result<()> {
     let bytes = if size == Size::Full { 1 << 30 } else { 1 << 16 };
     let row = |name: &str, dtype: &str| Row {
-        group: "ceiling",
+        group: CEILING.into(),
         name: name.into(),
+        peer: KILN.into(),
         dtype: dtype.into(),
-        cache: "warm",
+        cache: "warm".into(),
         ..Row::default()
     };
     let copy = lab.copy(bytes)?;
@@ -64,7 +85,7 @@ pub(crate) fn ceilings(lab: &mut Lab, size: Size, report: &mut Report) -> Result
     let nothing = lab.nothing()?;
     for (cache, name) in [(Cache::Warm, "warm"), (Cache::Cold, "cold")] {
         let us = time(lab, Subject::Loose(&nothing), cache)?;
-        let row = Row { us, cache: name, ..row("launch of nothing", "") };
+        let row = Row { us, cache: name.into(), ..row("launch of nothing", "") };
         report.ceiling(row, Amount::default())?;
     }
     let rounds = if size == Size::Full { 2000 } else { 1 };
@@ -94,23 +115,21 @@ fn word_near_one(random: &mut Noise, precision: &str) -> u32 {
 /// Products of square matrices, forward and backward, as two layers without a loss worth mentioning have them.
 pub(crate) fn products(
     precision: Precision,
-    size: Size,
-    mut peer: Option<&mut Peer>,
+    target: Target,
+    team: &mut Team,
     report: &mut Report,
-    deadline: Instant,
 ) -> Result<()> {
-    let extents: &[usize] = if size == Size::Full { &[4096, 8192] } else { &[64] };
+    let extents: &[usize] = if target.place.size == Size::Full { &[4096, 8192] } else { &[64] };
     for &n in extents {
         let name = format!("product {n}");
         if !report.wants(&name) {
             continue;
         }
-        if Instant::now() >= deadline {
+        if target.is_over() {
             report.left_out(&format!("{name} {precision}"), "no time");
             continue;
         }
-        let options = CudaOptions { precision, ..CudaOptions::default() };
-        let device = Device::cuda_with(0, options)?;
+        let device = target.place.device(precision)?;
         let make = |p: &Scope| -> Box<dyn Module> {
             Box::new(
                 Sequential::new(p).with(|p| Linear::new(p, n, n)).with(|p| Linear::new(p, n, n)),
@@ -118,15 +137,15 @@ pub(crate) fn products(
         };
         let x = Tensor::new([n, n], Noise::new(1).values(n * n, 1.0))?;
         let squares = loss::from_fn(|output: &Var, _: &Var| output.square().mean());
-        let target = Tensor::labels([n], vec![0; n])?;
+        let labels = Tensor::labels([n], vec![0; n])?;
         // Only planned: the laboratory has memory of its own.
         let net = Net::new(device, Seed(7), make)?;
         let plan = {
             let mut trainer = Trainer::new(net, squares, Sgd::new(0.01))?;
-            trainer.plan(&x.ty(), &target.ty())?.clone()
+            trainer.plan(&x.ty(), &labels.ty())?.clone()
         };
-        let mut lab = Lab::open(0, options)?;
-        let resident = load(&mut lab, &plan, &[x, target])?;
+        let mut lab = target.place.lab(precision)?;
+        let resident = load(&mut lab, &plan, &[x, labels])?;
         for placed in lab.launches(&resident) {
             let step = &plan.steps[placed.step];
             if step.flops == 0 || launches_of(&lab, &resident, placed.step) != 1 {
@@ -135,27 +154,36 @@ pub(crate) fn products(
             let us = time(&mut lab, Subject::Launch(&resident, &placed), Cache::Warm)?;
             let count = step.flops / (2 * n * n * n);
             let row = Row {
-                group: "product",
+                group: "product".into(),
                 name: placed.launch.kernel.clone(),
+                peer: KILN.into(),
                 shape: format!("{count} x {n}^3"),
                 dtype: dtype(precision),
-                cache: "warm",
+                cache: "warm".into(),
                 us,
-                percent_of_torch: match (us, &mut peer) {
-                    (Some([_, us, _]), Some(peer)) => {
-                        let form = form_of(&placed.launch.kernel);
-                        let torch = peer.product(n, precision, form)?;
-                        Some(100.0 * torch * count as f64 / us)
-                    }
-                    _ => None,
-                },
                 grid: Some(placed.launch.blocks),
                 ..Row::default()
             };
-            report.add(row, Amount { flops: step.flops, bytes: 0 })?;
+            let amount = Amount { flops: step.flops, bytes: 0 };
+            report.add(row.clone(), amount)?;
+            if let (Some([_, us, _]), true) = (us, team.has(TORCH)) {
+                let form = form_of(&placed.launch.kernel);
+                let beside = team.product(n, precision, form);
+                let row = Row { peer: TORCH.into(), us: None, grid: None, ..row };
+                let row = Row { version: team.version(TORCH), ..row };
+                report.add(of_torch(row, us, count, beside), amount)?;
+            }
         }
     }
     Ok(())
+}
+
+/// PyTorch's row of `count` products beside kiln's of `us`.
+fn of_torch(row: Row, us: f64, count: usize, beside: Result<f64>) -> Row {
+    match beside.map(|torch| torch * count as f64) {
+        Ok(torch) => Row { us: Some([torch; 3]), ratio: Some(torch / us), ..row },
+        Err(why) => Row { broken: Some(why.to_string()), ..row },
+    }
 }
 
 /// The operands' order, as names of kernels have it.

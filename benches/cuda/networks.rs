@@ -18,16 +18,16 @@ const SEED: Seed = Seed(7);
 /// A training step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case {
-    /// The network, by the name that PyTorch's side knows.
+    /// The network, by the name that peers know.
     pub(crate) name: &'static str,
     pub(crate) batch: usize,
     rule: Rule,
-    make: fn(&Scope) -> Box<dyn Module>,
+    make: fn(&Scope, Rates) -> Box<dyn Module>,
     /// Extents of a sample.
     sample: &'static [usize],
     given: Given,
     aim: Aim,
-    /// Whether PyTorch's side has it.
+    /// Whether others are asked to take turns.
     pub(crate) has_peer: bool,
 }
 
@@ -37,6 +37,15 @@ enum Rule {
     Sgd,
     /// Learning rate 0.001.
     Adam,
+}
+
+/// What the layers of a network drop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rates {
+    /// As much as they do in the article.
+    Own,
+    /// Nothing.
+    Zero,
 }
 
 /// What a sample is.
@@ -60,7 +69,7 @@ const DENSE: Case = Case {
     name: "simple",
     batch: 256,
     rule: Rule::Adam,
-    make: |p| Box::new(SimpleNet::new(p, 784, 512, CLASSES, 0.5)),
+    make: |p, rates| Box::new(SimpleNet::new(p, 784, 512, CLASSES, rates.of(0.5))),
     sample: &[784],
     given: Given::Numbers,
     aim: Aim::Classes,
@@ -72,12 +81,20 @@ const FULL: &[Case] = &[
     DENSE,
     Case { rule: Rule::Sgd, ..DENSE },
     Case { batch: 1024, ..DENSE },
-    Case { name: "variable", batch: 128, make: |p| Box::new(VariableDropoutNet::new(p)), ..DENSE },
+    Case {
+        name: "variable",
+        batch: 128,
+        make: |p, rates| {
+            let own = VariableDropoutNet::RATES;
+            Box::new(VariableDropoutNet::with_rates(p, own.map(|p| rates.of(p))))
+        },
+        ..DENSE
+    },
     Case {
         name: "cnn",
         batch: 128,
         rule: Rule::Sgd,
-        make: |p| Box::new(Cnn::new(p, CLASSES)),
+        make: |p, rates| Box::new(Cnn::with_rates(p, CLASSES, Cnn::RATES.map(|p| rates.of(p)))),
         sample: &[3, 32, 32],
         ..DENSE
     },
@@ -85,7 +102,7 @@ const FULL: &[Case] = &[
         name: "spatial",
         batch: 128,
         rule: Rule::Sgd,
-        make: |p| Box::new(SpatialDropoutCnn::new(p, SpatialDropoutCnn::RATE)),
+        make: |p, rates| Box::new(SpatialDropoutCnn::new(p, rates.of(SpatialDropoutCnn::RATE))),
         sample: &[3, 32, 32],
         aim: Aim::Squares,
         ..DENSE
@@ -94,7 +111,7 @@ const FULL: &[Case] = &[
         name: "residual",
         batch: 64,
         rule: Rule::Sgd,
-        make: |p| Box::new(ResidualBlock::new(p, 64, ResidualBlock::RATE)),
+        make: |p, rates| Box::new(ResidualBlock::new(p, 64, rates.of(ResidualBlock::RATE))),
         sample: &[64, 32, 32],
         aim: Aim::Squares,
         ..DENSE
@@ -102,7 +119,7 @@ const FULL: &[Case] = &[
     Case {
         name: "rnn",
         batch: 64,
-        make: |p| Box::new(RnnClassifier::new(p, 10_000, 128, 256, CLASSES, 0.5)),
+        make: |p, rates| Box::new(RnnClassifier::new(p, 10_000, 128, 256, CLASSES, rates.of(0.5))),
         sample: &[64],
         given: Given::Tokens(10_000),
         ..DENSE
@@ -111,7 +128,7 @@ const FULL: &[Case] = &[
         name: "residual_net",
         batch: 64,
         rule: Rule::Sgd,
-        make: |p| Box::new(ResidualNet::new(p, CLASSES, ResidualBlock::RATE)),
+        make: |p, rates| Box::new(ResidualNet::new(p, CLASSES, rates.of(ResidualBlock::RATE))),
         sample: &[3, 32, 32],
         has_peer: false,
         ..DENSE
@@ -120,7 +137,7 @@ const FULL: &[Case] = &[
         name: "resnet_small",
         batch: 128,
         rule: Rule::Sgd,
-        make: |p| Box::new(ResnetSmall::new(p, CLASSES, ResnetSmall::RATE)),
+        make: |p, rates| Box::new(ResnetSmall::new(p, CLASSES, rates.of(ResnetSmall::RATE))),
         sample: &[3, 32, 32],
         has_peer: false,
         ..DENSE
@@ -129,7 +146,7 @@ const FULL: &[Case] = &[
         name: "mlp4096",
         batch: 4096,
         rule: Rule::Sgd,
-        make: |p| mlp(p, 4096),
+        make: |p, rates| mlp(p, 4096, rates),
         sample: &[4096],
         ..DENSE
     },
@@ -137,12 +154,12 @@ const FULL: &[Case] = &[
 
 /// One of each kind.
 const SMALL: &[Case] = &[
-    Case { name: "mlp16", batch: 8, make: |p| mlp(p, 16), sample: &[16], ..DENSE },
+    Case { name: "mlp16", batch: 8, make: |p, rates| mlp(p, 16, rates), sample: &[16], ..DENSE },
     Case {
         name: "residual8",
         batch: 2,
         rule: Rule::Sgd,
-        make: |p| Box::new(ResidualBlock::new(p, 8, ResidualBlock::RATE)),
+        make: |p, rates| Box::new(ResidualBlock::new(p, 8, rates.of(ResidualBlock::RATE))),
         sample: &[8, 6, 6],
         aim: Aim::Squares,
         ..DENSE
@@ -150,7 +167,7 @@ const SMALL: &[Case] = &[
     Case {
         name: "rnn8",
         batch: 4,
-        make: |p| Box::new(RnnClassifier::new(p, 20, 8, 8, CLASSES, 0.5)),
+        make: |p, rates| Box::new(RnnClassifier::new(p, 20, 8, 8, CLASSES, rates.of(0.5))),
         sample: &[3],
         given: Given::Tokens(20),
         ..DENSE
@@ -158,13 +175,14 @@ const SMALL: &[Case] = &[
 ];
 
 /// Two hidden layers as wide as the input.
-fn mlp(p: &Scope, width: usize) -> Box<dyn Module> {
+fn mlp(p: &Scope, width: usize, rates: Rates) -> Box<dyn Module> {
+    let rate = rates.of(0.5);
     let layers = Sequential::new(p)
         .with(|p| Linear::new(p, width, width))
         .with(|_| Relu)
-        .with(|p| Dropout::new(p, 0.5));
+        .with(|p| Dropout::new(p, rate));
     let layers = layers.with(|p| Linear::new(p, width, width)).with(|_| Relu);
-    Box::new(layers.with(|p| Dropout::new(p, 0.5)).with(|p| Linear::new(p, width, CLASSES)))
+    Box::new(layers.with(|p| Dropout::new(p, rate)).with(|p| Linear::new(p, width, CLASSES)))
 }
 
 /// The training steps of a size.
@@ -176,7 +194,7 @@ pub(crate) fn cases(size: Size) -> &'static [Case] {
 }
 
 impl Case {
-    /// `simple:256:adam`, as PyTorch's side takes it.
+    /// `simple:256:adam`, as peers take it.
     pub(crate) fn id(&self) -> String {
         let rule = match self.rule {
             Rule::Sgd => "sgd",
@@ -186,12 +204,12 @@ impl Case {
     }
 
     /// A trainer on a device.
-    pub(crate) fn trainer(&self, device: Device) -> Result<Trainer<Box<dyn Module>>> {
+    pub(crate) fn trainer(&self, device: Device, rates: Rates) -> Result<Trainer<Box<dyn Module>>> {
         let optimizer: Optimizer = match self.rule {
             Rule::Sgd => Sgd::new(0.01).momentum(0.9).into(),
             Rule::Adam => Adam::new(1e-3).into(),
         };
-        let net = Net::new(device, SEED, self.make)?;
+        let net = Net::new(device, SEED, |p| (self.make)(p, rates))?;
         Ok(match self.aim {
             Aim::Classes => Trainer::new(net, loss::CrossEntropy::default(), optimizer)?,
             Aim::Squares => {
@@ -215,5 +233,14 @@ impl Case {
         };
         let labels = (0..self.batch).map(|_| (random.bits() as usize % CLASSES) as i32).collect();
         Ok((x, Tensor::labels([self.batch], labels)?))
+    }
+}
+
+impl Rates {
+    fn of(self, own: f32) -> f32 {
+        match self {
+            Rates::Own => own,
+            Rates::Zero => 0.0,
+        }
     }
 }

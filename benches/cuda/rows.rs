@@ -4,39 +4,13 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
+use std::process::ExitCode;
 
 use kiln::backend::cuda::{kernel_hash, DeviceInfo};
 use kiln::Precision;
-use serde::Serialize;
 
+use super::row::{Line, Origin, Row, KILN, NOT_TIMED};
 use super::{Args, Result};
-
-/// One measurement. Of a simulated device it has no time.
-#[derive(Clone, Debug, Default, Serialize)]
-pub(crate) struct Row {
-    /// `ceiling`, `step`, `product` or `kernel`.
-    pub(crate) group: &'static str,
-    pub(crate) name: String,
-    pub(crate) shape: String,
-    pub(crate) dtype: String,
-    /// What the second-level cache held: `warm` or `cold`.
-    pub(crate) cache: &'static str,
-    /// Where inputs are when a step begins: `resident` on the device, or `from host`.
-    pub(crate) feed: Option<&'static str>,
-    /// 10th, 50th and 90th percentile, in microseconds.
-    pub(crate) us: Option<[f64; 3]>,
-    pub(crate) tflops: Option<f64>,
-    pub(crate) gbs: Option<f64>,
-    /// Of the measured copy, by bytes.
-    pub(crate) percent_of_copy: Option<f64>,
-    /// Of the measured multiply-adds where there are any, else of the copy.
-    pub(crate) percent_of_ceiling: Option<f64>,
-    /// Of PyTorch's rate at the same product.
-    pub(crate) percent_of_torch: Option<f64>,
-    /// PyTorch's time divided by kiln's, for each way to run it.
-    pub(crate) torch: Option<BTreeMap<String, f64>>,
-    pub(crate) grid: Option<[u32; 3]>,
-}
 
 /// How much work a row is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,27 +30,8 @@ pub(crate) struct Report {
     multiply_adds: BTreeMap<String, f64>,
     rows: usize,
     failed: usize,
+    broken: usize,
 }
-
-/// What a row was measured on.
-#[derive(Clone, Debug, Serialize)]
-struct Origin {
-    device: String,
-    driver: String,
-    kernel_hash: String,
-    git: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Line<'a> {
-    #[serde(flatten)]
-    row: &'a Row,
-    timed: &'static str,
-    #[serde(flatten)]
-    origin: &'a Origin,
-}
-
-const NOT_TIMED: &str = "simulated: not timed";
 
 impl Report {
     pub(crate) fn new(device: &DeviceInfo, args: &Args) -> Result<Self> {
@@ -95,6 +50,7 @@ impl Report {
             multiply_adds: BTreeMap::new(),
             rows: 0,
             failed: 0,
+            broken: 0,
         })
     }
 
@@ -129,15 +85,16 @@ impl Report {
                     .or(row.percent_of_copy);
         }
         self.rows += 1;
+        self.broken += usize::from(row.broken.is_some());
         println!("{}", self.words(&row));
-        let timed = match (self.simulated, row.feed) {
-            (true, _) => NOT_TIMED,
-            (false, Some("from host")) => "by the host",
-            (false, _) => "by the device",
+        let timed = match (self.simulated, row.peer == KILN, row.feed.as_deref()) {
+            (true, ..) => NOT_TIMED,
+            (false, false, _) | (false, true, Some("from host")) => "by the host",
+            (false, true, _) => "by the device",
         };
-        let line = serde_json::to_string(&Line { row: &row, timed, origin: &self.origin })?;
+        let line = Line { row, timed: timed.to_owned(), origin: self.origin.clone() };
         if let Some(file) = &mut self.file {
-            writeln!(file, "{line}")?;
+            writeln!(file, "{}", serde_json::to_string(&line)?)?;
         }
         Ok(())
     }
@@ -154,11 +111,19 @@ impl Report {
     }
 
     fn words(&self, row: &Row) -> String {
-        let Row { group, name, shape, dtype, cache, feed, .. } = row;
-        let mut words = format!("{group:<8} {name:<36} {shape:<22} {dtype:<5} {cache:<5}");
-        words += &format!(" {:<9}", feed.unwrap_or(""));
-        let Some([low, middle, high]) = row.us else { return words + NOT_TIMED };
-        words += &format!(" {middle:>10.2} us ({low:.2}-{high:.2})");
+        let Row { group, name, peer, shape, dtype, cache, feed, .. } = row;
+        let mut words =
+            format!("{group:<8} {name:<36} {peer:<13} {shape:<22} {dtype:<5} {cache:<5}");
+        words += &format!(" {:<9}", feed.as_deref().unwrap_or(""));
+        if let Some(why) = &row.broken {
+            return words + " no figures: " + why;
+        }
+        match row.us {
+            Some([low, middle, high]) => {
+                words += &format!(" {middle:>10.2} us ({low:.2}-{high:.2})");
+            }
+            None => words = words + " " + NOT_TIMED,
+        }
         let mut add = |value: Option<f64>, unit: &str| {
             if let Some(value) = value {
                 words += &format!("  {value:.1} {unit}");
@@ -167,29 +132,33 @@ impl Report {
         add(row.tflops, "TFLOP/s");
         add(row.gbs, "GB/s");
         add(row.percent_of_ceiling, "% of its ceiling");
-        add(row.percent_of_torch, "% of torch");
-        for (mode, &ratio) in row.torch.iter().flatten() {
-            add(Some(ratio), &format!("x torch {mode}"));
+        if let Some(ratio) = row.ratio {
+            words += &format!("  {ratio:.2} times kiln's");
         }
-        words
+        if let Some(what) = &row.differs {
+            words += &format!("  computes something else: {what}");
+        }
+        if let Some(how) = &row.compared {
+            words += &format!("  takes no masks: compared {how}");
+        }
+        words + if row.noisy { "  noisy" } else { "" }
     }
 
-    /// Ends the report; one without rows is a mistake.
-    pub(crate) fn finish(self) -> Result<()> {
+    /// Ends the report; one without rows is a mistake. Peers that gave no figures make the exit code 2.
+    pub(crate) fn finish(self) -> Result<ExitCode> {
         if self.failed > 0 {
             return Err(format!("{} of the training steps failed", self.failed).into());
         }
         match self.rows {
-            0 => Err(format!("no row is called {:?}", self.only).into()),
-            rows if self.simulated => {
-                println!("{rows} rows, {NOT_TIMED}");
-                Ok(())
-            }
-            rows => {
-                println!("{rows} rows on {}", self.origin.device);
-                Ok(())
-            }
+            0 => return Err(format!("no row is called {:?}", self.only).into()),
+            rows if self.simulated => println!("{rows} rows, {NOT_TIMED}"),
+            rows => println!("{rows} rows on {}", self.origin.device),
         }
+        if self.broken > 0 {
+            println!("some peers gave no figures: their rows say why");
+            return Ok(ExitCode::from(2));
+        }
+        Ok(ExitCode::SUCCESS)
     }
 }
 
@@ -198,7 +167,7 @@ fn rate(amount: usize, us: f64) -> f64 {
     amount as f64 / us
 }
 
-/// As PyTorch's side and the report call a precision.
+/// As peers and the report call a precision.
 pub(crate) fn dtype(precision: Precision) -> String {
     precision.to_string()
 }

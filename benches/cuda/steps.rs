@@ -1,27 +1,24 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Whole training steps, in turns with PyTorch, and the kernels that they consist of.
+//! Whole training steps, in turns with others, and the kernels that they consist of.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
-use kiln::backend::cuda::lab::{Cache, Lab, Subject};
-use kiln::backend::cuda::CudaOptions;
+use kiln::backend::cuda::lab::{Cache, Subject};
 use kiln::nn::Module;
-use kiln::plan::Plan;
-use kiln::{Device, Precision, Tensor, Trainer};
+use kiln::{Precision, Tensor, Trainer};
 
 use super::measure::{launches_of, load, percentiles, time, Size};
-use super::networks::{cases, Case};
-use super::parity;
-use super::peer::Peer;
-use super::rows::{dtype, Amount, Report, Row};
-use super::Result;
+use super::networks::{cases, Case, Rates};
+use super::peer::Team;
+use super::row::{Row, KILN, STEP};
+use super::rows::{dtype, Amount, Report};
+use super::turns::{self, Turn};
+use super::{Result, Target};
 
-/// How often kiln and PyTorch take turns, and how long a turn of PyTorch's lasts.
-const ROUNDS: usize = 7;
-const TURN_MILLISECONDS: u64 = 60;
-/// Steps that are timed from the host, in samples of some behind each other.
+/// Steps that are timed from the host, in samples of some behind each other: all there are, and those of a round.
 const FED_SAMPLES: usize = 9;
+const FED_SAMPLES_OF_ROUND: usize = 2;
 const FED_STEPS: usize = 20;
 
 /// Where inputs are.
@@ -31,22 +28,20 @@ const FED: &str = "from host";
 /// Every network's step: its inputs on the device, and given by the host.
 pub(crate) fn networks(
     precision: Precision,
-    size: Size,
-    mut peer: Option<&mut Peer>,
+    target: Target,
+    team: &mut Team,
     report: &mut Report,
-    deadline: Instant,
 ) -> Result<()> {
-    for case in cases(size) {
+    for case in cases(target.place.size) {
         let id = case.id();
         if !report.wants(&id) {
             continue;
         }
-        if Instant::now() >= deadline {
+        if target.is_over() {
             report.left_out(&format!("{id} {precision}"), "no time");
             continue;
         }
-        let rival = peer.as_deref_mut().filter(|_| case.has_peer);
-        if let Err(error) = step(case, precision, size, rival, report) {
+        if let Err(error) = step(case, precision, target, team, report) {
             // The others can be measured all the same; the run as a whole has failed.
             report.failed(&format!("{id} {precision}"), &error.to_string());
         }
@@ -57,85 +52,51 @@ pub(crate) fn networks(
 fn step(
     case: &Case,
     precision: Precision,
-    size: Size,
-    mut peer: Option<&mut Peer>,
+    target: Target,
+    team: &mut Team,
     report: &mut Report,
 ) -> Result<()> {
-    let options = CudaOptions { precision, ..CudaOptions::default() };
-    let device = Device::cuda_with(0, options)?;
-    let (x, target) = case.data()?;
-    let mut trainer = case.trainer(device)?;
-    if let Some(peer) = peer.as_deref_mut() {
-        // What computes something else is not worth timing.
-        parity::check(case, precision, &mut trainer, &x, &target, peer)?;
-    }
-    let plan = trainer.plan(&x.ty(), &target.ty())?.clone();
-    let row = Row {
-        group: "step",
-        name: case.id(),
-        shape: x.shape().to_string(),
-        dtype: dtype(precision),
-        cache: "warm",
-        ..Row::default()
-    };
-    let totals = plan.totals();
-    let amount = Amount { flops: totals.flops, bytes: 0 };
-    let fed = fed(&mut trainer, &x, &target, size)?;
-    let fed = Row { us: fed, torch: None, feed: Some(FED), ..row.clone() };
+    let (x, labels) = case.data()?;
+    let opponents = turns::opponents(case, precision, target, team, report)?;
+    let turn = Turn { feed: FED, rounds: target.rounds, milliseconds: target.milliseconds };
+    let mut trainer = case.trainer(target.place.device(precision)?, Rates::Own)?;
+    let plan = trainer.plan(&x.ty(), &labels.ty())?.clone();
+    let samples = if opponents.is_empty() { FED_SAMPLES } else { FED_SAMPLES_OF_ROUND };
+    // What is planned and captured there is no part of the others.
+    fed(&mut trainer, &x, &labels, target.place.size, 1)?;
+    let of_host = turns::take(case, precision, turn, team, opponents.clone(), || {
+        fed(&mut trainer, &x, &labels, target.place.size, samples)
+    })?;
     drop(trainer);
-    let (us, torch) = turns(case, precision, &plan, &[x, target], peer.as_deref_mut())?;
-    report.add(Row { us, torch, feed: Some(RESIDENT), ..row }, amount)?;
-    let torch = match (fed.us, peer) {
-        (Some([_, us, _]), Some(peer)) => {
-            let mut ratios = BTreeMap::new();
-            for mode in peer.modes.clone() {
-                let of_torch = peer.time(&case.id(), &mode, precision, FED, TURN_MILLISECONDS)?;
-                ratios.insert(mode, of_torch / us);
-            }
-            Some(ratios)
-        }
-        _ => None,
-    };
-    report.add(Row { torch, ..fed }, amount)
-}
 
-/// kiln's step and each of PyTorch's ways, in turns: the time of kiln's, and the median ratios.
-#[allow(clippy::type_complexity)] // named nowhere else
-fn turns(
-    case: &Case,
-    precision: Precision,
-    plan: &Plan,
-    inputs: &[Tensor],
-    mut peer: Option<&mut Peer>,
-) -> Result<(Option<[f64; 3]>, Option<BTreeMap<String, f64>>)> {
-    let options = CudaOptions { precision, ..CudaOptions::default() };
-    let mut lab = Lab::open(0, options)?;
-    let resident = load(&mut lab, plan, inputs)?;
-    let mut own = Vec::new();
-    let mut ratios: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    let rounds = if peer.is_some() { ROUNDS } else { 1 };
-    for _ in 0..rounds {
-        let Some(us) = time(&mut lab, Subject::Plan(&resident), Cache::Warm)? else {
+    let shape = x.shape().to_string();
+    let mut lab = target.place.lab(precision)?;
+    let resident = load(&mut lab, &plan, &[x, labels])?;
+    let turn = Turn { feed: RESIDENT, ..turn };
+    let of_device = turns::take(case, precision, turn, team, opponents, || {
+        let us = time(&mut lab, Subject::Plan(&resident), Cache::Warm)?;
+        if us.is_none() {
             // Without an emptied cache there would be a path that nothing tries.
             time(&mut lab, Subject::Plan(&resident), Cache::Cold)?;
-            return Ok((None, None));
+        }
+        Ok(us)
+    })?;
+    let amount = Amount { flops: plan.totals().flops, bytes: 0 };
+    for (feed, turns) in [(RESIDENT, of_device), (FED, of_host)] {
+        let row = Row {
+            group: STEP.into(),
+            name: case.id(),
+            shape: shape.clone(),
+            dtype: dtype(precision),
+            cache: "warm".into(),
+            feed: Some(feed.into()),
+            ..Row::default()
         };
-        own.push(us);
-        if let Some(peer) = peer.as_deref_mut() {
-            for mode in peer.modes.clone() {
-                let id = case.id();
-                let of_torch = peer.time(&id, &mode, precision, RESIDENT, TURN_MILLISECONDS)?;
-                ratios.entry(mode).or_default().push(of_torch / us[1]);
-            }
+        for row in turns.rows(&row, team) {
+            report.add(row, amount)?;
         }
     }
-    own.sort_unstable_by(|a, b| a[1].total_cmp(&b[1]));
-    let medians = ratios.into_iter().map(|(mode, mut ratios)| {
-        ratios.sort_unstable_by(f64::total_cmp);
-        (mode, percentiles(&ratios)[1])
-    });
-    let torch = peer.is_some().then(|| medians.collect());
-    Ok((Some(own[own.len() / 2]), torch))
+    Ok(())
 }
 
 /// Steps whose inputs the host gives, by the host's clock; what they cost once none waits for another.
@@ -144,13 +105,14 @@ fn fed(
     x: &Tensor,
     target: &Tensor,
     size: Size,
+    samples: usize,
 ) -> Result<Option<[f64; 3]>> {
     let (samples, steps) = match size {
-        Size::Full => (FED_SAMPLES, FED_STEPS),
+        Size::Full => (samples, FED_STEPS),
         Size::Small => (1, 3),
     };
     let mut times = Vec::with_capacity(samples);
-    for _ in 0..=samples {
+    for _ in 0..samples {
         let begin = Instant::now();
         let mut last = None;
         for _ in 0..steps {
@@ -159,32 +121,25 @@ fn fed(
         last.map(|loss| loss.value()).transpose()?;
         times.push(begin.elapsed().as_secs_f64() * 1e6 / steps as f64);
     }
-    times.remove(0); // planned and captured there
     times.sort_unstable_by(f64::total_cmp);
     Ok((size == Size::Full).then(|| percentiles(&times)))
 }
 
 /// Every kernel of the steps by its name, each with a cache as it left it and with an empty one.
-pub(crate) fn kernels(
-    precision: Precision,
-    size: Size,
-    report: &mut Report,
-    deadline: Instant,
-) -> Result<()> {
-    let options = CudaOptions { precision, ..CudaOptions::default() };
+pub(crate) fn kernels(precision: Precision, target: Target, report: &mut Report) -> Result<()> {
     let mut seen = BTreeSet::new();
-    for case in cases(size) {
-        if Instant::now() >= deadline {
+    for case in cases(target.place.size) {
+        if target.is_over() {
             report.left_out(&format!("kernels of {} {precision}", case.id()), "no time");
             continue;
         }
-        let (x, target) = case.data()?;
+        let (x, labels) = case.data()?;
         let plan = {
-            let mut trainer = case.trainer(Device::cuda_with(0, options)?)?;
-            trainer.plan(&x.ty(), &target.ty())?.clone()
+            let mut trainer = case.trainer(target.place.device(precision)?, Rates::Own)?;
+            trainer.plan(&x.ty(), &labels.ty())?.clone()
         };
-        let mut lab = Lab::open(0, options)?;
-        let resident = load(&mut lab, &plan, &[x, target])?;
+        let mut lab = target.place.lab(precision)?;
+        let resident = load(&mut lab, &plan, &[x, labels])?;
         for placed in lab.launches(&resident) {
             let (name, grid) = (placed.launch.kernel.clone(), placed.launch.blocks);
             if !report.wants(&name) || !seen.insert((name.clone(), grid)) {
@@ -200,11 +155,12 @@ pub(crate) fn kernels(
             for (cache, told) in [(Cache::Warm, "warm"), (Cache::Cold, "cold")] {
                 let us = time(&mut lab, Subject::Launch(&resident, &placed), cache)?;
                 let row = Row {
-                    group: "kernel",
+                    group: "kernel".into(),
+                    peer: KILN.into(),
                     name: name.clone(),
                     shape: case.id(),
                     dtype: dtype(precision),
-                    cache: told,
+                    cache: told.into(),
                     us,
                     grid: Some(grid),
                     ..Row::default()

@@ -4,13 +4,15 @@
 
 It reads one command per line and answers each with one line of JSON:
 
-    check CASE DTYPE FOLDER                 one step from before.safetensors on batch.safetensors, whose masks it takes
+    check CASE MODE DTYPE FOLDER            one step from before.safetensors on batch.safetensors, whose masks it takes;
+                                            the loss, and in after.safetensors what came of it and each gradient.NAME
     time CASE MODE DTYPE FEED MILLISECONDS  the median time of a step, in microseconds
     product N DTYPE FORM MILLISECONDS       the median time of a product of square matrices
     quit                                    leave (so does the end of the input)
 
 A case is NETWORK:BATCH:RULE, a mode eager, fused, graph or compile, a feed resident or from-host, a form nt, nn
-or tn. A command that fails answers {"error": ...} and the process lives on. PyTorch is all it needs.
+or tn. What is checked is the step of a mode, neither captured nor compiled. A command that fails answers
+{"error": ...} and the process lives on. PyTorch is all it needs.
 """
 
 import argparse
@@ -37,6 +39,9 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--device", default="cuda")
 DEVICE = torch.device(parser.parse_args().device)
 IS_CUDA = DEVICE.type == "cuda"
+if IS_CUDA:
+    # Graphs are captured on the device at hand.
+    torch.cuda.set_device(DEVICE)
 
 
 class Mlp(nn.Sequential):
@@ -289,13 +294,13 @@ def time_product(n: str, dtype: str, form: str, milliseconds: str) -> dict:
     return {"us": median_us(lambda: left @ right, float(milliseconds))}
 
 
-def check(case: str, dtype: str, folder: str) -> dict:
+def check(case: str, mode: str, dtype: str, folder: str) -> dict:
     """The command `check`."""
-    training = Training(case, "eager", dtype)
+    training = Training(case, "fused" if mode == "compile" else mode, dtype)
     network, at = training.network, Path(folder)
     network.load_state_dict({name: tensor.to(DEVICE) for name, tensor in load(at / "before.safetensors").items()})
     # Its tensors are the parameters themselves, under the names that they have before layers are replaced.
-    state = network.state_dict()
+    state, parameters = network.state_dict(), dict(network.named_parameters())
     batch = {name: tensor.to(DEVICE) for name, tensor in load(at / "batch.safetensors").items()}
     training.x, training.target = batch["input"], batch["target"].long()
     for path, layer in list(network.named_modules()):
@@ -306,6 +311,7 @@ def check(case: str, dtype: str, folder: str) -> dict:
         elif isinstance(layer, nn.LSTM):
             setattr(network, path, GivenLstm(layer, given))
     loss = training.step()
+    state.update((f"gradient.{name}", parameter.grad) for name, parameter in parameters.items())
     save({name: tensor.contiguous().cpu() for name, tensor in state.items()}, at / "after.safetensors")
     return {"loss": loss.item()}
 
@@ -343,8 +349,8 @@ COMMANDS = {"check": check, "time": time_step, "product": time_product}
 def main() -> None:
     """Answers commands until `quit` or the end of the input."""
     torch.backends.cudnn.benchmark = True
-    about = torch.cuda.get_device_name(0) if IS_CUDA else "cpu"
-    print(json.dumps({"ready": True, "torch": torch.__version__, "device": about}), flush=True)
+    about = torch.cuda.get_device_name(DEVICE) if IS_CUDA else "cpu"
+    print(json.dumps({"ready": True, "version": torch.__version__, "device": about}), flush=True)
     for line in sys.stdin:
         words = line.split()
         if words == ["quit"]:

@@ -14,7 +14,7 @@ printed), bench.jsonl (a row per measurement) and summary.txt, which is printed 
     tests      every test of the CUDA backend and of the kernels, a process each
     self-test  every kernel against the CPU, a process for each precision
     sanitizer  compute-sanitizer's four tools over a few steps
-    bench      kernels, products and training steps, in turns with PyTorch; the laboratory, built here
+    bench      kernels, products and training steps, in turns with PyTorch and burn; the laboratory, built here
     ncu        counters of 20 launches
     after      clocks again
 
@@ -40,12 +40,16 @@ from stepper import Step, Stepper  # noqa: E402
 from summary import summary  # noqa: E402
 
 PARTS = ["machine", "doctor", "images", "capture", "tests", "self-test", "sanitizer", "bench", "ncu", "after"]
-PROGRAMS = ["kiln", "cuda_test", "kernels_test", "bench"]
+# burn's peer is there only if somebody built it.
+BURN = "peer-burn-cuda"
+PROGRAMS = ["kiln", "cuda_test", "kernels_test", "bench", BURN]
 PRECISIONS = ["f32", "tf32", "bf16", "f16"]
 # Never .../stubs, whose libcuda does nothing.
 LIBRARY_FOLDERS = ["/usr/local/nvidia/lib64", "/usr/local/nvidia/lib", "/usr/local/cuda/lib64"]
 # Seconds of a budget.
 ENOUGH_TO_COMPILE = 3600
+# That a peer has for an answer then.
+PATIENCE = 900
 SMALL = ["--hidden", "64", "--epochs", "1", "--batch", "64", "--quiet"]
 SMI = "clocks.sm,clocks.mem,clocks.max.sm,temperature.gpu,power.draw,power.limit"
 TORCH = (
@@ -205,10 +209,14 @@ class Contact:
             found = self.do("bench/torch", [sys.executable, "-c", TORCH], 60, parse=last_object, excuse=no_torch)
         command = [self.programs / "bench", "--json", self.out / "bench.jsonl"]
         if found and found["result"] == "ok":
-            command += ["--peer", self.binaries / "peers" / "pytorch_cuda.py", "--python", sys.executable]
+            command += ["--torch", sys.executable, "--torch-script", self.binaries / "peers" / "pytorch_cuda.py"]
             # What PyTorch takes to compile a network would leave time for nothing else.
-            modes = ["eager", "fused", "graph"] + (["compile"] if self.steps.budget >= ENOUGH_TO_COMPILE else [])
-            command += ["--modes", ",".join(modes)]
+            if self.steps.budget >= ENOUGH_TO_COMPILE:
+                command += ["--modes", "eager,fused,graph,compile", "--patience", PATIENCE]
+        if self.simulated:
+            self.steps.leave_out("bench/burn", "simulated: burn has no such device")
+        elif (self.programs / BURN).is_file():
+            command += ["--burn", self.programs / BURN]
         limit = max(60.0, self.steps.left("bench/rows") - 60.0)
         self.do("bench/rows", command + ["--seconds", str(int(limit - 15))], limit)
         self.laboratory()

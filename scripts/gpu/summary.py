@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""One page about a run: what failed, how exact the device is, how fast beside PyTorch and beside what it can do."""
+"""One page about a run: what failed, how exact the device is, how fast beside others and beside what it can do."""
 
 import json
 from collections import Counter
@@ -98,7 +98,8 @@ def rates(rows: list[dict]) -> list[str]:
     lines = ["measured ceilings:"] if timed else []
     for row in [row for row in timed if row["group"] == "ceiling"]:
         lines.append(f"  {row['name']:<28} {row['us'][1]:10.2f} us  {rate_of(row)}")
-    shares = [row for row in timed if row.get("percent_of_ceiling") and row["group"] != "ceiling"]
+    own = [row for row in timed if row["peer"] == "kiln"]
+    shares = [row for row in own if row.get("percent_of_ceiling") and row["group"] != "ceiling"]
     shares.sort(key=lambda row: row["percent_of_ceiling"])
     for title, chosen in (("lowest", shares[:MOST_LINES]), ("highest", shares[: -MOST_LINES - 1 : -1])):
         if chosen:
@@ -106,13 +107,27 @@ def rates(rows: list[dict]) -> list[str]:
         for row in chosen:
             about = f"{row['name']} {row['shape']} {row['dtype']} ({row['cache']})"
             lines.append(f"  {row['percent_of_ceiling']:6.1f} %  {about}")
-    beside = [row for row in timed if row.get("torch")]
-    if beside:
-        lines.append("training steps beside PyTorch (its time / kiln's; above 1 kiln is faster):")
-    for row in beside:
-        ratios = ", ".join(f"{mode} {ratio:.2f}" for mode, ratio in row["torch"].items())
-        lines.append(f"  {row['name']:<20} {row['dtype']:<5} {row['feed']:<9} {row['us'][1]:10.1f} us  {ratios}")
+    lines += beside(rows)
     return lines
+
+
+def beside(rows: list[dict]) -> list[str]:
+    """Training steps beside those of others, a line for each step."""
+    steps = [row for row in rows if row["group"] == "step"]
+    lines = []
+    for kiln in [row for row in steps if row["peer"] == "kiln" and row.get("us")]:
+        same = [row for row in steps if all(row[key] == kiln[key] for key in ("name", "dtype", "feed"))]
+        told = ", ".join(f"{row['peer']} {ratio_of(row)}" for row in same if row["peer"] != "kiln")
+        if told:
+            lines.append(f"  {kiln['name']:<20} {kiln['dtype']:<5} {kiln['feed']:<9} {kiln['us'][1]:10.1f} us  {told}")
+    return lines and ["training steps beside others (their time / kiln's; above 1 kiln is faster):", *lines]
+
+
+def ratio_of(row: dict) -> str:
+    """A peer's ratio, or why there is none."""
+    if row.get("ratio"):
+        return f"{row['ratio']:.2f}"
+    return "differs" if row.get("differs") else "no figures"
 
 
 def rate_of(row: dict) -> str:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The files of a check.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -41,6 +41,13 @@ pub fn read_batch(directory: &Path) -> Result<Batch> {
     let (_, header) = SafeTensors::read_metadata(&bytes)?;
     let rates = header.metadata().clone().unwrap_or_default();
     let mut tensors = read(&path)?;
+    // Numbers are what inputs are multiplied by already.
+    let are_factors: HashSet<String> = SafeTensors::deserialize(&bytes)?
+        .tensors()
+        .into_iter()
+        .filter(|(_, tensor)| tensor.dtype() == Dtype::F32)
+        .map(|(name, _)| name)
+        .collect();
     let input = tensors.remove("input").ok_or("the batch has no input")?;
     let labels = match tensors.remove("target") {
         Some(target) => target.floats.iter().map(|&label| label as i32).collect(),
@@ -52,10 +59,12 @@ pub fn read_batch(directory: &Path) -> Result<Batch> {
     for (name, mut mask) in named {
         let layer = name.strip_prefix("mask.").and_then(|name| name.split('#').next());
         let layer = layer.ok_or_else(|| format!("the batch has a tensor {name}"))?;
-        let rate: f32 = rates.get(&format!("p.{layer}")).ok_or("a mask without a rate")?.parse()?;
-        let dropped = (rate * RATE_UNITS + 0.5).floor();
-        let scale = RATE_UNITS / (RATE_UNITS - dropped);
-        mask.floats.iter_mut().for_each(|kept| *kept *= scale);
+        if !are_factors.contains(&name) {
+            let rate = rates.get(&format!("p.{layer}")).ok_or("a mask without a rate")?;
+            let dropped = (rate.parse::<f32>()? * RATE_UNITS + 0.5).floor();
+            let scale = RATE_UNITS / (RATE_UNITS - dropped);
+            mask.floats.iter_mut().for_each(|kept| *kept *= scale);
+        }
         masks.entry(layer.to_owned()).or_default().push_back(mask);
     }
     Ok(Batch { input, labels, masks })

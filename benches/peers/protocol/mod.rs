@@ -37,11 +37,18 @@ pub trait Library {
     fn check(&self, case: &Case, directory: &Path) -> Result<f64>;
 }
 
-/// Answers commands until `quit` or the end of the input.
+/// Answers the commands for a processor.
 pub fn serve<L: Library>(library: &L) -> Result<()> {
     let threads = std::env::var("RAYON_NUM_THREADS").unwrap_or_default();
-    answer(&json!({"ready": true, "peer": L::NAME, "version": L::VERSION, "threads": threads}))?;
     let mut works = HashMap::new();
+    let greeting =
+        json!({"ready": true, "peer": L::NAME, "version": L::VERSION, "threads": threads});
+    listen(&greeting, |words| run(library, &mut works, words))
+}
+
+/// Answers commands until `quit` or the end of the input.
+pub fn listen(greeting: &Value, mut run: impl FnMut(&[&str]) -> Result<Value>) -> Result<()> {
+    answer(greeting)?;
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -50,13 +57,14 @@ pub fn serve<L: Library>(library: &L) -> Result<()> {
             ["quit"] => break,
             _ => {}
         }
-        let done = run(library, &mut works, &words);
+        let done = run(&words);
         answer(&done.unwrap_or_else(|error| json!({"error": error.to_string(), "command": line})))?;
     }
     Ok(())
 }
 
-fn answer(message: &Value) -> Result<()> {
+/// Says a line.
+pub fn answer(message: &Value) -> Result<()> {
     let mut output = std::io::stdout().lock();
     writeln!(output, "{message}")?;
     Ok(output.flush()?)

@@ -36,6 +36,9 @@ const FILES: [(&str, &str); 5] = [
     ("peers/pytorch_cuda.py", "benches/peers/pytorch_cuda.py"),
 ];
 
+/// burn's peer, which is a workspace of its own and built beforehand, if at all.
+const BURN: &str = "peer-burn-cuda";
+
 /// Build a folder that tries and measures kiln on a machine with a GPU.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -45,6 +48,9 @@ pub(crate) struct Args {
     /// The folder; what is in it is replaced.
     #[arg(long, default_value = "target/bundle")]
     out: PathBuf,
+    /// Where burn's peer for a GPU is; without it the folder has none.
+    #[arg(long, value_name = "FOLDER", default_value = "target/peers/release")]
+    peers: PathBuf,
     /// How programs are built: `dev` takes what is built already, to try the folder itself.
     #[arg(long, value_enum, default_value = "release")]
     profile: Profile,
@@ -62,19 +68,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let programs = build(args)?;
     prepare(&args.out)?;
     for ((name, ..), program) in PROGRAMS.iter().zip(&programs) {
-        install(program, &args.out.join(name))?;
-        // The kernels, which each program carries in three forms, are most of it and shrink well; the runner unpacks.
-        for tool in [["strip", "-s"], ["gzip", "-9f"]] {
-            let done = Command::new(tool[0]).arg(tool[1]).arg(args.out.join(name)).status();
-            if !done.map_err(|error| format!("{}: {error}", tool[0]))?.success() {
-                return Err(format!("{} failed on {name}", tool[0]).into());
-            }
-        }
+        pack(program, &args.out.join(name))?;
     }
     for (name, source) in FILES {
         install(Path::new(source), &args.out.join(name))?;
     }
     copy_all(Path::new("kernels"), &args.out.join("kernels"))?;
+    match take_along(&args.peers.join(BURN), &args.out, MOST_BYTES)? {
+        Taken::Yes => {}
+        Taken::No(why) => println!("left out: {BURN}, because {why}"),
+    }
     let files = sizes(&args.out)?;
     let total: u64 = files.iter().map(|(_, bytes)| bytes).sum();
     write_manifest(args, &files)?;
@@ -87,6 +90,41 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     println!("there: python3 first_contact.py . OUT --budget 480");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether something is in the folder.
+#[derive(Debug, PartialEq)]
+enum Taken {
+    Yes,
+    No(String),
+}
+
+/// Packs a program that need not be there, as long as the folder weighs no more than it may.
+fn take_along(program: &Path, out: &Path, most: u64) -> Result<Taken> {
+    if !program.is_file() {
+        return Ok(Taken::No(format!("there is no {}", program.display())));
+    }
+    let to = out.join(program.file_name().unwrap_or(OsStr::new(BURN)));
+    pack(program, &to)?;
+    let total: u64 = sizes(out)?.iter().map(|(_, bytes)| bytes).sum();
+    if total <= most {
+        return Ok(Taken::Yes);
+    }
+    fs::remove_file(to.with_extension("gz"))?;
+    Ok(Taken::No(format!("with it {total} bytes would be more than {most}")))
+}
+
+/// A program without its symbols, compressed: the kernels, which each of kiln's carries in three forms, are most of it and
+/// shrink well. The runner unpacks.
+fn pack(program: &Path, to: &Path) -> Result<()> {
+    install(program, to)?;
+    for tool in [["strip", "-s"], ["gzip", "-9f"]] {
+        let done = Command::new(tool[0]).arg(tool[1]).arg(to).status();
+        if !done.map_err(|error| format!("{}: {error}", tool[0]))?.success() {
+            return Err(format!("{} failed on {}", tool[0], to.display()).into());
+        }
+    }
+    Ok(())
 }
 
 /// Builds the programs; where cargo put them, in the order of [`PROGRAMS`].
@@ -241,6 +279,24 @@ mod tests {
         }
         prepare(&bundle).expect("replaced");
         assert!(!bundle.join("kiln").exists());
+    }
+
+    /// Compressed, it is gone again where it would be too much.
+    #[test]
+    fn what_need_not_be_there_is_taken_along_if_it_fits() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let program = std::env::current_exe().expect("this program");
+        let out = folder.path().join("bundle");
+        prepare(&out).expect("a folder");
+        let absent = take_along(&folder.path().join(BURN), &out, u64::MAX).expect("no failure");
+        assert!(matches!(absent, Taken::No(why) if why.starts_with("there is no ")));
+        let name = program.file_name().expect("a name").to_owned();
+        let packed = out.join(&name).with_extension("gz");
+        let large = take_along(&program, &out, 1000).expect("packed");
+        assert!(matches!(large, Taken::No(why) if why.ends_with("would be more than 1000")));
+        assert!(!packed.exists());
+        assert_eq!(take_along(&program, &out, u64::MAX).expect("packed"), Taken::Yes);
+        assert!(packed.is_file());
     }
 
     #[test]

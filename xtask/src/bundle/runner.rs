@@ -34,16 +34,24 @@ case "$*" in
 esac
 "#;
 const BENCH: &str = r#"#!/bin/sh
-echo '{"group": "ceiling", "name": "copy", "us": [1, 2, 3], "gbs": 99.0}' > "$2"
+echo '{"group": "ceiling", "name": "copy", "peer": "kiln", "us": [1, 2, 3], "gbs": 99.0}' > "$2"
+step='"group": "step", "name": "simple:64:adam", "dtype": "f32", "cache": "warm", "feed": "resident"'
+echo "{$step, \"peer\": \"kiln\", \"us\": [10, 20, 30]}" >> "$2"
+case "$*" in *"--burn "*"/peer-burn-cuda"*) echo "{$step, \"peer\": \"burn\", \"us\": [80, 90, 99], \"ratio\": 4.5}" >> "$2" ;; esac
 "#;
 
 /// Runs the parts `only` of a bundle of these programs; what it printed, and where its results are.
 fn run(folder: &TempDir, only: &str) -> Output {
     let bundle = folder.path().join("bundle");
     fs::create_dir_all(&bundle).expect("a folder");
-    for (name, text) in
-        [("kiln", KILN), ("cuda_test", TESTS), ("kernels_test", TESTS), ("bench", BENCH)]
-    {
+    let programs = [
+        ("kiln", KILN),
+        ("cuda_test", TESTS),
+        ("kernels_test", TESTS),
+        ("bench", BENCH),
+        ("peer-burn-cuda", "#!/bin/sh"),
+    ];
+    for (name, text) in programs {
         let path = bundle.join(name);
         fs::write(&path, text).expect("written");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a script");
@@ -103,6 +111,7 @@ fn what_passes_ends_with_0() {
     let printed = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{printed}");
     assert!(printed.contains("99 GB/s") && printed.contains("nothing failed"), "{printed}");
+    assert!(printed.contains("20.0 us  burn 4.50"), "{printed}");
     let output = run(&folder, "nonsense");
     assert_eq!(output.status.code(), Some(2));
 }

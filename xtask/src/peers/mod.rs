@@ -5,14 +5,17 @@
 pub(crate) mod case;
 mod check;
 pub(crate) mod cost;
+pub(crate) mod gpu;
 mod monte_carlo;
 pub(crate) mod network;
+mod noise;
 pub(crate) mod peer;
 mod process;
 pub(crate) mod program;
 pub(crate) mod record;
 pub(crate) mod report;
 pub(crate) mod serve;
+pub(crate) mod talk;
 mod team;
 mod turns;
 pub(crate) mod workload;
@@ -32,16 +35,25 @@ use team::Team;
 /// Time kiln, PyTorch, burn and candle in turn and print the ratios.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Numbers of threads, each a run of its own.
+    /// The processor, a GPU (`cuda`), or one of several (`cuda:1`).
+    #[arg(long, default_value = "cpu", value_parser = device)]
+    device: Where,
+    /// Numbers of threads on the CPU, each a run of its own.
     #[arg(long, value_delimiter = ',', default_value = "1,2")]
     threads: Vec<NonZeroUsize>,
-    /// Cases to run; all by default.
+    /// Cases to run on the CPU; all by default.
     #[arg(long, value_delimiter = ',', value_parser = Case::parse)]
     cases: Vec<&'static Case>,
+    /// On a GPU, only the training steps whose names hold this.
+    #[arg(long, value_name = "WORD", default_value = "")]
+    only: String,
+    /// For a GPU, what `cargo bench --bench cuda` builds, instead of building it.
+    #[arg(long, value_name = "PROGRAM")]
+    bench: Option<PathBuf>,
     /// What takes turns with kiln; what is not there is left out.
     #[arg(long, value_delimiter = ',', default_value = "torch")]
     with: Vec<Library>,
-    /// Where peer-burn and peer-candle are; by default where cargo leaves them.
+    /// Where peer-burn, peer-burn-cuda and peer-candle are; by default where cargo leaves them.
     #[arg(long)]
     programs: Option<PathBuf>,
     /// Compiled PyTorch too; compiling takes a minute for each case.
@@ -61,7 +73,7 @@ pub struct Args {
     milliseconds: u64,
     /// Seconds that a peer has for each answer, and ten times what a turn lasts; then it is ended and its row says so.
     /// Compiled PyTorch may want more.
-    #[arg(long, value_name = "SECONDS", default_value_t = peer::PATIENCE, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value_t = talk::PATIENCE, value_parser = clap::value_parser!(u64).range(1..))]
     patience: u64,
     /// Keep the run in benches/runs, for `cargo xtask report`.
     #[arg(long)]
@@ -74,8 +86,34 @@ pub struct Args {
     check_bars: bool,
 }
 
-/// Runs all cases at all numbers of threads.
+/// Where kiln and its peers compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Where {
+    Cpu,
+    /// The GPU of this ordinal.
+    Cuda(usize),
+}
+
+fn device(name: &str) -> std::result::Result<Where, String> {
+    let ordinal = name.strip_prefix("cuda").map(|rest| rest.strip_prefix(':').unwrap_or(rest));
+    match (name, ordinal) {
+        ("cpu", _) => Ok(Where::Cpu),
+        ("cuda", _) => Ok(Where::Cuda(0)),
+        (_, Some(ordinal)) if name != format!("cuda{ordinal}") => {
+            ordinal.parse().map(Where::Cuda).map_err(|error| format!("{ordinal:?}: {error}"))
+        }
+        _ => Err("expected cpu, cuda or cuda:ORDINAL".into()),
+    }
+}
+
+/// Runs all cases at all numbers of threads, or on a GPU.
 pub fn run(args: &Args) -> Result<ExitCode> {
+    if let Where::Cuda(ordinal) = args.device {
+        return gpu::run(args, ordinal);
+    }
+    if !args.only.is_empty() || args.bench.is_some() {
+        return Err("--only and --bench are for a GPU: --device cuda".into());
+    }
     let cases: Vec<&Case> = match args.cases.as_slice() {
         [] if args.check_bars => CASES.iter().filter(|case| case.is_held_to_bars()).collect(),
         [] => CASES.iter().collect(),
@@ -107,7 +145,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let code = conclude(args, &report);
     if args.record {
-        let path = Record::new(report)?.save(Path::new(record::RUNS))?;
+        let path = Record::new(report, None)?.save(Path::new(record::RUNS))?;
         eprintln!("kept in {}", path.display());
     }
     Ok(code)
@@ -155,4 +193,18 @@ fn every_row_has_a_bar(cases: &[&Case], threads: &[NonZeroUsize]) -> Result<()> 
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_have_names() {
+        let found = ["cpu", "cuda", "cuda:1"].map(device);
+        assert_eq!(found, [Ok(Where::Cpu), Ok(Where::Cuda(0)), Ok(Where::Cuda(1))]);
+        for wrong in ["gpu", "cuda1", "cuda:", "cuda:-1", "cuda:one", ""] {
+            assert!(device(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use crate::Result;
+use super::Result;
 
 /// How long a process may take to leave once it is told to.
 const LEAVING: Duration = Duration::from_secs(10);

@@ -14,7 +14,7 @@ pub(crate) const PYTHON: &str = "TORCH_PYTHON";
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../benches/peers/pytorch.py");
 /// Where cargo leaves the programs of `benches/peers`.
-const BUILT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/peers/release");
+pub(super) const BUILT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/peers/release");
 
 /// What a user would take instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use kiln::backend::cpu::Cpu;
 use serde::{Deserialize, Serialize};
 
+use super::gpu::Found;
 use super::report::Report;
 use crate::Result;
 
@@ -26,6 +27,9 @@ pub(crate) struct Record {
     pub(crate) features: BTreeMap<String, String>,
     #[serde(flatten)]
     pub(crate) report: Report,
+    /// What was found on a GPU; then nothing was measured on the CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) gpu: Option<Found>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -41,14 +45,21 @@ pub(crate) struct Machine {
 }
 
 impl Record {
-    pub(super) fn new(report: Report) -> Result<Self> {
+    pub(super) fn new(report: Report, gpu: Option<Found>) -> Result<Self> {
         let arguments: Vec<String> = std::env::args().skip(1).collect();
-        let features = [
+        let on_cpu = [
             ("kiln", "release, instructions chosen at run time"),
             ("torch-best", "fused optimiser, channels_last, inference mode"),
             ("burn", "flex; simd, rayon, x86-v4; target-cpu=native"),
             ("candle", "gemm with x86-v4; target-cpu=native"),
         ];
+        let on_gpu = [
+            ("kiln", "release, captured steps"),
+            ("torch-fused", "fused optimiser"),
+            ("torch-graph", "fused optimiser, captured as a CUDA graph"),
+            ("burn", "cuda; fusion, autotune"),
+        ];
+        let features = if gpu.is_some() { on_gpu } else { on_cpu };
         let features = features.map(|(name, what)| (name.to_owned(), what.to_owned()));
         Ok(Record {
             date: date_of(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() / 86_400),
@@ -62,13 +73,25 @@ impl Record {
             command: format!("cargo xtask {}", arguments.join(" ")),
             features: features.into(),
             report,
+            gpu,
         })
+    }
+
+    /// Whether it was made on a GPU.
+    pub(crate) fn is_of_gpu(&self) -> bool {
+        self.gpu.is_some()
+    }
+
+    /// Whether it was made on the CPU.
+    pub(crate) fn is_of_cpu(&self) -> bool {
+        self.gpu.is_none()
     }
 
     /// Keeps it under its date and its machine.
     pub(super) fn save(&self, folder: &Path) -> Result<PathBuf> {
         std::fs::create_dir_all(folder)?;
-        let path = folder.join(format!("{}-{}.json", self.date, slug(&self.machine.cpu)));
+        let of = self.gpu.as_ref().map_or(&self.machine.cpu, |gpu| &gpu.origin.device);
+        let path = folder.join(format!("{}-{}.json", self.date, slug(of)));
         let mut text = serde_json::to_string_pretty(self)?;
         text.push('\n');
         std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -139,11 +162,18 @@ mod tests {
     #[test]
     fn a_run_is_read_as_it_was_kept() {
         let folder = tempfile::tempdir().expect("a folder");
-        let record = Record::new(Report::default()).expect("a record");
-        let path = record.save(folder.path()).expect("a file");
-        let read = Record::read(&path).expect("a run");
-        let text = |record: &Record| serde_json::to_string(record).expect("JSON");
-        assert_eq!(text(&read), text(&record));
+        let gpu = Found { is_timed: true, ..Found::default() };
+        for gpu in [None, Some(gpu)] {
+            let record = Record::new(Report::default(), gpu).expect("a record");
+            let path = record.save(folder.path()).expect("a file");
+            let read = Record::read(&path).expect("a run");
+            let text = |record: &Record| serde_json::to_string(record).expect("JSON");
+            assert_eq!(text(&read), text(&record));
+            assert_eq!(
+                [read.is_of_gpu(), read.is_of_cpu()],
+                [record.gpu.is_some(), record.gpu.is_none()]
+            );
+        }
         assert_eq!(slug("AMD EPYC 9B14 (2.6 GHz)"), "amd-epyc-9b14-2-6-ghz");
     }
 }

@@ -10,11 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::case::{Case, Rival};
 use super::cost::Cost;
 use super::network::Rates;
+pub(crate) use super::noise::{is_noisy, median};
 use super::turns::{Outcome, Times};
 use super::workload::Amount;
 
-/// Largest trustworthy ratio between the third and the first quartile of the rounds.
-const NOISY: f64 = 1.5;
 /// What kiln's own rows say of the peer.
 const KILN: &str = "kiln";
 
@@ -212,24 +211,6 @@ impl fmt::Display for Row {
             write!(f, "  takes no masks: compared {how}")?;
         }
         f.write_str(if self.noisy { "  noisy" } else { "" })
-    }
-}
-
-/// Whether sorted values, of which there is at least one, lie too far apart: the third quartile over the
-/// first tells.
-pub(crate) fn is_noisy(sorted: &[f64]) -> bool {
-    let last = sorted.len() - 1;
-    sorted[last - last / 4] / sorted[last / 4] > NOISY
-}
-
-/// The middle value, or the mean of the two middle ones; NaN of nothing.
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => f64::NAN,
-        odd if odd % 2 == 1 => values[middle],
-        _ => (values[middle - 1] + values[middle]) / 2.0,
     }
 }
 

@@ -95,6 +95,15 @@ fn verdict(case: &Case, rival: Rival, threads: NonZeroUsize, team: &mut Team) ->
     })
 }
 
+/// How many rounds there are, and how many milliseconds a turn lasts.
+pub(super) fn rounds(args: &Args) -> (u32, u64) {
+    if args.quick {
+        QUICK
+    } else {
+        (args.rounds, args.milliseconds)
+    }
+}
+
 fn take_turns(
     args: &Args,
     case: &Case,
@@ -103,7 +112,7 @@ fn take_turns(
     opponents: &mut [Opponent],
     meter: &mut Meter,
 ) -> Result<Side> {
-    let (rounds, milliseconds) = if args.quick { QUICK } else { (args.rounds, args.milliseconds) };
+    let (rounds, milliseconds) = rounds(args);
     let mut workload = workload::build(case, threads)?;
     let mut single_passes = match case.work {
         Work::MonteCarlo => Some(MonteCarlo::new(Way::SinglePasses, threads)?),

@@ -19,8 +19,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
 use crate::peers;
-use crate::peers::peer::{Peer, PATIENCE};
+use crate::peers::peer::Peer;
 use crate::peers::program::{Library, Program};
+use crate::peers::talk::PATIENCE;
 use crate::peers::workload::{self, Amount, Workload};
 use crate::Result;
 use case::{Case, Work, CASES};

@@ -4,6 +4,7 @@
 
 mod dense;
 mod dropping;
+mod each;
 mod images;
 mod model;
 mod names;
@@ -16,6 +17,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Distribution, Tensor};
 
+use each::with_network;
 use model::Input;
 use protocol::case::{Case, ELEMENTS, MAPS, Network, Pass};
 use protocol::{Library, Result, Work};
@@ -28,21 +30,6 @@ struct Burn {
 
 fn main() -> Result<()> {
     protocol::serve(&Burn { plain: Device::flex() })
-}
-
-/// Calls a function of a network's type.
-macro_rules! with_network {
-    ($network:expr, $call:ident($($argument:expr),*)) => {
-        match $network {
-            Network::Simple => $call::<dense::Simple>($($argument),*),
-            Network::Variable => $call::<dense::Variable>($($argument),*),
-            Network::Cnn => $call::<images::Cnn>($($argument),*),
-            Network::Spatial => $call::<images::Spatial>($($argument),*),
-            Network::Residual => $call::<images::Residual>($($argument),*),
-            Network::ResnetSmall => $call::<images::Resnet>($($argument),*),
-            Network::Rnn => $call::<texts::Rnn>($($argument),*),
-        }
-    };
 }
 
 impl Library for Burn {

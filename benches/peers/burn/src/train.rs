@@ -21,8 +21,9 @@ pub struct Training<M: Model> {
     model: Option<M>,
     optimizer: ModuleOptimizer,
     rate: f64,
-    x: M::Input,
-    labels: Tensor<1, Int>,
+    /// Its batch.
+    pub x: M::Input,
+    pub labels: Tensor<1, Int>,
 }
 
 impl<M: Model> Training<M> {
@@ -50,8 +51,17 @@ impl<M: Model> Training<M> {
             Wanted::Nothing => Vec::new(),
         };
         self.model = Some(self.optimizer.step(self.rate, model, gradients));
-        self.plain.sync().map_err(|error| format!("{error:?}"))?;
         Ok((loss, named))
+    }
+
+    /// One step that need not be over when this returns.
+    pub fn begin(&mut self) -> Result<()> {
+        self.update(&Dropping::AsDevice, Wanted::Nothing).map(drop)
+    }
+
+    /// Waits until nothing is under way.
+    pub fn finish(&self) -> Result<()> {
+        Ok(self.plain.sync().map_err(|error| format!("{error:?}"))?)
     }
 }
 
@@ -63,8 +73,8 @@ enum Wanted {
 
 impl<M: Model> Work for Training<M> {
     fn step(&mut self) -> Result<()> {
-        self.update(&Dropping::AsDevice, Wanted::Nothing)?;
-        Ok(())
+        self.begin()?;
+        self.finish()
     }
 }
 

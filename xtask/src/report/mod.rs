@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `cargo xtask report`: the tables of README.md and benches/README.md, from a run that was kept.
 
+mod gpu;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,6 +13,7 @@ use crate::Result;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const BEGIN: &str = "<!-- cargo xtask report writes what follows -->";
+const BEGIN_GPU: &str = "<!-- cargo xtask report writes of a GPU what follows -->";
 const END: &str = "<!-- until here -->";
 
 /// Write the tables of README.md and benches/README.md from the latest run in benches/runs.
@@ -23,26 +26,41 @@ pub struct Args {
     check: bool,
 }
 
-/// What a document shows of a run.
+/// What a document shows of a run by a name.
 type Table = fn(&Record, &str) -> String;
+
+/// The documents, and what each shows of a run on the CPU and of one on a GPU.
+const DOCUMENTS: [(&str, Table, Table); 2] =
+    [("README.md", summary, gpu::summary), ("benches/README.md", details, gpu::details)];
+
+/// A run and its name.
+type Named = (Record, String);
 
 /// Writes or checks both documents.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let path = match &args.run {
-        Some(path) => path.clone(),
-        None => latest(Path::new(RUNS))?,
-    };
-    let record = Record::read(&path)?;
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let name = format!("benches/runs/{}", name.unwrap_or_default());
+    let folder = Path::new(RUNS);
+    let mut of_cpu = None;
+    let mut of_gpu = None;
+    if let Some(path) = &args.run {
+        let named = read(path)?;
+        let kind = if named.0.is_of_gpu() { &mut of_gpu } else { &mut of_cpu };
+        *kind = Some(named);
+    }
+    let of_cpu = of_cpu.map_or_else(|| latest(folder, Record::is_of_cpu), |run| Ok(Some(run)))?;
+    let (record, name) = of_cpu.ok_or_else(|| format!("{RUNS}: there is no run"))?;
+    let of_gpu = of_gpu.map_or_else(|| latest(folder, Record::is_of_gpu), |run| Ok(Some(run)))?;
     let mut differ = Vec::new();
-    let documents: [(&str, Table); 2] = [("README.md", summary), ("benches/README.md", details)];
-    for (document, table) in documents {
+    for (document, table, gpu_table) in DOCUMENTS {
         let place = Path::new(ROOT).join(document);
         let old =
             std::fs::read_to_string(&place).map_err(|error| format!("{document}: {error}"))?;
-        let new = replaced(&old, &table(&record, &name))
-            .ok_or_else(|| format!("{document}: expected {BEGIN} and {END}"))?;
+        let gpu = match &of_gpu {
+            Some((record, name)) => gpu_table(record, name),
+            None => gpu::NONE.to_owned(),
+        };
+        let new = replaced(&old, BEGIN, &table(&record, &name))
+            .and_then(|new| replaced(&new, BEGIN_GPU, &gpu))
+            .ok_or_else(|| format!("{document}: expected {BEGIN}, {BEGIN_GPU} and {END}"))?;
         if new == old {
             continue;
         }
@@ -54,21 +72,34 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if !args.check || differ.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("{}: not what cargo xtask report makes of {name}", differ.join(", "));
+    eprintln!("{}: not what cargo xtask report makes of the runs", differ.join(", "));
     Ok(ExitCode::FAILURE)
 }
 
-/// The last run by its name, which begins with the date.
-fn latest(folder: &Path) -> Result<PathBuf> {
-    let entries = std::fs::read_dir(folder).map_err(|error| format!("{RUNS}: {error}"))?;
-    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let run = paths.filter(|path| path.extension().is_some_and(|kind| kind == "json")).max();
-    run.ok_or_else(|| format!("{}: there is no run", folder.display()).into())
+fn read(path: &Path) -> Result<Named> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    Ok((Record::read(path)?, format!("benches/runs/{}", name.unwrap_or_default())))
 }
 
-/// A document with another text between its marks.
-fn replaced(document: &str, text: &str) -> Option<String> {
-    let begin = document.find(BEGIN)? + BEGIN.len();
+/// The last run of a kind by its name, which begins with the date.
+fn latest(folder: &Path, is_wanted: fn(&Record) -> bool) -> Result<Option<Named>> {
+    let entries = std::fs::read_dir(folder).map_err(|error| format!("{RUNS}: {error}"))?;
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut paths: Vec<PathBuf> =
+        paths.filter(|path| path.extension().is_some_and(|kind| kind == "json")).collect();
+    paths.sort();
+    for path in paths.iter().rev() {
+        let named = read(path)?;
+        if is_wanted(&named.0) {
+            return Ok(Some(named));
+        }
+    }
+    Ok(None)
+}
+
+/// A document with another text between a mark and the end that follows.
+fn replaced(document: &str, mark: &str, text: &str) -> Option<String> {
+    let begin = document.find(mark)? + mark.len();
     let end = begin + document[begin..].find(END)?;
     Some(format!("{}\n{text}{}", &document[..begin], &document[end..]))
 }
@@ -252,10 +283,12 @@ mod tests {
 
     #[test]
     fn a_document_changes_between_its_marks_alone() {
-        let document = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
-        let new = replaced(&document, "new\n").expect("marks");
-        assert_eq!(new, format!("before\n{BEGIN}\nnew\n{END}\nafter\n"));
-        assert_eq!(replaced(&new, "new\n"), Some(new.clone()));
-        assert_eq!(replaced("no marks", "new"), None);
+        let document = format!("before\n{BEGIN}\nold\n{END}\nafter\n{BEGIN_GPU}\n{END}\n");
+        let new = replaced(&document, BEGIN, "new\n").expect("marks");
+        assert_eq!(new, format!("before\n{BEGIN}\nnew\n{END}\nafter\n{BEGIN_GPU}\n{END}\n"));
+        assert_eq!(replaced(&new, BEGIN, "new\n"), Some(new.clone()));
+        let both = replaced(&new, BEGIN_GPU, "fast\n").expect("marks");
+        assert!(both.ends_with(&format!("after\n{BEGIN_GPU}\nfast\n{END}\n")), "{both}");
+        assert_eq!(replaced("no marks", BEGIN, "new"), None);
     }
 }
