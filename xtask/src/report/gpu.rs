@@ -26,7 +26,7 @@ pub(super) fn summary(record: &Record, name: &str) -> String {
         let _ = write!(text, "| {} | {} us |", place(kiln), number(us, 1));
         for of in &libraries {
             let best = found.best(kiln, of);
-            let _ = write!(text, " {} |", best.map_or("-".into(), |row| ratio(row)));
+            let _ = write!(text, " {} |", best.map_or("-".into(), ratio));
             behind.extend(best.filter(|row| row.ratio.is_some_and(|ratio| ratio < 1.0)));
         }
         text.push('\n');
