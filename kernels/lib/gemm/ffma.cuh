@@ -143,23 +143,36 @@ class FfmaProduct {
     cp_async_commit();
   }
 
+  // What is read at once of b takes few registers, beside what a's reads bring: a row, or a column's elements along k.
   __device__ __forceinline__ static void multiply(const float* stage, Sums<Tile>& sums) {
-    constexpr int kRows = Tile::kFragmentsM;
-    constexpr int kTogether = A::kTogether > B::kTogether ? A::kTogether : B::kTogether;
+    constexpr int kRows = Tile::kFragmentsM, kTogether = A::kTogether;
     const float* const b_part = stage + KILN_GEMM_F32_DEPTH * A::kPitch;
 #pragma unroll
     for (int first = 0; first < KILN_GEMM_F32_DEPTH; first += kTogether) {
-      float a[kTogether][kRows], b[kTogether][8];
+      float a[kTogether][kRows];
+      A::read(a, stage, Tile::row(), first);
+      if constexpr (B::kTogether == 1) {
 #pragma unroll
-      for (int k = 0; k < kTogether; k += A::kTogether) A::read(&a[k], stage, Tile::row(), first + k);
+        for (int k = 0; k < kTogether; ++k) {
+          float b[1][8];
+          B::read(b, b_part, Tile::column(), first + k);
 #pragma unroll
-      for (int k = 0; k < kTogether; k += B::kTogether) B::read(&b[k], b_part, Tile::column(), first + k);
+          for (int i = 0; i < kRows; ++i) {
 #pragma unroll
-      for (int k = 0; k < kTogether; ++k) {
+            for (int j = 0; j < 8; ++j) sums.v[i][j / 4][j % 4] += a[k][i] * b[0][j];
+          }
+        }
+      } else {
+        static_assert(B::kTogether == kTogether, "a column of b has as many elements");
 #pragma unroll
-        for (int i = 0; i < kRows; ++i) {
+        for (int j = 0; j < 8; ++j) {
+          float b[kTogether];
+          B::read_one(b, b_part, Tile::column(), j, first);
 #pragma unroll
-          for (int j = 0; j < 8; ++j) sums.v[i][j / 4][j % 4] += a[k][i] * b[k][j];
+          for (int k = 0; k < kTogether; ++k) {
+#pragma unroll
+            for (int i = 0; i < kRows; ++i) sums.v[i][j / 4][j % 4] += a[k][i] * b[k];
+          }
         }
       }
     }

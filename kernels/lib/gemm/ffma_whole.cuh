@@ -20,15 +20,22 @@ template <int Extent> struct Lying {
 
   // Elements k .. k + 4 of the Count rows from `first`, a multiple of Count.
   template <int Count> __device__ __forceinline__ static void read(float (*to)[Count], const float* part, int first, int k) {
-    const float* const from = part + offset(first, k / 4);
 #pragma unroll
     for (int i = 0; i < Count; ++i) {
-      const float4 four = *reinterpret_cast<const float4*>(from + slot(i) * kDepth);
-      to[0][i] = four.x;
-      to[1][i] = four.y;
-      to[2][i] = four.z;
-      to[3][i] = four.w;
+      float row[4];
+      read_one(row, part, first, i, k);
+#pragma unroll
+      for (int j = 0; j < 4; ++j) to[j][i] = row[j];
     }
+  }
+
+  // The same of row i of those.
+  __device__ __forceinline__ static void read_one(float (&to)[4], const float* part, int first, int i, int k) {
+    const float4 four = *reinterpret_cast<const float4*>(part + offset(first, k / 4) + slot(i) * kDepth);
+    to[0] = four.x;
+    to[1] = four.y;
+    to[2] = four.z;
+    to[3] = four.w;
   }
 };
 
