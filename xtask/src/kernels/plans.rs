@@ -48,7 +48,8 @@ const CASES: &[Case] = &[
         name: "two layers of 4096 at batch 4096",
         products: wide,
         most: [1.2, 2.9, 2.1],
-        most_in_little_memory: [1.2, 3.9, 3.1],
+        // Of the small tile sm_86 and sm_89 have 51 instructions in a step of 16 bits, sm_120 48.
+        most_in_little_memory: [1.2, 3.9, 3.25],
     },
 ];
 
