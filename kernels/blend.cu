@@ -12,6 +12,8 @@ template <class T, int N> KILN_DEVICE void blend(const KilnBlendParams& p) {
   const u32 inner = p.chunks.divisor * N, at = column.remainder * N;
   const T* const x = static_cast<const T*>(p.x) + static_cast<size_t>(row.quotient) * p.extent * inner + at;
   Chunk<N> sum = {};
+  // Two loads are on their way together. Left alone, compilers take four, and on some architectures spill.
+#pragma unroll 2
   for (u32 term = p.starts[row.remainder]; term < p.starts[row.remainder + 1]; ++term) {
     const T* const from = x + static_cast<size_t>(p.terms[term].from) * inner;
     Chunk<N> chunk;

@@ -25,6 +25,7 @@ template <class Shape> struct ConvTile {
 // in neighbouring lanes. NaN is larger than all numbers; of equal elements the first counts, of several NaNs the last.
 template <class Shape, class Tail> struct Largest {
   static constexpr bool kRowsOfThread = Shape::kStagingBytes == 0;
+  static_assert(Shape::kOrder == Order::Plain, "rows that follow each other are in lanes that do");
   static constexpr int kUnroll = 1;
   const Tail& tail;
   int row, column;  // the tile's corner
@@ -88,8 +89,9 @@ template <class Shape, class Tail> struct Largest {
 template <class Way, class Tail, Along along_b, bool pools, class B>
 KILN_DEVICE void conv_product(const KilnConvParams& p, const ConvTile<typename Way::Shape>& tile, const B& weights) {
   using T = typename Way::Element;
-  using Shape = typename Way::Shape;
   using A = GatheredRows<T>;
+  using Product = typename Way::template Product<Along::K, A, along_b, B>;
+  using Shape = typename Product::Shape;
   KILN_DYNAMIC_SHARED(u8, shared);
   KILN_SHARED(uint4, rows, Shape::kM);
   for (int i = static_cast<int>(threadIdx.x); i < Shape::kM; i += Shape::kThreads) {
@@ -99,7 +101,7 @@ KILN_DEVICE void conv_product(const KilnConvParams& p, const ConvTile<typename W
   const u32 group_of_a = tile.group * p.gather.channels.divisor * p.gather.channel;
   const A a{p.gather, static_cast<const T*>(p.a) + group_of_a, rows, tile.row, finds_whole_chunks<T>(p.gather)};
   const Range k = split_range<T>(p.k, p.split.splits, static_cast<int>(blockIdx.z));
-  typename Way::template Product<Along::K, A, along_b, B> product(
+  Product product(
       shared, typename Way::template Loader<Along::K, Side::A, A>(a, tile.row, p.m, k),
       typename Way::template Loader<along_b, Side::B, B>(weights, tile.column, p.n, k), k);
   const Sums<Shape> sums = product.run(shared);

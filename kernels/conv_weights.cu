@@ -76,9 +76,10 @@ KILN_DEVICE void channel_sums(const KilnConvWeightGradientParams& p, const KilnC
 
 template <class Way, bool some_thin> KILN_DEVICE void conv_weight_gradient(const KilnConvWeightGradientParams& p) {
   using T = typename Way::Element;
-  using Shape = typename Way::Shape;
   using A = PlainMatrix<T, Along::Outer>;
   using B = GatheredColumns<T>;
+  using Product = typename Way::template Product<Along::Outer, A, Along::Outer, B>;
+  using Shape = typename Product::Shape;
   constexpr size_t kTileArea = Shape::kM * Shape::kN;
   KILN_DYNAMIC_SHARED(u8, shared);
   u32 index = 0;
@@ -103,7 +104,7 @@ template <class Way, bool some_thin> KILN_DEVICE void conv_weight_gradient(const
   const u32 group_of_b = group * layer.gather.channels.divisor * layer.gather.channel;
   const A a{static_cast<const T*>(layer.a) + group * layer.m, layer.ld, whole_chunks<T>(layer.m, layer.ld)};
   const B b{layer.gather, static_cast<const T*>(layer.b) + group_of_b, layer.k, finds_whole_chunks<T>(layer.gather)};
-  typename Way::template Product<Along::Outer, A, Along::Outer, B> product(
+  Product product(
       shared, typename Way::template Loader<Along::Outer, Side::A, A>(a, row, layer.m, k),
       typename Way::template Loader<Along::Outer, Side::B, B>(b, column, layer.n, k), k);
   const Sums<Shape> sums = product.run(shared);

@@ -155,6 +155,15 @@ KILN_DEVICE void load_no_earlier() {
 #endif
 }
 
+// The same number, of which the compiler does not know it: what is made of it is made where it stands, and takes no register
+// ahead.
+KILN_DEVICE int known_from_here(int number) {
+#ifndef KILN_SIMT
+  asm volatile("" : "+r"(number));
+#endif
+  return number;
+}
+
 // The larger of two numbers; NaN if either is.
 KILN_DEVICE float max_or_nan(float a, float b) {
 #ifdef KILN_SIMT

@@ -92,8 +92,9 @@ struct SumsVisitor {
 template <class Way, Along along_b, class Params, class B, class FindRow>
 KILN_DEVICE bool step_product(const Params& p, const B& weights, int column, int end, float* sums, FindRow find_row) {
   using T = typename Way::Element;
-  using Shape = typename Way::Shape;
   using A = StepRows<T>;
+  using Product = typename Way::template Product<A, along_b, B>;
+  using Shape = typename Product::Shape;
   KILN_DYNAMIC_SHARED(u8, shared);
   KILN_SHARED(const T*, rows, kStepRows);
   KILN_SHARED(u32, found, 1);
@@ -109,7 +110,7 @@ KILN_DEVICE bool step_product(const Params& p, const B& weights, int column, int
   const int k = *found != 0 ? static_cast<int>(p.k) : 0;
   const Range range = split_range<T>(k, p.split.splits, static_cast<int>(blockIdx.z));
   const A a{static_cast<const T*>(p.rows), rows, p.k % kVector<T> == 0};
-  typename Way::template Product<A, along_b, B> product(
+  Product product(
       shared, typename Way::template Loader<kStepRows, Along::K, Side::A, A>(a, 0, kStepRows, range),
       typename Way::template Loader<kStepColumns, along_b, Side::B, B>(weights, column, end, range), range);
   const Sums<Shape> all = product.run(shared);

@@ -68,10 +68,20 @@ impl Method {
             [rows + 8, columns + 8, 13 * vector],
             [2 * rows, columns + 72, vector],
         ];
-        match self.guarded {
+        // Tiles inside matrices with rows that are aligned, whole steps of k or not, and with rows that are not.
+        let whole = [
+            [rows + 8, 2 * columns + 4, 48],
+            [rows + 4, columns + 8, 40],
+            [rows + 3, columns + 1, 33],
+        ];
+        let mut shapes = match self.guarded {
             true => gpu.cases(&any, &[[33, 65, 40], [65, 10, 33]]).to_vec(),
             false => gpu.cases(&aligned, &aligned[1..2]).to_vec(),
+        };
+        if self.storage == Storage::F32 && !self.tf32 {
+            shapes.extend(gpu.cases(&whole, &whole[..1]));
         }
+        shapes
     }
 
     /// Parts of `k` to try. There is no use in more of them than steps, and no harm.

@@ -5,7 +5,8 @@
 #include "lib/reduce.cuh"
 #include "load.cuh"
 
-// Sums of one warp: lane l holds of fragment (i, j) the elements (16i + l/4 (+ 8), 8j + 2(l%4) (+ 1)).
+// Sums of one warp: lane l holds of fragment (i, j) the elements (16i + l/4 (+ 8), 8j + 2(l%4) (+ 1)), or others of the same
+// 16 rows in another order. Turned, fragment (i, 2j + a) has the sums of rows 16i + 8a .. + 8 and columns 16j .. + 16.
 template <class Shape> struct Sums {
   float v[Shape::kFragmentsM][Shape::kFragmentsN][4];
 };
@@ -26,10 +27,14 @@ class Product {
   using SharedB = SharedTile<T, Tile::kN, along_b>;
   static constexpr u32 kStageBytes = SharedA::kBytes + SharedB::kBytes;
   static constexpr int kM = Tile::kFragmentsM, kN = Tile::kFragmentsN;
+  // Of f32 operands that do not run along k the first of mma.sync comes by wider loads: the one with more of a warp's tile.
+  static constexpr bool kPairsA = sizeof(T) == 4 && along_a == Along::Outer, kPairsB = sizeof(T) == 4 && along_b == Along::Outer;
+  static constexpr bool kTurned = kPairsB && !(kPairsA && Tile::kWarpM >= Tile::kWarpN);
+  static constexpr Order kOrder = kTurned ? Order::Turned : kPairsA ? Order::Pairs : Order::Plain;
 
  public:
   using Element = T;
-  using Shape = Tile;
+  using Shape = Ordered<Tile, kOrder>;
   static constexpr Bounds kBounds = bounds;
 
   // (row, column): the tile's corner; the operands' extents are m and n.
@@ -52,8 +57,8 @@ class Product {
   __device__ __forceinline__ static int warp() { return static_cast<int>(threadIdx.x) / 32; }
 
   // Afterwards the shared memory is free for other uses.
-  __device__ __forceinline__ Sums<Tile> run(u8* shared) {
-    Sums<Tile> sums = {};
+  __device__ __forceinline__ Sums<Shape> run(u8* shared) {
+    Sums<Shape> sums = {};
     if (tiles_ > 0) {
       start(shared);
 #pragma unroll 1
@@ -91,7 +96,7 @@ class Product {
   }
 
   // Multiplies one stage, after which `left` are left. While the tensor cores work on a step, the next one's fragments are on their way.
-  template <Position position> __device__ __forceinline__ void step(u8* shared, Sums<Tile>& sums, int left) {
+  template <Position position> __device__ __forceinline__ void step(u8* shared, Sums<Shape>& sums, int left) {
     load(read_, 1);
     if (position == Position::Middle) {
       // The stage written here was last read before the barrier of the step before.
@@ -119,23 +124,29 @@ class Product {
     for (int j = 0; j < kN / 2; ++j) to_b_.load(b_[step][j], stage, j, step);
   }
 
-  // Back and forth along n, so that neighbouring instructions share an operand.
-  __device__ __forceinline__ void multiply(Sums<Tile>& sums, int step) {
+  // Back and forth, so that neighbouring instructions share an operand.
+  __device__ __forceinline__ void multiply(Sums<Shape>& sums, int step) {
+    constexpr int kOuter = kTurned ? kN / 2 : kM, kInner = kTurned ? 2 * kM : kN;
 #pragma unroll
-    for (int i = 0; i < kM; ++i) {
+    for (int i = 0; i < kOuter; ++i) {
 #pragma unroll
-      for (int turn = 0; turn < kN; ++turn) {
-        const int j = i % 2 == 0 ? turn : kN - 1 - turn;
-        const u32(&b)[4] = b_[step][j / 2];
-        multiply_add(sums.v[i][j], a_[step][i], b[j % 2 * 2], b[j % 2 * 2 + 1], T{});
+      for (int turn = 0; turn < kInner; ++turn) {
+        const int j = i % 2 == 0 ? turn : kInner - 1 - turn;
+        if constexpr (kTurned) {
+          const u32(&a)[4] = a_[step][j / 2];
+          multiply_add(sums.v[j / 2][2 * i + j % 2], b_[step][i], a[j % 2 * 2], a[j % 2 * 2 + 1], T{});
+        } else {
+          const u32(&b)[4] = b_[step][j / 2];
+          multiply_add(sums.v[i][j], a_[step][i], b[j % 2 * 2], b[j % 2 * 2 + 1], T{});
+        }
       }
     }
   }
 
   LoaderA from_a_;
   LoaderB from_b_;
-  Fragments<T, Tile::kM, along_a, Side::A> to_a_;
-  Fragments<T, Tile::kN, along_b, Side::B> to_b_;
+  Fragments<T, Tile::kM, along_a, kTurned ? Side::B : Side::A> to_a_;
+  Fragments<T, Tile::kN, along_b, kTurned ? Side::A : Side::B> to_b_;
   u32 a_[kSteps][kM][4], b_[kSteps][kN / 2][4];
   int tiles_;
   u32 read_, write_;  // byte offsets of stages

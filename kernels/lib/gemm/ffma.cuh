@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// A product in full f32, by FFMA: one thread sums Rows x 8 outputs. Operands are copied four bytes at a time, which takes
-// any size and alignment and lets a copy put rows that run along k upright.
+// A product in full f32, by FFMA: one thread sums Rows x 8 outputs. Here operands are copied four bytes at a time, which
+// takes any size and alignment and lets a copy put rows that run along k upright; ffma_whole.cuh has the fast way.
 #pragma once
 #include "core.cuh"
 #include "tail.cuh"
 
 template <int M, int N, int Rows> struct FfmaTile {
+  static constexpr Order kOrder = Order::Plain;
   static constexpr int kM = M, kN = N;
   static constexpr int kThreads = M / Rows * (N / 8);
   static constexpr int kFragmentsM = Rows, kFragmentsN = 2;  // a row of eight sums is two fragments of four
@@ -22,7 +23,37 @@ using FfmaTile64 = FfmaTile<64, 64, 4>;
 static_assert(FfmaTile128::kThreads == 256 && FfmaTile128x64::kThreads == 128 && FfmaTile64x128::kThreads == 128 && FfmaTile64::kThreads == 128,
               "the host launches this many");
 
-// One operand's part of a stage: [depth][Extent + pad], upright. The pad makes 8 k x 4 outer stores conflict-free.
+// One operand's part of a stage, upright: [depth][Extent + pad]. The pad makes 8 k x 4 outer stores conflict-free.
+template <int Extent, Side side> struct Upright {
+  static constexpr int kPitch = Extent + KILN_GEMM_F32_PAD;
+  static constexpr int kTogether = 1;  // elements along k that are read at once
+
+  // Where column n of b lies in a row of a stage: halves of 8 columns change places every 32, so that threads that read 8
+  // columns each meet no bank conflict. Rows of a stay in place: the threads of a warp read the same few.
+  __device__ __forceinline__ static int position(int n) { return side == Side::A ? n : n ^ ((n >> 5 & 1) << 2); }
+
+  // The Count elements from `first`, a multiple of Count, at k.
+  template <int Count> __device__ __forceinline__ static void read(float (*to)[Count], const float* part, int first, int k) {
+    const float* const from = part + k * kPitch;
+    if constexpr (Count == 2) {
+      const float2 two = *reinterpret_cast<const float2*>(from + first);
+      to[0][0] = two.x;
+      to[0][1] = two.y;
+    } else {
+#pragma unroll
+      for (int i = 0; i < Count; i += 4) {
+        const int at = side == Side::A ? first + i : position(first) ^ i;
+        const float4 four = *reinterpret_cast<const float4*>(from + at);
+        to[0][i] = four.x;
+        to[0][i + 1] = four.y;
+        to[0][i + 2] = four.z;
+        to[0][i + 3] = four.w;
+      }
+    }
+  }
+};
+
+// Fills such parts.
 template <int Extent, Along along, int Threads, Side side> class UprightLoader {
   static constexpr int kDepth = KILN_GEMM_F32_DEPTH;
   static constexpr int kInner = along == Along::K ? 8 : 32;    // consecutive elements per copy of a warp
@@ -31,7 +62,7 @@ template <int Extent, Along along, int Threads, Side side> class UprightLoader {
   static constexpr int kColumns = along == Along::K ? kDepth : Extent, kRows = along == Along::K ? Extent : kDepth;
 
  public:
-  static constexpr int kPitch = Extent + KILN_GEMM_F32_PAD;
+  using Part = Upright<Extent, side>;
 
   // The tile begins at (outer, k) of the operand.
   __device__ __forceinline__ UprightLoader(const Operand<float>& operand, int outer, int k, int outer_end, int k_end) {
@@ -41,13 +72,9 @@ template <int Extent, Along along, int Threads, Side side> class UprightLoader {
     stride_ = static_cast<u32>(operand.stride);
     outer_left_ = outer_end - outer - (along == Along::K ? row : inner);
     k_left_ = k_end - k - (along == Along::K ? inner : row);
-    to_ = (along == Along::K ? inner : row) * kPitch;
+    to_ = (along == Along::K ? inner : row) * Part::kPitch;
     outer_ = along == Along::K ? row : inner;
   }
-
-  // Where column n of b lies in a row of a stage: halves of 8 columns change places every 32, so that threads that read 8
-  // columns each meet no bank conflict. Rows of a stay in place: the threads of a warp read the same few.
-  __device__ __forceinline__ static int position(int n) { return side == Side::A ? n : n ^ ((n >> 5 & 1) << 2); }
 
   // Elements outside the matrix become zeros; nothing is read for them.
   __device__ __forceinline__ void next(float* stage) {
@@ -57,7 +84,7 @@ template <int Extent, Along along, int Threads, Side side> class UprightLoader {
       for (int column = 0; column < kColumns; column += kInner) {
         const int outer = along == Along::K ? row : column, k = along == Along::K ? column : row;
         // position(outer_ + outer), since outer_ < 32 and outer is a multiple of 16.
-        float* const to = stage + to_ + k * kPitch + outer + (outer_ ^ (position(outer) ^ outer));
+        float* const to = stage + to_ + k * Part::kPitch + outer + (outer_ ^ (Part::position(outer) ^ outer));
         const bool exists = outer < outer_left_ && k < k_left_;
         cp_async_4(to, from_ + static_cast<size_t>(row) * stride_ + column, exists ? 4 : 0);
       }
@@ -76,7 +103,9 @@ template <int Extent, Along along, int Threads, Side side> class UprightLoader {
 template <class Tile, Along along_a, Along along_b, class LoaderA = UprightLoader<Tile::kM, along_a, Tile::kThreads, Side::A>,
           class LoaderB = UprightLoader<Tile::kN, along_b, Tile::kThreads, Side::B>>
 class FfmaProduct {
-  static constexpr int kStage = KILN_GEMM_F32_DEPTH * (LoaderA::kPitch + LoaderB::kPitch);  // floats
+  using A = typename LoaderA::Part;
+  using B = typename LoaderB::Part;
+  static constexpr int kStage = KILN_GEMM_F32_DEPTH * (A::kPitch + B::kPitch);  // floats
 
  public:
   using Element = float;
@@ -110,44 +139,43 @@ class FfmaProduct {
  private:
   __device__ __forceinline__ void fill(float* stage) {
     from_a_.next(stage);
-    from_b_.next(stage + KILN_GEMM_F32_DEPTH * LoaderA::kPitch);
+    from_b_.next(stage + KILN_GEMM_F32_DEPTH * A::kPitch);
     cp_async_commit();
   }
 
+  // What is read at once of b takes few registers, beside what a's reads bring: a row, or a column's elements along k.
   __device__ __forceinline__ static void multiply(const float* stage, Sums<Tile>& sums) {
-    constexpr int kRows = Tile::kFragmentsM;
-    const int row = Tile::row(), column = LoaderB::position(Tile::column());
-    const float* const a_tile = stage;
-    const float* const b_tile = stage + KILN_GEMM_F32_DEPTH * LoaderA::kPitch;
+    constexpr int kRows = Tile::kFragmentsM, kTogether = A::kTogether;
+    const float* const b_part = stage + KILN_GEMM_F32_DEPTH * A::kPitch;
 #pragma unroll
-    for (int k = 0; k < KILN_GEMM_F32_DEPTH; ++k) {
-      float a[kRows], b[8];
+    for (int first = 0; first < KILN_GEMM_F32_DEPTH; first += kTogether) {
+      float a[kTogether][kRows];
+      A::read(a, stage, Tile::row(), first);
+      if constexpr (B::kTogether == 1) {
 #pragma unroll
-      for (int i = 0; i < kRows; i += kRows == 2 ? 2 : 4) {
-        const float* const from = a_tile + k * LoaderA::kPitch + row + i;
-        kRows == 2 ? read_two(&a[i], from) : read(&a[i], from);
-      }
-      read(&b[0], b_tile + k * LoaderB::kPitch + column);
-      read(&b[4], b_tile + k * LoaderB::kPitch + (column ^ 4));
+        for (int k = 0; k < kTogether; ++k) {
+          float b[1][8];
+          B::read(b, b_part, Tile::column(), first + k);
 #pragma unroll
-      for (int i = 0; i < kRows; ++i) {
+          for (int i = 0; i < kRows; ++i) {
 #pragma unroll
-        for (int j = 0; j < 8; ++j) sums.v[i][j / 4][j % 4] += a[i] * b[j];
+            for (int j = 0; j < 8; ++j) sums.v[i][j / 4][j % 4] += a[k][i] * b[0][j];
+          }
+        }
+      } else {
+        static_assert(B::kTogether == kTogether, "a column of b has as many elements");
+#pragma unroll
+        for (int j = 0; j < 8; ++j) {
+          float b[kTogether];
+          B::read_one(b, b_part, Tile::column(), j, first);
+#pragma unroll
+          for (int k = 0; k < kTogether; ++k) {
+#pragma unroll
+            for (int i = 0; i < kRows; ++i) sums.v[i][j / 4][j % 4] += a[k][i] * b[k];
+          }
+        }
       }
     }
-  }
-
-  __device__ __forceinline__ static void read_two(float* to, const float* from) {
-    const float2 two = *reinterpret_cast<const float2*>(from);
-    to[0] = two.x;
-    to[1] = two.y;
-  }
-  __device__ __forceinline__ static void read(float* to, const float* from) {
-    const float4 four = *reinterpret_cast<const float4*>(from);
-    to[0] = four.x;
-    to[1] = four.y;
-    to[2] = four.z;
-    to[3] = four.w;
   }
 
   LoaderA from_a_;

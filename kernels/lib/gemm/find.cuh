@@ -198,15 +198,12 @@ template <int Extent, Along along, int Threads, Side side, class Finder> class U
   static constexpr int kInner = along == Along::K ? 8 : 32;
   static constexpr int kOuter = Threads / kInner;
   static constexpr int kColumns = along == Along::K ? kDepth : Extent, kRows = along == Along::K ? Extent : kDepth;
-  using Upright = UprightLoader<Extent, along, Threads, side>;
 
  public:
-  static constexpr int kPitch = Upright::kPitch;
+  using Part = Upright<Extent, side>;
 
   __device__ __forceinline__ UprightFound(const Finder& find, int outer, int outer_end, Range k)
       : find_(find), outer_(outer), outer_end_(outer_end), k_(k.begin), k_end_(k.end) {}
-
-  __device__ __forceinline__ static int position(int n) { return Upright::position(n); }
 
   __device__ __forceinline__ void next(float* stage) {
     const int inner = static_cast<int>(threadIdx.x) % kInner, start = static_cast<int>(threadIdx.x) / kInner;
@@ -218,7 +215,7 @@ template <int Extent, Along along, int Threads, Side side, class Finder> class U
         const int outer = along == Along::K ? across : along_row, k = along == Along::K ? along_row : across;
         const bool exists = outer_ + outer < outer_end_ && k_ + k < k_end_;
         const float* const from = exists ? find_.at(outer_ + outer, k_ + k) : nullptr;
-        cp_async_4(stage + k * kPitch + position(outer), from != nullptr ? from : find_.data, from != nullptr ? 4 : 0);
+        cp_async_4(stage + k * Part::kPitch + Part::position(outer), from != nullptr ? from : find_.data, from != nullptr ? 4 : 0);
       }
     }
     k_ += kDepth;

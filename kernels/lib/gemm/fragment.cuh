@@ -28,8 +28,9 @@ template <class T, int Extent, Along along, Side side> class Fragments {
 #pragma unroll
     for (int way = 0; way < kWays; ++way) {
       if constexpr (kScalar) {
-        // Element (k = lane % 4, outer = lane / 4); ways: 8 columns on.
-        at_[way] = tile + Shared::offset(lane & 3, outer / 4 + way * 2 + bit4) + (lane >> 2 & 3) * 4;
+        // Element (k = lane % 4, outer = lane / 4), or a pair of them; ways: 8 or 16 columns on.
+        const int chunk = side == Side::A ? way * 4 + (lane >> 3) : way * 2 + bit4;
+        at_[way] = tile + Shared::offset(lane & 3, outer / 4 + chunk) + (side == Side::A ? lane >> 2 & 1 : lane >> 2 & 3) * kLoad;
       } else if constexpr (along == Along::K) {
         at_[way] = tile + Shared::offset(outer + outer8 * 8 + low, way * 2 + k8);
       } else {
@@ -39,7 +40,9 @@ template <class T, int Extent, Along along, Side side> class Fragments {
   }
 
   __device__ __forceinline__ void load(u32 (&r)[4], u32 stage, int i, int step) const {
-    if constexpr (kScalar) {
+    if constexpr (kScalar && side == Side::A) {
+      load_pairs(r, stage, i, step);
+    } else if constexpr (kScalar) {
       load_scalars(r, stage, i, step);
     } else if constexpr (along == Along::K) {
       ldmatrix_x4(r, at_[step] + stage + i * 16 * Shared::kRowBytes);
@@ -50,18 +53,29 @@ template <class T, int Extent, Along along, Side side> class Fragments {
 
  private:
   // Permuted chunks are no constant distance apart, so each way to reach one has its own address: per step of k where
-  // rows run along k, else per 16 columns, or per 8 of the 32 after which the permutation of tf32 repeats.
-  static constexpr int kWays = along == Along::K ? kSteps : 4;
+  // rows run along k, else per 16 columns, or per load of the 32 columns after which the permutation of tf32 repeats.
+  static constexpr int kWays = along == Along::K ? kSteps : kScalar && side == Side::A ? 2 : 4;
+  static constexpr int kLoad = side == Side::A ? 8 : 4;  // bytes of a load of f32 that runs along m or n
 
-  // A: (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4). B: (t, g), (t + 4, g), then the same 8 columns on.
+  // With columns 2g and 2g + 1 in the places of g and g + 8 two registers that follow each other are one load:
+  // (2g, t), (2g + 1, t), (2g, t + 4), (2g + 1, t + 4).
+  __device__ __forceinline__ void load_pairs(u32 (&r)[4], u32 stage, int i, int step) const {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const u8* from = at_[i % 2] + stage + i / 2 * 128 + (step * 8 + half * 4) * Shared::kRowBytes;
+      const uint2 pair = *reinterpret_cast<const uint2*>(from);
+      r[2 * half] = pair.x;
+      r[2 * half + 1] = pair.y;
+    }
+  }
+
+  // (t, g), (t + 4, g), then the same 8 columns on: registers that follow each other are of two rows.
   __device__ __forceinline__ void load_scalars(u32 (&r)[4], u32 stage, int i, int step) const {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const u8* from = at_[i % 2 * 2 + half] + stage + i / 2 * 128 + step * 8 * Shared::kRowBytes;
-      const u32 first = *reinterpret_cast<const u32*>(from);
-      const u32 second = *reinterpret_cast<const u32*>(from + 4 * Shared::kRowBytes);
-      r[side == Side::A ? half : 2 * half] = first;
-      r[side == Side::A ? half + 2 : 2 * half + 1] = second;
+      r[2 * half] = *reinterpret_cast<const u32*>(from);
+      r[2 * half + 1] = *reinterpret_cast<const u32*>(from + 4 * Shared::kRowBytes);
     }
   }
 

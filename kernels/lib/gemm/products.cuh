@@ -118,10 +118,13 @@ template <class Product> KILN_DEVICE void gemm_tn(const KilnWeightGradientParams
   Product product(shared, a, b, row, column, weights.m, weights.n, range);
   const Sums<Shape> sums = product.run(shared);
 
-  const TileSums<Shape> tile = tile_sums(sums, p.split, weights.partials, block);
-  if (!joins_splits(tile, p.split.tickets + weights.ticket + block, shared)) return;
-  const WeightGradientTail<kBounds> tail(weights.d + share.pair * p.batch.d, weights.store, weights.n);
-  each_chunk(tile, shared, Visitor<kBounds, WeightGradientTail<kBounds>>{tail, row, column, window, weights.n});
+  // Looked up again: the main loop has the registers.
+  const KilnWeightGradient& summed = p.products[known_from_here(index)];
+  const int of_product = static_cast<int>(blockIdx.x - summed.first_block);
+  const TileSums<Shape> tile = tile_sums(sums, p.split, summed.partials, of_product);
+  if (!joins_splits(tile, p.split.tickets + summed.ticket + of_product, shared)) return;
+  const WeightGradientTail<kBounds> tail(summed.d + share.pair * p.batch.d, summed.store, summed.n);
+  each_chunk(tile, shared, Visitor<kBounds, WeightGradientTail<kBounds>>{tail, row, column, window, summed.n});
 }
 
 // The kernels of one family on tensor cores.

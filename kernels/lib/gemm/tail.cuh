@@ -18,6 +18,12 @@ template <class T> struct Target {
   int stride;
 };
 
+// Rows of sums pass in places that spare conflicts. Of a lane's row `place` and the passes' that are added to it the sum is right.
+template <Order order> KILN_DEVICE constexpr int row_at(int place) {
+  if (order == Order::Pairs) return (place & 7) * 2 + (place >> 3);
+  return order == Order::Plain ? place : (place & 8) + (place & 3) * 2 + (place >> 2 & 1);
+}
+
 // Calls visit(row, column, chunk of eight f32) for every row of eight outputs in the tile at (row, column), inside or not.
 template <class Shape, class Visit> KILN_DEVICE void each_chunk(const TileSums<Shape>& tile, u8* shared, Visit visit) {
   constexpr int kChunks = Shape::kWarpN / 8;  // per row
@@ -26,23 +32,31 @@ template <class Shape, class Visit> KILN_DEVICE void each_chunk(const TileSums<S
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   float* const stage = reinterpret_cast<float*>(shared) + warp * 16 * kPitch;  // [16][kPitch]
   // 16-byte halves of chunks change places so that eight lanes reading their first halves touch every bank.
+  constexpr bool kTurned = Shape::kOrder == Order::Turned;
   const int half_of_row = kChunks == 8 ? 0 : 1;
-  const int put_row = lane / 4, put_flip = half_of_row * (put_row & 1);
+  const int put_row = kTurned ? lane % 4 : lane / 4, put_flip = half_of_row * (put_row & 1);
+  const int put_half = kTurned ? lane >> 3 & 1 : lane >> 1 & 1;
   const int get_row = lane / kChunks, get_chunk = lane % kChunks;
   const int get_flip = kChunks == 8 ? get_chunk >> 2 : get_row & 1;
-  float* const put = stage + put_row * kPitch + (lane & 1) * 2;
+  float* const put = stage + put_row * kPitch + (kTurned ? (lane >> 4) * 8 + (lane >> 2 & 1) * 2 : (lane & 1) * 2);
   const float* const get = stage + get_row * kPitch + get_chunk * 8;
   static_assert(kRowsPerPass % 2 == 0 && (kChunks == 8 || kChunks == 4), "a lane's flip is the same in every pass");
-  const int row = warp % Shape::kWarpsM * Shape::kWarpM + get_row;
+  const int row = warp % Shape::kWarpsM * Shape::kWarpM + row_at<Shape::kOrder>(get_row);
   const int column = warp / Shape::kWarpsM * Shape::kWarpN + get_chunk * 8;
 
 #pragma unroll 1
   for (int i = 0; i < Shape::kFragmentsM; ++i) {
     tile.row(i, [&](int j, const float (&v)[4]) {
       const int flip = kChunks == 8 ? j >> 2 : put_flip;
-      float* const to = put + (2 * j + ((lane >> 1 & 1) ^ flip)) * 4;
-      *reinterpret_cast<float2*>(to) = make_float2(v[0], v[1]);
-      *reinterpret_cast<float2*>(to + 8 * kPitch) = make_float2(v[2], v[3]);
+      if constexpr (kTurned) {
+        float* const to = put + j % 2 * 8 * kPitch + (4 * (j / 2) + (put_half ^ flip)) * 4;
+        *reinterpret_cast<float2*>(to) = make_float2(v[0], v[2]);
+        *reinterpret_cast<float2*>(to + 4 * kPitch) = make_float2(v[1], v[3]);
+      } else {
+        float* const to = put + (2 * j + (put_half ^ flip)) * 4;
+        *reinterpret_cast<float2*>(to) = make_float2(v[0], v[1]);
+        *reinterpret_cast<float2*>(to + 8 * kPitch) = make_float2(v[2], v[3]);
+      }
     });
     __syncwarp();
 #pragma unroll Visit::kUnroll
@@ -50,7 +64,7 @@ template <class Shape, class Visit> KILN_DEVICE void each_chunk(const TileSums<S
       const float* const from = get + pass * kRowsPerPass * kPitch;
       const float4 low = *reinterpret_cast<const float4*>(from + get_flip * 4);
       const float4 high = *reinterpret_cast<const float4*>(from + (get_flip ^ 1) * 4);
-      visit(row + i * 16 + pass * kRowsPerPass, column,
+      visit(row + i * 16 + row_at<Shape::kOrder>(pass * kRowsPerPass), column,
             Chunk<8>{{low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w}});
     }
     __syncwarp();

@@ -5,8 +5,16 @@
 #include "lib/device.cuh"
 #include "lib/pack.cuh"
 
+// Which of 16 x 8 sums a lane holds, with g = lane / 4 and t = lane % 4.
+enum class Order {
+  Plain,   // rows g, g + 8, columns 2t, 2t + 1, as mma.sync names them
+  Pairs,   // rows 2g, 2g + 1 of a, which come by loads of two: f32 that runs along m
+  Turned,  // the product of b^T and a^T with b's columns in such pairs: of 8 x 16 sums rows 2t, 2t + 1, columns 2g, 2g + 1
+};
+
 // A block computes M x N outputs, each of its warps WarpM x WarpN.
 template <int M, int N, int WarpM, int WarpN> struct Tile {
+  static constexpr Order kOrder = Order::Plain;
   static constexpr int kM = M, kN = N, kWarpM = WarpM, kWarpN = WarpN;
   static constexpr int kWarpsM = M / WarpM, kWarpsN = N / WarpN;
   static constexpr int kThreads = kWarpsM * kWarpsN * 32;
@@ -26,6 +34,9 @@ template <int M, int N, int WarpM, int WarpN> struct Tile {
     const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
     return warp % kWarpsM * (256 / WarpN) + lane / (WarpN / 8);
   }
+};
+template <class Base, Order order> struct Ordered : Base {
+  static constexpr Order kOrder = order;
 };
 using Tile128 = Tile<128, 128, 64, 64>;
 using Tile128x64 = Tile<128, 64, 64, 32>;

@@ -64,6 +64,9 @@ fn accesses() -> Vec<Access> {
         let scalars =
             passes(1, |lane| chunk_at(lane & 3, lane >> 4, row_bytes, true) + (lane >> 2 & 3));
         all.push(Access { what: "scalar loads of tf32", words: 1, groups: scalars });
+        let pairs =
+            passes(2, |lane| chunk_at(lane & 3, lane >> 3, row_bytes, true) + (lane >> 2 & 1) * 2);
+        all.push(Access { what: "loads of pairs of tf32", words: 2, groups: pairs });
     }
     for chunks in [4, 8] {
         all.extend(staging(chunks));
@@ -73,16 +76,40 @@ fn accesses() -> Vec<Access> {
     let position = |n: u32| n ^ ((n >> 5 & 1) << 2);
     let columns = passes(4, |lane| position(lane % 16 * 8));
     all.push(Access { what: "columns of the f32 product", words: 4, groups: columns });
+    let whole = passes(4, |lane| position(lane * 4));
+    all.push(Access { what: "whole copies of the f32 product", words: 4, groups: whole });
+    for extent in [64, 128] {
+        all.extend(lying(extent));
+    }
     all
 }
 
+/// Rows of the f32 product that run along k.
+fn lying(extent: u32) -> [Access; 2] {
+    let at = |row: u32, chunk: u32| {
+        let slot = (row & 7) * (extent / 8) + (row >> 3);
+        slot * 16 + ((chunk ^ (row >> 4 & 3)) << 2)
+    };
+    let copies = passes(4, |lane| at(lane / 4 * 8, lane % 4));
+    let reads = passes(4, |lane| at(lane % (extent / 8) * 8, 1));
+    [
+        Access { what: "copies of lying rows of the f32 product", words: 4, groups: copies },
+        Access { what: "reads of lying rows of the f32 product", words: 4, groups: reads },
+    ]
+}
+
 /// How a warp passes rows of `chunks` times eight sums through shared memory.
-fn staging(chunks: u32) -> [Access; 3] {
+fn staging(chunks: u32) -> [Access; 4] {
     let pitch = chunks * 8 + 8;
     let put = passes(2, |lane| {
         let row = lane / 4;
         let flip = if chunks == 8 { 0 } else { row & 1 };
         row * pitch + ((lane >> 1 & 1) ^ flip) * 4 + (lane & 1) * 2
+    });
+    let put_turned = passes(2, |lane| {
+        let row = lane % 4;
+        let flip = if chunks == 8 { 0 } else { row & 1 };
+        row * pitch + (lane >> 4) * 8 + ((lane >> 3 & 1) ^ flip) * 4 + (lane >> 2 & 1) * 2
     });
     let get = |half: u32| {
         passes(4, move |lane| {
@@ -93,6 +120,7 @@ fn staging(chunks: u32) -> [Access; 3] {
     };
     [
         Access { what: "stores of sums", words: 2, groups: put },
+        Access { what: "stores of turned sums", words: 2, groups: put_turned },
         Access { what: "loads of sums", words: 4, groups: get(0) },
         Access { what: "loads of sums", words: 4, groups: get(1) },
     ]

@@ -42,12 +42,14 @@ pub(super) struct MainLoop {
     pub(super) multiplies: usize,
     pub(super) barriers: usize,
     pub(super) copies: usize,
+    /// Of the copies those of fewer than 16 bytes.
+    pub(super) narrow_copies: usize,
     pub(super) loads: usize,
     pub(super) matrix_loads: usize,
-    /// Other loads of shared memory.
-    shared_loads: usize,
+    /// Bytes per lane of other loads of shared memory.
+    shared_loads: u32,
     /// Whether tensor cores multiply.
-    on_tensor_cores: bool,
+    pub(super) on_tensor_cores: bool,
     /// Conversions and special functions, which have no place there.
     pub(super) strays: usize,
 }
@@ -93,9 +95,14 @@ impl MainLoop {
             multiplies: if tensor > 0 { tensor } else { count(&["FFMA"]) },
             barriers: count(&["BAR"]),
             copies: count(&["LDGSTS"]),
+            narrow_copies: self::count(function, at, &|i| i.base() == "LDGSTS" && i.width() < 16),
             loads: count(&["LDG"]),
             matrix_loads: count(&["LDSM"]),
-            shared_loads: self::count(function, at, &|i| i.base() == "LDS" && !i.never),
+            shared_loads: function.code[at.clone()]
+                .iter()
+                .filter(|i| i.base() == "LDS" && !i.never)
+                .map(Instruction::width)
+                .sum(),
             on_tensor_cores: tensor > 0,
             strays: count(&["I2F", "F2I", "MUFU", "STL", "LDL"]),
         }
@@ -113,7 +120,7 @@ impl MainLoop {
     /// Cycles in which shared memory is busy per cycle of an A100's tensor cores: a warp's quarter of 128 bytes
     /// per cycle, and of 1024 multiply-adds, of which an HMMA makes 2048, or half as many of half the rate.
     pub(super) fn shared_per_tensor_cycle(&self) -> Option<f64> {
-        let bytes = 512 * (self.matrix_loads + self.copies) + 128 * self.shared_loads;
+        let bytes = 512 * (self.matrix_loads + self.copies) + 32 * self.shared_loads as usize;
         let cycles = 8 * self.multiplies;
         self.on_tensor_cores.then(|| bytes as f64 / 32.0 / cycles as f64)
     }
