@@ -23,8 +23,8 @@ pub(super) struct Source {
     pub(super) ptx: Option<&'static str>,
 }
 
-/// All sources; written by `build.rs`.
-pub(super) const SOURCES: &[Source] = include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+/// All sources; written by `build.rs`. One place in memory: a constant's megabytes would be in each crate that inlines its use.
+pub(super) static SOURCES: &[Source] = include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 
 /// Architectures that `build.rs` compiles machine code for.
 const CUBIN_ARCHITECTURES: &[u32] = &include!(concat!(env!("OUT_DIR"), "/architectures.rs")).0;
