@@ -19,7 +19,6 @@ pub(crate) mod parity;
 #[path = "cuda/peer.rs"]
 pub(crate) mod peer;
 #[path = "../xtask/src/peers/process.rs"]
-#[allow(dead_code)] // nobody asks here for numbers of processes
 mod process;
 #[path = "cuda/row.rs"]
 pub(crate) mod row;
@@ -28,7 +27,7 @@ mod rows;
 #[path = "cuda/steps.rs"]
 mod steps;
 #[path = "../xtask/src/peers/talk.rs"]
-#[allow(dead_code)] // the same
+#[expect(dead_code, reason = "its number is for those who measure its memory")]
 mod talk;
 #[path = "cuda/turns.rs"]
 pub(crate) mod turns;

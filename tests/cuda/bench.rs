@@ -2,7 +2,7 @@
 //! The bench on the simulated device, which is not timed, beside peers that do what they should and such that break.
 
 #[path = "../../benches/cuda.rs"]
-#[allow(dead_code)] // its `main`
+#[expect(dead_code, reason = "its `main` is for who runs it alone")]
 mod program;
 
 use std::fs;

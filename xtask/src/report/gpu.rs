@@ -32,17 +32,11 @@ pub(super) fn summary(record: &Record, name: &str) -> String {
         text.push('\n');
     }
     text.push_str("\nRatios are times of the others, each run as it is fastest, over kiln's. ");
-    let behind: Vec<String> = behind
+    let slower: Vec<String> = behind
         .into_iter()
         .map(|row| format!("{} of `{}` in {} ({})", row.peer, row.name, row.dtype, feed(row)))
         .collect();
-    match &behind[..] {
-        [] => text.push_str("kiln is behind in no row.\n"),
-        rows => {
-            let _ = writeln!(text, "kiln is behind {}.", rows.join(", "));
-        }
-    }
-    text
+    text + &super::behind(&slower)
 }
 
 /// All rows, and what they are shares of.

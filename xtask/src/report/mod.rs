@@ -127,13 +127,15 @@ fn summary(record: &Record, name: &str) -> String {
         .filter(|row| row.ratio.is_some_and(|ratio| ratio < 1.0) && row.peer != "kiln-singles")
         .map(|row| format!("{} of `{}` with {} threads", row.peer, row.case, row.threads))
         .collect();
-    match &slower[..] {
-        [] => text.push_str("kiln is behind in no row.\n"),
-        rows => {
-            let _ = writeln!(text, "kiln is behind {}.", rows.join(", "));
-        }
+    text + &behind(&slower)
+}
+
+/// In which rows kiln is slower, as a sentence.
+fn behind(rows: &[String]) -> String {
+    match rows {
+        [] => "kiln is behind in no row.\n".into(),
+        rows => format!("kiln is behind {}.\n", rows.join(", ")),
     }
-    text
 }
 
 /// All rows, and what the processes cost.
